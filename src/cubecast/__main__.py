@@ -1,0 +1,5 @@
+"""`python -m cubecast`."""
+
+from cubecast.cli.main import main
+
+main()

@@ -1,0 +1,147 @@
+"""Arguments that several commands share, and their parsing. Errors are one line and exit status 2."""
+
+import argparse
+import os
+import re
+import socket
+from pathlib import Path
+from typing import NoReturn
+
+from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX
+from cubecast.errors import UsageError
+from cubecast.host.config import HostConfig
+from cubecast.overlay.routing import Policy
+from cubecast.types import HostId
+
+SUPERNODE_DEFAULT = "http://127.0.0.1:7000"
+BOUND_MS_MAX = 3_600_000.0
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with one line and exit status 2."""
+        self.exit(2, f"cubecast: {message}; see {self.prog} --help\n")
+
+
+def state_folder() -> Path:
+    """Where a super-node keeps its state unless told otherwise."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "cubecast"
+
+
+def whole_number(low: int, high: int) -> "type[int]":
+    """An argparse type: a whole number in low..high."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?\d{1,12}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number in {low}..{high}")
+        return int(text)
+
+    return parse  # type: ignore[return-value]
+
+
+def milliseconds(text: str) -> float:
+    """An argparse type: a time such as 150ms, 0.2s or 150 (ms)."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)?", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 150ms or 0.2s")
+    value = float(match[1]) * (1000 if match[2] == "s" else 1)
+    if not 0 < value <= BOUND_MS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is outside 0..{BOUND_MS_MAX:.0f} ms")
+    return value
+
+
+def add_directory_options(parser: argparse.ArgumentParser) -> None:
+    """--supernode and --token."""
+    parser.add_argument(
+        "--supernode",
+        metavar="URL",
+        default=os.environ.get("CUBECAST_SUPERNODE", SUPERNODE_DEFAULT),
+        help="the super-node; or CUBECAST_SUPERNODE (%(default)s)",
+    )
+    parser.add_argument(
+        "--token",
+        metavar="TOKEN|@FILE",
+        default=os.environ.get("CUBECAST_TOKEN", ""),
+        help="a join token; or CUBECAST_TOKEN; by default the one a super-node on this machine left",
+    )
+
+
+def add_host_options(parser: argparse.ArgumentParser) -> None:
+    """What every command that joins the overlay as a host takes."""
+    add_directory_options(parser)
+    parser.add_argument("--name", default="", help="this host's name (machine name and process id)")
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", default="0.0.0.0:0", help="UDP address of the data plane (%(default)s)"
+    )
+    parser.add_argument("--advertise", metavar="HOST:PORT", default="", help="address others dial, if another")
+    parser.add_argument("--source-address", metavar="HOST", default="", help="address outgoing sessions come from")
+    parser.add_argument("--label", default="", metavar="DIGITS", help="wished seat in the cube (any)")
+    parser.add_argument(
+        "--fan-out",
+        type=whole_number(0, FAN_OUT_MAX),
+        default=FAN_OUT_DEFAULT,
+        metavar="N",
+        help="copies this host may send, over all channels (%(default)s)",
+    )
+    parser.add_argument("--policy", type=Policy, choices=list(Policy), default=Policy.GREEDY, help="next hops (greedy)")
+    parser.add_argument("--seed", type=whole_number(0, 2**31), default=0, metavar="N", help="of the random policy")
+
+
+def host_config(arguments: argparse.Namespace) -> HostConfig:
+    """The host that the arguments describe.
+
+    Raises:
+        UsageError: an address or token argument makes no sense.
+    """
+    name = arguments.name or f"{socket.gethostname().partition('.')[0] or 'host'}-{os.getpid()}"
+    for option in ("listen", "advertise"):
+        if getattr(arguments, option):
+            split_address(getattr(arguments, option), f"--{option}")
+    return HostConfig(
+        name=HostId(name),
+        supernode=arguments.supernode,
+        token=read_token(arguments.token),
+        listen=arguments.listen,
+        advertise=arguments.advertise,
+        source=arguments.source_address,
+        label=arguments.label,
+        fan_out=arguments.fan_out,
+        policy=arguments.policy,
+        seed=arguments.seed,
+    )
+
+
+def read_token(text: str) -> str:
+    """A token given as itself, as @FILE, or left by a super-node on this machine.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    if text.startswith("@"):
+        try:
+            return Path(text[1:]).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read token file {text[1:]}: {getattr(error, 'strerror', 'not text')}") from error
+    if text:
+        return text.strip()
+    left = state_folder() / "join.token"
+    return left.read_text(encoding="ascii").strip() if left.is_file() else ""
+
+
+def split_address(text: str, option: str) -> tuple[str, int]:
+    """HOST:PORT in its parts; an IPv6 host stands in brackets.
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65_535 or (":" in host and host[0] != "["):
+        raise UsageError(f"{option} {text!r} is not HOST:PORT, such as 0.0.0.0:4443 or [::]:4443")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,127 @@
+"""`cubecast demo`: the whole system on one machine, over an emulated Internet, and what came of it."""
+
+import asyncio
+import json
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from cubecast.cli.arguments import Parser, milliseconds, whole_number
+from cubecast.cli.demo_report import Report, live_table, make_report, print_report
+from cubecast.cli.running import BROKEN, notify, run_async
+from cubecast.emulator.testbed import Plan, Testbed, make_plan, running
+from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX
+from cubecast.errors import MediaError
+from cubecast.media.sinks import Container
+from cubecast.media.sources import MediaSource
+from cubecast.media.synthesis import synthesise
+from cubecast.media.verification import count_decodable
+from cubecast.overlay.cube import parse_cube
+from cubecast.overlay.routing import Policy
+from cubecast.physical.catalogue import load_network
+from cubecast.physical.network import PhysicalNetwork
+
+HOSTS_MAX = 250
+SECONDS_DEFAULT = 8.0
+REFRESH_PER_S = 4
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command."""
+    parser = Parser(
+        prog="cubecast demo",
+        description="Start a super-node, a delay stage and hosts as real processes; publish a clip; subscribe with "
+        "different bounds; report what arrived. Exit status 0 only if nothing was lost.",
+    )
+    parser.add_argument("--hosts", type=whole_number(2, HOSTS_MAX), default=16, metavar="M", help="(%(default)s)")
+    parser.add_argument("--subscribers", type=whole_number(1, HOSTS_MAX), metavar="N", help="(half of the hosts)")
+    parser.add_argument("--clip", metavar="FILE", help="what to publish (a clip is made on the spot)")
+    parser.add_argument(
+        "--network", default="transit-stub", metavar="NAME|FILE",
+        help="transit-stub, a topohub name such as sndlib/germany50, or a file of RTTs in ms (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--policy", type=Policy, choices=list(Policy), default=Policy.GREEDY, help="next hops (greedy)")
+    parser.add_argument("--shape", metavar="K^N", help="shape of the cube, such as 2^4 (chosen for the hosts)")
+    parser.add_argument("--bound", type=milliseconds, metavar="TIME", help="one bound for all (a spread of bounds)")
+    parser.add_argument("--fan-out", type=whole_number(1, FAN_OUT_MAX), default=FAN_OUT_DEFAULT, help="(%(default)s)")
+    parser.add_argument("--seed", type=whole_number(0, 2**31), default=1, metavar="N", help="(%(default)s)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="where the received file goes (received.ts or .mp4)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
+    args = parser.parse_args(arguments)
+    network = load_network(args.network, args.hosts, args.seed)
+    subscribers = args.subscribers or max(1, args.hosts // 2)
+    cube = None if args.shape is None else parse_cube(args.shape)
+    plan = make_plan(network, subscribers, args.policy, args.seed, args.fan_out, cube, args.bound)
+    with tempfile.TemporaryDirectory(prefix="cubecast-demo-") as name:
+        folder = Path(name)
+        source = _clip(args.clip, folder)
+        report = run_async(_demo(plan, network, args.network, source, folder, args.json), Report.interrupted())
+        if report.exit_early:
+            return report.exit_early
+        report.received_file = _keep_one(report, folder, args.output)
+    if args.json:
+        print(json.dumps(report.as_json()))
+    else:
+        print_report(Console(), report)
+    return 0 if report.nothing_lost else BROKEN
+
+
+def _clip(wanted: str | None, folder: Path) -> str:
+    """The clip's path, checked before anything starts; made on the spot when none was given."""
+    if wanted is None:
+        path = folder / "clip.mp4"
+        notify(f"no --clip given: making one of {SECONDS_DEFAULT:g} s (moving picture, rising tone)")
+        synthesise(path, SECONDS_DEFAULT)
+        return str(path)
+    with MediaSource(wanted, wanted) as source:
+        notify(f"{wanted}: {'; '.join(str(track) for track in source.tracks)}")
+    return wanted
+
+
+async def _demo(plan: Plan, network: PhysicalNetwork, network_name: str, source: str, folder: Path, quiet: bool) -> Report:
+    """One run, watched while it goes."""
+    console = Console(stderr=True)
+    show_live = console.is_terminal and not quiet
+
+    def on_line(process: str, line: str) -> None:
+        if "holding; press Enter" not in line and not line.startswith(("super-node", "host ")):
+            console.print(f"[dim]{process}: {line}[/dim]", highlight=False)
+
+    async with running(plan, network_name, source, folder, on_line, notify) as bed:
+        notify(f"subscribing {len(plan.subscribers)} hosts, one after another")
+        with Live(console=console, refresh_per_second=REFRESH_PER_S, transient=True) if show_live else suppress() as live:
+            watching = asyncio.ensure_future(_watch(bed, live if isinstance(live, Live) else None))
+            try:
+                await bed.subscribe_all()
+                if not show_live:
+                    notify("all subscribers are admitted or refused; publishing")
+                await bed.stream()
+            finally:
+                watching.cancel()
+        return make_report(bed, network)
+
+
+async def _watch(bed: Testbed, live: Live | None) -> None:
+    while live is not None:
+        live.update(live_table(bed))
+        await asyncio.sleep(1 / REFRESH_PER_S)
+
+
+def _keep_one(report: Report, folder: Path, wanted: str | None) -> str:
+    """Copies the first admitted subscriber's file to where the user finds it, and decodes it."""
+    first = next((s for s in report.subscribers if s.admitted and s.frames["received"]), None)
+    if first is None:
+        return ""
+    received = folder / f"{first.host}.received"
+    suffix = Container.TS if received.read_bytes()[:1] == b"G" else Container.MP4
+    target = Path(wanted or f"received.{suffix}")
+    try:
+        shutil.copyfile(received, target)
+    except OSError as error:
+        raise MediaError(f"cannot write {target}: {error.strerror}; choose another with -o") from error
+    report.decoded = count_decodable(str(target))
+    return str(target)

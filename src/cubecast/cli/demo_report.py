@@ -1,0 +1,238 @@
+"""What a demo shows: the live table while it runs, and the report at its end."""
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from cubecast.emulator.processes import Child, Fields
+from cubecast.emulator.testbed import Plan, Testbed
+from cubecast.media.frames import Kind
+from cubecast.overlay.cube import spell
+from cubecast.overlay.metrics import Stress, lateness, link_stress, relative_average_delay, success_ratio
+from cubecast.physical.network import PhysicalNetwork
+from cubecast.types import Floats
+
+INTERRUPTED = 130
+
+
+@dataclass(slots=True)
+class SubscriberReport:
+    """One subscriber's row. `path_ms` is the emulated delay of its path, `best_ms` what could be kept when refused."""
+
+    host: str
+    bound_ms: float
+    admitted: bool
+    promised_ms: float | None
+    best_ms: float | None
+    path: list[int]
+    path_ms: float | None
+    direct_ms: float
+    delay_ms: dict[str, float | None]
+    frames: dict[str, int]
+    served: bool
+    reason: str = ""
+
+    @property
+    def overlay_ms(self) -> float | None:
+        """Delay over the overlay: measured when admitted, else the best that was offered."""
+        return self.delay_ms["p50"] if self.admitted and self.delay_ms["p50"] is not None else self.best_ms
+
+
+@dataclass(slots=True)
+class Report:
+    """Everything a demo found."""
+
+    policy: str = ""
+    network: str = ""
+    hosts: int = 0
+    shape: dict[str, int] = field(default_factory=dict)
+    seed: int = 0
+    success_ratio: float = 0.0
+    lateness_mean: float = 0.0
+    rad: float | None = None
+    stress: Stress = Stress(0.0, 0, 0)
+    relay_copies_in_python: int = 0
+    subscribers: list[SubscriberReport] = field(default_factory=list)
+    emulator: Fields = field(default_factory=dict)
+    published: int = 0
+    received_file: str = ""
+    decoded: dict[Kind, int] = field(default_factory=dict)
+    plan: Plan | None = None
+    exit_early: int = 0
+
+    @classmethod
+    def interrupted(cls) -> "Report":
+        """Stands for a run the user stopped."""
+        return cls(exit_early=INTERRUPTED)
+
+    @property
+    def nothing_lost(self) -> bool:
+        """Whether every frame published reached every admitted subscriber, and somebody was admitted."""
+        admitted = [s for s in self.subscribers if s.admitted]
+        return bool(admitted) and self.published > 0 and all(s.frames["lost"] == 0 for s in admitted)
+
+    def as_json(self) -> dict[str, object]:
+        """The object of --json."""
+        hidden = {"plan", "exit_early", "stress", "subscribers"}
+        plain = {name: getattr(self, name) for name in self.__slots__ if name not in hidden}
+        rows = [asdict(s) for s in self.subscribers]
+        return {**plain, "stress": self.stress._asdict(), "subscribers": rows}
+
+
+def make_report(bed: Testbed, network: PhysicalNetwork) -> Report:
+    """Works the report out from what the processes told."""
+    plan = bed.plan
+    published = sum(_counts(bed.publisher.events["finished"]["frames"]))
+    rows = [_row(bed, network, order, published) for order in range(len(plan.subscribers))]
+    reached = [row for row in rows if row.overlay_ms is not None]
+    overlay: Floats = np.array([row.overlay_ms for row in reached], dtype=np.float64)
+    direct: Floats = np.array([row.direct_ms for row in reached], dtype=np.float64)
+    bounds: Floats = np.array([row.bound_ms for row in reached], dtype=np.float64)
+    edges = {edge for row in rows if row.admitted for edge in zip(row.path, row.path[1:], strict=False)}
+    return Report(
+        policy=plan.policy,
+        network=network.name,
+        hosts=len(plan.seats),
+        shape={"radix": plan.cube.radix, "dimensions": plan.cube.dimensions},
+        seed=plan.seed,
+        success_ratio=success_ratio(row.served for row in rows),
+        lateness_mean=float(lateness(overlay, bounds).mean()) if reached else 0.0,
+        rad=relative_average_delay(overlay, direct) if reached else None,
+        stress=link_stress(network.path_links(plan.host_of(a), plan.host_of(b)) for a, b in sorted(edges)),
+        relay_copies_in_python=sum(_copies(child) for child in bed.hosts),
+        subscribers=rows,
+        emulator=dict(bed.emulator.status),
+        published=published,
+        plan=plan,
+    )
+
+
+def _row(bed: Testbed, network: PhysicalNetwork, order: int, published: int) -> SubscriberReport:
+    plan, child = bed.plan, bed.subscribers[order]
+    admitted, refused = child.events.get("admitted", {}), child.events.get("refused", {})
+    told = child.events.get("summary") or child.events.get("status", {})
+    counted = told.get("frames") if admitted else None
+    delay = told.get("delay_ms") if admitted else None
+    received = counted["received"] if isinstance(counted, dict) else 0
+    frames = {
+        "published": published if admitted else 0,
+        "received": received,
+        "lost": published - received if admitted else 0,
+        "duplicated": counted["duplicated"] if isinstance(counted, dict) else 0,
+    }
+    delay_ms = delay if isinstance(delay, dict) else {"p50": None, "p99": None}
+    path = _counts(admitted.get("path") or refused.get("best_path") or [])
+    hops = [(plan.host_of(a), plan.host_of(b)) for a, b in zip(path, path[1:], strict=False)]
+    bound_ms, p99 = plan.bounds_ms[order], delay_ms["p99"]
+    return SubscriberReport(
+        host=child.name,
+        bound_ms=bound_ms,
+        admitted=bool(admitted),
+        promised_ms=_number(admitted.get("promised_ms")),
+        best_ms=_number(refused.get("best_ms")) if refused else _number(admitted.get("promised_ms")),
+        path=path,
+        path_ms=round(float(sum(network.delay_ms[a, b] for a, b in hops)), 2) if hops else None,
+        direct_ms=round(float(network.delay_ms[0, plan.subscribers[order]]), 2),
+        delay_ms=delay_ms,
+        frames=frames,
+        served=bool(admitted) and frames["lost"] == 0 and p99 is not None and p99 <= bound_ms,
+        reason="" if admitted else str(refused.get("reason") or (child.errors[-1] if child.errors else "no answer")),
+    )
+
+
+def _counts(value: object) -> list[int]:
+    return [int(each) for each in value] if isinstance(value, list) else []
+
+
+def _number(value: object) -> float | None:
+    return round(float(value), 2) if isinstance(value, int | float) else None
+
+
+def _copies(child: Child) -> int:
+    told = child.events.get("summary") or child.events.get("finished") or child.status
+    copies = told.get("copies", 0)
+    return copies if isinstance(copies, int) else 0
+
+
+def live_table(bed: Testbed) -> Table:
+    """How the subscribers are doing now."""
+    table = Table(title=f"channel over {bed.plan.cube}, {bed.plan.policy}", title_justify="left")
+    for column in ("subscriber", "bound", "promised", "delay p50", "frames", "state"):
+        table.add_column(column, justify="left" if column in ("subscriber", "state") else "right")
+    sent = sum(_counts(bed.publisher.status.get("frames")))
+    for order, child in enumerate(bed.subscribers):
+        promised = _number(child.events.get("admitted", {}).get("promised_ms"))
+        told = child.events.get("summary") or child.status
+        delay, frames = told.get("delay_ms"), told.get("frames")
+        p50 = delay["p50"] if isinstance(delay, dict) else None
+        received = frames["received"] if isinstance(frames, dict) else 0
+        state = next((e for e in ("summary", "receiving", "refused", "admitted", "joined") if e in child.events), "")
+        table.add_row(
+            child.name, _ms(bed.plan.bounds_ms[order]), _ms(promised), _ms(p50), f"{received}/{sent}",
+            {"summary": "ended", "joined": "waiting"}.get(state, state),
+        )  # fmt: skip
+    return table
+
+
+def print_report(console: Console, report: Report) -> None:
+    """The end of a demo, for people."""
+    plan = report.plan
+    assert plan is not None
+    console.print(f"\n{report.hosts} hosts on a cube of {plan.cube}, network {report.network}, policy {report.policy}")
+    console.print(_tree(report, plan))
+    console.print(_table(report))
+    stress = report.stress
+    console.print(
+        f"success ratio {report.success_ratio:.2f}   mean lateness {report.lateness_mean:.3f}   "
+        f"RAD {'-' if report.rad is None else f'{report.rad:.2f}'} (1 is direct unicast)\n"
+        f"physical link stress: mean {stress.mean:.2f}, max {stress.max}, traversals {stress.traversals}   "
+        f"frames copied by relays in Python: {report.relay_copies_in_python}"
+    )
+    late = report.emulator.get("late_ms")
+    if isinstance(late, dict):
+        console.print(
+            f"the emulated Internet itself was late by p50 {late['p50']:.1f} ms, p99 {late['p99']:.1f} ms a hop, "
+            f"over {report.emulator['datagrams']} datagrams, {report.emulator['dropped']} dropped"
+        )
+    if report.received_file:
+        decoded = ", ".join(f"{count} {kind}" for kind, count in report.decoded.items())
+        console.print(f"{report.received_file}: {decoded} frames decode")
+    verdict = "nothing was lost" if report.nothing_lost else "FRAMES WERE LOST, or nobody was admitted"
+    console.print(f"[bold]{verdict}[/bold]")
+
+
+def _tree(report: Report, plan: Plan) -> Tree:
+    def name(label: int) -> str:
+        return f"{plan.name(plan.host_of(label))} at {spell(plan.cube, label)}"
+
+    root = Tree(f"{name(plan.seats[0])} publishes")
+    branches = {int(plan.seats[0]): root}
+    subscribers = {s.path[-1]: s for s in report.subscribers if s.admitted}
+    for path in sorted(s.path for s in subscribers.values()):
+        for above, below in zip(path, path[1:], strict=False):
+            if below not in branches:
+                served = subscribers.get(below)
+                role = "relays" if served is None else f"receives after {_ms(served.delay_ms['p50'])}"
+                branches[below] = branches[above].add(f"{name(below)} {role}")
+    return root
+
+
+def _table(report: Report) -> Table:
+    table = Table(caption="times in ms; path: emulated delay of the path alone; direct: of a direct connection")
+    for column in ("host", "bound", "promised", "p50", "p99", "path", "direct", "lost", "served"):
+        table.add_column(column, justify="left" if column in ("host", "served") else "right", no_wrap=True)
+    for row in report.subscribers:
+        if row.admitted:
+            lost, verdict = f"{row.frames['lost']}/{row.frames['published']}", "yes" if row.served else "late"
+        else:
+            lost, verdict = "", "refused" if row.best_ms is None else f"refused, best {row.best_ms:.0f}"
+        numbers = (row.bound_ms, row.promised_ms, row.delay_ms["p50"], row.delay_ms["p99"], row.path_ms, row.direct_ms)
+        table.add_row(row.host, *("" if n is None else f"{n:.0f}" for n in numbers), lost, verdict)
+    return table
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f} ms"

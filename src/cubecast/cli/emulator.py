@@ -1,0 +1,58 @@
+"""`cubecast emulator`: the delay stage as a process of its own."""
+
+import asyncio
+from contextlib import closing
+
+from cubecast.cli.arguments import Parser, whole_number
+from cubecast.cli.running import emit, notify, serve
+from cubecast.emulator.addresses import NETS, PORT, Addresses, lease
+from cubecast.emulator.delays import DelayStage, Impairment
+from cubecast.errors import UsageError
+from cubecast.physical.catalogue import load_network
+from cubecast.physical.network import PhysicalNetwork
+
+STATUS_S = 1.0
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command."""
+    parser = Parser(
+        prog="cubecast emulator",
+        description="Delay datagrams between hosts of this machine as a network would. Host i binds 127.N.0.(i+1) "
+        f"port {PORT}, gives that as --source-address, and is reached at 127.(N+1).0.(i+1).",
+    )
+    parser.add_argument("--network", default="transit-stub", help="transit-stub, sndlib/NAME, or a file of RTTs in ms")
+    parser.add_argument("--hosts", type=whole_number(1, 1000), default=16, metavar="M", help="(%(default)s)")
+    parser.add_argument("--seed", type=whole_number(0, 2**31), default=1, metavar="N", help="(%(default)s)")
+    parser.add_argument("--net", type=whole_number(2, 252), metavar="N", help="second byte of the addresses, even")
+    parser.add_argument("--jitter", type=float, default=0.0, metavar="MS", help="extra delay, uniform (%(default)s)")
+    parser.add_argument("--loss", type=float, default=0.0, metavar="P", help="probability of a drop (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
+    args = parser.parse_args(arguments)
+    impairment = Impairment(args.jitter, args.loss)
+    network = load_network(args.network, args.hosts, args.seed)
+    if args.net is not None:
+        if args.net % 2:
+            raise UsageError(f"--net {args.net} is odd; the doors take the odd number above an even one")
+        return serve(_serve(network, Addresses(args.net), impairment, args.seed, args.json))
+    with closing(lease(NETS)) as held:
+        return serve(_serve(network, held.addresses, impairment, args.seed, args.json))
+
+
+async def _serve(network: PhysicalNetwork, plan: Addresses, impairment: Impairment, seed: int, json: bool) -> int:
+    stage = DelayStage(network.delay_ms, plan, impairment, seed)
+    stage.open()
+    with closing(stage):
+        hosts = len(network.delay_ms)
+        if json:
+            emit("serving", network=network.name, hosts=hosts, net=plan.net, port=PORT)
+        else:
+            notify(f"{network.name}: {hosts} hosts bind {plan.host(0)}.. and are reached at {plan.door(0)}:{PORT}..")
+        while True:
+            await asyncio.sleep(STATUS_S)
+            report = stage.report
+            late = report.lateness_ms()
+            if json:
+                emit("status", datagrams=report.datagrams, lost=report.lost, dropped=report.dropped, late_ms=late)
+            elif report.datagrams:
+                notify(f"{report.datagrams} datagrams, {report.dropped} dropped, late p50 {late['p50']} p99 {late['p99']} ms")

@@ -1,0 +1,61 @@
+"""`cubecast host`: a host that carries others' channels, until stopped."""
+
+import asyncio
+
+from cubecast.cli.arguments import Parser, add_host_options, host_config
+from cubecast.cli.running import emit, notify, serve
+from cubecast.host.config import HostConfig
+from cubecast.host.runtime import HostRuntime, running
+from cubecast.overlay.cube import Cube, spell
+
+STATUS_S = 0.5
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command."""
+    parser = Parser(prog="cubecast host", description="Run a host that relays channels for others.")
+    add_host_options(parser)
+    parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
+    args = parser.parse_args(arguments)
+    return serve(_relay(host_config(args), args.json))
+
+
+async def _relay(config: HostConfig, json: bool) -> int:
+    async with running(config, notify) as host:
+        tell_joined(host, json)
+        carried: tuple[tuple[str, int], ...] = ()
+        while True:
+            await asyncio.sleep(STATUS_S)
+            now = tuple((branch.channel, len(branch.children)) for branch in host.view().branches)
+            if now != carried and not json:
+                notify("carrying " + (", ".join(f"{c} to {n} host(s)" for c, n in now) or "nothing"))
+            if json:
+                emit("status", **status(host))
+            carried = now
+
+
+def tell_joined(host: HostRuntime, json: bool) -> None:
+    """Says that the host is in the overlay, and where."""
+    placement = host.placement
+    seat = spell(Cube(placement.radix, placement.dimensions), placement.seat)
+    if json:
+        emit("joined", host=host.config.name, label=placement.seat, address=host.address)
+    else:
+        notify(
+            f"host {host.config.name} joined at label {seat} of {placement.radix}^{placement.dimensions}, "
+            f"reachable at {host.address} (UDP)"
+        )
+
+
+def status(host: HostRuntime) -> dict[str, object]:
+    """What a watching program wants to know of a host."""
+    view = host.view()
+    return {
+        "copies": sum(count.relayed for count in host.copies().values()),
+        "ready": host.ready(),
+        "links": {link.host: link.one_way_ms for link in view.links if link.up},
+        "channels": {
+            branch.channel: {"upstream": branch.upstream, "children": list(branch.children)}
+            for branch in view.branches
+        },
+    }

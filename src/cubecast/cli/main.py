@@ -1,0 +1,56 @@
+"""`cubecast`: finds the command, runs it."""
+
+import importlib
+import sys
+
+from cubecast import __version__
+from cubecast.cli.running import BAD_INPUT, exit_status, notify
+
+COMMANDS = {
+    "demo": "watch a clip go to several subscribers over an emulated Internet",
+    "supernode": "run the directory",
+    "host": "run a host that relays",
+    "publish": "publish a file or stream as a channel",
+    "subscribe": "receive a channel within a bound",
+    "channels": "list channels, hosts and subscriptions",
+    "token": "make a join token",
+    "route": "show the path a policy takes between two labels",
+    "emulator": "run a delay stage: an Internet on one machine",
+}
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line and gives its exit status."""
+    first = arguments[0] if arguments else "--help"
+    if first in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if first in ("-V", "--version"):
+        print(f"cubecast {__version__}")
+        return 0
+    if first not in COMMANDS:
+        notify(f"there is no command {first!r}; commands are {', '.join(COMMANDS)}")
+        return BAD_INPUT
+    command = importlib.import_module(f"cubecast.cli.{first}")
+    return exit_status(lambda: int(command.run(arguments[1:])))
+
+
+def usage() -> str:
+    """The list of commands."""
+    lines = [f"  {name:<11}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: cubecast COMMAND [OPTIONS]",
+            "",
+            "Live media over a k-ary n-cube of ordinary hosts, each subscriber within its own bound on latency.",
+            "",
+            *lines,
+            "",
+            "cubecast COMMAND --help tells more.",
+        ]
+    )

@@ -1,0 +1,85 @@
+"""`cubecast publish CHANNEL SOURCE`: one channel from a file, URL or pipe, paced in real time."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import IO
+
+from cubecast.cli.arguments import Parser, add_host_options, host_config
+from cubecast.cli.host import status, tell_joined
+from cubecast.cli.running import emit, held, notify, serve
+from cubecast.errors import UsageError
+from cubecast.host.config import HostConfig
+from cubecast.host.runtime import HostRuntime, running
+from cubecast.host.tracks import ChannelWriter
+from cubecast.media.frames import US, EncodedFrame
+from cubecast.media.sources import MediaSource
+from cubecast.types import ChannelName
+
+STATUS_S = 0.5
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command."""
+    parser = Parser(prog="cubecast publish", description="Publish a file or stream as a channel, in real time.")
+    parser.add_argument("channel", help="the channel's name: letters, digits, dots, dashes, underscores")
+    parser.add_argument("source", help="any file or URL FFmpeg reads, or - for standard input")
+    parser.add_argument("--loop", action="store_true", help="start the source again at its end")
+    parser.add_argument("--hold", action="store_true", help="announce, then start when a line comes on standard input")
+    parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
+    add_host_options(parser)
+    args = parser.parse_args(arguments)
+    if args.source == "-" and (args.hold or args.loop):
+        raise UsageError("--hold and --loop need a source that is not standard input")
+    opened: IO[bytes] | str = sys.stdin.buffer if args.source == "-" else args.source
+    name = "standard input" if args.source == "-" else args.source
+    with MediaSource(name, opened, args.loop) as source:
+        for note in source.notes:
+            notify(note)
+        return serve(_publish(host_config(args), ChannelName(args.channel), source, args.hold, args.json))
+
+
+async def _publish(config: HostConfig, channel: ChannelName, source: MediaSource, hold: bool, json: bool) -> int:
+    async with running(config, notify) as host:
+        tell_joined(host, json)
+        writer = await host.publish(channel, source.tracks)
+        tracks = [str(track) for track in source.tracks]
+        if json:
+            emit("announced", channel=channel, tracks=tracks)
+        else:
+            notify(f"channel {channel} announced: {'; '.join(tracks)}")
+        reporter = asyncio.ensure_future(_report(host, writer)) if json else None  # reports while it is held too
+        try:
+            if hold:
+                await held()
+            await _pace(host, writer, source.frames())
+        finally:
+            if reporter is not None:
+                reporter.cancel()
+            await host.finish(channel, writer)
+            if json:
+                emit("finished", frames=list(writer.published), **status(host))
+            else:
+                notify(f"channel {channel} finished after {sum(writer.published)} frames")
+    return 0
+
+
+async def _pace(host: HostRuntime, writer: ChannelWriter, frames: Iterator[EncodedFrame]) -> None:
+    """Writes each frame when it is due; one that comes late from a live source goes at once."""
+    loop = asyncio.get_running_loop()
+    start: float | None = None
+    while (frame := await asyncio.to_thread(next, frames, None)) is not None:
+        if start is None:
+            start = loop.time() - frame.dts_us / US
+        wait_s = start + frame.dts_us / US - loop.time()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        writer.write(frame, host.clock())
+
+
+async def _report(host: HostRuntime, writer: ChannelWriter) -> None:
+    with suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(STATUS_S)
+            emit("status", frames=list(writer.published), **status(host))

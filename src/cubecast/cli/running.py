@@ -1,0 +1,103 @@
+"""Runs a command's coroutine: signals end it in order, errors become one line."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import TypeVar
+
+import uvloop
+
+from cubecast.errors import CubecastError, LocalError, RemoteError, SubscriptionError, UpstreamLost
+
+T = TypeVar("T")
+
+BAD_INPUT, BROKEN, INTERRUPTED, INTERNAL = 2, 1, 130, 70
+
+
+def notify(line: str) -> None:
+    """One line for the user."""
+    with suppress(BrokenPipeError):
+        print(f"cubecast: {line}", file=sys.stderr, flush=True)
+
+
+def emit(event: str, **fields: object) -> None:
+    """One JSON object on a line of standard output, for programs that watch this one."""
+    try:
+        print(json.dumps({"event": event, **fields}), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody watches any more
+
+
+async def held() -> None:
+    """Waits for a line, or the end, of standard input."""
+    notify("holding; press Enter to start")
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+
+
+def run_async(work: Coroutine[object, object, T], interrupted: T) -> T:
+    """Runs to the end. SIGINT and SIGTERM cancel the work, which cleans up; then `interrupted` is the result."""
+
+    async def guarded() -> T:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return interrupted
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(guarded())
+
+
+def serve(work: Coroutine[object, object, int]) -> int:
+    """Runs a command that people end themselves: stopped by a signal, it ended as it should."""
+    return run_async(work, 0)
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """Runs a command; a known error is one line and its status, an unknown one is called what it is."""
+    try:
+        return command()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseExceptionGroup as group:
+        return _report(_first(group))
+    except Exception as error:  # noqa: BLE001  the last resort: users never see a traceback
+        return _report(error)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error of ours in a group, else its first."""
+    leaves: list[BaseException] = []
+    rest: list[BaseException] = [group]
+    while rest:
+        error = rest.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            rest[:0] = error.exceptions
+        else:
+            leaves.append(error)
+    return next((error for error in leaves if isinstance(error, CubecastError)), leaves[0])
+
+
+def _report(error: BaseException) -> int:
+    if os.environ.get("CUBECAST_DEBUG"):
+        traceback.print_exception(error)
+    if isinstance(error, CubecastError):
+        notify(str(error))
+        broken = isinstance(error, UpstreamLost) or type(error) in (SubscriptionError, RemoteError)
+        return BROKEN if broken and not isinstance(error, LocalError) else BAD_INPUT
+    notify(f"internal error: {type(error).__name__}: {error}; set CUBECAST_DEBUG=1 for the traceback and report it")
+    return INTERNAL

@@ -1,0 +1,258 @@
+"""`cubecast subscribe CHANNEL --bound 150ms`: receives a channel within a bound, into a file or a player."""
+
+import asyncio
+import os
+import sys
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import numpy as np
+
+from cubecast.cli.arguments import Parser, add_host_options, host_config, milliseconds
+from cubecast.cli.host import status, tell_joined
+from cubecast.cli.running import emit, held, notify, serve
+from cubecast.engine.effects import Admitted
+from cubecast.errors import BoundRefused, MediaError, SubscriptionError, UsageError
+from cubecast.host.config import HostConfig
+from cubecast.host.runtime import HostRuntime, Subscription, running
+from cubecast.host.tracks import ReceivedFrame
+from cubecast.media.sinks import Container, MediaSink, NullSink, Sink, container_for
+from cubecast.types import ChannelName
+
+BOUND_DEFAULT_MS = 1000.0
+STATUS_S = 0.5
+DELAYS_MAX = 1_000_000
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command."""
+    parser = Parser(prog="cubecast subscribe", description="Receive a channel within a bound on latency.")
+    parser.add_argument("channel", help="the channel's name")
+    parser.add_argument(
+        "--bound",
+        type=milliseconds,
+        default=BOUND_DEFAULT_MS,
+        metavar="TIME",
+        help="latest a frame may arrive after its capture, such as 150ms or 0.2s (1s)",
+    )
+    parser.add_argument("-o", "--output", default="", metavar="FILE|-", help="write MPEG-TS or fragmented MP4 there")
+    parser.add_argument("--format", type=Container, choices=list(Container), help="ts or mp4 (by the file's name)")
+    parser.add_argument("--hold", action="store_true", help="join, then subscribe when a line comes on standard input")
+    parser.add_argument("--stay", action="store_true", help="stay in the overlay as a relay when it is over")
+    parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
+    add_host_options(parser)
+    args = parser.parse_args(arguments)
+    if args.json and args.output == "-":
+        raise UsageError("--json and -o - both need standard output; write to a file instead")
+    file = open_output(args.output)
+    output = _Output(file, args.output, args.format)
+    wish = _Wish(ChannelName(args.channel), args.bound, output, args.hold, args.stay)
+    return serve(_subscribe(host_config(args), wish, args.json))
+
+
+@dataclass(slots=True)
+class _Output:
+    """Where frames go, opened before anything else so that a bad path is told at once."""
+
+    file: BinaryIO | None
+    name: str
+    container: Container | None
+
+    def sink(self, subscription: Subscription) -> Sink:
+        """The sink for the channel's tracks."""
+        if self.file is None:
+            return NullSink()
+        container = container_for(self.name, self.container, subscription.tracks)
+        return MediaSink(self.file, "standard output" if self.name == "-" else self.name, container, subscription.tracks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the user asked for."""
+
+    channel: ChannelName
+    bound_ms: float
+    output: _Output
+    hold: bool
+    stay: bool
+
+
+def open_output(name: str) -> BinaryIO | None:
+    """The output file; None when nothing is to be written.
+
+    Raises:
+        MediaError: it cannot be written.
+    """
+    if not name:
+        return None
+    try:
+        if name == "-":
+            return os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+        return open(name, "wb", buffering=0)  # noqa: SIM115  closed by its sink
+    except OSError as error:
+        raise MediaError(f"cannot write {name}: {error.strerror}; choose another file with -o") from error
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one subscriber received."""
+
+    clock_correction_ms: float = 0.0
+    since_s: float = 0.0
+    """Frames captured before this are catch-up: the start of a group that was under way when we came."""
+    catch_up: int = 0
+    seen: set[tuple[int, int]] = field(default_factory=set)
+    first: dict[int, int] = field(default_factory=dict)
+    duplicated: int = 0
+    untimed: int = 0
+    delays_ms: list[float] = field(default_factory=list)
+
+    def expect(self, terms: Admitted, now_s: float) -> None:
+        """Begins to count: corrects for the publisher's clock where it is surely another one than ours."""
+        if abs(terms.clock_offset_ms) > terms.clock_uncertainty_ms:
+            self.clock_correction_ms = terms.clock_offset_ms
+        self.since_s = now_s + self.clock_correction_ms / 1000
+
+    def add(self, item: ReceivedFrame) -> bool:
+        """Counts one frame; False for a frame seen before."""
+        frame = item.frame
+        key = (frame.track, frame.pts_us)
+        if key in self.seen:
+            self.duplicated += 1
+            return False
+        self.seen.add(key)
+        if item.number is None or item.captured_s is None:
+            self.untimed += 1
+            return True
+        self.first[frame.track] = min(item.number, self.first.get(frame.track, item.number))
+        if item.captured_s < self.since_s:
+            self.catch_up += 1
+            return True
+        delay_ms = (item.arrived_s - item.captured_s) * 1000 + self.clock_correction_ms
+        if len(self.delays_ms) < DELAYS_MAX:
+            self.delays_ms.append(delay_ms)
+        else:
+            self.delays_ms[len(self.seen) % DELAYS_MAX] = delay_ms
+        return True
+
+    def summary(self, published: tuple[int, ...] | None) -> dict[str, object]:
+        """Counts and delays; lost counts from the first frame received of each track."""
+        due = None if published is None else sum(n - self.first.get(t, 0) for t, n in enumerate(published))
+        return {
+            "frames": {
+                "published": due,
+                "received": len(self.seen),
+                "lost": None if due is None else due - len(self.seen),
+                "duplicated": self.duplicated,
+            },
+            "delay_ms": percentiles(self.delays_ms),
+        }
+
+
+def percentiles(values: list[float]) -> dict[str, float | None]:
+    """p50 and p99, ms; None without values."""
+    if not values:
+        return {"p50": None, "p99": None}
+    p50, p99 = np.percentile(values, [50, 99])
+    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2)}
+
+
+async def _subscribe(config: HostConfig, wish: _Wish, json: bool) -> int:
+    async with running(config, notify) as host:
+        tell_joined(host, json)
+        tally = Tally()
+        reporter = asyncio.ensure_future(_report(host, tally)) if json else None
+        try:
+            if wish.hold:
+                await held()
+            try:
+                await _receive(host, wish, tally, json)
+            except SubscriptionError as error:
+                if not wish.stay:
+                    raise
+                notify(f"{error}; relaying for others")
+            if wish.stay:
+                await asyncio.Event().wait()
+        finally:
+            if reporter is not None:
+                reporter.cancel()
+    return 0
+
+
+async def _receive(host: HostRuntime, wish: _Wish, tally: Tally, json: bool) -> None:
+    subscription = await _admitted(host, wish, json)
+    await subscription.open()
+    tally.expect(subscription.terms, host.clock())
+    sink = wish.output.sink(subscription)
+    tracks = [str(track) for track in subscription.tracks]
+    if json:
+        emit("receiving", tracks=tracks)
+    else:
+        notify(f"receiving {'; '.join(tracks)}")
+    try:
+        async with aclosing(subscription.frames()) as frames:
+            async for item in frames:
+                if tally.add(item):
+                    await asyncio.to_thread(sink.write, item.frame)
+    finally:
+        await asyncio.to_thread(sink.close)
+        _tell_summary(host, subscription, tally, json)
+        host.unsubscribe(wish.channel)
+
+
+async def _admitted(host: HostRuntime, wish: _Wish, json: bool) -> Subscription:
+    try:
+        subscription = await host.subscribe(wish.channel, wish.bound_ms)
+    except BoundRefused as refused:
+        if json:
+            emit("refused", best_ms=refused.best_ms, best_path=list(refused.best_path), reason=str(refused))
+        raise
+    _tell_admitted(subscription.terms, json)
+    return subscription
+
+
+def _tell_admitted(terms: Admitted, json: bool) -> None:
+    if json:
+        emit(
+            "admitted",
+            promised_ms=round(terms.promised_ms, 2),
+            path=list(terms.path),
+            clock_offset_ms=round(terms.clock_offset_ms, 2),
+            clock_uncertainty_ms=round(terms.clock_uncertainty_ms, 2),
+        )
+        return
+    hops = len(terms.path) - 1
+    notify(f"admitted: {terms.promised_ms:.0f} ms promised over {hops} hop(s), bound {terms.bound_ms:.0f} ms")
+
+
+def _tell_summary(host: HostRuntime, subscription: Subscription, tally: Tally, json: bool) -> None:
+    terms, summary = subscription.terms, tally.summary(subscription.published)
+    if json:
+        emit(
+            "summary",
+            **summary,
+            catch_up=tally.catch_up,
+            untimed=tally.untimed,
+            clock_correction_ms=tally.clock_correction_ms,
+            **status(host),
+        )
+        return
+    delay, frames = summary["delay_ms"], summary["frames"]
+    assert isinstance(delay, dict)
+    assert isinstance(frames, dict)
+    if delay["p50"] is None:
+        notify("ended; no frame was received")
+        return
+    lost = "loss unknown" if frames["lost"] is None else f"{frames['lost']} lost"
+    late = sum(d > terms.bound_ms for d in tally.delays_ms)
+    notify(
+        f"ended: {frames['received']} frames, {lost}; delay p50 {delay['p50']:.0f} ms, p99 {delay['p99']:.0f} ms; "
+        f"{late} later than the bound of {terms.bound_ms:.0f} ms"
+    )
+
+
+async def _report(host: HostRuntime, tally: Tally) -> None:
+    while True:
+        await asyncio.sleep(STATUS_S)
+        emit("status", **tally.summary(None), **status(host))

@@ -1,0 +1,41 @@
+"""`cubecast supernode`: runs the directory until stopped."""
+
+import asyncio
+from pathlib import Path
+
+from cubecast.cli.arguments import Parser, split_address, state_folder, whole_number
+from cubecast.cli.running import emit, notify, serve
+from cubecast.overlay.cube import parse_cube
+from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command."""
+    parser = Parser(prog="cubecast supernode", description="Run the directory of hosts and channels.")
+    parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:7000", help="TCP address (%(default)s)")
+    parser.add_argument("--state", type=Path, default=state_folder(), help="folder of key and store (%(default)s)")
+    parser.add_argument("--shape", metavar="K^N", help="shape of the cube, such as 2^4 (chosen for --expect)")
+    parser.add_argument(
+        "--expect", type=whole_number(1, 65_536), default=64, metavar="HOSTS", help="hosts to expect (%(default)s)"
+    )
+    parser.add_argument("--seed", type=whole_number(0, 2**31), help="of the random seats")
+    parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
+    args = parser.parse_args(arguments)
+    host, port = split_address(args.listen, "--listen")
+    shape = None if args.shape is None else parse_cube(args.shape)
+    config = SupernodeConfig(host, port, args.state, shape, args.expect, args.seed)
+    return serve(_serve(config, args.json))
+
+
+async def _serve(config: SupernodeConfig, json: bool) -> int:
+    async with serving(config) as service:
+        url = f"http://{f'[{config.bind}]' if ':' in config.bind else config.bind}:{service.port}"
+        token = config.state / TOKEN_FILE
+        shape = service.engine.cube
+        if json:
+            emit("serving", url=url, shape={"radix": shape.radix, "dimensions": shape.dimensions}, token=str(token))
+        else:
+            notify(f"super-node at {url}, cube {shape}, API page at {url}/docs")
+            notify(f"hosts join with --supernode {url} --token @{token}")
+        await asyncio.Event().wait()
+    return 0

@@ -1,0 +1,199 @@
+"""The delay stage: a user-space netem. Every datagram between two hosts waits for their one-way delay.
+
+One thread, no root: a door socket for each host, a socket for each flow's way back, one heap of datagrams by due time.
+It never sends early; how late it sends is measured and reported, so that a slow machine is not mistaken for the
+overlay.
+"""
+
+import asyncio
+import heapq
+import socket
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cubecast.emulator.addresses import HOSTS_MAX, PORT, Addresses
+from cubecast.errors import AddressError, UsageError
+from cubecast.types import Floats
+
+TICK_S = 0.001
+BURST = 64
+"""Datagrams read from one socket before the others get a turn."""
+QUEUE_MAX = 200_000
+FLOWS_MAX = 16_384
+SAMPLES_MAX = 100_000
+DATAGRAM_MAX = 65_536
+BUFFER_BYTES = 4 << 20
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Impairment:
+    """What links do beyond their delay; drawn per datagram.
+
+    Attributes:
+        jitter_ms: added delay, uniform in 0 .. jitter_ms; datagrams may overtake each other.
+        loss: probability of a drop, 0 .. 1.
+    """
+
+    jitter_ms: float = 0.0
+    loss: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.jitter_ms <= 10_000:
+            raise UsageError(f"jitter {self.jitter_ms:g} ms is outside 0..10000")
+        if not 0 <= self.loss <= 1:
+            raise UsageError(f"loss {self.loss:g} is no probability; give 0.01 for one in a hundred")
+
+
+@dataclass(slots=True)
+class StageReport:
+    """What went through since the start; lateness over the last datagrams, at most SAMPLES_MAX of them."""
+
+    datagrams: int = 0
+    lost: int = 0
+    """Dropped on purpose, by Impairment.loss."""
+    dropped: int = 0
+    """Dropped for want of room: a full queue, too many flows, a full socket."""
+    strangers: int = 0
+    late_ms: list[float] = field(default_factory=list)
+
+    def lateness_ms(self) -> dict[str, float]:
+        """p50, p99 and maximum lateness, ms; zeros before the first datagram."""
+        if not self.late_ms:
+            return {"p50": 0.0, "p99": 0.0, "max": 0.0}
+        p50, p99, most = np.percentile(self.late_ms, [50, 99, 100])
+        return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "max": round(float(most), 3)}
+
+
+class DelayStage:
+    """Doors for m hosts. `open` binds them and starts forwarding on the running loop."""
+
+    def __init__(self, delay_ms: Floats, addresses: Addresses, impairment: Impairment, seed: int) -> None:
+        """A stage that is not open yet.
+
+        Args:
+            delay_ms: one-way delays, shape (m, m), ms.
+        """
+        if len(delay_ms) > HOSTS_MAX:
+            raise UsageError(f"{len(delay_ms)} hosts: one emulation takes at most {HOSTS_MAX}")
+        self._delay_s: list[list[float]] = (delay_ms / 1000).tolist()
+        self._addresses = addresses
+        self._impairment = impairment
+        self._rng = np.random.default_rng([seed, 2])
+        self._doors: list[socket.socket] = []
+        self._flows: dict[tuple[Address, int], socket.socket] = {}
+        self._queue: list[tuple[float, int, socket.socket, bytes, Address]] = []
+        self._number = 0
+        self._armed = False
+        self.report = StageReport()
+
+    def open(self) -> None:
+        """Binds every door.
+
+        Raises:
+            AddressError: a door's address is in use.
+        """
+        self._loop = asyncio.get_running_loop()
+        for index in range(len(self._delay_s)):
+            door = _bind((self._addresses.door(index), PORT))
+            self._doors.append(door)
+            self._loop.add_reader(door, self._at_door, index, door)
+
+    def close(self) -> None:
+        """Stops forwarding and releases every socket."""
+        for each in (*self._doors, *self._flows.values()):
+            self._loop.remove_reader(each)
+            each.close()
+        self._doors.clear()
+        self._flows.clear()
+        self._queue.clear()
+
+    def _at_door(self, target: int, door: socket.socket) -> None:
+        """Datagrams from any host on their way to the target."""
+        for _ in range(BURST):
+            try:
+                data, sender = door.recvfrom(DATAGRAM_MAX)
+            except (BlockingIOError, ConnectionError):
+                return
+            source = self._addresses.index(sender[0])
+            if source is None or source >= len(self._delay_s):
+                self.report.strangers += 1
+                continue
+            flow = self._flows.get((sender, target)) or self._open_flow(source, sender, target)
+            if flow is not None:
+                self._hold(source, target, flow, data, (self._addresses.host(target), PORT))
+
+    def _open_flow(self, source: int, sender: Address, target: int) -> socket.socket | None:
+        if len(self._flows) >= FLOWS_MAX:
+            self.report.dropped += 1
+            return None
+        flow = _bind((self._addresses.door(source), 0))
+        self._flows[sender, target] = flow
+        self._loop.add_reader(flow, self._way_back, source, sender, target, flow)
+        return flow
+
+    def _way_back(self, source: int, sender: Address, target: int, flow: socket.socket) -> None:
+        """The target's answers on one flow."""
+        for _ in range(BURST):
+            try:
+                data, _answerer = flow.recvfrom(DATAGRAM_MAX)
+            except (BlockingIOError, ConnectionError):
+                return
+            self._hold(target, source, self._doors[target], data, sender)
+
+    def _hold(self, source: int, target: int, via: socket.socket, data: bytes, to: Address) -> None:
+        impairment = self._impairment
+        if impairment.loss and self._rng.random() < impairment.loss:
+            self.report.lost += 1
+            return
+        if len(self._queue) >= QUEUE_MAX:
+            self.report.dropped += 1
+            return
+        wait_s = self._delay_s[source][target]
+        if impairment.jitter_ms:
+            wait_s += self._rng.random() * impairment.jitter_ms / 1000
+        self._number += 1
+        heapq.heappush(self._queue, (self._loop.time() + wait_s, self._number, via, data, to))
+        if not self._armed:
+            self._arm()
+
+    def _arm(self) -> None:
+        self._armed = True
+        self._loop.call_later(TICK_S, self._release)
+
+    def _release(self) -> None:
+        """Sends everything that is due."""
+        now = self._loop.time()
+        queue, report = self._queue, self.report
+        while queue and queue[0][0] <= now:
+            due, _, via, data, to = heapq.heappop(queue)
+            try:
+                via.sendto(data, to)
+            except OSError:
+                report.dropped += 1
+                continue
+            report.datagrams += 1
+            if len(report.late_ms) < SAMPLES_MAX:
+                report.late_ms.append((now - due) * 1000)
+            else:
+                report.late_ms[report.datagrams % SAMPLES_MAX] = (now - due) * 1000
+        self._armed = False
+        if queue:
+            self._arm()
+
+
+def _bind(address: Address) -> socket.socket:
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            opened.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+        opened.bind(address)
+    except OSError as error:
+        opened.close()
+        raise AddressError(
+            f"cannot bind {address[0]}:{address[1]} (UDP): {error.strerror}; end the other emulation"
+        ) from error
+    opened.setblocking(False)
+    return opened

@@ -1,0 +1,166 @@
+"""Real processes of a testbed: `cubecast` commands that report as JSON lines, and leave nothing behind."""
+
+import asyncio
+import ctypes
+import json
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from cubecast.errors import CubecastError
+
+LINE_BYTES_MAX = 1 << 20
+STDERR_LINES = 20
+TERM_S, KILL_S = 4.0, 2.0
+_PR_SET_PDEATHSIG = 1
+
+Fields = dict[str, object]
+
+
+class ProcessDied(CubecastError):
+    """A process of the testbed ended before its time; `str` has its last words."""
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One running command. `events` keeps the latest object of each event it told."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    events: dict[str, Fields] = field(default_factory=dict)
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    readers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def status(self) -> Fields:
+        """Its latest status line, or nothing yet."""
+        return self.events.get("status", {})
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return self.process.returncode is not None
+
+    def press_enter(self) -> None:
+        """Lets a held command go on."""
+        assert self.process.stdin is not None
+        with suppress(ConnectionError):
+            self.process.stdin.write(b"\n")
+
+    async def wait_for(self, *events: str) -> str:
+        """Waits until it told one of the events.
+
+        Raises:
+            ProcessDied: it ended first.
+        """
+        while True:
+            told = next((event for event in events if event in self.events), None)
+            if told is not None:
+                return told
+            await self.until_changed()
+
+    async def until_changed(self) -> None:
+        """Waits until it tells something new.
+
+        Raises:
+            ProcessDied: it ended, and everything it told was read.
+        """
+        if self.ended and all(reader.done() for reader in self.readers):
+            last = self.errors[-1] if self.errors else "without a word"
+            raise ProcessDied(f"{self.name} ended with status {self.process.returncode}: {last}")
+        self.changed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.changed.wait(), 0.25)
+
+
+class Processes:
+    """Starts commands and ends them all, whatever happens. Use as an async context manager."""
+
+    def __init__(self, on_line: Callable[[str, str], None]) -> None:
+        """An empty set.
+
+        Args:
+            on_line: told (process name, line) for each line of standard error.
+        """
+        self._on_line = on_line
+        self.children: list[Child] = []
+
+    async def __aenter__(self) -> "Processes":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end(self.children)
+
+    async def start(self, name: str, *arguments: str) -> Child:
+        """Starts `cubecast ARGUMENTS...` in a session of its own; it dies with this process, however that ends."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "cubecast",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LINE_BYTES_MAX,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+        child = Child(name, process)
+        self.children.append(child)
+        child.readers = [
+            asyncio.create_task(self._read_events(child)),
+            asyncio.create_task(self._read_errors(child)),
+        ]
+        return child
+
+    async def end(self, children: list[Child]) -> None:
+        """Asks processes to end, then makes them."""
+        for child in children:
+            _signal(child, signal.SIGTERM)
+        await _gone(children, TERM_S)
+        for child in children:
+            _signal(child, signal.SIGKILL)
+        await _gone(children, KILL_S)
+        for child in children:
+            for reader in child.readers:
+                reader.cancel()
+
+    async def _read_events(self, child: Child) -> None:
+        assert child.process.stdout is not None
+        async for line in child.process.stdout:
+            with suppress(json.JSONDecodeError, KeyError, TypeError):
+                told = json.loads(line)
+                child.events[told.pop("event")] = told
+            child.changed.set()
+
+    async def _read_errors(self, child: Child) -> None:
+        assert child.process.stderr is not None
+        async for raw in child.process.stderr:
+            line = raw.decode(errors="replace").rstrip().removeprefix("cubecast: ")
+            child.errors.append(line)
+            self._on_line(child.name, line)
+            child.changed.set()
+
+
+def _signal(child: Child, number: signal.Signals) -> None:
+    if not child.ended:
+        with suppress(ProcessLookupError):
+            child.process.send_signal(number)
+
+
+async def _gone(children: list[Child], timeout_s: float) -> None:
+    waits = [asyncio.ensure_future(child.process.wait()) for child in children if not child.ended]
+    if waits:
+        await asyncio.wait(waits, timeout=timeout_s)
+        for wait in waits:
+            wait.cancel()
+
+
+def _die_with_parent() -> None:
+    """Runs in the child: Linux kills it when its parent is gone. Elsewhere only an orderly end reaches it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,88 @@
+"""The super-node's HTTP bodies, shared by its API and the hosts that call it.
+
+Plain dataclasses, so that the OpenAPI page shows them and a host decodes them without a framework.
+"""
+
+from dataclasses import dataclass
+
+from cubecast.engine.records import (
+    FAN_OUT_DEFAULT,
+    ChannelRecord,
+    HostRecord,
+    Placement,
+    SubscriptionRecord,
+)
+from cubecast.types import ChannelName, HostId
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """Body of POST /v1/hosts. `key` is the host's Ed25519 public key, hex; `label` a wish, empty for any."""
+
+    name: HostId
+    address: str
+    fingerprint: str
+    key: str
+    fan_out: int = FAN_OUT_DEFAULT
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinAnswer:
+    """The host's place, its credential, and the key that verifies everyone's (hex)."""
+
+    placement: Placement
+    credential: str
+    public_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshRequest:
+    """Body of POST /v1/hosts/HOST/refresh: the lease is renewed, ledger lines and suspicions reported."""
+
+    subscriptions: tuple[SubscriptionRecord, ...] = ()
+    suspects: tuple[HostId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshAnswer:
+    """A fresh credential, and the version of the placement the super-node holds for this host."""
+
+    credential: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveAnswer:
+    """An announced channel, and the grant to subscribe to it."""
+
+    channel: ChannelRecord
+    grant: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """A channel as the list shows it."""
+
+    channel: ChannelName
+    publisher: HostId
+    label: str
+    subscribers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole directory: shape, hosts, channels and the ledger of subscriptions."""
+
+    shape: str
+    hosts: tuple[HostRecord, ...]
+    channels: tuple[ChannelView, ...]
+    subscriptions: tuple[SubscriptionRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Body of every error: one line for the user, and for an unknown channel those that are known."""
+
+    detail: str
+    known: tuple[ChannelName, ...] = ()

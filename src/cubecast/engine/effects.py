@@ -1,0 +1,151 @@
+"""What to do: the effects a HostEngine asks its shell to perform."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from cubecast.engine.messages import Message
+from cubecast.engine.records import HostRecord, SubscriptionRecord
+from cubecast.types import ChannelName, HostId, Label
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Open the link to a neighbour; answer with LinkUp or LinkDown."""
+
+    record: HostRecord
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """Close the link to a host that is no neighbour any more, or is silent."""
+
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message over the link."""
+
+    host: HostId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Ask the directory for a channel; answer with ChannelResolved or ChannelNotFound."""
+
+    channel: ChannelName
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the directory that this host publishes the channel."""
+
+    channel: ChannelName
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Tell the directory that the channel is over."""
+
+    channel: ChannelName
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Open a media session for the channel to its upstream; failures come back as PullFailed."""
+
+    channel: ChannelName
+    record: HostRecord
+
+
+@dataclass(frozen=True, slots=True)
+class StopPull:
+    """Close the channel's media session; nobody here needs it any more."""
+
+    channel: ChannelName
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The local subscription stands.
+
+    Attributes:
+        promised_ms: delay from the publisher to this host.
+        path: seats from the publisher to this host.
+        clock_offset_ms: the publisher's clock minus ours, give or take clock_uncertainty_ms.
+    """
+
+    channel: ChannelName
+    bound_ms: float
+    promised_ms: float
+    path: tuple[Label, ...]
+    clock_offset_ms: float
+    clock_uncertainty_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No path keeps the bound; `best_ms` and `best_path` are the best that was offered, None when nothing was."""
+
+    channel: ChannelName
+    bound_ms: float
+    best_ms: float | None
+    best_path: tuple[Label, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The channel of a local subscription is not announced."""
+
+    channel: ChannelName
+    known: tuple[ChannelName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """A local subscription is over: finished by the publisher, or lost at `host` for `reason`."""
+
+    channel: ChannelName
+    finished: bool
+    host: HostId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Tell the directory that a neighbour is silent."""
+
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the directory what a local subscription was promised."""
+
+    record: SubscriptionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Tell the directory that this host leaves, then stop."""
+
+
+Effect: TypeAlias = (
+    Dial
+    | HangUp
+    | Send
+    | Resolve
+    | Announce
+    | Withdraw
+    | Pull
+    | StopPull
+    | Admitted
+    | Refused
+    | NotFound
+    | StreamEnded
+    | Suspect
+    | Report
+    | Leave
+)

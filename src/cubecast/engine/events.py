@@ -1,0 +1,148 @@
+"""What happened: the events a HostEngine handles. The shell reports, the engine decides."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from cubecast.engine.messages import Message
+from cubecast.engine.records import ChannelRecord, Placement
+from cubecast.types import ChannelName, HostId
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The directory gave this host its place, or a new one."""
+
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """Messages now flow both ways between us and the host."""
+
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The session to the host closed, or could not be opened."""
+
+    host: HostId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSampled:
+    """Transport statistics of a link: round-trip time, ms, and packets lost and sent since the link came up."""
+
+    host: HostId
+    rtt_ms: float
+    packets_lost: int
+    packets_sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message arrived over the link from the host."""
+
+    host: HostId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """TICK_S went by. Silence is counted in ticks, so a host that was stalled itself does not blame its peers."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequested:
+    """The local user wants to publish a channel."""
+
+    channel: ChannelName
+
+
+@dataclass(frozen=True, slots=True)
+class PublishFinished:
+    """The local source of a published channel came to its end, or the user stopped it."""
+
+    channel: ChannelName
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeRequested:
+    """The local user wants a channel within a bound, ms."""
+
+    channel: ChannelName
+    bound_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnsubscribeRequested:
+    """The local user no longer wants the channel."""
+
+    channel: ChannelName
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelResolved:
+    """The directory knows the channel; `grant` is our permission to subscribe to it."""
+
+    record: ChannelRecord
+    grant: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelNotFound:
+    """The directory does not know the channel; `known` are those it does."""
+
+    channel: ChannelName
+    known: tuple[ChannelName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveFailed:
+    """The directory refused, or did not answer."""
+
+    channel: ChannelName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSampled:
+    """Bytes received so far on the pull session of a channel."""
+
+    channel: ChannelName
+    bytes_received: int
+
+
+@dataclass(frozen=True, slots=True)
+class PullFailed:
+    """The session that pulls the channel from a host could not be opened, or closed."""
+
+    channel: ChannelName
+    host: HostId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRequested:
+    """The local user stops this host."""
+
+
+Event: TypeAlias = (
+    Placed
+    | LinkUp
+    | LinkDown
+    | LinkSampled
+    | Received
+    | Tick
+    | PublishRequested
+    | PublishFinished
+    | SubscribeRequested
+    | UnsubscribeRequested
+    | ChannelResolved
+    | ChannelNotFound
+    | ResolveFailed
+    | MediaSampled
+    | PullFailed
+    | LeaveRequested
+)

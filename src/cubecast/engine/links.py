@@ -1,0 +1,55 @@
+"""Link cost: smoothed round-trip time and its variation (RFC 6298), loss, and the peer's clock offset (RFC 5905)."""
+
+from dataclasses import dataclass, field
+
+ALPHA = 1 / 8
+BETA = 1 / 4
+LOSS_GAIN = 1 / 8
+CLOCK_SAMPLES = 16
+CLOCK_UNKNOWN_MS = 1e9
+
+
+@dataclass(slots=True)
+class LinkEstimate:
+    """What is known of one link; everything in ms unless the name says otherwise."""
+
+    srtt_ms: float | None = None
+    rttvar_ms: float = 0.0
+    loss: float = 0.0
+    _counted: tuple[int, int] = (0, 0)
+    _clocks: list[tuple[float, float]] = field(default_factory=list)
+
+    def sample(self, rtt_ms: float, packets_lost: int, packets_sent: int) -> None:
+        """Takes one sample in, as RFC 6298 section 2 does; counters are running totals of this link."""
+        if rtt_ms < 0 or rtt_ms != rtt_ms:
+            return
+        if self.srtt_ms is None:
+            self.srtt_ms, self.rttvar_ms = rtt_ms, rtt_ms / 2
+        else:
+            self.rttvar_ms += BETA * (abs(self.srtt_ms - rtt_ms) - self.rttvar_ms)
+            self.srtt_ms += ALPHA * (rtt_ms - self.srtt_ms)
+        lost, sent = packets_lost - self._counted[0], packets_sent - self._counted[1]
+        self._counted = (packets_lost, packets_sent)
+        if sent > 0 and lost >= 0:
+            self.loss += LOSS_GAIN * (min(1.0, lost / sent) - self.loss)
+
+    def clock(self, sent_s: float, seen_s: float, now_s: float) -> None:
+        """Takes one ping's three times in; of the last few, the shortest round trip is believed."""
+        round_trip_ms = (now_s - sent_s) * 1000
+        if round_trip_ms < 0:
+            return
+        offset_ms = (seen_s - (sent_s + now_s) / 2) * 1000
+        self._clocks = [*self._clocks[-(CLOCK_SAMPLES - 1) :], (round_trip_ms, offset_ms)]
+
+    @property
+    def one_way_ms(self) -> float | None:
+        """Half the smoothed round trip: the link's share of a promised delay; None before the first sample."""
+        return None if self.srtt_ms is None else self.srtt_ms / 2
+
+    @property
+    def clock_offset_ms(self) -> tuple[float, float]:
+        """The peer's clock minus ours and its uncertainty, half the shortest round trip; (0, CLOCK_UNKNOWN_MS) when unknown."""
+        if not self._clocks:
+            return 0.0, CLOCK_UNKNOWN_MS
+        round_trip_ms, offset_ms = min(self._clocks)
+        return offset_ms, round_trip_ms / 2

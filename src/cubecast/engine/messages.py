@@ -1,0 +1,188 @@
+"""Messages between hosts: versioned msgspec structs, one a frame on the link's control track.
+
+A path to a channel is found, then taken, in four messages that travel hop by hop over cube neighbours:
+
+    subscriber --PathRequest--> ... --PathRequest--> a host that carries the channel
+    subscriber <--PathOffer---- ... <--PathOffer---- with the delay from the publisher, link by link
+    subscriber --Commit-------> ...                  the subscriber's bound is kept, so it takes the offer
+    subscriber <--Confirm------ ...                  the definitive delay; each hop pulls the media from the one before
+
+PathRefusal answers a request that found nothing, Cancel gives an offer back, Release ends a confirmed branch from
+below and Ended from above. `ask` is a number the asker chose; answers repeat it. Fields unknown to us are ignored,
+unknown kinds raise MessageError and the receiver goes on.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+from cubecast.errors import MessageError
+from cubecast.types import ChannelName, HostId, Label
+
+VERSION = 1
+MESSAGE_BYTES_MAX = 64 * 1024
+HOPS_MAX = 256
+
+
+class _Struct(msgspec.Struct, frozen=True, tag_field="kind", array_like=False):
+    pass
+
+
+class Ping(_Struct, frozen=True, tag="ping"):
+    """Heartbeat; `sent_s` is the sender's clock, s since the Unix epoch."""
+
+    sent_s: float
+
+
+class Pong(_Struct, frozen=True, tag="pong"):
+    """The answer: the ping's time, and the answerer's clock when it saw it (as NTP, RFC 5905, with t2 = t3)."""
+
+    sent_s: float
+    seen_s: float
+
+
+class PathRequest(_Struct, frozen=True, tag="path-request"):
+    """Find the channel from label `at`, towards the publisher's seat `target`.
+
+    Attributes:
+        budget_ms: what is left of the subscriber's bound at this host.
+        tries: requests this search may still send.
+        trail: hosts already on the way, the subscriber first.
+        grant: the subscriber's permission for this channel; the shell checks it before the engine sees the request.
+    """
+
+    ask: int
+    channel: ChannelName
+    at: Label
+    target: Label
+    budget_ms: float
+    tries: int
+    trail: tuple[HostId, ...]
+    grant: str
+
+
+class PathOffer(_Struct, frozen=True, tag="path-offer"):
+    """The channel reaches the sender `delay_ms` after it left the publisher.
+
+    Attributes:
+        path: seats from the publisher to the sender.
+        clock_offset_ms: publisher's clock minus the sender's, with its uncertainty (half the round trips).
+        tries: what is left of the request's tries.
+    """
+
+    ask: int
+    channel: ChannelName
+    delay_ms: float
+    path: tuple[Label, ...]
+    clock_offset_ms: float
+    clock_uncertainty_ms: float
+    tries: int
+
+
+class PathRefusal(_Struct, frozen=True, tag="path-refusal"):
+    """No offer from here: `reason` is one line for the user."""
+
+    ask: int
+    channel: ChannelName
+    reason: str
+    tries: int
+
+
+class Cancel(_Struct, frozen=True, tag="cancel"):
+    """The asker does not take the offer, or no longer waits for one."""
+
+    ask: int
+
+
+class Commit(_Struct, frozen=True, tag="commit"):
+    """The asker takes the offer made to this ask."""
+
+    ask: int
+
+
+class Confirm(_Struct, frozen=True, tag="confirm"):
+    """The branch stands: pull the channel from the sender. Fields as in PathOffer."""
+
+    ask: int
+    channel: ChannelName
+    delay_ms: float
+    path: tuple[Label, ...]
+    clock_offset_ms: float
+    clock_uncertainty_ms: float
+
+
+class Release(_Struct, frozen=True, tag="release"):
+    """The sender no longer pulls the channel."""
+
+    channel: ChannelName
+
+
+class Ended(_Struct, frozen=True, tag="ended"):
+    """The channel is over at the sender: `finished` by its publisher, or lost at `host` for `reason`."""
+
+    channel: ChannelName
+    finished: bool
+    host: HostId
+    reason: str
+
+
+class Goodbye(_Struct, frozen=True, tag="goodbye"):
+    """The sender leaves the overlay."""
+
+
+Message: TypeAlias = (
+    Ping | Pong | PathRequest | PathOffer | PathRefusal | Cancel | Commit | Confirm | Release | Ended | Goodbye
+)
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    v: int
+    m: Message
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Envelope)
+
+
+def encode(message: Message) -> bytes:
+    """One message as msgpack."""
+    return _encoder.encode(_Envelope(VERSION, message))
+
+
+def decode(payload: bytes) -> Message:
+    """The message in a frame.
+
+    Raises:
+        MessageError: too long, not msgpack, another version, an unknown kind, or a field of the wrong type or range.
+    """
+    if len(payload) > MESSAGE_BYTES_MAX:
+        raise MessageError(f"a message of {len(payload)} bytes; the limit is {MESSAGE_BYTES_MAX}")
+    try:
+        envelope = _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MessageError(f"not a message of this protocol: {error}") from error
+    if envelope.v != VERSION:
+        raise MessageError(f"protocol version {envelope.v}; this host speaks {VERSION}")
+    _check_ranges(envelope.m)
+    return envelope.m
+
+
+def _check_ranges(message: Message) -> None:
+    numbers: tuple[float, ...] = ()
+    match message:
+        case Ping(sent_s):
+            numbers = (sent_s,)
+        case Pong(sent_s, seen_s):
+            numbers = (sent_s, seen_s)
+        case PathRequest():
+            numbers = (message.budget_ms,)
+            if len(message.trail) > HOPS_MAX or not 0 <= message.tries <= HOPS_MAX:
+                raise MessageError("a path request longer than any cube")
+        case PathOffer() | Confirm():
+            numbers = (message.delay_ms, message.clock_offset_ms, message.clock_uncertainty_ms)
+            if len(message.path) > HOPS_MAX or message.delay_ms < 0:
+                raise MessageError("an offer with an impossible path or delay")
+        case _:
+            pass
+    if any(n != n or abs(n) > 1e12 for n in numbers):
+        raise MessageError("a number that is no time")

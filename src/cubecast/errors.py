@@ -1,0 +1,95 @@
+"""The one tree of errors.
+
+Local errors are our caller's mistake and carry the line the user reads; remote errors are a peer's
+mistake: whoever meets one drops the peer's message and goes on.
+"""
+
+from cubecast.types import ChannelName, HostId, Label
+
+
+class CubecastError(Exception):
+    """Every error of this package; `str(error)` is one line that says what to do about it."""
+
+
+class LocalError(CubecastError):
+    """Our caller's mistake: wrong arguments, an unreadable file, a port in use."""
+
+
+class RemoteError(CubecastError):
+    """A peer's mistake: a malformed or unexpected message, a bad token."""
+
+
+class UsageError(LocalError):
+    """An argument has no meaning; the message names it."""
+
+
+class AddressError(LocalError):
+    """An address cannot be parsed or bound."""
+
+
+class NetworkFileError(LocalError):
+    """A latency matrix or topology cannot be read; `str` names the file and the line."""
+
+
+class MediaError(LocalError):
+    """A source or sink cannot be opened, demuxed, decoded or muxed."""
+
+
+class TokenError(RemoteError):
+    """A token is malformed, expired, signed by someone else or not meant for this use."""
+
+
+class MessageError(RemoteError):
+    """Bytes from a peer are not a message of this protocol."""
+
+
+class DirectoryError(CubecastError):
+    """The super-node refused a request; `str` is its reason."""
+
+
+class DirectoryUnreachable(DirectoryError):
+    """The super-node did not answer after all retries."""
+
+
+class SubscriptionError(CubecastError):
+    """A subscription could not start or could not go on."""
+
+
+class ChannelUnknown(SubscriptionError):
+    """Nobody announces the channel."""
+
+    def __init__(self, channel: ChannelName, known: tuple[ChannelName, ...]) -> None:
+        others = f"announced now: {', '.join(sorted(known))}" if known else "no channel is announced now"
+        super().__init__(f"channel {channel!r} is not announced; {others}")
+        self.channel, self.known = channel, known
+
+
+class BoundRefused(SubscriptionError):
+    """No path keeps the bound; `best_ms` is what the overlay could keep now, None when it found no path at all."""
+
+    def __init__(
+        self,
+        channel: ChannelName,
+        bound_ms: float,
+        best_ms: float | None,
+        best_path: tuple[Label, ...] = (),
+        reason: str = "",
+    ) -> None:
+        if best_ms is None:
+            why = f" ({reason})" if reason else ""
+            text = f"{channel}: no path to the publisher now{why}; try again when more hosts have joined"
+        else:
+            text = (
+                f"{channel}: no path within {bound_ms:.0f} ms; {best_ms:.0f} ms is possible now, "
+                f"ask with --bound {int(best_ms) + 1}ms or more"
+            )
+        super().__init__(text)
+        self.channel, self.bound_ms, self.best_ms, self.best_path = channel, bound_ms, best_ms, best_path
+
+
+class UpstreamLost(SubscriptionError):
+    """The host that fed this subscription is gone."""
+
+    def __init__(self, channel: ChannelName, host: HostId, reason: str) -> None:
+        super().__init__(f"{channel}: the stream broke at host {host} ({reason}); subscribe again to find a new path")
+        self.channel, self.host, self.reason = channel, host, reason

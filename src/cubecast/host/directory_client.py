@@ -1,0 +1,219 @@
+"""The host's side of the super-node's HTTP API."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
+import httpx
+import msgspec
+
+from cubecast.engine.directory_api import (
+    JoinAnswer,
+    JoinRequest,
+    Overview,
+    Problem,
+    RefreshAnswer,
+    RefreshRequest,
+    ResolveAnswer,
+)
+from cubecast.engine.records import Placement
+from cubecast.errors import ChannelUnknown, DirectoryError, DirectoryUnreachable, TokenError, UsageError
+from cubecast.tokens import SUPERNODE, Identity
+from cubecast.types import ChannelName, HostId
+
+RETRY_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
+TIMEOUT = httpx.Timeout(5.0, connect=2.0)
+STREAM_TIMEOUT = httpx.Timeout(5.0, connect=2.0, read=6.0)
+ANSWER_BYTES_MAX = 64 << 20
+
+T = TypeVar("T")
+
+
+class DirectoryClient:
+    """Calls to one super-node, each retried a few times while it does not answer."""
+
+    def __init__(self, url: str, join_token: str, on_retry: Callable[[str], None]) -> None:
+        """A client; nothing is sent yet.
+
+        Args:
+            on_retry: told one line before each new try, for the user.
+
+        Raises:
+            UsageError: the URL is none.
+        """
+        self.url = supernode_url(url)
+        self.identity = Identity()
+        self._join_token = join_token
+        self._on_retry = on_retry
+        self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, trust_env=False)
+
+    async def close(self) -> None:
+        """Releases the connections."""
+        await self._http.aclose()
+
+    async def join(self, request: JoinRequest) -> JoinAnswer:
+        """Takes a seat.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the join token is not accepted.
+        """
+        answer = await self._call("POST", "/v1/hosts", JoinAnswer, body=request, token=self._join_token)
+        self.identity.credential = answer.credential
+        return answer
+
+    async def refresh(self, host: HostId, request: RefreshRequest) -> RefreshAnswer:
+        """Renews the lease; one try, the next is due soon anyway.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+        """
+        answer = await self._call("POST", f"/v1/hosts/{host}/refresh", RefreshAnswer, body=request, tries=1)
+        self.identity.credential = answer.credential
+        return answer
+
+    async def leave(self, host: HostId) -> None:
+        """Gives the seat back; one try.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+        """
+        await self._call("DELETE", f"/v1/hosts/{host}", None, tries=1)
+
+    async def announce(self, channel: ChannelName) -> None:
+        """Publishes a channel.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: not allowed.
+        """
+        await self._call("PUT", f"/v1/channels/{channel}", None)
+
+    async def withdraw(self, channel: ChannelName) -> None:
+        """Takes a channel off the list; one try.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+        """
+        await self._call("DELETE", f"/v1/channels/{channel}", None, tries=1)
+
+    async def resolve(self, channel: ChannelName) -> ResolveAnswer:
+        """Where a channel is published.
+
+        Raises:
+            ChannelUnknown: nobody announces it.
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: not allowed.
+        """
+        return await self._call("GET", f"/v1/channels/{channel}", ResolveAnswer, channel=channel)
+
+    async def overview(self) -> Overview:
+        """The whole directory.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the join token is not accepted.
+        """
+        return await self._call("GET", "/v1/overview", Overview, token=self._join_token)
+
+    async def placements(self, host: HostId) -> AsyncIterator[Placement]:
+        """The host's placements as they change, until the stream breaks.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the credential is not accepted.
+        """
+        path = f"/v1/hosts/{host}/placements"
+        try:
+            headers = self._headers(self.identity.token(SUPERNODE))
+            async with self._http.stream("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as response:
+                if response.status_code != httpx.codes.OK:
+                    self._check(response, await response.aread(), None)
+                async for line in response.aiter_lines():
+                    if line:
+                        yield msgspec.json.decode(line, type=Placement)
+        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            raise DirectoryUnreachable(_describe(self.url, error)) from error
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        answer: type[T] | None,
+        body: object = None,
+        token: str = "",
+        channel: ChannelName | None = None,
+        tries: int = len(RETRY_PAUSES_S) + 1,
+    ) -> T:
+        content = None if body is None else msgspec.json.encode(body)
+        for attempt in range(tries):
+            headers = self._headers(token or self.identity.token(SUPERNODE))
+            try:
+                response = await self._http.request(method, path, content=content, headers=headers)
+            except httpx.HTTPError as error:
+                if attempt + 1 == tries:
+                    raise DirectoryUnreachable(_describe(self.url, error)) from error
+                pause_s = RETRY_PAUSES_S[attempt]
+                self._on_retry(
+                    f"super-node {self.url} does not answer ({_reason(error)}); "
+                    f"try {attempt + 2} of {tries} in {pause_s:g} s"
+                )
+                await asyncio.sleep(pause_s)
+                continue
+            self._check(response, response.content, channel)
+            return self._decode(response, answer)
+        raise AssertionError("the last try raises")
+
+    def _decode(self, response: httpx.Response, answer: type[T] | None) -> T:
+        try:
+            return msgspec.json.decode(response.content or b"null", type=answer)  # type: ignore[arg-type, return-value]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DirectoryError(f"{self.url} is no cubecast super-node: {error}") from error
+
+    def _check(self, response: httpx.Response, content: bytes, channel: ChannelName | None) -> None:
+        if response.is_success:
+            return
+        try:
+            problem = msgspec.json.decode(content, type=Problem)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise DirectoryError(
+                f"{self.url} answered {response.status_code}; is it a cubecast super-node?"
+            ) from None
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise TokenError(f"super-node {self.url} refuses the token: {problem.detail}")
+        if response.status_code == httpx.codes.NOT_FOUND and channel is not None:
+            raise ChannelUnknown(channel, problem.known)
+        raise DirectoryError(f"super-node: {problem.detail}")
+
+    def _headers(self, token: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+
+def supernode_url(text: str) -> str:
+    """A super-node's URL; `http://` may be left out.
+
+    Raises:
+        UsageError: it names no host.
+    """
+    full = text if "://" in text else f"http://{text}"
+    try:
+        url = httpx.URL(full)
+    except (httpx.InvalidURL, ValueError):
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise UsageError(f"super-node {text!r} is no URL; give one like http://203.0.113.5:7000")
+    return full.rstrip("/")
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case httpx.ConnectError():
+            return "connection refused or host unknown"
+        case httpx.TimeoutException():
+            return "timed out"
+        case _:
+            return str(error) or type(error).__name__
+
+
+def _describe(url: str, error: Exception) -> str:
+    return f"super-node {url} does not answer ({_reason(error)}); start it with `cubecast supernode` or check --supernode"

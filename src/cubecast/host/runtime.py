@@ -1,0 +1,524 @@
+"""A live host: reports what happens to its engine, and performs what the engine says. It decides nothing itself."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from cubecast.engine import effects as fx
+from cubecast.engine import events as ev
+from cubecast.engine import messages
+from cubecast.engine.directory_api import JoinRequest, RefreshRequest
+from cubecast.engine.host import HostEngine
+from cubecast.engine.membership import TICK_S
+from cubecast.engine.records import Placement, SubscriptionRecord
+from cubecast.engine.snapshot import HostView
+from cubecast.errors import (
+    AddressError,
+    BoundRefused,
+    ChannelUnknown,
+    CubecastError,
+    DirectoryError,
+    DirectoryUnreachable,
+    MessageError,
+    RemoteError,
+    SubscriptionError,
+    TokenError,
+    UpstreamLost,
+)
+from cubecast.host.config import HostConfig
+from cubecast.host.dataplane import LEFT, DataPlane
+from cubecast.host.directory_client import DirectoryClient, supernode_url
+from cubecast.host.tasks import Tasks
+from cubecast.host.tracks import ChannelReader, ChannelWriter, CopyCount, ReceivedFrame
+from cubecast.media.frames import TrackFormat
+from cubecast.tokens import Verifier
+from cubecast.types import ChannelName, HostId
+
+REFRESH_S = 1.5
+READY_S = 8.0
+"""A subscriber waits this long for its neighbours' links before it searches with those it has."""
+OPEN_S = 10.0
+DRAIN_S = 5.0
+LINGER_S = 10.0
+"""A publisher that has finished stays this long for children that have not."""
+FOLLOW_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+LEDGER_MAX = 1024
+UNREACHED_TOLD = 3
+"""Failed dials in a row after which the user is told."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class _Local:
+    """A local subscription on its way and afterwards."""
+
+    admitted: asyncio.Future[fx.Admitted]
+    ended: asyncio.Future[fx.StreamEnded]
+
+
+class Subscription:
+    """An admitted subscription: `open` learns the tracks, `frames` yields what arrives."""
+
+    def __init__(self, terms: fx.Admitted, reader: ChannelReader, tasks: Tasks, local: _Local) -> None:
+        self.terms = terms
+        self._reader = reader
+        self._tasks = tasks
+        self._local = local
+        local.ended.add_done_callback(self._on_ended)
+
+    @property
+    def tracks(self) -> tuple[TrackFormat, ...]:
+        """The channel's tracks; empty before `open`."""
+        return self._reader.tracks
+
+    @property
+    def published(self) -> tuple[int, ...] | None:
+        """Frames the publisher wrote, by track; known at the end."""
+        return self._reader.published
+
+    async def open(self) -> None:
+        """Waits for the channel's format and begins to read.
+
+        Raises:
+            SubscriptionError: the stream was lost, or nothing came in time.
+        """
+        opening = asyncio.ensure_future(self._reader.open())
+        try:
+            await asyncio.wait((opening, self._local.ended), timeout=OPEN_S, return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                opening.result()
+                self._reader.start(self._tasks)
+                return
+        except RemoteError as error:
+            if not self._local.ended.done():
+                raise SubscriptionError(f"{self.terms.channel}: {error}") from error
+        finally:
+            opening.cancel()
+        if self._local.ended.done():
+            raise self._lost(self._local.ended.result())
+        raise SubscriptionError(f"{self.terms.channel}: nothing arrived within {OPEN_S:.0f} s; try again")
+
+    async def frames(self) -> AsyncIterator[ReceivedFrame]:
+        """Frames of all tracks as they arrive; ends when the publisher ends the channel.
+
+        Raises:
+            UpstreamLost: the stream broke; which host and why.
+            SubscriptionError: the stream broke, nobody knows why.
+        """
+        try:
+            async with aclosing(self._reader.frames()) as frames:
+                async for frame in frames:
+                    yield frame
+        except RemoteError as error:
+            raise SubscriptionError(f"{self.terms.channel}: {error}; subscribe again") from error
+        finally:
+            self._reader.stop()
+
+    def _on_ended(self, ended: asyncio.Future[fx.StreamEnded]) -> None:
+        if ended.cancelled():
+            return
+        if ended.result().finished:
+            asyncio.get_running_loop().call_later(DRAIN_S, self._reader.stop)  # the last frames are on their way
+        else:
+            self._reader.fail(self._lost(ended.result()))
+
+    def _lost(self, ended: fx.StreamEnded) -> UpstreamLost:
+        return UpstreamLost(ended.channel, ended.host, ended.reason)
+
+
+class HostRuntime:
+    """One running host; made by `running`."""
+
+    def __init__(self, config: HostConfig, client: DirectoryClient, tasks: Tasks, notify: Callable[[str], None]) -> None:
+        self.config = config
+        self._client = client
+        self._tasks = tasks
+        self._notify = notify
+        self._engine = HostEngine(config.name, config.policy, config.fan_out, np.random.default_rng(config.seed))
+        source = f"{config.source}:0" if config.source else ""
+        self._plane = DataPlane(config.listen, source, config.name, client.identity, self, tasks)
+        self._verifier: Verifier | None = None
+        self._address = ""
+        self._started = (time.time(), time.monotonic())
+        self._locals: dict[ChannelName, _Local] = {}
+        self._announced: dict[ChannelName, asyncio.Future[None]] = {}
+        self._failures: dict[ChannelName, CubecastError] = {}
+        self._ledger: dict[ChannelName, SubscriptionRecord] = {}
+        self._suspects: set[HostId] = set()
+        self._unreached: dict[HostId, int] = {}
+        self._background: list[asyncio.Task[None]] = []
+        self._report = asyncio.Event()
+        self._changed = asyncio.Event()
+        self.refused_messages = 0
+
+    # ------------------------------------------------------------------ for the command line
+
+    def clock(self) -> float:
+        """This host's clock: s since the Unix epoch at start, never stepping back."""
+        wall, monotonic = self._started
+        return wall + time.monotonic() - monotonic
+
+    def view(self) -> HostView:
+        """A picture of the engine."""
+        return self._engine.view()
+
+    @property
+    def placement(self) -> Placement:
+        """This host's place, as the super-node last told it."""
+        placement = self._engine.placement
+        assert placement is not None, "start() has joined"
+        return placement
+
+    @property
+    def address(self) -> str:
+        """Where others dial this host."""
+        return self._address
+
+    def ready(self) -> bool:
+        """Whether every neighbour's link is up and measured."""
+        return self._engine.ready()
+
+    def copies(self) -> dict[ChannelName, CopyCount]:
+        """Frames that crossed into Python, by channel."""
+        return self._plane.copies
+
+    async def publish(self, channel: ChannelName, tracks: Sequence[TrackFormat]) -> ChannelWriter:
+        """Announces a channel; frames go to the writer.
+
+        Raises:
+            DirectoryError: the super-node refuses the channel.
+            TokenError: the token does not allow it.
+            MediaError: a track cannot be carried.
+        """
+        writer = ChannelWriter(self._plane.origin(channel), tracks, self._plane.copy_count(channel))
+        announced = self._announced[channel] = asyncio.get_running_loop().create_future()
+        self._handle(ev.PublishRequested(channel))
+        await announced
+        return writer
+
+    async def finish(self, channel: ChannelName, writer: ChannelWriter) -> None:
+        """Ends a published channel and waits for the children to have it all."""
+        writer.finish()
+        self._announced.pop(channel, None)
+        self._handle(ev.PublishFinished(channel))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while any(b.channel == channel and b.children for b in self.view().branches):
+                    self._changed.clear()
+                    await self._changed.wait()
+        self._plane.drop_channel(channel)
+
+    async def subscribe(self, channel: ChannelName, bound_ms: float) -> Subscription:
+        """Finds a path that keeps the bound and joins it.
+
+        Raises:
+            ChannelUnknown: nobody announces the channel.
+            BoundRefused: no path keeps the bound; it carries the best that can be kept.
+            TokenError: the token does not allow it.
+            DirectoryError: the super-node does not answer.
+        """
+        await self._ready()
+        loop = asyncio.get_running_loop()
+        local = self._locals[channel] = _Local(loop.create_future(), loop.create_future())
+        self._handle(ev.SubscribeRequested(channel, bound_ms))
+        try:
+            terms = await local.admitted
+        except BaseException:
+            self.unsubscribe(channel)
+            raise
+        reader = ChannelReader(self._plane.origin(channel), bound_ms, self._plane.copy_count(channel), self.clock)
+        return Subscription(terms, reader, self._tasks, local)
+
+    def unsubscribe(self, channel: ChannelName) -> None:
+        """Ends a local subscription."""
+        self._locals.pop(channel, None)
+        self._handle(ev.UnsubscribeRequested(channel))
+
+    async def _ready(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_S):
+                while not self._engine.ready():
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    # ------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Listens, joins, and starts the background tasks.
+
+        Raises:
+            AddressError: the port cannot be bound.
+            DirectoryError: the super-node refuses or does not answer.
+            TokenError: the join token is not accepted.
+        """
+        bound = await self._plane.listen()
+        self._address = self.config.advertise or _reachable(self.config, bound)
+        await self._join()
+        work = (self._tick(), self._follow(), self._refresh())
+        self._background = [self._tasks.create_task(each) for each in work]
+
+    async def stop(self) -> None:
+        """Leaves the overlay: tells neighbours and the super-node, closes every session."""
+        for task in self._background:
+            task.cancel()
+        self._handle(ev.LeaveRequested())
+        await asyncio.sleep(0)
+        with suppress(DirectoryError, TokenError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._client.leave(self.config.name)
+        await self._plane.close()
+        self._tasks.cancel_all()
+
+    async def _join(self) -> None:
+        config = self.config
+        request = JoinRequest(
+            config.name,
+            self._address,
+            self._plane.fingerprint,
+            self._client.identity.public_key.hex(),
+            config.fan_out,
+            config.label,
+        )
+        answer = await self._client.join(request)
+        if self._verifier is None:
+            self._verifier = Verifier(bytes.fromhex(answer.public_key))
+            self._plane.open_for(self._verifier)
+        self._handle(ev.Placed(answer.placement))
+        for channel in list(self._announced):
+            self._tasks.create_task(self._announce(channel))
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            for host, stats in self._plane.link_stats().items():
+                if stats.rtt_ms is not None:
+                    self._handle(ev.LinkSampled(host, stats.rtt_ms, stats.packets_lost, stats.packets_sent))
+            for channel, stats in self._plane.pull_stats().items():
+                self._handle(ev.MediaSampled(channel, stats.bytes_received))
+            self._handle(ev.Tick())
+            due = max(due + TICK_S, loop.time())
+            await asyncio.sleep(due - loop.time())
+
+    async def _follow(self) -> None:
+        """Takes placements as the super-node pushes them; streams go on while it is away."""
+        failures = 0
+        while True:
+            try:
+                async with aclosing(self._client.placements(self.config.name)) as placements:
+                    async for placement in placements:
+                        failures = 0
+                        self._handle(ev.Placed(placement))
+            except DirectoryUnreachable as error:
+                if failures == 0:
+                    self._notify(f"{error}; running streams go on")
+            except (DirectoryError, TokenError):
+                await self._rejoin()
+            await asyncio.sleep(FOLLOW_PAUSES_S[min(failures, len(FOLLOW_PAUSES_S) - 1)])
+            failures += 1
+
+    async def _rejoin(self) -> None:
+        try:
+            await self._join()
+            self._notify("joined the overlay again")
+        except (DirectoryError, TokenError) as error:
+            self._notify(f"cannot join again: {error}")
+
+    async def _refresh(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_S):
+                    await self._report.wait()
+            self._report.clear()
+            lines, self._ledger = self._ledger, {}
+            suspects, self._suspects = self._suspects, set()
+            try:
+                request = RefreshRequest(tuple(lines.values()), tuple(suspects))
+                await self._client.refresh(self.config.name, request)
+            except DirectoryUnreachable:
+                self._ledger = lines | self._ledger  # reported with the next refresh that arrives
+                await asyncio.sleep(REFRESH_S)
+            except (DirectoryError, TokenError):
+                self._ledger = lines | self._ledger
+                await self._rejoin()
+                await asyncio.sleep(REFRESH_S)
+
+    # ------------------------------------------------------------------ the engine's effects
+
+    def _handle(self, event: ev.Event) -> None:
+        for effect in self._engine.handle(event, self.clock()):
+            self._perform(effect)
+        self._changed.set()
+
+    def _perform(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.Send(host, message):
+                self._plane.send(host, messages.encode(message))
+            case fx.Dial(record):
+                self._plane.dial(record)
+            case fx.HangUp(host):
+                self._plane.hang_up(host)
+            case fx.Resolve(channel):
+                self._tasks.create_task(self._resolve(channel))
+            case fx.Announce(channel):
+                self._tasks.create_task(self._announce(channel))
+            case fx.Withdraw(channel):
+                self._tasks.create_task(self._withdraw(channel))
+            case fx.Pull(channel, record):
+                self._plane.pull(channel, record)
+            case fx.StopPull(channel):
+                self._plane.drop_channel(channel)
+            case fx.Suspect(host):
+                self._suspects.add(host)
+                self._report.set()
+            case fx.Report(record):
+                if len(self._ledger) < LEDGER_MAX:
+                    self._ledger[record.channel] = record
+                self._report.set()
+            case fx.Leave():
+                pass  # `stop` asked for it and goes on
+            case fx.Admitted() | fx.Refused() | fx.NotFound() | fx.StreamEnded():
+                self._answer(effect)
+
+    def _answer(self, effect: fx.Admitted | fx.Refused | fx.NotFound | fx.StreamEnded) -> None:
+        """Hands a decision to the local subscriber that waits for it."""
+        local = self._locals.get(effect.channel)
+        if local is None:
+            return
+        match effect:
+            case fx.Admitted():
+                _resolve_future(local.admitted, effect)
+            case fx.StreamEnded():
+                _resolve_future(local.ended, effect)
+            case fx.NotFound(channel, known):
+                _fail_future(local.admitted, ChannelUnknown(channel, known))
+            case fx.Refused(channel, bound_ms, best_ms, best_path, reason):
+                failure = self._failures.pop(channel, None)
+                refused = BoundRefused(channel, bound_ms, best_ms, best_path, reason)
+                _fail_future(local.admitted, failure or refused)
+
+    async def _resolve(self, channel: ChannelName) -> None:
+        try:
+            answer = await self._client.resolve(channel)
+            self._handle(ev.ChannelResolved(answer.channel, answer.grant))
+        except ChannelUnknown as error:
+            self._handle(ev.ChannelNotFound(channel, error.known))
+        except (DirectoryError, TokenError) as error:
+            self._failures[channel] = error
+            self._handle(ev.ResolveFailed(channel, str(error)))
+
+    async def _announce(self, channel: ChannelName) -> None:
+        future = self._announced.get(channel)
+        try:
+            await self._client.announce(channel)
+            if future is not None:
+                _resolve_future(future, None)
+        except (DirectoryError, TokenError) as error:
+            if future is not None and not future.done():
+                future.set_exception(error)
+            else:
+                self._notify(f"cannot announce {channel} again: {error}")
+
+    async def _withdraw(self, channel: ChannelName) -> None:
+        with suppress(DirectoryError, TokenError):  # its lease ends it too
+            await self._client.withdraw(channel)
+
+    # ------------------------------------------------------------------ what the data plane tells (Hooks)
+
+    def link_up(self, host: HostId) -> None:
+        """See Hooks."""
+        self._unreached.pop(host, None)
+        self._handle(ev.LinkUp(host))
+
+    def link_down(self, host: HostId, reason: str) -> None:
+        """See Hooks."""
+        if reason != LEFT and len(self._unreached) < LEDGER_MAX:
+            self._unreached[host] = self._unreached.get(host, 0) + 1
+            if self._unreached[host] == UNREACHED_TOLD:
+                self._notify(f"cannot reach neighbour {host}: {reason}; check that its UDP port is open; trying on")
+        self._handle(ev.LinkDown(host, reason))
+
+    def message(self, host: HostId, payload: bytes) -> None:
+        """See Hooks."""
+        try:
+            message = messages.decode(payload)
+        except MessageError:
+            self.refused_messages += 1  # the peer's mistake: drop it and go on
+            return
+        if isinstance(message, messages.PathRequest) and self._verifier is not None:
+            try:
+                self._verifier.grant(message.grant, message.channel)
+            except TokenError as error:
+                refusal = messages.PathRefusal(message.ask, message.channel, str(error), 0)
+                self._plane.send(host, messages.encode(refusal))
+                return
+        self._handle(ev.Received(host, message))
+
+    def may_pull(self, channel: ChannelName, host: HostId) -> bool:
+        """See Hooks."""
+        return self._engine.may_pull(channel, host)
+
+    def pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> None:
+        """See Hooks."""
+        self._handle(ev.PullFailed(channel, host, reason))
+
+
+@asynccontextmanager
+async def running(config: HostConfig, notify: Callable[[str], None]) -> AsyncIterator[HostRuntime]:
+    """Runs a host inside this block; it leaves the overlay at the end.
+
+    Args:
+        notify: told one line whenever the user should know something.
+
+    Raises:
+        CubecastError: the host could not start, or what the block raised.
+    """
+    client = DirectoryClient(config.supernode, config.token, notify)
+    failure: CubecastError | None = None
+    async with asyncio.TaskGroup() as group:
+        runtime = HostRuntime(config, client, Tasks(group), notify)
+        try:
+            await runtime.start()
+            yield runtime
+        except CubecastError as error:
+            failure = error  # raised below, outside the group, which would wrap it
+        finally:
+            await runtime.stop()
+            await client.close()
+    if failure is not None:
+        raise failure
+
+
+def _reachable(config: HostConfig, bound: str) -> str:
+    """The address peers should dial: the bound one, or this machine's on the way to the super-node."""
+    host, _, port = bound.rpartition(":")
+    if host not in ("0.0.0.0", "[::]", "::"):  # noqa: S104  compared, not bound
+        return bound
+    target = supernode_url(config.supernode).partition("://")[2].partition("/")[0].rpartition(":")[0] or "127.0.0.1"
+    try:
+        info = socket.getaddrinfo(target.strip("[]"), 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(info[0], socket.SOCK_DGRAM) as probe:
+            probe.connect(info[4])
+            name = str(probe.getsockname()[0])
+    except OSError as error:
+        raise AddressError(
+            f"cannot tell this machine's address towards {target}: {error.strerror}; give it with --advertise"
+        ) from error
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+def _resolve_future(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _fail_future(future: asyncio.Future[fx.Admitted], error: CubecastError) -> None:
+    if not future.done():
+        future.set_exception(error)

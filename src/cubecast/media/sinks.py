@@ -1,0 +1,174 @@
+"""Sinks: encoded frames into MPEG-TS or fragmented MP4, written as they come, so that players may follow."""
+
+import io
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import av
+from av.container import OutputContainer
+from av.stream import Stream
+
+from cubecast.errors import MediaError
+from cubecast.media.frames import US, EncodedFrame, Kind, TrackFormat
+
+_TIME_BASE = Fraction(1, US)
+TS_CODECS = {"h264", "hevc", "aac", "mp3", "opus"}
+MP4_CODECS = TS_CODECS | {"av1", "vp9", "flac"}
+LATENCY_US = "200000"
+"""A fragment is written, and a silent track waited for, at most this long."""
+TS_TICK_US = 12
+"""The least step of an MPEG-TS clock (90 kHz), rounded up."""
+LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
+
+
+class Container(StrEnum):
+    """What a sink writes."""
+
+    TS = "ts"
+    MP4 = "mp4"
+
+
+class Sink(Protocol):
+    """Where received frames go."""
+
+    def write(self, frame: EncodedFrame) -> None:
+        """Takes one frame.
+
+        Raises:
+            MediaError: it cannot be written.
+        """
+
+    def close(self) -> None:
+        """Ends the file.
+
+        Raises:
+            MediaError: it cannot be ended.
+        """
+
+
+class NullSink:
+    """Takes frames and keeps nothing."""
+
+    def write(self, frame: EncodedFrame) -> None:
+        """See Sink."""
+
+    def close(self) -> None:
+        """See Sink."""
+
+
+def container_for(output: str, wanted: Container | None, tracks: Sequence[TrackFormat]) -> Container:
+    """The container for an output: as asked, else by its suffix, else MPEG-TS where it carries every codec.
+
+    Raises:
+        MediaError: a codec has no place in it.
+    """
+    codecs = {track.codec for track in tracks}
+    chosen = wanted
+    if chosen is None and Path(output).suffix.lower() in (".mp4", ".m4s", ".m4v", ".m4a", ".cmfv"):
+        chosen = Container.MP4
+    if chosen is None:
+        chosen = Container.TS if codecs <= TS_CODECS or Path(output).suffix.lower() == ".ts" else Container.MP4
+    fits = TS_CODECS if chosen is Container.TS else MP4_CODECS
+    if not codecs <= fits:
+        missing = ", ".join(sorted(codecs - fits))
+        advice = "choose --format mp4" if codecs <= MP4_CODECS else "no container here carries it"
+        raise MediaError(f"{missing} cannot be written to {chosen}; {advice}")
+    return chosen
+
+
+@dataclass(slots=True)
+class _Pipe:
+    """A file descriptor as FFmpeg's output. A reader that goes away is remembered, not raised through C."""
+
+    file: BinaryIO
+    broken: str = ""
+    name: str = "<output>"
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        while rest and not self.broken:
+            try:
+                rest = rest[os.write(self.file.fileno(), rest) :]
+            except OSError as error:
+                self.broken = error.strerror or "write failed"
+        return len(data)
+
+
+class MediaSink:
+    """Muxes frames into an open file."""
+
+    def __init__(self, file: BinaryIO, name: str, container: Container, tracks: Sequence[TrackFormat]) -> None:
+        """Starts the file.
+
+        Args:
+            file: written through its descriptor; closed by `close`.
+
+        Raises:
+            MediaError: a track cannot be muxed.
+        """
+        self._name = name
+        self._pipe = _Pipe(file)
+        options = {"max_interleave_delta": LATENCY_US}
+        if container is Container.MP4:
+            options |= {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": LATENCY_US}
+        format_name = "mpegts" if container is Container.TS else "mp4"
+        try:
+            self._out: OutputContainer = av.open(self._pipe, mode="w", format=format_name, options=options)
+            self._streams = [_add_track(self._out, track) for track in tracks]
+        except (av.error.FFmpegError, ValueError) as error:
+            raise MediaError(f"cannot write {name}: {error}") from error
+        self._offset_us: int | None = None
+        self._last_dts_us = [-1 << 62] * len(tracks)
+
+    def write(self, frame: EncodedFrame) -> None:
+        """See Sink."""
+        if self._offset_us is None:
+            self._offset_us = -min(frame.dts_us, frame.pts_us)
+        dts_us = max(frame.dts_us + self._offset_us, self._last_dts_us[frame.track] + TS_TICK_US)
+        pts_us = max(frame.pts_us + self._offset_us, dts_us)
+        if dts_us < 0:
+            return  # decoded before the first frame we were sent: nothing to show it with
+        self._last_dts_us[frame.track] = dts_us
+        packet = av.Packet(frame.payload)
+        packet.stream, packet.time_base = self._streams[frame.track], _TIME_BASE
+        packet.pts, packet.dts, packet.duration = pts_us, dts_us, frame.duration_us
+        packet.is_keyframe = frame.keyframe
+        try:
+            self._out.mux_one(packet)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise MediaError(f"cannot write {self._name}: {getattr(error, 'strerror', error)}") from error
+        if self._pipe.broken:
+            raise MediaError(f"cannot write {self._name}: {self._pipe.broken}")
+
+    def close(self) -> None:
+        """See Sink."""
+        try:
+            self._out.close()
+        except (av.error.FFmpegError, ValueError) as error:
+            raise MediaError(f"cannot end {self._name}: {error}") from error
+        finally:
+            with suppress(OSError):
+                self._pipe.file.close()
+
+
+def _add_track(out: OutputContainer, track: TrackFormat) -> Stream:
+    """A stream for frames that are encoded already; the template is never opened, so no encoder starts."""
+    template = av.open(io.BytesIO(), mode="w", format="null").add_stream(track.codec)
+    stream = out.add_stream_from_template(template, opaque=True)
+    context = stream.codec_context
+    if track.kind is Kind.VIDEO:
+        context.width, context.height = track.width, track.height
+    else:
+        context.sample_rate = track.sample_rate
+        context.layout = LAYOUTS.get(track.channels, f"{track.channels}c")
+    if track.extradata:
+        extradata = track.extradata
+        context.extradata = extradata[8:] if track.codec == "flac" else extradata
+    stream.time_base = _TIME_BASE
+    return stream

@@ -1,0 +1,127 @@
+"""k-ary n-cubes. Source: Dally, IEEE Trans. Comput. 39(6), 1990; the slides' "Definition of a k-ary n-cube".
+
+A label is n digits in base k; two labels are neighbours when exactly one digit differs, by 1 modulo k.
+"""
+
+from typing import NamedTuple
+
+from cubecast.errors import UsageError
+from cubecast.types import Label
+
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+LABELS_MAX = 1 << 32
+
+
+class Cube(NamedTuple):
+    """The shape (k, n); a tuple, so that compiled kernels take it as it is."""
+
+    radix: int
+    dimensions: int
+
+    def __str__(self) -> str:
+        return f"{self.radix}^{self.dimensions}"
+
+
+def cube(radix: int, dimensions: int) -> Cube:
+    """A checked shape.
+
+    Raises:
+        UsageError: radix below 2, no dimension, or more than 2^32 labels.
+    """
+    if radix < 2 or dimensions < 1 or dimensions > 32 or radix**dimensions > LABELS_MAX:
+        raise UsageError(
+            f"shape {radix}^{dimensions} is impossible: the radix is 2 or more, the dimensions 1 or more, "
+            f"at most 2^32 labels in all; try 2^4"
+        )
+    return Cube(radix, dimensions)
+
+
+def parse_cube(text: str) -> Cube:
+    """A shape from its usual spelling, such as `2^4`.
+
+    Raises:
+        UsageError: the text is not RADIX^DIMENSIONS, or the shape is impossible.
+    """
+    radix, caret, dimensions = text.partition("^")
+    if not caret or not radix.strip().isdecimal() or not dimensions.strip().isdecimal():
+        raise UsageError(f"shape {text!r} is not RADIX^DIMENSIONS, such as 2^4")
+    if len(radix) > 12 or len(dimensions) > 12:
+        raise UsageError(f"shape {text[:40]!r} has more than 2^32 labels; try 2^4")
+    return cube(int(radix), int(dimensions))
+
+
+def label_count(cube: Cube) -> int:
+    """M = k^n."""
+    return cube.radix**cube.dimensions
+
+
+def degree(cube: Cube) -> int:
+    """Links of one label: n for k = 2, else 2n."""
+    return cube.dimensions if cube.radix == 2 else 2 * cube.dimensions
+
+
+def digit(cube: Cube, label: int, dimension: int) -> int:
+    """The label's digit along a dimension, 0 .. k-1."""
+    return label // cube.radix**dimension % cube.radix
+
+
+def step(cube: Cube, label: int, dimension: int, direction: int) -> Label:
+    """The label one hop away along a dimension, direction +1 or -1, around the ring."""
+    here = digit(cube, label, dimension)
+    there = (here + direction) % cube.radix
+    return Label(label + (there - here) * cube.radix**dimension)
+
+
+def neighbours(cube: Cube, label: int) -> list[Label]:
+    """The labels one hop away, by dimension, + before -."""
+    found = []
+    for dimension in range(cube.dimensions):
+        found.append(step(cube, label, dimension, 1))
+        if cube.radix > 2:
+            found.append(step(cube, label, dimension, -1))
+    return found
+
+
+def distance(cube: Cube, a: int, b: int) -> int:
+    """Hops on a shortest path: the ring distances of the digits, summed."""
+    total = 0
+    for _ in range(cube.dimensions):
+        apart = (a - b) % cube.radix
+        total += min(apart, cube.radix - apart)
+        a //= cube.radix
+        b //= cube.radix
+    return total
+
+
+def mean_hops(radix: int, dimensions: int) -> float:
+    """Mean distance between two labels drawn at random, in hops: A(k, n) = n * floor(k^2 / 4) / k."""
+    return dimensions * (radix * radix // 4) / radix
+
+
+def worst_hops(radix: int, dimensions: int) -> int:
+    """The diameter, in hops: n * floor(k / 2)."""
+    return dimensions * (radix // 2)
+
+
+def spell(cube: Cube, label: int) -> str:
+    """The label as its digits, most significant first: `0110`; digits above 35 are joined by dots."""
+    digits = [digit(cube, label, dimension) for dimension in reversed(range(cube.dimensions))]
+    if cube.radix <= len(DIGITS):
+        return "".join(DIGITS[d] for d in digits)
+    return ".".join(str(d) for d in digits)
+
+
+def parse_label(cube: Cube, text: str) -> Label:
+    """A label from its spelling.
+
+    Raises:
+        UsageError: not n digits below k.
+    """
+    parts = list(text.strip().lower()) if cube.radix <= len(DIGITS) else text.strip().split(".")
+    digits = [DIGITS.find(p) if cube.radix <= len(DIGITS) else int(p) if p.isdecimal() else -1 for p in parts]
+    if len(digits) != cube.dimensions or any(d < 0 or d >= cube.radix for d in digits):
+        raise UsageError(f"label {text!r} is not {cube.dimensions} digits below {cube.radix}, as shape {cube} needs")
+    label = 0
+    for d in digits:
+        label = label * cube.radix + d
+    return Label(label)

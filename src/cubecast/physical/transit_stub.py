@@ -1,0 +1,103 @@
+"""Transit-stub networks of the published size: 5050 routers.
+
+The slides give the number of routers and hosts only; how they split into domains and what the links cost is our
+reading of GT-ITM practice (Zegura, Calvert, Bhattacharjee, INFOCOM 1996).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cubecast.physical.network import RoutedNetwork, Topology, attach
+from cubecast.types import Floats, Ints
+
+ACCESS_MS = (0.5, 2.0)
+
+Edges = list[tuple[int, int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class TransitStub:
+    """Parameters of the generator; the defaults make 10 * 5 + 10 * 5 * 10 * 10 = 5050 routers."""
+
+    transit_domains: int = 10
+    transit_routers: int = 5
+    stubs_per_transit_router: int = 10
+    stub_routers: int = 10
+    extra_transit_stub: int = 50
+    extra_stub_stub: int = 50
+
+
+def transit_stub(hosts: int, seed: int, parameters: TransitStub | None = None) -> RoutedNetwork:
+    """A generated network with hosts on random stub routers; a pure function of its arguments.
+
+    Raises:
+        UsageError: no host, or more than 65 536.
+    """
+    rng = np.random.default_rng([seed, 5050])
+    return attach(topology(parameters or TransitStub(), rng), hosts, ACCESS_MS, rng)
+
+
+def topology(parameters: TransitStub, rng: np.random.Generator) -> Topology:
+    """The routers and links: transit domains in an 80 ms square, stub domains below their routers, extra links."""
+    p = parameters
+    transit = np.arange(p.transit_domains * p.transit_routers).reshape(p.transit_domains, p.transit_routers)
+    stubs = np.arange(transit.size * p.stubs_per_transit_router * p.stub_routers).reshape(
+        transit.size, p.stubs_per_transit_router, p.stub_routers
+    )
+    stubs += transit.size
+    edges = _between_domains(transit, rng)
+    for domain in transit:
+        edges += _random_graph(domain, 0.6, lambda: float(rng.uniform(5, 15)), rng)
+    for gateway, domains in enumerate(stubs):
+        for domain in domains:
+            edges += _random_graph(domain, 0.2, lambda: float(rng.uniform(1, 4)), rng)
+            edges.append((gateway, int(rng.choice(domain)), float(rng.uniform(2, 8))))
+    all_stubs = stubs.reshape(-1)
+    edges += _extra(transit.reshape(-1), all_stubs, p.extra_transit_stub, rng)
+    edges += _extra(all_stubs, all_stubs, p.extra_stub_stub, rng)
+    return Topology(
+        name="transit-stub",
+        routers=transit.size + stubs.size,
+        edges=np.array([(a, b) for a, b, _ in edges], dtype=np.int64).reshape(-1, 2),
+        latency_ms=np.array([latency for _, _, latency in edges], dtype=np.float64),
+        access_routers=all_stubs,
+    )
+
+
+def _between_domains(transit: Ints, rng: np.random.Generator) -> Edges:
+    where: Floats = rng.uniform(0, 80, size=(len(transit), 2))
+
+    def latency(a: int, b: int) -> float:
+        return max(5.0, float(np.hypot(*(where[a] - where[b]))))
+
+    pairs = _spanning_tree(np.arange(len(transit)), rng)
+    pairs += [
+        (a, b) for a in range(len(transit)) for b in range(a) if rng.random() < 0.5 and (a, b) not in pairs
+    ]
+    return [(int(rng.choice(transit[a])), int(rng.choice(transit[b])), latency(a, b)) for a, b in pairs]
+
+
+def _random_graph(nodes: Ints, probability: float, latency: Callable[[], float], rng: np.random.Generator) -> Edges:
+    """A random spanning tree, then every other pair with the given probability."""
+    tree = set(_spanning_tree(nodes, rng))
+    more = {
+        (int(a), int(b))
+        for i, a in enumerate(nodes)
+        for b in nodes[:i]
+        if rng.random() < probability and (int(a), int(b)) not in tree
+    }
+    return [(a, b, latency()) for a, b in sorted(tree | more)]
+
+
+def _spanning_tree(nodes: Ints, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """A uniform random recursive tree over shuffled nodes; each pair has its larger node first."""
+    order = rng.permutation(nodes)
+    pairs = [(int(order[i]), int(order[rng.integers(i)])) for i in range(1, len(order))]
+    return [(max(a, b), min(a, b)) for a, b in pairs]
+
+
+def _extra(left: Ints, right: Ints, count: int, rng: np.random.Generator) -> Edges:
+    ends = [(int(rng.choice(left)), int(rng.choice(right)), float(rng.uniform(20, 60))) for _ in range(count)]
+    return [(a, b, latency) for a, b, latency in ends if a != b]

@@ -1,0 +1,176 @@
+"""The super-node's HTTP API. Its OpenAPI page is at /docs.
+
+People show a join token, hosts a token they sign themselves (cubecast.tokens), both as `Authorization: Bearer`.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from fastapi import Depends, FastAPI, Header, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from cubecast import __version__
+from cubecast.engine.directory_api import (
+    JoinAnswer,
+    JoinRequest,
+    Overview,
+    Problem,
+    RefreshAnswer,
+    RefreshRequest,
+    ResolveAnswer,
+)
+from cubecast.errors import ChannelUnknown, DirectoryError, TokenError
+from cubecast.overlay.cube import label_count
+from cubecast.supernode.service import Service
+from cubecast.tokens import Bearer
+from cubecast.types import ChannelName, HostId
+
+BODY_BYTES_MAX = 1 << 20
+
+
+def _token(authorization: Annotated[str, Header()] = "") -> str:
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise TokenError("no token was sent; give one with --token or CUBECAST_TOKEN")
+    return token
+
+
+Token = Annotated[str, Depends(_token)]
+
+
+def make_app(service: Service) -> FastAPI:
+    """The application over one service."""
+    app = FastAPI(title="cubecast super-node", version=__version__, description=__doc__ or "", max_body_size=BODY_BYTES_MAX)
+    app.state.service = service
+    _handle_errors(app)
+    _host_routes(app, service)
+    _channel_routes(app, service)
+    _public_routes(app, service)
+    return app
+
+
+def _handle_errors(app: FastAPI) -> None:
+    @app.exception_handler(TokenError)
+    async def no_token(_: Request, error: TokenError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 401)
+
+    @app.exception_handler(ChannelUnknown)
+    async def unknown(_: Request, error: ChannelUnknown) -> JSONResponse:
+        return JSONResponse({"detail": str(error), "known": error.known}, 404)
+
+    @app.exception_handler(DirectoryError)
+    async def refused(_: Request, error: DirectoryError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 409)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"detail": f"{where}: {first['msg']}"}, 422)
+
+
+def _host_routes(app: FastAPI, service: Service) -> None:
+    problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
+
+    def bearer(token: Token, host: HostId) -> Bearer:
+        known = service.bearer(token)
+        if known.host != host:
+            raise TokenError(f"this token is host {known.host}'s, not {host}'s")
+        return known
+
+    @app.post("/v1/hosts", responses=problems, tags=["hosts"])
+    async def join(token: Token, request: JoinRequest) -> JoinAnswer:
+        """Take a seat in the cube; shows a join token."""
+        return service.join(token, request)
+
+    @app.post("/v1/hosts/{host}/refresh", responses=problems, tags=["hosts"])
+    async def refresh(who: Annotated[Bearer, Depends(bearer)], request: RefreshRequest) -> RefreshAnswer:
+        """Renew the lease; report subscriptions and silent neighbours."""
+        return service.refresh(who, request)
+
+    @app.get("/v1/hosts/{host}/placements", responses=problems, tags=["hosts"])
+    async def placements(who: Annotated[Bearer, Depends(bearer)]) -> StreamingResponse:
+        """The host's placement now and after every change: one JSON object a line, empty lines as a sign of life."""
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for placement in service.placements(who):
+                yield (b"" if placement is None else msgspec.json.encode(placement)) + b"\n"
+
+        service.engine.placement(who.host)
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @app.delete("/v1/hosts/{host}", status_code=204, responses=problems, tags=["hosts"])
+    async def leave(who: Annotated[Bearer, Depends(bearer)]) -> None:
+        """Leave the overlay."""
+        service.leave(who)
+
+
+def _channel_routes(app: FastAPI, service: Service) -> None:
+    problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
+
+    def bearer(token: Token) -> Bearer:
+        return service.bearer(token)
+
+    Who = Annotated[Bearer, Depends(bearer)]  # noqa: N806  a type, as at module level
+
+    @app.put("/v1/channels/{channel}", status_code=204, responses=problems, tags=["channels"])
+    async def announce(who: Who, channel: ChannelName) -> None:
+        """Publish a channel from this host."""
+        service.announce(who, channel)
+
+    @app.delete("/v1/channels/{channel}", status_code=204, responses=problems, tags=["channels"])
+    async def withdraw(who: Who, channel: ChannelName) -> None:
+        """The channel is over."""
+        service.withdraw(who, channel)
+
+    @app.get("/v1/channels/{channel}", responses={**problems, 404: {"model": Problem}}, tags=["channels"])
+    async def resolve(who: Who, channel: ChannelName) -> ResolveAnswer:
+        """Where the channel is published, and the grant to subscribe to it."""
+        return service.resolve(who, channel)
+
+
+def _public_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/overview", responses={401: {"model": Problem}}, tags=["directory"])
+    async def overview(token: Token) -> Overview:
+        """Hosts, channels and subscriptions; shows a join token."""
+        return service.overview(service.person(token))
+
+    @app.get("/health", tags=["directory"])
+    async def health() -> dict[str, str]:
+        """Whether the super-node answers."""
+        return {"status": "ok", "version": __version__}
+
+    registry = CollectorRegistry()
+    registry.register(_DirectoryCollector(service))
+
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["directory"])
+    async def metrics() -> PlainTextResponse:
+        """Prometheus metrics."""
+        return PlainTextResponse(generate_latest(registry), media_type="text/plain; version=0.0.4")
+
+
+class _DirectoryCollector(Collector):
+    """Reads the metrics off the engine when they are asked for."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> list[Metric]:
+        """Hosts, labels, channels, and subscriptions by state."""
+        engine = self._service.engine
+        plain = {
+            "cubecast_hosts": ("Hosts in the overlay", len(engine.members)),
+            "cubecast_labels": ("Labels of the cube", label_count(engine.cube)),
+            "cubecast_channels": ("Channels announced", len(engine.channels)),
+        }
+        metrics: list[Metric] = [GaugeMetricFamily(n, text, value=v) for n, (text, v) in plain.items()]
+        by_state = GaugeMetricFamily("cubecast_subscriptions", "Subscriptions by state", labels=["state"])
+        states = [record.state for record in engine.subscriptions()]
+        for state in ("searching", "receiving", "refused", "ended"):
+            by_state.add_metric([state], states.count(state))
+        return [*metrics, by_state]

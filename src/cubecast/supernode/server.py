@@ -1,0 +1,129 @@
+"""Serves the API on a socket of its own, inside a running event loop."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+
+from cubecast.engine.directory import DirectoryEngine
+from cubecast.errors import AddressError
+from cubecast.overlay.cube import Cube
+from cubecast.overlay.region import live_region
+from cubecast.supernode.api import make_app
+from cubecast.supernode.service import Service
+from cubecast.supernode.sqlite import SqliteStore
+from cubecast.tokens import Authority, Permission
+
+KEY_FILE = "authority.pem"
+TOKEN_FILE = "join.token"
+STORE_FILE = "directory.sqlite"
+REQUESTS_MAX = 4096
+SHUTDOWN_S = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SupernodeConfig:
+    """How a super-node runs.
+
+    Attributes:
+        state: folder of the key, the store and the join token.
+        expect: hosts the shape is chosen for when it is not given.
+        seed: of the random seats; None draws a new one at every start.
+    """
+
+    bind: str
+    port: int
+    state: Path
+    shape: Cube | None
+    expect: int
+    seed: int | None
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves signals to the command line."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(config: SupernodeConfig) -> AsyncIterator[Service]:
+    """Runs a super-node inside this block.
+
+    Raises:
+        AddressError: the port is in use or the address is not ours.
+        LocalError: the state folder cannot be used.
+    """
+    listener = _listen(config.bind, config.port)
+    with contextlib.closing(listener):
+        store = SqliteStore(config.state / STORE_FILE)
+        with contextlib.closing(store):
+            authority = Authority.load(config.state / KEY_FILE)
+            write_join_token(config.state, authority)
+            cube = store.shape(config.shape, live_region(config.expect))
+            engine = DirectoryEngine(cube, np.random.default_rng(config.seed))
+            service = Service(engine, store, authority)
+            service.port = listener.getsockname()[1]
+            async with _http(service, listener):
+                yield service
+
+
+def write_join_token(state: Path, authority: Authority) -> None:
+    """Leaves a token for everything beside the key, unless a valid one is there already."""
+    path = state / TOKEN_FILE
+    if path.exists():
+        with contextlib.suppress(Exception):
+            authority.verifier.join(path.read_text().strip())
+            return
+    path.touch(mode=0o600)
+    path.write_text(authority.join_token(Permission()) + "\n")
+
+
+@contextlib.asynccontextmanager
+async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        make_app(service),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        limit_concurrency=REQUESTS_MAX,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    logging.getLogger("uvicorn").disabled = True
+    logging.getLogger("uvicorn.error").disabled = True  # broken requests are answered; nobody reads a traceback
+    server = _Server(config)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(service.expire_leases())
+        serve = tasks.create_task(server.serve(sockets=[listener]))
+        while not server.started and not serve.done():
+            await asyncio.sleep(0.005)
+        try:
+            yield
+        finally:
+            service.stopping.set()  # the push streams end by themselves
+            server.should_exit = True
+            await serve
+
+
+def _listen(bind: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((bind, port))
+        listener.listen(1024)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = error.strerror if isinstance(error, OSError) else "no such port"
+        raise AddressError(f"cannot listen on {bind}:{port}: {reason}; choose another with --listen") from error
+    listener.setblocking(False)
+    return listener
+
+

@@ -1,0 +1,217 @@
+"""Runs the directory engine: performs its effects on the store, pushes placements, checks who asks."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from cubecast.engine.directory_api import (
+    ChannelView,
+    JoinAnswer,
+    JoinRequest,
+    Overview,
+    RefreshAnswer,
+    RefreshRequest,
+    ResolveAnswer,
+)
+from cubecast.engine.directory import (
+    ChannelAnnounced,
+    ChannelWithdrawn,
+    DirectoryEngine,
+    DirectoryEvent,
+    HostJoined,
+    HostLeft,
+    HostRefreshed,
+    HostSuspected,
+    LeaseTick,
+    Push,
+    SubscriptionReported,
+)
+from cubecast.engine.records import Placement
+from cubecast.errors import ChannelUnknown, DirectoryError, TokenError
+from cubecast.overlay.cube import spell
+from cubecast.supernode.store import Store
+from cubecast.tokens import SUPERNODE, Authority, Bearer, Permission
+from cubecast.types import ChannelName, HostId
+
+LEASE_TICK_S = 0.5
+KEEPALIVE_S = 2.0
+NAME_MAX = 64
+_NAME = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+class Service:
+    """The super-node's one state. Every method runs on the event loop; none waits in the middle of a change."""
+
+    def __init__(self, engine: DirectoryEngine, store: Store, authority: Authority) -> None:
+        self.engine = engine
+        self._store = store
+        self._authority = authority
+        self._changed: dict[HostId, asyncio.Event] = {}
+        self.stopping = asyncio.Event()
+        self.port = 0
+        """The TCP port the API is served on."""
+        engine.restore(store.hosts(), store.channels(), time.time())
+
+    def _handle(self, event: DirectoryEvent) -> None:
+        """On disk first, then pushed and answered."""
+        effects = self.engine.handle(event, time.time())
+        if effects:
+            self._store.apply(effects)
+        for effect in effects:
+            if isinstance(effect, Push) and effect.host in self._changed:
+                self._changed[effect.host].set()
+
+    async def expire_leases(self) -> None:
+        """Removes silent hosts, until stopped."""
+        while not self.stopping.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), LEASE_TICK_S)
+            self._handle(LeaseTick())
+
+    def person(self, token: str) -> Permission:
+        """What a join token allows.
+
+        Raises:
+            TokenError: it is no join token of ours.
+        """
+        return self._authority.verifier.join(token)
+
+    def bearer(self, token: str) -> Bearer:
+        """The host behind a host token.
+
+        Raises:
+            TokenError: it is not meant for this super-node.
+        """
+        return self._authority.verifier.host(token, SUPERNODE)
+
+    def join(self, token: str, request: JoinRequest) -> JoinAnswer:
+        """Seats a host.
+
+        Raises:
+            TokenError: the token does not allow this name.
+            DirectoryError: the name, address, label or key cannot be accepted.
+        """
+        permission = self.person(token)
+        if not permission.may("host", request.name):
+            raise TokenError(f"this token does not allow a host named {request.name}")
+        check_name("host name", request.name)
+        try:
+            key = bytes.fromhex(request.key)
+        except ValueError:
+            key = b""
+        if len(key) != 32 or len(request.address) > 256 or len(request.fingerprint) != 64:
+            raise DirectoryError("a join needs an address, a SHA-256 fingerprint and an Ed25519 key")
+        if request.name == SUPERNODE:
+            raise DirectoryError(f"the name {SUPERNODE} is reserved; choose another with --name")
+        self._handle(
+            HostJoined(request.name, request.address, request.fingerprint, request.fan_out, request.label)
+        )
+        return JoinAnswer(
+            self.engine.placement(request.name),
+            self._authority.credential(request.name, key, permission),
+            self._authority.verifier.public_key.hex(),
+        )
+
+    def refresh(self, bearer: Bearer, request: RefreshRequest) -> RefreshAnswer:
+        """Renews a lease and takes a host's reports.
+
+        Raises:
+            DirectoryError: the host has to join again.
+        """
+        self._handle(HostRefreshed(bearer.host))
+        for record in request.subscriptions:
+            if record.subscriber == bearer.host:
+                self._handle(SubscriptionReported(record))
+        for suspect in request.suspects:
+            self._handle(HostSuspected(suspect, bearer.host))
+        version = self.engine.placement(bearer.host).version
+        return RefreshAnswer(self._authority.credential(bearer.host, bearer.key, bearer.permission), version)
+
+    def leave(self, bearer: Bearer) -> None:
+        """Removes a host that says so itself."""
+        self._handle(HostLeft(bearer.host))
+
+    def announce(self, bearer: Bearer, channel: ChannelName) -> None:
+        """Adds a channel.
+
+        Raises:
+            TokenError: the host may not publish it.
+            DirectoryError: the name is taken or malformed.
+        """
+        check_name("channel name", channel)
+        if not bearer.permission.may("publish", channel):
+            raise TokenError(f"this token does not allow publishing {channel!r}")
+        self._handle(ChannelAnnounced(bearer.host, channel))
+
+    def withdraw(self, bearer: Bearer, channel: ChannelName) -> None:
+        """Takes a channel off the list."""
+        self._handle(ChannelWithdrawn(bearer.host, channel))
+
+    def resolve(self, bearer: Bearer, channel: ChannelName) -> ResolveAnswer:
+        """Where a channel is published, and the grant to subscribe.
+
+        Raises:
+            TokenError: the host may not subscribe to it.
+            ChannelUnknown: nobody announces it.
+        """
+        if not bearer.permission.may("subscribe", channel):
+            raise TokenError(f"this token does not allow subscribing to {channel!r}")
+        record = self.engine.channels.get(channel)
+        if record is None:
+            may = bearer.permission.may
+            raise ChannelUnknown(channel, tuple(c for c in self.engine.channels if may("subscribe", c)))
+        return ResolveAnswer(record, self._authority.grant(bearer.host, channel))
+
+    def overview(self, permission: Permission) -> Overview:
+        """What a person may see of the directory."""
+        subscriptions = [s for s in self.engine.subscriptions() if permission.may("subscribe", s.channel)]
+        receiving = [s.channel for s in subscriptions if s.state == "receiving"]
+        channels = tuple(
+            ChannelView(c, r.publisher, spell(self.engine.cube, r.seat), receiving.count(c))
+            for c, r in sorted(self.engine.channels.items())
+            if permission.may("subscribe", c)
+        )
+        hosts = tuple(m.record for _, m in sorted(self.engine.members.items()))
+        return Overview(str(self.engine.cube), hosts, channels, tuple(subscriptions))
+
+    async def placements(self, bearer: Bearer) -> AsyncIterator[Placement | None]:
+        """The host's placement now and after every change; None as a sign of life in between.
+
+        Ends when the host is removed or the super-node stops.
+        """
+        changed = self._changed[bearer.host] = asyncio.Event()
+        changed.set()
+        try:
+            while not self.stopping.is_set() and bearer.host in self.engine.members:
+                if self._changed.get(bearer.host) is not changed:
+                    return  # a newer stream of the same host took over
+                if changed.is_set():
+                    changed.clear()
+                    yield self.engine.placement(bearer.host)
+                else:
+                    yield None
+                await self._either(changed)
+        finally:
+            if self._changed.get(bearer.host) is changed:
+                del self._changed[bearer.host]
+
+    async def _either(self, changed: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self.stopping.wait())]
+        try:
+            await asyncio.wait(waits, timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+def check_name(what: str, name: str) -> None:
+    """Host and channel names are letters, digits, dot, dash and underscore: they stand in URLs and file names.
+
+    Raises:
+        DirectoryError: some other character, empty, or too long.
+    """
+    if not name or len(name) > NAME_MAX or not set(name) <= _NAME or name.startswith("."):
+        raise DirectoryError(
+            f"{what} {name[:NAME_MAX]!r} is not allowed: use up to {NAME_MAX} letters, digits, dots, dashes, underscores"
+        )

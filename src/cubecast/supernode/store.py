@@ -1,0 +1,30 @@
+"""What a directory store must do. One implementation today: supernode.sqlite."""
+
+from typing import Protocol
+
+from cubecast.engine.directory import DirectoryEffect
+from cubecast.engine.records import ChannelRecord, HostRecord
+from cubecast.overlay.cube import Cube
+
+
+class Store(Protocol):
+    """Lasting state of a directory. Every `apply` is on disk when it returns."""
+
+    def shape(self, wanted: Cube | None, default: Cube) -> Cube:
+        """The overlay's shape: the stored one, or on first use the wanted or default one.
+
+        Raises:
+            LocalError: another shape is stored already.
+        """
+
+    def hosts(self) -> list[HostRecord]:
+        """Every stored host."""
+
+    def channels(self) -> list[ChannelRecord]:
+        """Every stored channel."""
+
+    def apply(self, effects: list[DirectoryEffect]) -> None:
+        """Makes the effects that concern the store last, all or none."""
+
+    def close(self) -> None:
+        """Releases the store."""

@@ -1,0 +1,14 @@
+"""Names for values that must not be mixed up, and the array types the floors share."""
+
+from typing import NewType, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+HostId = NewType("HostId", str)
+ChannelName = NewType("ChannelName", str)
+Label = NewType("Label", int)
+"""A position in the cube: the base-k digits d[0] .. d[n-1] packed as sum(d[i] * k**i)."""
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]

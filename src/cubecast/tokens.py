@@ -162,9 +162,7 @@ def public_bytes(key: Ed25519PublicKey) -> bytes:
 def _write_private(path: Path, key: Ed25519PrivateKey) -> None:
     """Writes the whole file or none of it, so that a kill at any moment leaves a usable state."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     partial = path.with_suffix(".partial")
     partial.touch(mode=0o600)
     partial.write_bytes(pem)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -82,7 +81,9 @@ def _clip(wanted: str | None, folder: Path) -> str:
     return wanted
 
 
-async def _demo(plan: Plan, network: PhysicalNetwork, network_name: str, source: str, folder: Path, quiet: bool) -> Report:
+async def _demo(
+    plan: Plan, network: PhysicalNetwork, network_name: str, source: str, folder: Path, quiet: bool
+) -> Report:
     """One run, watched while it goes."""
     console = Console(stderr=True)
     show_live = console.is_terminal and not quiet
@@ -93,22 +94,24 @@ async def _demo(plan: Plan, network: PhysicalNetwork, network_name: str, source:
 
     async with running(plan, network_name, source, folder, on_line, notify) as bed:
         notify(f"subscribing {len(plan.subscribers)} hosts, one after another")
-        with Live(console=console, refresh_per_second=REFRESH_PER_S, transient=True) if show_live else suppress() as live:
-            watching = asyncio.ensure_future(_watch(bed, live if isinstance(live, Live) else None))
-            try:
-                await bed.subscribe_all()
-                if not show_live:
-                    notify("all subscribers are admitted or refused; publishing")
-                await bed.stream()
-            finally:
+        watching = asyncio.ensure_future(_watch(bed, console)) if show_live else None
+        try:
+            await bed.subscribe_all()
+            if watching is None:
+                notify("all subscribers are admitted or refused; publishing")
+            await bed.stream()
+        finally:
+            if watching is not None:
                 watching.cancel()
         return make_report(bed, network)
 
 
-async def _watch(bed: Testbed, live: Live | None) -> None:
-    while live is not None:
-        live.update(live_table(bed))
-        await asyncio.sleep(1 / REFRESH_PER_S)
+async def _watch(bed: Testbed, console: Console) -> None:
+    """Shows the live table until cancelled."""
+    with Live(console=console, refresh_per_second=REFRESH_PER_S, transient=True) as live:
+        while True:
+            live.update(live_table(bed))
+            await asyncio.sleep(1 / REFRESH_PER_S)
 
 
 def _keep_one(report: Report, folder: Path, wanted: str | None) -> str:

@@ -55,4 +55,6 @@ async def _serve(network: PhysicalNetwork, plan: Addresses, impairment: Impairme
             if json:
                 emit("status", datagrams=report.datagrams, lost=report.lost, dropped=report.dropped, late_ms=late)
             elif report.datagrams:
-                notify(f"{report.datagrams} datagrams, {report.dropped} dropped, late p50 {late['p50']} p99 {late['p99']} ms")
+                notify(
+                    f"{report.datagrams} datagrams, {report.dropped} dropped, late p50 {late['p50']} p99 {late['p99']} ms"
+                )

@@ -55,7 +55,6 @@ def status(host: HostRuntime) -> dict[str, object]:
         "ready": host.ready(),
         "links": {link.host: link.one_way_ms for link in view.links if link.up},
         "channels": {
-            branch.channel: {"upstream": branch.upstream, "children": list(branch.children)}
-            for branch in view.branches
+            branch.channel: {"upstream": branch.upstream, "children": list(branch.children)} for branch in view.branches
         },
     }

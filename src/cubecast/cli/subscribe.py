@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -64,7 +65,9 @@ class _Output:
         if self.file is None:
             return NullSink()
         container = container_for(self.name, self.container, subscription.tracks)
-        return MediaSink(self.file, "standard output" if self.name == "-" else self.name, container, subscription.tracks)
+        return MediaSink(
+            self.file, "standard output" if self.name == "-" else self.name, container, subscription.tracks
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def open_output(name: str) -> BinaryIO | None:
     try:
         if name == "-":
             return os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-        return open(name, "wb", buffering=0)  # noqa: SIM115  closed by its sink
+        return Path(name).open("wb", buffering=0)
     except OSError as error:
         raise MediaError(f"cannot write {name}: {error.strerror}; choose another file with -o") from error
 
@@ -98,6 +101,7 @@ def open_output(name: str) -> BinaryIO | None:
 class Tally:
     """What one subscriber received."""
 
+    bound_ms: float = 0.0
     clock_correction_ms: float = 0.0
     since_s: float = 0.0
     """Frames captured before this are catch-up: the start of a group that was under way when we came."""
@@ -106,10 +110,14 @@ class Tally:
     first: dict[int, int] = field(default_factory=dict)
     duplicated: int = 0
     untimed: int = 0
+    timed: int = 0
+    in_time: int = 0
+    """Of the timed frames, those within the bound."""
     delays_ms: list[float] = field(default_factory=list)
 
     def expect(self, terms: Admitted, now_s: float) -> None:
         """Begins to count: corrects for the publisher's clock where it is surely another one than ours."""
+        self.bound_ms = terms.bound_ms
         if abs(terms.clock_offset_ms) > terms.clock_uncertainty_ms:
             self.clock_correction_ms = terms.clock_offset_ms
         self.since_s = now_s + self.clock_correction_ms / 1000
@@ -130,6 +138,8 @@ class Tally:
             self.catch_up += 1
             return True
         delay_ms = (item.arrived_s - item.captured_s) * 1000 + self.clock_correction_ms
+        self.timed += 1
+        self.in_time += delay_ms <= self.bound_ms
         if len(self.delays_ms) < DELAYS_MAX:
             self.delays_ms.append(delay_ms)
         else:
@@ -147,6 +157,7 @@ class Tally:
                 "duplicated": self.duplicated,
             },
             "delay_ms": percentiles(self.delays_ms),
+            "in_time": round(self.in_time / self.timed, 4) if self.timed else None,
         }
 
 
@@ -245,10 +256,9 @@ def _tell_summary(host: HostRuntime, subscription: Subscription, tally: Tally, j
         notify("ended; no frame was received")
         return
     lost = "loss unknown" if frames["lost"] is None else f"{frames['lost']} lost"
-    late = sum(d > terms.bound_ms for d in tally.delays_ms)
     notify(
         f"ended: {frames['received']} frames, {lost}; delay p50 {delay['p50']:.0f} ms, p99 {delay['p99']:.0f} ms; "
-        f"{late} later than the bound of {terms.bound_ms:.0f} ms"
+        f"{tally.timed - tally.in_time} later than the bound of {terms.bound_ms:.0f} ms"
     )
 
 

@@ -16,7 +16,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--state", type=Path, default=state_folder(), help="the super-node's folder (%(default)s)")
     parser.add_argument("--hosts", default="*", metavar="PATTERN", help="host names it allows (%(default)s)")
     parser.add_argument("--publish", default="", metavar="PATTERN", help="channels it may publish (none)")
-    parser.add_argument("--subscribe", default="*", metavar="PATTERN", help="channels it may subscribe to (%(default)s)")
+    parser.add_argument(
+        "--subscribe", default="*", metavar="PATTERN", help="channels it may subscribe to (%(default)s)"
+    )
     parser.add_argument("--days", type=whole_number(1, DAYS_MAX), default=30, help="how long it lasts (%(default)s)")
     args = parser.parse_args(arguments)
     key = args.state / KEY_FILE

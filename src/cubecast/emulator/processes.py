@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Self
 
 from cubecast.errors import CubecastError
 
@@ -89,7 +90,7 @@ class Processes:
         self._on_line = on_line
         self.children: list[Child] = []
 
-    async def __aenter__(self) -> "Processes":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

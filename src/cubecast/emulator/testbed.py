@@ -28,7 +28,7 @@ SETTLE_S = 30.0
 TAIL_S = 30.0
 QUIET_S = 0.7
 """Between the last subscription and the first frame: the tracks' own subscriptions reach the publisher."""
-BOUND_SPREAD = (1.2, 4.0)
+BOUND_SPREAD = (1.5, 6.0)
 """Bounds are spread evenly over these multiples of the network's mean direct delay."""
 
 
@@ -230,7 +230,9 @@ async def _joined(bed: Testbed, on_progress: Callable[[str], None]) -> None:
     while waiting:
         for child in list(waiting):
             links = child.status.get("links")
-            if isinstance(links, dict) and wanted[HostId(child.name)] <= {h for h, ms in links.items() if ms is not None}:
+            if isinstance(links, dict) and wanted[HostId(child.name)] <= {
+                h for h, ms in links.items() if ms is not None
+            }:
                 waiting.remove(child)
         done = len(bed.hosts) - len(waiting)
         if done != told:

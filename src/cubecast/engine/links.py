@@ -21,7 +21,7 @@ class LinkEstimate:
 
     def sample(self, rtt_ms: float, packets_lost: int, packets_sent: int) -> None:
         """Takes one sample in, as RFC 6298 section 2 does; counters are running totals of this link."""
-        if rtt_ms < 0 or rtt_ms != rtt_ms:
+        if not rtt_ms >= 0:
             return
         if self.srtt_ms is None:
             self.srtt_ms, self.rttvar_ms = rtt_ms, rtt_ms / 2

@@ -184,5 +184,5 @@ def _check_ranges(message: Message) -> None:
                 raise MessageError("an offer with an impossible path or delay")
         case _:
             pass
-    if any(n != n or abs(n) > 1e12 for n in numbers):
+    if not all(abs(n) <= 1e12 for n in numbers):
         raise MessageError("a number that is no time")

@@ -120,9 +120,7 @@ class Branch:
 class Subscriptions:
     """Searches and branches of one host. The engine owns one and passes it messages, ticks and failures."""
 
-    def __init__(
-        self, neighbourhood: Neighbourhood, policy: Policy, fan_out: int, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, neighbourhood: Neighbourhood, policy: Policy, fan_out: int, rng: np.random.Generator) -> None:
         self._around = neighbourhood
         self._policy = policy
         self._fan_out = fan_out
@@ -571,9 +569,7 @@ class Subscriptions:
         mine = self._around.host
         return [s for s in self._searches.values() if s.asker == mine and s.channel == channel]
 
-    def _offer(
-        self, search: Search, delay_ms: float, path: tuple[Label, ...], clock: tuple[float, float]
-    ) -> PathOffer:
+    def _offer(self, search: Search, delay_ms: float, path: tuple[Label, ...], clock: tuple[float, float]) -> PathOffer:
         return PathOffer(search.ask, search.channel, delay_ms, path, clock[0], clock[1], search.tries)
 
     def _clock(self, host: HostId, offset_ms: float, uncertainty_ms: float) -> tuple[float, float]:
@@ -591,9 +587,7 @@ class Subscriptions:
         path: tuple[Label, ...] = (),
     ) -> Report:
         return Report(
-            SubscriptionRecord(
-                search.channel, self._around.host, search.budget_ms, state, promised_ms, best_ms, path
-            )
+            SubscriptionRecord(search.channel, self._around.host, search.budget_ms, state, promised_ms, best_ms, path)
         )
 
     def _ledger(self, branch: Branch, state: str) -> Report:

@@ -320,9 +320,7 @@ class DataPlane:
     # ------------------------------------------------------------------ media sessions
 
     async def _pull(self, channel: ChannelName, record: HostRecord) -> None:
-        client = self._client(
-            record, channel, publish=moq.OriginProducer(), subscribe=self.origin(channel)
-        )
+        client = self._client(record, channel, publish=moq.OriginProducer(), subscribe=self.origin(channel))
         reason = "closed"
         try:
             async with asyncio.timeout(DIAL_S):

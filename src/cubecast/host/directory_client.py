@@ -1,7 +1,7 @@
 """The host's side of the super-node's HTTP API."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 import httpx
@@ -116,7 +116,7 @@ class DirectoryClient:
         """
         return await self._call("GET", "/v1/overview", Overview, token=self._join_token)
 
-    async def placements(self, host: HostId) -> AsyncIterator[Placement]:
+    async def placements(self, host: HostId) -> AsyncGenerator[Placement]:
         """The host's placements as they change, until the stream breaks.
 
         Raises:
@@ -166,7 +166,7 @@ class DirectoryClient:
 
     def _decode(self, response: httpx.Response, answer: type[T] | None) -> T:
         try:
-            return msgspec.json.decode(response.content or b"null", type=answer)  # type: ignore[arg-type, return-value]
+            return msgspec.json.decode(response.content or b"null", type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DirectoryError(f"{self.url} is no cubecast super-node: {error}") from error
 
@@ -176,9 +176,7 @@ class DirectoryClient:
         try:
             problem = msgspec.json.decode(content, type=Problem)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise DirectoryError(
-                f"{self.url} answered {response.status_code}; is it a cubecast super-node?"
-            ) from None
+            raise DirectoryError(f"{self.url} answered {response.status_code}; is it a cubecast super-node?") from None
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise TokenError(f"super-node {self.url} refuses the token: {problem.detail}")
         if response.status_code == httpx.codes.NOT_FOUND and channel is not None:
@@ -216,4 +214,6 @@ def _reason(error: Exception) -> str:
 
 
 def _describe(url: str, error: Exception) -> str:
-    return f"super-node {url} does not answer ({_reason(error)}); start it with `cubecast supernode` or check --supernode"
+    return (
+        f"super-node {url} does not answer ({_reason(error)}); start it with `cubecast supernode` or check --supernode"
+    )

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -105,7 +105,7 @@ class Subscription:
             raise self._lost(self._local.ended.result())
         raise SubscriptionError(f"{self.terms.channel}: nothing arrived within {OPEN_S:.0f} s; try again")
 
-    async def frames(self) -> AsyncIterator[ReceivedFrame]:
+    async def frames(self) -> AsyncGenerator[ReceivedFrame]:
         """Frames of all tracks as they arrive; ends when the publisher ends the channel.
 
         Raises:
@@ -136,7 +136,9 @@ class Subscription:
 class HostRuntime:
     """One running host; made by `running`."""
 
-    def __init__(self, config: HostConfig, client: DirectoryClient, tasks: Tasks, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: HostConfig, client: DirectoryClient, tasks: Tasks, notify: Callable[[str], None]
+    ) -> None:
         self.config = config
         self._client = client
         self._tasks = tasks

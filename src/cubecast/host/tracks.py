@@ -8,7 +8,7 @@ and its timing record travel apart and are joined here by (track, pts).
 import asyncio
 import base64
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -277,7 +277,7 @@ class ChannelReader:
             self._verdict.set_result(error)
         self._wake()
 
-    async def frames(self) -> AsyncIterator[ReceivedFrame]:
+    async def frames(self) -> AsyncGenerator[ReceivedFrame]:
         """Frames of all tracks as they arrive, until the publisher ends the channel or `stop`.
 
         Raises:

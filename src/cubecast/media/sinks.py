@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import av
+from av.audio.codeccontext import AudioCodecContext
 from av.container import OutputContainer
 from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
 
 from cubecast.errors import MediaError
-from cubecast.media.frames import US, EncodedFrame, Kind, TrackFormat
+from cubecast.media.frames import US, EncodedFrame, TrackFormat
 
 _TIME_BASE = Fraction(1, US)
 TS_CODECS = {"h264", "hevc", "aac", "mp3", "opus"}
@@ -162,9 +164,9 @@ def _add_track(out: OutputContainer, track: TrackFormat) -> Stream:
     template = av.open(io.BytesIO(), mode="w", format="null").add_stream(track.codec)
     stream = out.add_stream_from_template(template, opaque=True)
     context = stream.codec_context
-    if track.kind is Kind.VIDEO:
+    if isinstance(context, VideoCodecContext):
         context.width, context.height = track.width, track.height
-    else:
+    elif isinstance(context, AudioCodecContext):
         context.sample_rate = track.sample_rate
         context.layout = LAYOUTS.get(track.channels, f"{track.channels}c")
     if track.extradata:

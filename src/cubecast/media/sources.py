@@ -3,16 +3,18 @@
 Codecs that MoQ media tracks carry pass through untouched; others are transcoded to H.264 and AAC, and `notes` says so.
 """
 
+from __future__ import annotations
+
 import heapq
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import IO
+from typing import IO, Self
 
 import av
 from av.container import InputContainer
-from av.packet import Packet
-from av.stream import Disposition
+from av.packet import Packet as AvPacket
+from av.stream import Disposition, Stream
 
 from cubecast.errors import MediaError
 from cubecast.media.frames import EncodedFrame
@@ -59,7 +61,7 @@ class MediaSource:
         self.tracks = tuple(lane.converter.format for lane in self._lanes.values())
         self.notes = tuple(lane.converter.note for lane in self._lanes.values() if lane.converter.note)
 
-    def __enter__(self) -> "MediaSource":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -152,7 +154,7 @@ class MediaSource:
             reason = getattr(error, "strerror", None) or str(error)
             raise MediaError(f"{self.name} broke while it was read: {reason}") from error
 
-    def _convert(self, lane: _Lane, packet: Packet | None) -> list[EncodedFrame]:
+    def _convert(self, lane: _Lane, packet: AvPacket[Stream] | None) -> list[EncodedFrame]:
         frames = []
         for converted in lane.converter.convert(packet):
             dts_us = converted.dts_us
@@ -191,5 +193,3 @@ class MediaSource:
         self._head = []
         while waiting:
             yield heapq.heappop(waiting)[2]
-
-

@@ -1,5 +1,7 @@
 """From demuxed packets to frames MoQ media tracks carry: untouched where the codec allows, transcoded where not."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -87,7 +89,7 @@ class PassThrough:
         self._unframe = BitStreamFilterContext("aac_adtstoasc", stream) if adts else None
         self._next_dts_us: int | None = None
 
-    def convert(self, packet: Packet | None) -> Iterator[Converted]:
+    def convert(self, packet: Packet[Stream] | None) -> Iterator[Converted]:
         """The frames of one packet; None at the end of the source."""
         if packet is None:
             return
@@ -109,7 +111,7 @@ class PassThrough:
     def _us(self, value: int) -> int:
         return round(value * self._time_base * US)
 
-    def _raw_aac(self, packet: Packet) -> bytes:
+    def _raw_aac(self, packet: Packet[Stream]) -> bytes:
         payload = b""
         for filtered in self._unframe.filter(packet) if self._unframe is not None else ():
             for side in filtered.iter_sidedata():
@@ -157,15 +159,13 @@ class Transcoder:
     def restart(self, stream: Stream) -> None:
         """Goes on with the same track of a source that was opened again."""
         if self._last_us > -1 << 62:
-            self._encoder = (
-                _video_encoder(stream) if isinstance(stream, VideoStream) else _audio_encoder(stream)
-            )
+            self._encoder = _video_encoder(stream) if isinstance(stream, VideoStream) else _audio_encoder(stream)
         self._last_us = -1 << 62
         self._decoder = stream.codec_context
         self._decoder_base = stream.time_base or _MICROSECOND
         self._resampler = None if isinstance(self._encoder, VideoCodecContext) else _resampler(self._encoder)
 
-    def convert(self, packet: Packet | None) -> Iterator[Converted]:
+    def convert(self, packet: Packet[Stream] | None) -> Iterator[Converted]:
         """The frames one packet completes; None flushes decoder and encoder."""
         try:
             decoded = self._decoder.decode(packet)  # type: ignore[attr-defined]
@@ -186,7 +186,7 @@ class Transcoder:
         if frame is None:
             yield from self._emit(self._encoder.encode(None))
 
-    def _encode_picture(self, encoder: VideoCodecContext, frame: Frame | None) -> list[Packet]:
+    def _encode_picture(self, encoder: VideoCodecContext, frame: Frame | None) -> list[Packet[Stream]]:
         if frame is None:
             return encoder.encode(None)
         if not isinstance(frame, VideoFrame) or frame.pts is None:
@@ -196,17 +196,19 @@ class Transcoder:
             return []
         self._last_us = pts_us
         picture = frame.reformat(encoder.width, encoder.height, format="yuv420p")
-        picture.pts, picture.time_base, picture.pict_type = pts_us, _MICROSECOND, 0  # type: ignore[assignment]
+        picture.pts, picture.time_base, picture.pict_type = pts_us, _MICROSECOND, 0
         return encoder.encode(picture)
 
-    def _emit(self, packets: list[Packet]) -> Iterator[Converted]:
+    def _emit(self, packets: list[Packet[Stream]]) -> Iterator[Converted]:
         for packet in packets:
             base = packet.time_base or self._encoder.time_base or _MICROSECOND
             if packet.pts is None or not packet.size:
                 continue
             pts_us = round(packet.pts * base * US)
             dts_us = pts_us if packet.dts is None else round(packet.dts * base * US)
-            yield Converted(pts_us, dts_us, round((packet.duration or 0) * base * US), packet.is_keyframe, bytes(packet))
+            yield Converted(
+                pts_us, dts_us, round((packet.duration or 0) * base * US), packet.is_keyframe, bytes(packet)
+            )
 
 
 def _video_encoder(stream: VideoStream) -> VideoCodecContext:

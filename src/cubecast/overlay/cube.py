@@ -52,7 +52,7 @@ def parse_cube(text: str) -> Cube:
 
 def label_count(cube: Cube) -> int:
     """M = k^n."""
-    return cube.radix**cube.dimensions
+    return int(cube.radix**cube.dimensions)
 
 
 def degree(cube: Cube) -> int:
@@ -62,7 +62,7 @@ def degree(cube: Cube) -> int:
 
 def digit(cube: Cube, label: int, dimension: int) -> int:
     """The label's digit along a dimension, 0 .. k-1."""
-    return label // cube.radix**dimension % cube.radix
+    return int(label // cube.radix**dimension % cube.radix)
 
 
 def step(cube: Cube, label: int, dimension: int, direction: int) -> Label:

@@ -56,12 +56,12 @@ def published_region(hosts: int) -> Cube:
 
 def _least_radix(hosts: int, dimensions: int) -> int:
     """The smallest k >= 2 with k^n >= m; found from a float root, made exact by steps of one."""
-    radix = max(2, round(hosts ** (1 / dimensions)))
+    radix = max(2, round(float(hosts) ** (1 / dimensions)))
     while radix > 2 and (radix - 1) ** dimensions >= hosts:
         radix -= 1
     while radix**dimensions < hosts:
         radix += 1
-    return radix
+    return int(radix)
 
 
 def _covering(hosts: int) -> list[Cube]:

@@ -62,7 +62,12 @@ def ranked_next_hops(
 
 
 def route(
-    policy: Policy, cube: Cube, here: int, there: int, cost_ms: Callable[[Label, Label], float], rng: np.random.Generator
+    policy: Policy,
+    cube: Cube,
+    here: int,
+    there: int,
+    cost_ms: Callable[[Label, Label], float],
+    rng: np.random.Generator,
 ) -> list[Label]:
     """The whole path `here .. there`, both ends included; its length in hops is the distance.
 

@@ -1,2 +1,1 @@
-"""Models of the Internet below the overlay, shared by the lab and the emulator: delays between hosts, and the links
-that a packet crosses."""
+"""Models of the Internet below the overlay: delays between hosts, and the links that a packet crosses."""

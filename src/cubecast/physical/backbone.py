@@ -19,7 +19,20 @@ LATENCY_MS_MIN = 0.05
 NOT_ON_EARTH = frozenset(
     f"sndlib/{name}"
     for name in (
-        "atlanta di-yuan france giul39 india35 newyork norway pioro40 sun ta1 ta2 zib54".split()
+        [
+            "atlanta",
+            "di-yuan",
+            "france",
+            "giul39",
+            "india35",
+            "newyork",
+            "norway",
+            "pioro40",
+            "sun",
+            "ta1",
+            "ta2",
+            "zib54",
+        ]
     )
 )
 """Drawings whose coordinates are no longitudes and latitudes, so that their lengths are no kilometres."""
@@ -47,7 +60,9 @@ def backbone(name: str, hosts: int, seed: int) -> RoutedNetwork:
         UsageError: no topology of this name has real lengths, or no host was asked for.
     """
     if name not in topologies():
-        raise UsageError(f"network {name!r} is not known; give transit-stub, a matrix file, or one like sndlib/germany50")
+        raise UsageError(
+            f"network {name!r} is not known; give transit-stub, a matrix file, or one like sndlib/germany50"
+        )
     group, _, rest = name.partition("/")
     text = _data().joinpath(group, *rest.split("/")[:-1], rest.split("/")[-1] + ".json").read_bytes()
     graph = msgspec.json.decode(text, type=_Graph)

@@ -73,9 +73,7 @@ def _between_domains(transit: Ints, rng: np.random.Generator) -> Edges:
         return max(5.0, float(np.hypot(*(where[a] - where[b]))))
 
     pairs = _spanning_tree(np.arange(len(transit)), rng)
-    pairs += [
-        (a, b) for a in range(len(transit)) for b in range(a) if rng.random() < 0.5 and (a, b) not in pairs
-    ]
+    pairs += [(a, b) for a in range(len(transit)) for b in range(a) if rng.random() < 0.5 and (a, b) not in pairs]
     return [(int(rng.choice(transit[a])), int(rng.choice(transit[b])), latency(a, b)) for a, b in pairs]
 
 

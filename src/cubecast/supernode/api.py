@@ -45,7 +45,9 @@ Token = Annotated[str, Depends(_token)]
 
 def make_app(service: Service) -> FastAPI:
     """The application over one service."""
-    app = FastAPI(title="cubecast super-node", version=__version__, description=__doc__ or "", max_body_size=BODY_BYTES_MAX)
+    app = FastAPI(
+        title="cubecast super-node", version=__version__, description=__doc__ or "", max_body_size=BODY_BYTES_MAX
+    )
     app.state.service = service
     _handle_errors(app)
     _host_routes(app, service)

@@ -21,7 +21,7 @@ from cubecast.supernode.sqlite import SqliteStore
 from cubecast.tokens import Authority, Permission
 
 KEY_FILE = "authority.pem"
-TOKEN_FILE = "join.token"
+TOKEN_FILE = "join.token"  # noqa: S105  a file name
 STORE_FILE = "directory.sqlite"
 REQUESTS_MAX = 4096
 SHUTDOWN_S = 2
@@ -102,7 +102,7 @@ async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(service.expire_leases())
         serve = tasks.create_task(server.serve(sockets=[listener]))
-        while not server.started and not serve.done():
+        while not server.started and not serve.done():  # noqa: ASYNC110  uvicorn offers a flag, no event
             await asyncio.sleep(0.005)
         try:
             yield
@@ -125,5 +125,3 @@ def _listen(bind: str, port: int) -> socket.socket:
         raise AddressError(f"cannot listen on {bind}:{port}: {reason}; choose another with --listen") from error
     listener.setblocking(False)
     return listener
-
-

@@ -5,15 +5,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from cubecast.engine.directory_api import (
-    ChannelView,
-    JoinAnswer,
-    JoinRequest,
-    Overview,
-    RefreshAnswer,
-    RefreshRequest,
-    ResolveAnswer,
-)
 from cubecast.engine.directory import (
     ChannelAnnounced,
     ChannelWithdrawn,
@@ -26,6 +17,15 @@ from cubecast.engine.directory import (
     LeaseTick,
     Push,
     SubscriptionReported,
+)
+from cubecast.engine.directory_api import (
+    ChannelView,
+    JoinAnswer,
+    JoinRequest,
+    Overview,
+    RefreshAnswer,
+    RefreshRequest,
+    ResolveAnswer,
 )
 from cubecast.engine.records import Placement
 from cubecast.errors import ChannelUnknown, DirectoryError, TokenError
@@ -104,9 +104,7 @@ class Service:
             raise DirectoryError("a join needs an address, a SHA-256 fingerprint and an Ed25519 key")
         if request.name == SUPERNODE:
             raise DirectoryError(f"the name {SUPERNODE} is reserved; choose another with --name")
-        self._handle(
-            HostJoined(request.name, request.address, request.fingerprint, request.fan_out, request.label)
-        )
+        self._handle(HostJoined(request.name, request.address, request.fingerprint, request.fan_out, request.label))
         return JoinAnswer(
             self.engine.placement(request.name),
             self._authority.credential(request.name, key, permission),

@@ -228,13 +228,16 @@ def _tell_admitted(terms: Admitted, json: bool) -> None:
         emit(
             "admitted",
             promised_ms=round(terms.promised_ms, 2),
+            spread_ms=round(terms.spread_ms, 2),
             path=list(terms.path),
             clock_offset_ms=round(terms.clock_offset_ms, 2),
             clock_uncertainty_ms=round(terms.clock_uncertainty_ms, 2),
         )
         return
     hops = len(terms.path) - 1
-    notify(f"admitted: {terms.promised_ms:.0f} ms promised over {hops} hop(s), bound {terms.bound_ms:.0f} ms")
+    notify(
+        f"admitted: {terms.promised_ms:.0f} ms promised (late frames + {terms.spread_ms:.0f}) over {hops} hop(s), bound {terms.bound_ms:.0f} ms"
+    )
 
 
 def _tell_summary(host: HostRuntime, subscription: Subscription, tally: Tally, json: bool) -> None:

@@ -26,8 +26,9 @@ CHANNEL = "demo"
 START_S = 60.0
 SETTLE_S = 30.0
 TAIL_S = 30.0
-QUIET_S = 0.7
-"""Between the last subscription and the first frame: the tracks' own subscriptions reach the publisher."""
+QUIET_S = 2.0
+"""Between the last subscription and the first frame: the tracks' own subscriptions reach the publisher, and congestion
+windows open (cubecast.host.tracks)."""
 BOUND_SPREAD = (1.5, 6.0)
 """Bounds are spread evenly over these multiples of the network's mean direct delay."""
 

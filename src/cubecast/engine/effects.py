@@ -72,6 +72,7 @@ class Admitted:
 
     Attributes:
         promised_ms: delay from the publisher to this host.
+        spread_ms: how much later a late frame may come; promised_ms + spread_ms is within the bound.
         path: seats from the publisher to this host.
         clock_offset_ms: the publisher's clock minus ours, give or take clock_uncertainty_ms.
     """
@@ -79,6 +80,7 @@ class Admitted:
     channel: ChannelName
     bound_ms: float
     promised_ms: float
+    spread_ms: float
     path: tuple[Label, ...]
     clock_offset_ms: float
     clock_uncertainty_ms: float
@@ -86,7 +88,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No path keeps the bound; `best_ms` and `best_path` are the best that was offered, None when nothing was."""
+    """No path keeps the bound; `best_ms` is the least bound that can be kept, over `best_path`, None when nothing was."""
 
     channel: ChannelName
     bound_ms: float

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from cubecast.engine.effects import Effect, Leave
+from cubecast.engine.branches import Branches
+from cubecast.engine.effects import Announce, Effect, Leave, Withdraw
 from cubecast.engine.events import (
     ChannelNotFound,
     ChannelResolved,
@@ -42,6 +43,9 @@ from cubecast.engine.subscriptions import Subscriptions
 from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId
 
+SAMPLES_READY = 4
+"""Samples of every link before its cost is worth a promise."""
+
 
 class HostEngine:
     """The brain of one host. Pure: the same events at the same times give the same effects."""
@@ -55,7 +59,8 @@ class HostEngine:
         """
         self.host = host
         self._around = Neighbourhood(host)
-        self._streams = Subscriptions(self._around, policy, fan_out, rng)
+        self._branches = Branches(self._around)
+        self._searches = Subscriptions(self._around, self._branches, policy, fan_out, rng)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Takes one event in and says what to do.
@@ -74,7 +79,7 @@ class HostEngine:
                     link.estimate.sample(rtt_ms, lost, sent)
                 return []
             case MediaSampled(channel, bytes_received):
-                self._streams.on_media(channel, bytes_received)
+                self._branches.on_media(channel, bytes_received)
                 return []
             case Placed(placement):
                 return self._around.place(placement)
@@ -82,25 +87,25 @@ class HostEngine:
                 return self._around.up(host)
             case LinkDown(host):
                 self._around.down(host)
-                return self._streams.on_link_down(host)
+                return self._searches.on_link_down(host)
             case PublishRequested(channel):
-                return self._streams.publish(channel)
+                return self._publish(channel)
             case PublishFinished(channel):
-                return self._streams.finish(channel)
+                return [Withdraw(channel), *self._branches.finish(channel)]
             case SubscribeRequested(channel, bound_ms):
-                return self._streams.subscribe(channel, bound_ms)
+                return self._searches.subscribe(channel, bound_ms)
             case UnsubscribeRequested(channel):
-                return self._streams.unsubscribe(channel)
+                return self._searches.unsubscribe(channel)
             case ChannelResolved(record, grant):
-                return self._streams.resolved(record, grant)
+                return self._searches.resolved(record, grant)
             case ResolveFailed(channel, reason):
-                return self._streams.resolve_failed(channel, reason)
+                return self._searches.resolve_failed(channel, reason)
             case ChannelNotFound(channel, known):
-                return self._streams.not_found(channel, known)
+                return self._searches.not_found(channel, known)
             case PullFailed(channel, host, reason):
-                return self._streams.on_pull_failed(channel, host, reason)
+                return self._branches.on_pull_failed(channel, host, reason)
             case LeaveRequested():
-                return [*self._streams.leave(), *self._around.leave(), Leave()]
+                return [*self._branches.leave(), *self._around.leave(), Leave()]
 
     @property
     def placement(self) -> Placement | None:
@@ -109,14 +114,14 @@ class HostEngine:
 
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
         """Whether a media session for the channel from this host is one we confirmed."""
-        return self._streams.may_pull(channel, host)
+        return self._branches.may_pull(channel, host)
 
     def ready(self) -> bool:
         """Whether every neighbour's link is up and measured."""
         placement = self._around.placement
         if placement is None:
             return False
-        return all(self._around.one_way_ms(n.record.host) is not None for n in placement.neighbours)
+        return all(self._around.samples(n.record.host) >= SAMPLES_READY for n in placement.neighbours)
 
     def view(self) -> HostView:
         """A picture of this host."""
@@ -129,15 +134,22 @@ class HostEngine:
         )
         branches = tuple(
             BranchView(b.channel, b.upstream, tuple(b.children), b.delay_ms, b.path, b.bound_ms)
-            for _, b in sorted(self._streams.branches.items())
+            for _, b in sorted(self._branches.carried.items())
         )
         return HostView(self.host, labels, around, links, branches)
 
+    def _publish(self, channel: ChannelName) -> list[Effect]:
+        placement = self._around.placement
+        if placement is None or channel in self._branches.carried:
+            return []
+        self._branches.publish(channel, placement.seat)
+        return [Announce(channel)]
+
     def _tick(self, now: float) -> list[Effect]:
-        effects, silent = self._around.tick(self._streams.hosts_in_use(), now)
+        effects, silent = self._around.tick(self._branches.in_use(), now)
         for host in silent:
-            effects += self._streams.on_link_down(host)
-        return effects + self._streams.tick()
+            effects += self._searches.on_link_down(host)
+        return [*effects, *self._searches.tick(), *self._branches.tick()]
 
     def _received(self, host: HostId, message: object, now: float) -> list[Effect]:
         link = self._around.links.get(host)
@@ -148,22 +160,22 @@ class HostEngine:
             case Ping() | Pong():
                 return self._around.heard(host, message, now)
             case PathRequest():
-                return self._streams.on_request(host, message)
+                return self._searches.on_request(host, message)
             case PathOffer():
-                return self._streams.on_offer(host, message)
+                return self._searches.on_offer(host, message)
             case PathRefusal():
-                return self._streams.on_refusal(host, message)
+                return self._searches.on_refusal(host, message)
             case Cancel():
-                return self._streams.on_cancel(host, message)
+                return self._searches.on_cancel(host, message)
             case Commit():
-                return self._streams.on_commit(host, message)
+                return self._searches.on_commit(host, message)
             case Confirm():
-                return self._streams.on_confirm(host, message)
+                return self._searches.on_confirm(host, message)
             case Release():
-                return self._streams.on_release(host, message)
+                return self._branches.on_release(host, message)
             case Ended():
-                return self._streams.on_ended(host, message)
+                return self._branches.on_ended(host, message)
             case Goodbye():
-                return [*self._streams.on_goodbye(host), *self._streams.on_link_down(host)]
+                return [*self._branches.on_goodbye(host), *self._searches.on_link_down(host)]
             case _:
                 return []

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 ALPHA = 1 / 8
 BETA = 1 / 4
 LOSS_GAIN = 1 / 8
+SPREAD_MS_MIN = 2.0
+"""What a hop adds to a late frame even on a steady link: sending a keyframe takes time (docs/decisions/0004)."""
 CLOCK_SAMPLES = 16
 CLOCK_UNKNOWN_MS = 1e9
 
@@ -16,6 +18,8 @@ class LinkEstimate:
     srtt_ms: float | None = None
     rttvar_ms: float = 0.0
     loss: float = 0.0
+    samples: int = 0
+    _guess_ms: float = 0.0
     _counted: tuple[int, int] = (0, 0)
     _clocks: list[tuple[float, float]] = field(default_factory=list)
 
@@ -24,10 +28,11 @@ class LinkEstimate:
         if not rtt_ms >= 0:
             return
         if self.srtt_ms is None:
-            self.srtt_ms, self.rttvar_ms = rtt_ms, rtt_ms / 2
+            self.srtt_ms, self.rttvar_ms, self._guess_ms = rtt_ms, rtt_ms / 2, rtt_ms / 2
         else:
             self.rttvar_ms += BETA * (abs(self.srtt_ms - rtt_ms) - self.rttvar_ms)
             self.srtt_ms += ALPHA * (rtt_ms - self.srtt_ms)
+        self.samples += 1
         lost, sent = packets_lost - self._counted[0], packets_sent - self._counted[1]
         self._counted = (packets_lost, packets_sent)
         if sent > 0 and lost >= 0:
@@ -45,6 +50,15 @@ class LinkEstimate:
     def one_way_ms(self) -> float | None:
         """Half the smoothed round trip: the link's share of a promised delay; None before the first sample."""
         return None if self.srtt_ms is None else self.srtt_ms / 2
+
+    @property
+    def spread_ms(self) -> float:
+        """How much later than one_way_ms a frame may come: RFC 6298's allowance of 4 RTTVAR, one way, and a floor.
+
+        RFC 6298 guesses RTTVAR from the first sample; what is left of that guess after n samples is taken out again.
+        """
+        guess_left_ms = self._guess_ms * (1 - BETA) ** (self.samples - 1)
+        return SPREAD_MS_MIN + 2 * max(0.0, self.rttvar_ms - guess_left_ms)
 
     @property
     def clock_offset_ms(self) -> tuple[float, float]:

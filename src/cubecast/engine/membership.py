@@ -57,6 +57,15 @@ class Neighbourhood:
         link = self.links.get(host)
         return link.estimate.one_way_ms if link is not None and link.up else None
 
+    def samples(self, host: HostId) -> int:
+        """Samples of the link to a host since it came up."""
+        link = self.links.get(host)
+        return link.estimate.samples if link is not None and link.up else 0
+
+    def spread_ms(self, host: HostId) -> float:
+        """How much later than one_way_ms a frame may come over the link to a host."""
+        return self.links[host].estimate.spread_ms
+
     def record(self, host: HostId) -> HostRecord | None:
         """What the directory told of a host we have a link to."""
         link = self.links.get(host)

@@ -65,6 +65,7 @@ class PathOffer(_Struct, frozen=True, tag="path-offer"):
     """The channel reaches the sender `delay_ms` after it left the publisher.
 
     Attributes:
+        spread_ms: how much later than that a late frame may come.
         path: seats from the publisher to the sender.
         clock_offset_ms: publisher's clock minus the sender's, with its uncertainty (half the round trips).
         tries: what is left of the request's tries.
@@ -73,6 +74,7 @@ class PathOffer(_Struct, frozen=True, tag="path-offer"):
     ask: int
     channel: ChannelName
     delay_ms: float
+    spread_ms: float
     path: tuple[Label, ...]
     clock_offset_ms: float
     clock_uncertainty_ms: float
@@ -106,6 +108,7 @@ class Confirm(_Struct, frozen=True, tag="confirm"):
     ask: int
     channel: ChannelName
     delay_ms: float
+    spread_ms: float
     path: tuple[Label, ...]
     clock_offset_ms: float
     clock_uncertainty_ms: float
@@ -179,8 +182,8 @@ def _check_ranges(message: Message) -> None:
             if len(message.trail) > HOPS_MAX or not 0 <= message.tries <= HOPS_MAX:
                 raise MessageError("a path request longer than any cube")
         case PathOffer() | Confirm():
-            numbers = (message.delay_ms, message.clock_offset_ms, message.clock_uncertainty_ms)
-            if len(message.path) > HOPS_MAX or message.delay_ms < 0:
+            numbers = (message.delay_ms, message.spread_ms, message.clock_offset_ms, message.clock_uncertainty_ms)
+            if len(message.path) > HOPS_MAX or message.delay_ms < 0 or message.spread_ms < 0:
                 raise MessageError("an offer with an impossible path or delay")
         case _:
             pass

@@ -1,4 +1,4 @@
-"""Channels at one host: the search for a path that keeps a bound, and the branches of the trees it is part of.
+"""The search for a path that keeps a bound.
 
 A search runs hop by hop: each host asks the next hops its policy allows, best first, until an offer keeps what is left
 of the bound, and answers with the best it found. So the bound chooses the path; under ODR, which allows one next hop,
@@ -10,19 +10,15 @@ from enum import Enum, auto
 
 import numpy as np
 
+from cubecast.engine.branches import Branch, Branches
 from cubecast.engine.effects import (
     Admitted,
-    Announce,
     Effect,
     NotFound,
-    Pull,
     Refused,
     Report,
     Resolve,
     Send,
-    StopPull,
-    StreamEnded,
-    Withdraw,
 )
 from cubecast.engine.links import CLOCK_UNKNOWN_MS
 from cubecast.engine.membership import Neighbourhood
@@ -30,7 +26,6 @@ from cubecast.engine.messages import (
     Cancel,
     Commit,
     Confirm,
-    Ended,
     PathOffer,
     PathRefusal,
     PathRequest,
@@ -49,12 +44,6 @@ SEARCH_TICKS = 20
 """After this long a subscriber decides on what it has."""
 OFFER_TICKS = 28
 """An offer nobody commits to is given back after this long; longer than a search."""
-FLAT_TICKS = 2
-"""Ticks without a byte after which a stream whose upstream is quiet counts as broken."""
-CHILD_TICKS = 20
-"""Ticks a child may be without a link before its place is given away."""
-DRAIN_TICKS = 40
-"""After a channel is finished its pull stays open this long for the last frames below."""
 SEARCHES_MAX = 1024
 
 
@@ -74,8 +63,14 @@ class Offer:
     host: HostId
     ask: int
     delay_ms: float
+    spread_ms: float
     path: tuple[Label, ...]
     clock: tuple[float, float]
+
+    @property
+    def bound_ms(self) -> float:
+        """The least bound this offer keeps."""
+        return self.delay_ms + self.spread_ms
 
 
 @dataclass(slots=True)
@@ -98,56 +93,27 @@ class Search:
     reason: str = "no next hop answers"
 
 
-@dataclass(slots=True)
-class Branch:
-    """A channel this host carries: as publisher, relay, subscriber, or several of them."""
-
-    channel: ChannelName
-    target: Label
-    upstream: HostId | None
-    delay_ms: float
-    path: tuple[Label, ...]
-    clock: tuple[float, float]
-    children: dict[HostId, int] = field(default_factory=dict)
-    """Ticks without a link, by child."""
-    bound_ms: float | None = None
-    """The local subscriber's bound."""
-    bytes_received: int = -1
-    flat_ticks: int = 0
-    finished_ticks: int | None = None
-
-
 class Subscriptions:
-    """Searches and branches of one host. The engine owns one and passes it messages, ticks and failures."""
+    """Searches of one host and for others. The engine owns one and passes it messages, ticks and failures."""
 
-    def __init__(self, neighbourhood: Neighbourhood, policy: Policy, fan_out: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        neighbourhood: Neighbourhood,
+        branches: Branches,
+        policy: Policy,
+        fan_out: int,
+        rng: np.random.Generator,
+    ) -> None:
         self._around = neighbourhood
+        self._branches = branches
         self._policy = policy
         self._fan_out = fan_out
         self._rng = rng
         self._searches: dict[tuple[HostId, int], Search] = {}
         self._asked: dict[int, Search] = {}
         self._asks = 0
-        self.branches: dict[ChannelName, Branch] = {}
 
     # ------------------------------------------------------------------ the local user
-
-    def publish(self, channel: ChannelName) -> list[Effect]:
-        """Makes this host the channel's publisher."""
-        seat = self._seat()
-        if seat is None or channel in self.branches:
-            return []
-        self.branches[channel] = Branch(channel, seat, None, 0.0, (seat,), (0.0, 0.0))
-        return [Announce(channel)]
-
-    def finish(self, channel: ChannelName) -> list[Effect]:
-        """The published channel is over: tells the tree, and the directory."""
-        branch = self.branches.get(channel)
-        if branch is None or branch.upstream is not None:
-            return []
-        ended = Ended(channel, finished=True, host=self._around.host, reason="finished")
-        branch.finished_ticks = 0
-        return [Withdraw(channel), *(Send(child, ended) for child in branch.children)]
 
     def subscribe(self, channel: ChannelName, bound_ms: float) -> list[Effect]:
         """Starts a local subscription: resolve, search, then admit or refuse."""
@@ -161,11 +127,7 @@ class Subscriptions:
         effects: list[Effect] = []
         for search in self._local_searches(channel):
             effects += self._abandon(search)
-        branch = self.branches.get(channel)
-        if branch is not None and branch.bound_ms is not None:
-            branch.bound_ms = None
-            effects += self._prune(branch)
-        return effects
+        return effects + self._branches.leave_local(channel)
 
     def resolved(self, record: ChannelRecord, grant: str) -> list[Effect]:
         """The directory knows the publisher's seat: search towards it."""
@@ -215,15 +177,16 @@ class Subscriptions:
             self._asked.pop(m.ask, None)
             return [Send(host, Cancel(m.ask)), *self._advance(search)]
         effects: list[Effect] = []
-        delay_ms = m.delay_ms + link_ms + RELAY_MS
-        offer = Offer(host, m.ask, delay_ms, m.path, self._clock(host, m.clock_offset_ms, m.clock_uncertainty_ms))
+        delay_ms, spread_ms = m.delay_ms + link_ms + RELAY_MS, m.spread_ms + self._around.spread_ms(host)
+        clock = self._clock(host, m.clock_offset_ms, m.clock_uncertainty_ms)
+        offer = Offer(host, m.ask, delay_ms, spread_ms, m.path, clock)
         worse = offer
-        if search.best is None or offer.delay_ms < search.best.delay_ms:
+        if search.best is None or offer.bound_ms < search.best.bound_ms:
             search.best, worse = offer, search.best or offer
         if worse is not search.best:
             self._asked.pop(worse.ask, None)
             effects.append(Send(worse.host, Cancel(worse.ask)))
-        return effects + (self._settle(search) if search.best.delay_ms <= search.budget_ms else self._advance(search))
+        return effects + (self._settle(search) if search.best.bound_ms <= search.budget_ms else self._advance(search))
 
     def on_refusal(self, host: HostId, m: PathRefusal) -> list[Effect]:
         """A next hop found nothing, or an offer we took is gone."""
@@ -251,7 +214,7 @@ class Subscriptions:
         search = self._searches.get((host, m.ask))
         if search is None or search.phase is not Phase.OFFERED:
             return [Send(host, PathRefusal(m.ask, ChannelName(""), "the offer has expired", 0))]
-        if search.channel in self.branches:
+        if search.channel in self._branches.carried:
             return self._grant(search)
         if search.best is None:
             self._drop(search)
@@ -263,44 +226,27 @@ class Subscriptions:
         """The branch above stands: join it, pull, and confirm below."""
         search = self._asked.get(m.ask)
         record, link_ms = self._around.record(host), self._around.one_way_ms(host)
-        expected = search is not None and search.phase is Phase.COMMITTING and search.best is not None
-        if search is None or not expected or record is None or link_ms is None or self._seat() in m.path:
-            return [Send(host, Release(m.channel))]
-        effects: list[Effect] = []
-        branch = self.branches.get(search.channel)
-        if branch is None:
-            seat = self._seat()
-            path = m.path if seat is None else (*m.path, seat)
-            clock = self._clock(host, m.clock_offset_ms, m.clock_uncertainty_ms)
-            delay_ms = m.delay_ms + link_ms + RELAY_MS
-            self.branches[search.channel] = Branch(search.channel, search.target, host, delay_ms, path, clock)
-            effects.append(Pull(search.channel, record))
-        elif branch.upstream != host:
-            effects.append(Send(host, Release(search.channel)))
+        if search is None or search.phase is not Phase.COMMITTING or search.best is None or search.best.host != host:
+            return self._decline(host, m.channel)
         self._asked.pop(m.ask, None)
         search.best = None
+        if record is None or link_ms is None or self._seat() in m.path:
+            search.reason = f"the path through {host} leads back here"
+            return [*self._decline(host, m.channel), *self._settle(search)]
+        effects: list[Effect] = []
+        if search.channel not in self._branches.carried:
+            delay_ms, spread_ms = m.delay_ms + link_ms + RELAY_MS, m.spread_ms + self._around.spread_ms(host)
+            clock = self._clock(host, m.clock_offset_ms, m.clock_uncertainty_ms)
+            branch = Branch(search.channel, host, delay_ms, spread_ms, (*m.path, *self._own()), clock)
+            effects += self._branches.join(branch, record)
+        else:
+            effects += self._decline(host, search.channel)
         return effects + self._grant(search)
 
-    def on_release(self, host: HostId, m: Release) -> list[Effect]:
-        """A child no longer pulls."""
-        branch = self.branches.get(m.channel)
-        if branch is None or host not in branch.children:
-            return []
-        del branch.children[host]
-        return self._prune(branch)
-
-    def on_ended(self, host: HostId, m: Ended) -> list[Effect]:
-        """The channel is over at our upstream."""
-        branch = self.branches.get(m.channel)
-        if branch is None or branch.upstream != host:
-            return []
-        if not m.finished:
-            return self._break(branch, m.host, m.reason)
-        branch.finished_ticks = 0
-        effects: list[Effect] = [Send(child, m) for child in branch.children]
-        if branch.bound_ms is not None:
-            effects.append(StreamEnded(m.channel, finished=True, host=m.host, reason=m.reason))
-        return effects + self._prune(branch)
+    def _decline(self, host: HostId, channel: ChannelName) -> list[Effect]:
+        """Gives a confirmed branch back, unless it is the one that feeds us."""
+        branch = self._branches.carried.get(channel)
+        return [] if branch is not None and branch.upstream == host else [Send(host, Release(channel))]
 
     # ------------------------------------------------------------------ failures and time
 
@@ -321,29 +267,6 @@ class Subscriptions:
                     effects += self._settle(search)
         return effects
 
-    def on_goodbye(self, host: HostId) -> list[Effect]:
-        """A host leaves: it is no parent and no child any more."""
-        effects: list[Effect] = []
-        for branch in list(self.branches.values()):
-            if branch.upstream == host and branch.finished_ticks is None:
-                effects += self._break(branch, host, "it left the overlay")
-            elif branch.children.pop(host, None) is not None:
-                effects += self._prune(branch)
-        return effects
-
-    def on_pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> list[Effect]:
-        """The media session to the upstream is gone."""
-        branch = self.branches.get(channel)
-        if branch is None or branch.upstream != host or branch.finished_ticks is not None:
-            return []
-        return self._break(branch, host, reason)
-
-    def on_media(self, channel: ChannelName, bytes_received: int) -> None:
-        """Bytes so far on the channel's pull."""
-        branch = self.branches.get(channel)
-        if branch is not None and branch.bytes_received != bytes_received:
-            branch.bytes_received, branch.flat_ticks = bytes_received, 0
-
     def tick(self) -> list[Effect]:
         """Ages searches, offers, silent parents and children, and finished channels."""
         effects: list[Effect] = []
@@ -353,48 +276,27 @@ class Subscriptions:
                 effects += self._give_up_waiting(search)
             elif search.age_ticks >= OFFER_TICKS:
                 effects += self._abandon(search)
-        for branch in list(self.branches.values()):
-            effects += self._tick_branch(branch)
         return effects
-
-    def leave(self) -> list[Effect]:
-        """Ends everything this host carries."""
-        effects: list[Effect] = []
-        for branch in list(self.branches.values()):
-            if branch.upstream is None and branch.finished_ticks is None:
-                effects += self.finish(branch.channel)
-            elif branch.upstream is not None:
-                effects.append(Send(branch.upstream, Release(branch.channel)))
-        return effects
-
-    def hosts_in_use(self) -> set[HostId]:
-        """Parents and children: their links are kept."""
-        parents = {branch.upstream for branch in self.branches.values() if branch.upstream is not None}
-        return parents.union(*(branch.children for branch in self.branches.values()))
-
-    def may_pull(self, channel: ChannelName, host: HostId) -> bool:
-        """Whether we confirmed a branch to this host."""
-        branch = self.branches.get(channel)
-        return branch is not None and host in branch.children
 
     # ------------------------------------------------------------------ the search
 
     def _begin(self, search: Search) -> list[Effect]:
-        if search.channel in self.branches:
-            return self._graft(search)
-        search.untried = self._candidates(search)
-        return self._advance(search)
-
-    def _graft(self, search: Search) -> list[Effect]:
-        branch = self.branches[search.channel]
-        if search.asker == self._around.host:
+        """Grafts where the channel is carried, else asks the next hops."""
+        local = search.asker == self._around.host
+        branch = self._branches.carried.get(search.channel)
+        if not local and self._full(search.asker, search.channel):
+            search.reason = f"{self._around.host} is full"
+            return self._settle(search)
+        if branch is None:
+            search.untried = self._candidates(search)
+            return self._advance(search)
+        if local:
             return self._grant(search)
-        full = self._slots_taken() >= self._fan_out and search.asker not in branch.children
-        if full or branch.finished_ticks is not None:
-            search.reason = f"{self._around.host} is full" if full else "the channel is over"
+        if branch.finished_ticks is not None:
+            search.reason = "the channel is over"
             return self._settle(search)
         search.phase = Phase.OFFERED
-        return [Send(search.asker, self._offer(search, branch.delay_ms, branch.path, branch.clock))]
+        return [Send(search.asker, self._offer(search, branch, branch.path))]
 
     def _candidates(self, search: Search) -> list[tuple[Label, HostId]]:
         """Next hops towards the target with a measured link, best first; hops between our own labels are free."""
@@ -429,7 +331,7 @@ class Subscriptions:
         ask = self._next_ask()
         search.asked, search.phase = (host, ask), Phase.ASKING
         self._asked[ask] = search
-        budget_ms = search.budget_ms - link_ms - RELAY_MS
+        budget_ms = search.budget_ms - link_ms - RELAY_MS - self._around.spread_ms(host)
         trail = (*search.trail, self._around.host)
         request = PathRequest(ask, search.channel, label, search.target, budget_ms, search.tries, trail, search.grant)
         return [Send(host, request)]
@@ -442,12 +344,12 @@ class Subscriptions:
                 self._drop(search)
                 return [Send(search.asker, PathRefusal(search.ask, search.channel, search.reason, search.tries))]
             search.phase = Phase.OFFERED
-            return [Send(search.asker, self._offer(search, best.delay_ms, (*best.path, *self._own()), best.clock))]
-        if best is not None and best.delay_ms <= search.budget_ms:
+            return [Send(search.asker, self._offer(search, best, (*best.path, *self._own())))]
+        if best is not None and best.bound_ms <= search.budget_ms:
             search.phase, search.age_ticks = Phase.COMMITTING, 0
             return [Send(best.host, Commit(best.ask))]
         best_path = () if best is None else (*best.path, *self._own())
-        return self._refuse(search, None if best is None else best.delay_ms, best_path)
+        return self._refuse(search, None if best is None else best.bound_ms, best_path)
 
     def _refuse(self, search: Search, best_ms: float | None, path: tuple[Label, ...]) -> list[Effect]:
         refused = Refused(search.channel, search.budget_ms, best_ms, path, search.reason)
@@ -456,17 +358,19 @@ class Subscriptions:
 
     def _grant(self, search: Search) -> list[Effect]:
         """The channel is carried here: admit the local subscriber, or confirm to the asker."""
-        branch = self.branches[search.channel]
+        branch = self._branches.carried[search.channel]
         self._drop(search)
         if search.asker != self._around.host:
             branch.children[search.asker] = 0
-            confirm = Confirm(search.ask, branch.channel, branch.delay_ms, branch.path, *branch.clock)
+            confirm = Confirm(search.ask, branch.channel, branch.delay_ms, branch.spread_ms, branch.path, *branch.clock)
             return [*self._cancelled(search), Send(search.asker, confirm)]
-        if branch.delay_ms > search.budget_ms:
-            refusal = self._refuse(search, branch.delay_ms, branch.path)
-            return [*refusal, *self._prune(branch)]
+        if branch.least_bound_ms > search.budget_ms:
+            refusal = self._refuse(search, branch.least_bound_ms, branch.path)
+            return [*refusal, *self._branches.prune(branch)]
         branch.bound_ms = search.budget_ms
-        admitted = Admitted(branch.channel, search.budget_ms, branch.delay_ms, branch.path, *branch.clock)
+        admitted = Admitted(
+            branch.channel, search.budget_ms, branch.delay_ms, branch.spread_ms, branch.path, *branch.clock
+        )
         report = self._report(search, "receiving", promised_ms=branch.delay_ms, path=branch.path)
         return [*self._cancelled(search), admitted, report]
 
@@ -506,53 +410,15 @@ class Subscriptions:
     def _drop(self, search: Search) -> None:
         self._searches.pop((search.asker, search.ask), None)
 
-    # ------------------------------------------------------------------ branches
-
-    def _tick_branch(self, branch: Branch) -> list[Effect]:
-        effects: list[Effect] = []
-        branch.flat_ticks += 1
-        if branch.finished_ticks is not None:
-            branch.finished_ticks += 1
-            if branch.finished_ticks >= DRAIN_TICKS:
-                return self._remove(branch)
-        elif branch.upstream is not None and branch.flat_ticks > FLAT_TICKS and self._around.quiet(branch.upstream):
-            return self._break(branch, branch.upstream, "no heartbeat and no media")
-        for child in list(branch.children):
-            branch.children[child] = branch.children[child] + 1 if self._around.quiet(child) else 0
-            if branch.children[child] >= CHILD_TICKS:
-                del branch.children[child]
-        return effects + self._prune(branch)
-
-    def _break(self, branch: Branch, host: HostId, reason: str) -> list[Effect]:
-        """The stream above is lost: tell everyone below."""
-        ended = Ended(branch.channel, finished=False, host=host, reason=reason)
-        effects: list[Effect] = [Send(child, ended) for child in branch.children]
-        if branch.bound_ms is not None:
-            effects.append(StreamEnded(branch.channel, finished=False, host=host, reason=reason))
-            effects.append(self._ledger(branch, "ended"))
-        return effects + self._remove(branch)
-
-    def _prune(self, branch: Branch) -> list[Effect]:
-        """A branch nobody here needs is released."""
-        if branch.upstream is None or branch.children or branch.bound_ms is not None:
-            return []
-        if self.branches.get(branch.channel) is not branch:
-            return []
-        return [Send(branch.upstream, Release(branch.channel)), *self._remove(branch)]
-
-    def _remove(self, branch: Branch) -> list[Effect]:
-        self.branches.pop(branch.channel, None)
-        return [] if branch.upstream is None else [StopPull(branch.channel)]
-
-    def _slots_taken(self) -> int:
-        reserved = sum(
-            1
-            for search in self._searches.values()
-            if search.phase in (Phase.OFFERED, Phase.COMMITTING) and search.asker != self._around.host
-        )
-        return reserved + sum(len(branch.children) for branch in self.branches.values())
-
     # ------------------------------------------------------------------ small pieces
+
+    def _full(self, asker: HostId, channel: ChannelName) -> bool:
+        """Whether no copy is left for a host that is no child yet; offers in flight hold a place."""
+        offered = (Phase.OFFERED, Phase.COMMITTING)
+        mine = self._around.host
+        reserved = sum(s.phase in offered and s.asker != mine for s in self._searches.values())
+        taken = reserved + self._branches.children_count()
+        return taken >= self._fan_out and not self._branches.may_pull(channel, asker)
 
     def _seat(self) -> Label | None:
         return None if self._around.placement is None else self._around.placement.seat
@@ -569,8 +435,8 @@ class Subscriptions:
         mine = self._around.host
         return [s for s in self._searches.values() if s.asker == mine and s.channel == channel]
 
-    def _offer(self, search: Search, delay_ms: float, path: tuple[Label, ...], clock: tuple[float, float]) -> PathOffer:
-        return PathOffer(search.ask, search.channel, delay_ms, path, clock[0], clock[1], search.tries)
+    def _offer(self, search: Search, known: Offer | Branch, path: tuple[Label, ...]) -> PathOffer:
+        return PathOffer(search.ask, search.channel, known.delay_ms, known.spread_ms, path, *known.clock, search.tries)
 
     def _clock(self, host: HostId, offset_ms: float, uncertainty_ms: float) -> tuple[float, float]:
         """The publisher's clock minus ours, through the host's: offsets and uncertainties add up."""
@@ -589,10 +455,3 @@ class Subscriptions:
         return Report(
             SubscriptionRecord(search.channel, self._around.host, search.budget_ms, state, promised_ms, best_ms, path)
         )
-
-    def _ledger(self, branch: Branch, state: str) -> Report:
-        bound_ms = 0.0 if branch.bound_ms is None else branch.bound_ms
-        record = SubscriptionRecord(
-            branch.channel, self._around.host, bound_ms, state, branch.delay_ms, None, branch.path
-        )
-        return Report(record)

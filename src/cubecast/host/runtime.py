@@ -30,6 +30,7 @@ from cubecast.errors import (
     SubscriptionError,
     TokenError,
     UpstreamLost,
+    UsageError,
 )
 from cubecast.host.config import HostConfig
 from cubecast.host.dataplane import LEFT, DataPlane
@@ -225,7 +226,10 @@ class HostRuntime:
             BoundRefused: no path keeps the bound; it carries the best that can be kept.
             TokenError: the token does not allow it.
             DirectoryError: the super-node does not answer.
+            UsageError: this host subscribes to the channel already.
         """
+        if channel in self._locals:
+            raise UsageError(f"this host subscribes to {channel} already")
         await self._ready()
         loop = asyncio.get_running_loop()
         local = self._locals[channel] = _Local(loop.create_future(), loop.create_future())

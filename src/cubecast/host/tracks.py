@@ -20,7 +20,11 @@ from cubecast.host.tasks import Tasks
 from cubecast.media.frames import EncodedFrame, Kind, TrackFormat
 
 BROADCAST = "stream"
-TIMING, FORMAT = "timing", "format"
+TIMING, FORMAT, WARM_UP = "timing", "format", "warm-up"
+WARM_UP_FRAMES, WARM_UP_BYTES = 16, 16 * 1024
+"""A QUIC session starts with a window of about 14 kB, so a first keyframe would take several round trips on every hop.
+Each new reader is sent this much padding, which opens the windows along its path before the media needs them."""
+MEDIA_PRIORITY = 100
 TIMING_GROUP = 64
 REPAIR_S = 5.0
 """Beyond its bound a subscriber waits this long for a late group before it is skipped: time for a repair."""
@@ -107,6 +111,7 @@ class ChannelWriter:
         self._group: moq.GroupProducer | None = None
         self._in_group = 0
         self._format = self._broadcast.publish_json_snapshot(FORMAT)
+        self._warm_up = _publish_warm_up(self._broadcast)
         self._format.update(msgspec.to_builtins(_describe(tracks)))
         self._broadcast.announce()
 
@@ -139,7 +144,8 @@ class ChannelWriter:
         self._record(_encode_record(_EndRecord(self.published)))
         if self._group is not None:
             self._group.finish()
-        for end in (*(track.finish for track in self._tracks), self._timing.finish, self._format.finish):
+        raw = [self._timing.finish, self._warm_up.finish, self._format.finish]
+        for end in [track.finish for track in self._tracks] + raw:
             with suppress(moq.Error):
                 end()
         self._broadcast.close()
@@ -151,6 +157,15 @@ class ChannelWriter:
             self._group, self._in_group = self._timing.append_group(), 0
         self._group.write_frame(payload)
         self._in_group += 1
+
+
+def _publish_warm_up(broadcast: moq.BroadcastProducer) -> moq.TrackProducer:
+    track = broadcast.publish_track(WARM_UP)
+    group = track.append_group()
+    for _ in range(WARM_UP_FRAMES):
+        group.write_frame(bytes(WARM_UP_BYTES))
+    group.finish()
+    return track
 
 
 def _publish(broadcast: moq.BroadcastProducer, number: int, track: TrackFormat) -> moq.MediaProducer:
@@ -229,7 +244,9 @@ class ChannelReader:
         self._origin = origin
         self._copies = copies
         self._clock = clock
-        self._subscription = moq.Subscription(max_age_us=round(bound_ms * 1000 + REPAIR_S * 1_000_000))
+        self._subscription = moq.Subscription(
+            priority=MEDIA_PRIORITY, max_age_us=round(bound_ms * 1000 + REPAIR_S * 1_000_000)
+        )
         self._queue: asyncio.Queue[ReceivedFrame | None] = asyncio.Queue(QUEUE_MAX)
         self._joiner = _Joiner()
         self._broadcast: moq.BroadcastConsumer | None = None
@@ -262,6 +279,7 @@ class ChannelReader:
         assert self._broadcast is not None, "open() first"
         self._reading = len(self.tracks)
         self._running = [tasks.create_task(self._read_timing(self._broadcast))]
+        self._running.append(tasks.create_task(self._read_warm_up(self._broadcast)))
         self._running += [tasks.create_task(self._read(self._broadcast, n)) for n in range(len(self.tracks))]
 
     def stop(self) -> None:
@@ -330,6 +348,14 @@ class ChannelReader:
                     groups.create_task(self._read_group(group))
         except* moq.Error:
             pass  # frames without a record are delivered all the same; the media tracks tell why
+
+    async def _read_warm_up(self, broadcast: moq.BroadcastConsumer) -> None:
+        with suppress(moq.Error):
+            track = await broadcast.subscribe_track(WARM_UP, moq.Subscription(max_age_us=self._subscription.max_age_us))
+            group = await track.next_group()
+            while group is not None and await group.read_frame() is not None:
+                pass  # padding: that it crossed the path was its purpose
+            track.cancel()
 
     async def _read_group(self, group: moq.GroupConsumer) -> None:
         async for raw in group:

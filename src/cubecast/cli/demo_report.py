@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
@@ -231,7 +230,7 @@ def _table(report: Report) -> Table:
     table = Table(
         box=box.SIMPLE,
         padding=(0, 1),
-        caption="times in ms; path: emulated delay of the path alone; direct: of a direct connection",
+        caption="times in ms; path: the emulated path alone; direct: a direct connection",
     )
     for column in ("host", "bound", "promised", "p50", "p99", "path", "direct", "in time", "lost", "served"):
         table.add_column(column, justify="left" if column in ("host", "served") else "right", no_wrap=True)

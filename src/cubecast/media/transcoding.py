@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import av
 from av.audio.codeccontext import AudioCodecContext
+from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
@@ -27,6 +28,8 @@ CARRIED = {"h264", "hevc", "av1", "vp8", "vp9", "aac", "opus", "flac", "mp3"}
 AUDIO_RATE = 48_000
 AUDIO_BITRATE_BPS = 128_000
 GOP_S = 2
+GAP_S = 0.2
+"""Silence in a source longer than this stays silence; shorter steps of its clock are rounding."""
 FRAME_RATE_DEFAULT = Fraction(25)
 
 _MICROSECOND = Fraction(1, US)
@@ -161,6 +164,7 @@ class Transcoder:
         if self._last_us > -1 << 62:
             self._encoder = _video_encoder(stream) if isinstance(stream, VideoStream) else _audio_encoder(stream)
         self._last_us = -1 << 62
+        self._samples, self._started = 0, False
         self._decoder = stream.codec_context
         self._decoder_base = stream.time_base or _MICROSECOND
         self._resampler = None if isinstance(self._encoder, VideoCodecContext) else _resampler(self._encoder)
@@ -181,10 +185,20 @@ class Transcoder:
             yield from self._emit(self._encode_picture(self._encoder, frame))
             return
         assert self._resampler is not None
-        for piece in self._resampler.resample(frame):  # type: ignore[arg-type]
+        if isinstance(frame, AudioFrame) and frame.pts is not None:
+            self._follow_clock(frame.pts * (frame.time_base or self._decoder_base))
+        for piece in self._resampler.resample(frame if isinstance(frame, AudioFrame) else None):
+            piece.pts, piece.time_base = self._samples, Fraction(1, AUDIO_RATE)
+            self._samples += piece.samples
             yield from self._emit(self._encoder.encode(piece))
         if frame is None:
             yield from self._emit(self._encoder.encode(None))
+
+    def _follow_clock(self, at_s: Fraction) -> None:
+        """Counts samples, so that pieces follow without a gap; starts anew where the source leaves one."""
+        at = round(at_s * AUDIO_RATE)
+        if not self._started or at - self._samples > AUDIO_RATE * GAP_S:
+            self._samples, self._started = at, True
 
     def _encode_picture(self, encoder: VideoCodecContext, frame: Frame | None) -> list[Packet[Stream]]:
         if frame is None:

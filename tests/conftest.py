@@ -1,0 +1,19 @@
+"""Fixtures of several rooms."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from cubecast.media.synthesis import synthesise
+
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of H.264 and AAC."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    synthesise(path, seconds=2.0)
+    return path

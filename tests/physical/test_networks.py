@@ -1,0 +1,158 @@
+"""Physical networks: what must be true of any, and of each kind."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cubecast.errors import NetworkFileError, UsageError
+from cubecast.physical import transit_stub as ts
+from cubecast.physical.backbone import backbone, topologies
+from cubecast.physical.catalogue import load_network
+from cubecast.physical.measured import measured, read_matrix
+from cubecast.physical.network import PhysicalNetwork, RoutedNetwork, Topology
+
+SMALL = ts.TransitStub(3, 2, 2, 4, 4, 4)
+PLANETLAB = Path(__file__).parents[3] / "shared" / "data" / "latency"
+
+
+def assert_network_holds(network: PhysicalNetwork, hosts: int) -> None:
+    delay = network.delay_ms
+    assert delay.shape == (hosts, hosts)
+    assert np.allclose(delay, delay.T)
+    assert (np.diag(delay) == 0).all()
+    assert (delay[~np.eye(hosts, dtype=bool)] > 0).all()
+
+
+def test_the_published_size_is_5050_routers_of_one_piece() -> None:
+    topology = ts.topology(ts.TransitStub(), np.random.default_rng(1))
+    assert topology.routers == 5050
+    assert len(topology.access_routers) == 5000
+    assert 8_000 < len(topology.edges) < 9_500
+    network = ts.transit_stub(64, seed=1)
+    assert_network_holds(network, 64)
+    assert 40 < network.delay_ms[network.delay_ms > 0].mean() < 120
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000))
+def test_the_links_of_a_path_add_up_to_its_delay(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    topology = ts.topology(SMALL, rng)
+    access = np.full(6, 0.25)
+    network = RoutedNetwork(topology, rng.choice(topology.access_routers, 6), access)
+    latency = topology.matrix()
+    for a in range(6):
+        for b in range(6):
+            if a == b:
+                continue
+            first, *between, last = network.path_links(a, b)
+            total = sum(latency[link // topology.routers, link % topology.routers] for link in between)
+            assert total + 0.5 == pytest.approx(network.delay_ms[a, b])
+            assert sorted(network.path_links(b, a)) == sorted([first, *between, last])
+
+
+def test_a_network_is_a_pure_function_of_its_seed() -> None:
+    one, same, other = (ts.transit_stub(8, seed).delay_ms for seed in (3, 3, 4))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_parts_that_are_not_joined_are_refused() -> None:
+    parts = Topology("two", 4, np.array([[0, 1], [2, 3]]), np.ones(2), np.arange(4))
+    with pytest.raises(NetworkFileError, match="reach"):
+        RoutedNetwork(parts, np.array([0, 3]), np.ones(2))
+
+
+def test_backbones_have_plausible_delays() -> None:
+    assert "sndlib/germany50" in topologies()
+    assert "sndlib/france" not in topologies(), "its lengths are no kilometres"
+    network = backbone("sndlib/germany50", 30, seed=1)
+    assert_network_holds(network, 30)
+    assert network.delay_ms.max() < 12, "Germany is 900 km across"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "sndlib/france", "../../etc/passwd-", "gabriel/25/0"])
+def test_an_unknown_network_is_one_clear_line(name: str) -> None:
+    with pytest.raises((UsageError, NetworkFileError)) as caught:
+        load_network(name, 4, 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 10 20\n10 0 30\n20 30 0\n",
+        "0,10,20\n10,0,30\n20,30,0\n",
+        "a,b,c\n0,10,20\n10,0,30\n20,30,0\n",
+        ",a,b,c\na,0,10,20\nb,10,0,30\nc,20,30,0\n",
+        "a 0 10 20\nb 10 0 30\nc 20 30 0\n",
+        "\n0\t10\t20\n\n10\t0\t30\n20\t30\t0\n\n",
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_matrices_with_and_without_names_are_read(tmp_path: Path, text: str, packed: bool) -> None:
+    path = tmp_path / "rtt"
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    assert read_matrix(path).tolist() == [[0, 10, 20], [10, 0, 30], [20, 30, 0]]
+    network = measured(path, 3, seed=1)
+    assert_network_holds(network, 3)
+    assert sorted(set(network.delay_ms.ravel())) == [0, 5, 10, 15], "half the round trip"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "empty"),
+        (b"0 1\n1 0 3\n", "line 2"),
+        (b"0 1\n1 0\n2 2\n", "square"),
+        (b"0 x 2\n1 0 3\n2 3 0\n", "'x'"),
+        (b"0 1\n-1 0\n", "line 2, value 1"),
+        (b"0 nan\n1 0\n", "positive RTT"),
+        (b"0 0\n1 0\n", "positive RTT"),
+        (b"0 inf\n1 0\n", "positive RTT"),
+        (b"\x1f\x8bbroken", "gzip"),
+        (b"\xff\xfe\x00\x01\x80", "not text"),
+    ],
+)
+def test_a_malformed_matrix_is_one_clear_line(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content)
+    with pytest.raises(NetworkFileError, match=told) as caught:
+        read_matrix(path)
+    assert "\n" not in str(caught.value)
+    assert "bad.txt" in str(caught.value)
+
+
+def test_a_missing_matrix_and_too_many_hosts_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(NetworkFileError, match="no such file"):
+        load_network(str(tmp_path / "gone.txt"), 4, 1)
+    path = tmp_path / "two.txt"
+    path.write_text("0 1\n1 0\n")
+    with pytest.raises(UsageError, match="2 hosts"):
+        load_network(str(path), 4, 1)
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_any_text_is_a_matrix_or_one_clear_line(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.txt"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    line = ""
+    try:
+        rows, columns = read_matrix(path).shape
+    except NetworkFileError as error:
+        rows = columns = 0
+        line = str(error)
+    assert rows == columns
+    assert len(line.splitlines()) <= 1
+
+
+@pytest.mark.skipif(not PLANETLAB.exists(), reason="no measured matrices beside this checkout")
+def test_measured_internet_delays_are_read() -> None:
+    for path in sorted(PLANETLAB.glob("*.txt.gz")):
+        assert read_matrix(path).shape == (490, 490)
+        assert_network_holds(measured(path, 100, seed=2), 100)

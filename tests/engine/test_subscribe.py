@@ -14,7 +14,7 @@ from cubecast.engine.subscriptions import RELAY_MS
 from cubecast.overlay.cube import Cube, distance
 from cubecast.overlay.region import live_region
 from cubecast.overlay.routing import Policy
-from cubecast.types import HostId
+from cubecast.types import HostId, Label
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
 
 WARM_S = 4.0
@@ -46,7 +46,7 @@ def assert_trees_hold(overlay: Overlay, fan_out: int) -> None:
         assert overlay.pulls.get((host, CHANNEL)) == branch.upstream
 
 
-def path_ms(overlay: Overlay, path: tuple[int, ...]) -> float:
+def path_ms(overlay: Overlay, path: tuple[Label, ...]) -> float:
     seats = {engine.view().branches[0].path[-1]: h for h, engine in overlay.engines.items() if engine.view().branches}
     hops = [overlay.hosts.index(seats[label]) for label in path]
     return float(sum(overlay.delay_ms[a, b] for a, b in pairwise(hops)))

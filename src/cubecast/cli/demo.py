@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def run(arguments: list[str]) -> int:
     if args.json:
         print(json.dumps(report.as_json()))
     else:
-        print_report(Console(), report)
+        print_report(Console(width=None if sys.stdout.isatty() else 100), report)
     return 0 if report.nothing_lost else BROKEN
 
 
@@ -76,7 +77,7 @@ def _clip(wanted: str | None, folder: Path) -> str:
         notify(f"no --clip given: making one of {SECONDS_DEFAULT:g} s (moving picture, rising tone)")
         synthesise(path, SECONDS_DEFAULT)
         return str(path)
-    with MediaSource(wanted, wanted) as source:
+    with MediaSource(wanted) as source:
         notify(f"{wanted}: {'; '.join(str(track) for track in source.tracks)}")
     return wanted
 

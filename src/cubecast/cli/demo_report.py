@@ -228,9 +228,10 @@ def _tree(report: Report, plan: Plan) -> Tree:
 
 def _table(report: Report) -> Table:
     table = Table(
-        box=box.SIMPLE,
-        padding=(0, 1),
+        box=None,
+        padding=(0, 2, 0, 0),
         caption="times in ms; path: the emulated path alone; direct: a direct connection",
+        caption_justify="left",
     )
     for column in ("host", "bound", "promised", "p50", "p99", "path", "direct", "in time", "lost", "served"):
         table.add_column(column, justify="left" if column in ("host", "served") else "right", no_wrap=True)

@@ -1,10 +1,7 @@
 """`cubecast publish CHANNEL SOURCE`: one channel from a file, URL or pipe, paced in real time."""
 
 import asyncio
-import sys
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import IO
+from contextlib import AsyncExitStack, aclosing, suppress
 
 from cubecast.cli.arguments import Parser, add_host_options, host_config
 from cubecast.cli.host import status, tell_joined
@@ -13,7 +10,8 @@ from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig
 from cubecast.host.runtime import HostRuntime, running
 from cubecast.host.tracks import ChannelWriter
-from cubecast.media.frames import US, EncodedFrame
+from cubecast.media.frames import US
+from cubecast.media.reading import SourceReader
 from cubecast.media.sources import MediaSource
 from cubecast.types import ChannelName
 
@@ -32,16 +30,18 @@ def run(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     if args.source == "-" and (args.hold or args.loop):
         raise UsageError("--hold and --loop need a source that is not standard input")
-    opened: IO[bytes] | str = sys.stdin.buffer if args.source == "-" else args.source
-    name = "standard input" if args.source == "-" else args.source
-    with MediaSource(name, opened, args.loop) as source:
-        for note in source.notes:
-            notify(note)
-        return serve(_publish(host_config(args), ChannelName(args.channel), source, args.hold, args.json))
+    config = host_config(args)
+    source = MediaSource(args.source, args.loop)
+    for note in source.notes:
+        notify(note)
+    return serve(_publish(config, ChannelName(args.channel), source, args.hold, args.json))
 
 
 async def _publish(config: HostConfig, channel: ChannelName, source: MediaSource, hold: bool, json: bool) -> int:
-    async with running(config, notify) as host:
+    reader = SourceReader(source)
+    async with AsyncExitStack() as stack:
+        stack.callback(reader.stop)
+        host = await stack.enter_async_context(running(config, notify))
         tell_joined(host, json)
         writer = await host.publish(channel, source.tracks)
         tracks = [str(track) for track in source.tracks]
@@ -53,7 +53,7 @@ async def _publish(config: HostConfig, channel: ChannelName, source: MediaSource
         try:
             if hold:
                 await held()
-            await _pace(host, writer, source.frames())
+            await _pace(host, writer, reader)
         finally:
             if reporter is not None:
                 reporter.cancel()
@@ -65,17 +65,18 @@ async def _publish(config: HostConfig, channel: ChannelName, source: MediaSource
     return 0
 
 
-async def _pace(host: HostRuntime, writer: ChannelWriter, frames: Iterator[EncodedFrame]) -> None:
+async def _pace(host: HostRuntime, writer: ChannelWriter, reader: SourceReader) -> None:
     """Writes each frame when it is due; one that comes late from a live source goes at once."""
     loop = asyncio.get_running_loop()
     start: float | None = None
-    while (frame := await asyncio.to_thread(next, frames, None)) is not None:
-        if start is None:
-            start = loop.time() - frame.dts_us / US
-        wait_s = start + frame.dts_us / US - loop.time()
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
-        writer.write(frame, host.clock())
+    async with aclosing(reader.frames()) as frames:
+        async for frame in frames:
+            if start is None:
+                start = loop.time() - frame.dts_us / US
+            wait_s = start + frame.dts_us / US - loop.time()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            writer.write(frame, host.clock())
 
 
 async def _report(host: HostRuntime, writer: ChannelWriter) -> None:

@@ -209,7 +209,6 @@ async def _receive(host: HostRuntime, wish: _Wish, tally: Tally, json: bool) -> 
     finally:
         await asyncio.to_thread(sink.close)
         _tell_summary(host, subscription, tally, json)
-        host.unsubscribe(wish.channel)
 
 
 async def _admitted(host: HostRuntime, wish: _Wish, json: bool) -> Subscription:

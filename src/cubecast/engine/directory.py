@@ -19,7 +19,7 @@ from cubecast.engine.records import (
     Placement,
     SubscriptionRecord,
 )
-from cubecast.errors import DirectoryError
+from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, label_count, neighbours, parse_label, spell
 from cubecast.overlay.occupancy import carriers, free_labels
 from cubecast.types import ChannelName, HostId, Label
@@ -257,7 +257,10 @@ class DirectoryEngine:
                 f"start the super-node with a larger --expect or --shape"
             )
         if wish:
-            label = parse_label(self.cube, wish)
+            try:
+                label = parse_label(self.cube, wish)
+            except UsageError as error:
+                raise DirectoryError(str(error)) from error
             if label in seats:
                 raise DirectoryError(f"label {wish} is taken; leave --label out to get a free one")
             return label

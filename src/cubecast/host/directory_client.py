@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -143,9 +144,10 @@ class DirectoryClient:
         body: object = None,
         token: str = "",
         channel: ChannelName | None = None,
-        tries: int = len(RETRY_PAUSES_S) + 1,
+        tries: int | None = None,
     ) -> T:
         content = None if body is None else msgspec.json.encode(body)
+        tries = tries or len(RETRY_PAUSES_S) + 1
         for attempt in range(tries):
             headers = self._headers(token or self.identity.token(SUPERNODE))
             try:
@@ -195,10 +197,11 @@ def supernode_url(text: str) -> str:
     """
     full = text if "://" in text else f"http://{text}"
     try:
-        url = httpx.URL(full)
-    except (httpx.InvalidURL, ValueError):
-        url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
+        url = urlsplit(full)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
         raise UsageError(f"super-node {text!r} is no URL; give one like http://203.0.113.5:7000")
     return full.rstrip("/")
 

@@ -65,10 +65,13 @@ class _Local:
 
 
 class Subscription:
-    """An admitted subscription: `open` learns the tracks, `frames` yields what arrives."""
+    """An admitted subscription: `open` learns the tracks, `frames` yields what arrives and releases it at the end."""
 
-    def __init__(self, terms: fx.Admitted, reader: ChannelReader, tasks: Tasks, local: _Local) -> None:
+    def __init__(
+        self, terms: fx.Admitted, reader: ChannelReader, tasks: Tasks, local: _Local, release: Callable[[], None]
+    ) -> None:
         self.terms = terms
+        self._release = release
         self._reader = reader
         self._tasks = tasks
         self._local = local
@@ -99,9 +102,11 @@ class Subscription:
                 return
         except RemoteError as error:
             if not self._local.ended.done():
+                self._release()
                 raise SubscriptionError(f"{self.terms.channel}: {error}") from error
         finally:
             opening.cancel()
+        self._release()
         if self._local.ended.done():
             raise self._lost(self._local.ended.result())
         raise SubscriptionError(f"{self.terms.channel}: nothing arrived within {OPEN_S:.0f} s; try again")
@@ -121,6 +126,7 @@ class Subscription:
             raise SubscriptionError(f"{self.terms.channel}: {error}; subscribe again") from error
         finally:
             self._reader.stop()
+            self._release()
 
     def _on_ended(self, ended: asyncio.Future[fx.StreamEnded]) -> None:
         if ended.cancelled():
@@ -240,12 +246,12 @@ class HostRuntime:
             self.unsubscribe(channel)
             raise
         reader = ChannelReader(self._plane.origin(channel), bound_ms, self._plane.copy_count(channel), self.clock)
-        return Subscription(terms, reader, self._tasks, local)
+        return Subscription(terms, reader, self._tasks, local, lambda: self.unsubscribe(channel))
 
     def unsubscribe(self, channel: ChannelName) -> None:
-        """Ends a local subscription."""
-        self._locals.pop(channel, None)
-        self._handle(ev.UnsubscribeRequested(channel))
+        """Ends a local subscription; without one, nothing happens."""
+        if self._locals.pop(channel, None) is not None:
+            self._handle(ev.UnsubscribeRequested(channel))
 
     async def _ready(self) -> None:
         with suppress(TimeoutError):

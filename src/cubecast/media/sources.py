@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import IO, Self
+from typing import Self
 
 import av
 from av.container import InputContainer
@@ -25,6 +25,9 @@ PROBE_PACKETS_MAX = 512
 REORDER_US = 500_000
 """Packets of different tracks are put in order of decoding time over at most this span."""
 TRACKS_MAX = 16
+STDIN = "pipe:0"
+STDIN_OPTIONS = {"analyzeduration": "1500000"}
+"""A live pipe is probed for 1.5 s of media; FFmpeg's 5 s would be that much silence at the start."""
 
 
 @dataclass(slots=True)
@@ -39,18 +42,18 @@ class _Lane:
 class MediaSource:
     """An open source. Use as a context manager; `frames` may be iterated once."""
 
-    def __init__(self, name: str, open_input: IO[bytes] | str, loop: bool = False) -> None:
+    def __init__(self, location: str, loop: bool = False) -> None:
         """Opens and probes the source.
 
         Args:
-            open_input: a path or URL FFmpeg knows, or a binary stream.
+            location: a path or URL FFmpeg knows, or `-` for standard input.
             loop: start again at the end, times going on.
 
         Raises:
             MediaError: it cannot be opened, or holds neither video nor audio.
         """
-        self.name = name
-        self._input = open_input
+        self.name = "standard input" if location == "-" else location
+        self._input, self._options = (STDIN, STDIN_OPTIONS) if location == "-" else (location, {})
         self._loop = loop
         self._stack = ExitStack()
         self._container = self._open()
@@ -65,6 +68,10 @@ class MediaSource:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Releases the file."""
         self._stack.close()
 
     def frames(self) -> Iterator[EncodedFrame]:
@@ -92,7 +99,7 @@ class MediaSource:
 
     def _open(self) -> InputContainer:
         try:
-            container = self._stack.enter_context(closing(av.open(self._input, mode="r")))
+            container = self._stack.enter_context(closing(av.open(self._input, mode="r", options=self._options)))
         except (av.error.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise MediaError(f"cannot read {self.name}: {reason}; give a media file FFmpeg knows") from error

@@ -156,13 +156,14 @@ class Transcoder:
             )
         self.format = plain
         self.note = f"{was} cannot be carried by MoQ media tracks as it is; transcoding to {self.format}"
-        self._last_us = -1 << 62
-        self.restart(stream)
+        self._begin(stream)
 
     def restart(self, stream: Stream) -> None:
         """Goes on with the same track of a source that was opened again."""
-        if self._last_us > -1 << 62:
-            self._encoder = _video_encoder(stream) if isinstance(stream, VideoStream) else _audio_encoder(stream)
+        self._encoder = _video_encoder(stream) if isinstance(stream, VideoStream) else _audio_encoder(stream)
+        self._begin(stream)
+
+    def _begin(self, stream: Stream) -> None:
         self._last_us = -1 << 62
         self._samples, self._started = 0, False
         self._decoder = stream.codec_context

@@ -1,0 +1,87 @@
+"""Bad input: one clear line, exit status 2, no traceback, nothing lost elsewhere."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.processes import cubecast
+
+pytestmark = pytest.mark.system
+
+NOWHERE = ("--supernode", "127.0.0.1:1", "--token", "x")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "text.txt").write_text("no media here\n" * 20)
+    (folder / "matrix.txt").write_text("0 1 2\n1 0\n")
+    (folder / "small.txt").write_text("0 1\n1 0\n")
+    return {
+        "text": str(folder / "text.txt"),
+        "matrix": str(folder / "matrix.txt"),
+        "small": str(folder / "small.txt"),
+        "clip": str(clip),
+        "folder": str(folder),
+    }
+
+
+CASES: list[tuple[tuple[str, ...], str]] = [
+    (("dance",), "no command 'dance'"),
+    (("publish", "news"), "required: source"),
+    (("publish", "news", "/nowhere.mp4", *NOWHERE), "cannot read /nowhere.mp4: No such file"),
+    (("publish", "news", "{text}", *NOWHERE), "Invalid data"),
+    (("publish", "news", "-", "--hold"), "standard input"),
+    (("publish", "news", "{clip}", "--fan-out", "-1"), "--fan-out"),
+    (("publish", "news", "{clip}", "--listen", "nonsense"), "not HOST:PORT"),
+    (("publish", "news", "{clip}", "--supernode", "ftp://x"), "no URL"),
+    (("publish", "news", "{clip}", "--token", "@/nowhere"), "cannot read token file"),
+    (("publish", "news", "{clip}", *NOWHERE), "does not answer"),
+    (("subscribe", "news", "--bound", "soon"), "no time"),
+    (("subscribe", "news", "--bound", "0ms"), "outside"),
+    (("subscribe", "news", "--json", "-o", "-"), "standard output"),
+    (("subscribe", "news", "-o", "/nowhere/x.ts", *NOWHERE), "cannot write /nowhere/x.ts"),
+    (("subscribe", "news", "--format", "avi"), "invalid"),
+    (("host", "--policy", "best"), "invalid"),
+    (("supernode", "--shape", "1^1", "--state", "{folder}/a"), "shape 1^1 is impossible"),
+    (("supernode", "--listen", "127.0.0.1", "--state", "{folder}/b"), "not HOST:PORT"),
+    (("supernode", "--state", "/proc/nowhere"), "cannot use /proc"),
+    (("supernode", "--expect", "0"), "whole number"),
+    (("token", "--state", "/nowhere"), "does not exist"),
+    (("route", "2^4", "0000", "2222"), "digits below 2"),
+    (("route", "2x4", "0000", "1111"), "not RADIX^DIMENSIONS"),
+    (("emulator", "--network", "{matrix}", "--hosts", "2"), "line 1"),
+    (("emulator", "--network", "nowhere"), "not known"),
+    (("emulator", "--loss", "2"), "no probability"),
+    (("emulator", "--net", "17"), "odd"),
+    (("demo", "--hosts", "1"), "whole number"),
+    (("demo", "--hosts", "4", "--subscribers", "4"), "one host publishes"),
+    (("demo", "--clip", "/nowhere.mp4"), "cannot read /nowhere.mp4"),
+    (("demo", "--clip", "{text}"), "Invalid data"),
+    (("demo", "--network", "{matrix}"), "matrix.txt, line 1"),
+    (("demo", "--network", "{small}"), "holds 2 hosts"),
+    (("demo", "--network", "missing.txt"), "no such file"),
+    (("demo", "--shape", "2^2"), "larger one"),
+    (("demo", "--policy", "best"), "invalid"),
+    (("channels", *NOWHERE), "does not answer"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), CASES, ids=[" ".join(c[0])[:40] for c in CASES])
+def test_one_clear_line_and_exit_status_2(files: dict[str, str], arguments: tuple[str, ...], told: str) -> None:
+    done = cubecast(*(argument.format(**files) for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    assert told in lines[-1]
+    assert lines[-1].startswith("cubecast: ")
+    assert all("try" in line or "--clip" in line for line in lines[:-1]), lines
+
+
+def test_every_command_tells_what_it_takes() -> None:
+    listed = cubecast("--help").stdout
+    for command in ("demo", "supernode", "host", "publish", "subscribe", "channels", "token", "route", "emulator"):
+        assert command in listed
+        done = cubecast(command, "--help")
+        assert done.returncode == 0
+        assert f"usage: cubecast {command}" in done.stdout

@@ -1,0 +1,289 @@
+"""The commands as users run them: processes, signals, pipes, kills, garbage."""
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import pytest
+
+from cubecast.media.frames import Kind
+from cubecast.media.verification import count_decodable
+from tests.cli.processes import Overlay, Process, cubecast, overlay, wait_until
+from tests.media.clips import encode
+from tests.media.test_sources_and_sinks import packets
+
+pytestmark = pytest.mark.system
+
+
+def in_the_cube(running: Overlay, hosts: int) -> None:
+    """Waits until so many hosts are listed."""
+
+    def look() -> bool:
+        done = cubecast("channels", "--json", "--supernode", running.url, "--token", running.token)
+        return done.returncode == 0 and len(json.loads(done.stdout)["hosts"]) == hosts
+
+    wait_until(look, 20)
+
+
+def assert_plays(received: Path, clip: Path) -> None:
+    """Every frame of the clip is there and decodes; the sound's priming frame may show or not."""
+    there, sent = count_decodable(str(received)), packets(clip)
+    assert there[Kind.VIDEO] == sent["video"]
+    assert sent["audio"] - 1 <= there[Kind.AUDIO] <= sent["audio"]
+
+
+def last_line(process: Process) -> str:
+    return process.text.strip().splitlines()[-1]
+
+
+def test_publish_and_subscribe_write_a_file_that_plays(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        relay = running.join("host", name="r")
+        relay.wait_for("joined")
+        publisher = running.join("publish", "news", str(clip), "--hold", name="p", stdin=subprocess.PIPE)
+        publisher.wait_for("channel news announced")
+        outputs = [tmp_path / "out.ts", tmp_path / "out.mp4"]
+        subscribers = [
+            running.join("subscribe", "news", "--bound", "2s", "-o", str(path), name=f"s{i}")
+            for i, path in enumerate(outputs)
+        ]
+        for subscriber in subscribers:
+            subscriber.wait_for("receiving h264")
+        listing = cubecast("channels", "--supernode", running.url, "--token", running.token).stdout
+        assert "news" in listing
+        assert "receiving" in listing
+        time.sleep(1.0)  # the tracks' own subscriptions travel to the publisher
+        assert publisher.popen.stdin is not None
+        publisher.popen.stdin.write(b"\n")
+        publisher.popen.stdin.flush()
+        assert publisher.popen.wait(20) == 0, publisher.text
+        for subscriber, path in zip(subscribers, outputs, strict=True):
+            assert subscriber.popen.wait(10) == 0, subscriber.text
+            assert ", 0 lost" in subscriber.text
+            assert_plays(path, clip)
+        assert relay.end(signal.SIGINT) == 0
+        assert running.supernode.end() == 0
+        assert "Traceback" not in "".join(p.text for p in running.processes)
+
+
+def test_pipes_work_at_both_ends(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        reading, writing = os.pipe()
+        publisher = running.join("publish", "news", "-", name="p", stdin=reading)
+        os.close(reading)
+        ts = io.BytesIO()
+        with av.open(str(clip)) as opened, av.open(ts, mode="w", format="mpegts") as out:
+            streams = {s.index: out.add_stream_from_template(s) for s in opened.streams}
+            for packet in opened.demux():
+                if packet.size:
+                    packet.stream = streams[packet.stream_index]
+                    out.mux(packet)
+        data = ts.getvalue()
+        os.write(writing, data[: len(data) * 3 // 4])
+        publisher.wait_for("channel news announced")
+        options = ["--supernode", running.url, "--token", running.token, "--name", "s", "--listen", "127.0.0.1:0"]
+        with (tmp_path / "piped.ts").open("wb") as piped:
+            subscriber = subprocess.Popen(
+                [sys.executable, "-m", "cubecast", "subscribe", "news", "--bound", "3s", "-o", "-", *options],
+                stdout=piped, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            time.sleep(2.5)
+            os.write(writing, data[len(data) * 3 // 4 :])
+            os.close(writing)
+            assert publisher.popen.wait(20) == 0, publisher.text
+            _, told = subscriber.communicate(timeout=15)
+        assert subscriber.returncode == 0, told
+        assert count_decodable(str(tmp_path / "piped.ts"))[Kind.VIDEO] > 0
+
+
+def test_a_transcoded_source_is_told_and_arrives(tmp_path: Path) -> None:
+    encode(tmp_path / "old.mpg", "mpeg2video", "mp2", seconds=1.0)
+    with overlay(tmp_path) as running:
+        publisher = running.join("publish", "old", str(tmp_path / "old.mpg"), "--loop", name="p")
+        publisher.wait_for("mpeg2video cannot be carried .* transcoding to h264")
+        publisher.wait_for("mp2 cannot be carried .* transcoding to aac")
+        publisher.wait_for("announced")
+        subscriber = running.join("subscribe", "old", "-o", str(tmp_path / "new.ts"), name="s")
+        subscriber.wait_for("receiving h264")
+        time.sleep(2)
+        assert subscriber.end(signal.SIGINT) == 0
+        assert "ended:" in last_line(subscriber)
+        counts = count_decodable(str(tmp_path / "new.ts"))
+        assert counts[Kind.VIDEO] > 20
+        assert counts[Kind.AUDIO] > 20
+
+
+def test_refusals_are_one_line_and_disturb_nobody(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        publisher = running.join("publish", "news", str(clip), "--loop", name="p")
+        publisher.wait_for("announced")
+        watching = running.join("subscribe", "news", "--bound", "3s", "-o", str(tmp_path / "w.ts"), name="w")
+        watching.wait_for("receiving")
+        options = ("--supernode", running.url, "--token", running.token, "--listen", "127.0.0.1:0")
+        for arguments, told in (
+            (("subscribe", "nothing", *options), "channel 'nothing' is not announced; announced now: news"),
+            (("subscribe", "news", "--bound", "0.01ms", *options), "ask with --bound"),
+            (("subscribe", "news", *options[:2], "--token", "wrong"), "refuses the token"),
+            (("publish", "news", str(clip), *options), "already published by host p"),
+            (("host", *options, "--name", "p"), "the name p is taken"),
+            (("supernode", "--listen", running.url.removeprefix("http://"), "--state", str(tmp_path / "x")), "in use"),
+        ):
+            done = cubecast(*arguments)
+            assert done.returncode == 2, done.stderr
+            assert told in done.stderr.strip().splitlines()[-1]
+            assert "Traceback" not in done.stderr
+        assert watching.end(signal.SIGINT) == 0
+        assert "ended:" in last_line(watching)
+
+
+def test_a_token_of_less_allows_less(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        made = cubecast("token", "--state", str(tmp_path / "sn"), "--subscribe", "news")
+        assert made.returncode == 0
+        options = ("--supernode", running.url, "--token", made.stdout.strip(), "--listen", "127.0.0.1:0")
+        done = cubecast("publish", "news", str(clip), *options)
+        assert done.returncode == 2
+        assert "does not allow publishing" in done.stderr
+        done = cubecast("subscribe", "other", *options)
+        assert done.returncode == 2
+        assert "does not allow subscribing" in done.stderr
+
+
+def test_kill_9_of_a_relay_is_told_within_two_seconds_and_the_rest_goes_on(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        publisher = running.join("publish", "news", str(clip), "--loop", name="p", label="00")
+        publisher.wait_for("announced")
+        relay = running.join("host", name="r", label="01")
+        closed = running.join("host", "--fan-out", "0", name="x", label="10")
+        for host in (relay, closed):
+            host.wait_for("joined")
+        in_the_cube(running, 3)
+        neighbour = running.join("subscribe", "news", "--bound", "3s", "--fan-out", "0", name="n", label="11")
+        neighbour.wait_for("receiving")
+        relay.wait_for("carrying news to 1")
+        begun = time.monotonic()
+        relay.popen.kill()
+        status = neighbour.popen.wait(5)
+        took = time.monotonic() - begun
+        assert status == 1, neighbour.text
+        assert "the stream broke at host r" in last_line(neighbour)
+        assert took < 3.5, "two seconds to tell, the rest to end in order"
+        assert publisher.popen.poll() is None
+
+
+def test_the_super_node_survives_kill_9_and_streams_go_on_without_it(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        publisher = running.join("publish", "news", str(clip), "--loop", name="p")
+        publisher.wait_for("announced")
+        subscriber = running.join("subscribe", "news", "--bound", "3s", "-o", str(tmp_path / "s.ts"), name="s")
+        subscriber.wait_for("receiving")
+        running.supernode.popen.kill()
+        running.supernode.popen.wait()
+        subscriber.wait_for("running streams go on")
+        size = (tmp_path / "s.ts").stat().st_size
+        wait_until(lambda: (tmp_path / "s.ts").stat().st_size > size + 20_000, 5)
+        again = running.start(
+            "supernode", "--listen", running.url.removeprefix("http://"), "--state", str(tmp_path / "sn")
+        )
+        again.wait_for("cube 2\\^2")
+        in_the_cube(running, 2)
+        late = running.join("subscribe", "news", "--bound", "3s", name="late")
+        late.wait_for("receiving")
+        assert subscriber.popen.poll() is None
+
+
+def test_garbage_on_every_port_disturbs_nothing(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        publisher = running.join("publish", "news", str(clip), "--loop", name="p")
+        port = int(publisher.wait_for(r"reachable at 127\.0\.0\.1:(\d+)")[1])
+        publisher.wait_for("announced")
+        subscriber = running.join("subscribe", "news", "--bound", "3s", "-o", str(tmp_path / "s.ts"), name="s")
+        subscriber.wait_for("receiving")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            for n in range(500):
+                udp.sendto(os.urandom(1 + n * 2), ("127.0.0.1", port))
+        host, _, tcp_port = running.url.removeprefix("http://").rpartition(":")
+        for n in range(20):
+            with socket.create_connection((host, int(tcp_port))) as tcp:
+                tcp.sendall(os.urandom(50 * n) + b"\r\n\r\n")
+        size = (tmp_path / "s.ts").stat().st_size
+        wait_until(lambda: (tmp_path / "s.ts").stat().st_size > size + 20_000, 5)
+        assert subscriber.end(signal.SIGINT) == 0
+        assert all("Traceback" not in p.text for p in running.processes)
+
+
+def test_the_demo_keeps_its_contract(tmp_path: Path, clip: Path) -> None:
+    done = cubecast(
+        "demo",
+        "--hosts",
+        "6",
+        "--subscribers",
+        "3",
+        "--clip",
+        str(clip),
+        "--bound",
+        "900ms",
+        "--json",
+        "-o",
+        str(tmp_path / "kept.ts"),
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["policy"] == "greedy"
+    assert report["network"] == "transit-stub"
+    assert report["hosts"] == 6
+    assert report["shape"]["radix"] ** report["shape"]["dimensions"] >= 6
+    assert report["success_ratio"] == 1.0
+    assert report["lateness_mean"] == 0.0
+    assert report["rad"] >= 0.9
+    assert report["relay_copies_in_python"] == 0
+    assert report["stress"]["traversals"] >= report["stress"]["max"] >= report["stress"]["mean"] >= 1
+    published = sum(packets(clip).values())
+    assert len(report["subscribers"]) == 3
+    for row in report["subscribers"]:
+        assert row["admitted"]
+        assert row["served"]
+        assert row["frames"] == {
+            "published": published,
+            "received": published,
+            "lost": 0,
+            "duplicated": 0,
+        }
+        assert len(row["path"]) >= 2
+        assert row["promised_ms"] <= row["bound_ms"]
+        assert 0 < row["delay_ms"]["p50"] <= row["delay_ms"]["p99"]
+        assert row["delay_ms"]["p50"] >= row["path_ms"], "no frame is faster than the emulated path"
+    assert_plays(tmp_path / "kept.ts", clip)
+
+
+def processes_named(needle: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if needle in line and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path: Path, clip: Path, number: signal.Signals) -> None:
+    mark = str(tmp_path / f"left-{os.getpid()}-{number}.mp4")
+    Path(mark).symlink_to(clip)
+    demo = Process(tmp_path, ("demo", "--hosts", "4", "--clip", mark), {"TMPDIR": str(tmp_path)}, subprocess.DEVNULL)
+    wait_until(lambda: len(processes_named(str(tmp_path))) >= 5, 20, lambda: demo.text)
+    status = demo.end(number, seconds=15)
+    assert status == (-9 if number is signal.SIGKILL else 130), demo.text
+    wait_until(lambda: not processes_named(str(tmp_path)), 5, lambda: str(processes_named(str(tmp_path))))
+    assert "Traceback" not in demo.text

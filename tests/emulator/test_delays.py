@@ -1,0 +1,153 @@
+"""The delay stage on real sockets."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from cubecast.emulator.addresses import HOSTS_MAX, PORT, Addresses, Lease, lease
+from cubecast.emulator.delays import DelayStage, Impairment
+from cubecast.errors import AddressError, UsageError
+
+DELAY_MS = np.array([[0.0, 30.0], [50.0, 0.0]])
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[Lease]:
+    taken = lease()
+    yield taken
+    taken.close()
+
+
+def endpoint(addresses: Addresses, index: int, port: int) -> socket.socket:
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    opened.bind((addresses.host(index), port))
+    opened.setblocking(False)
+    return opened
+
+
+async def receive(opened: socket.socket, seconds: float = 2.0) -> tuple[bytes, tuple[str, int], float]:
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(seconds):
+        data, sender = await loop.sock_recvfrom(opened, 2048)
+    return data, sender, time.monotonic()
+
+
+async def test_each_way_takes_its_own_delay_and_never_less(held: Lease) -> None:
+    stage = DelayStage(DELAY_MS, held.addresses, Impairment(), seed=1)
+    stage.open()
+    client, server = endpoint(held.addresses, 0, 0), endpoint(held.addresses, 1, PORT)
+    try:
+        for number in range(5):
+            sent = time.monotonic()
+            client.sendto(b"%d" % number, (held.addresses.door(1), PORT))
+            data, peer, there = await receive(server)
+            assert data == b"%d" % number
+            assert peer[0] == held.addresses.door(0), "the receiver sees the sender's door"
+            server.sendto(b"back", peer)
+            answer, door, back = await receive(client)
+            assert (answer, door) == (b"back", (held.addresses.door(1), PORT))
+            assert there - sent >= 0.030
+            assert back - there >= 0.050 - 0.001  # `there` is read a moment after the datagram came
+        assert stage.report.datagrams == 10
+        assert stage.report.dropped == stage.report.lost == 0
+        late = stage.report.lateness_ms()
+        assert 0 <= late["p50"] <= late["p99"] <= late["max"]
+    finally:
+        stage.close()
+        client.close()
+        server.close()
+
+
+async def test_loss_drops_its_share_and_counts_it(held: Lease) -> None:
+    stage = DelayStage(DELAY_MS * 0, held.addresses, Impairment(loss=0.3), seed=1)
+    stage.open()
+    client, server = endpoint(held.addresses, 0, 0), endpoint(held.addresses, 1, PORT)
+    try:
+        for _ in range(200):
+            client.sendto(b"x", (held.addresses.door(1), PORT))
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while stage.report.datagrams + stage.report.lost < 200:  # noqa: ASYNC110  the stage has no event
+                await asyncio.sleep(0.01)
+        for _ in range(stage.report.datagrams):
+            await receive(server)
+        assert 0.2 < stage.report.lost / 200 < 0.4
+    finally:
+        stage.close()
+        client.close()
+        server.close()
+
+
+async def test_jitter_adds_up_to_its_limit(held: Lease) -> None:
+    stage = DelayStage(np.zeros((2, 2)), held.addresses, Impairment(jitter_ms=40), seed=1)
+    stage.open()
+    client, server = endpoint(held.addresses, 0, 0), endpoint(held.addresses, 1, PORT)
+    try:
+        sent = time.monotonic()
+        for number in range(60):
+            client.sendto(b"%d" % number, (held.addresses.door(1), PORT))
+        arrivals = [await receive(server) for _ in range(60)]
+        assert [int(data) for data, _, _ in arrivals] != list(range(60)), "datagrams overtake each other"
+        assert arrivals[-1][2] - sent >= 0.030
+    finally:
+        stage.close()
+        client.close()
+        server.close()
+
+
+async def test_strangers_are_counted_and_nothing_is_sent_for_them(held: Lease) -> None:
+    stage = DelayStage(DELAY_MS, held.addresses, Impairment(), seed=1)
+    stage.open()
+    server = endpoint(held.addresses, 1, PORT)
+    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        for _ in range(3):
+            stranger.sendto(b"hello", (held.addresses.door(1), PORT))
+        async with asyncio.timeout(2):
+            while stage.report.strangers < 3:  # noqa: ASYNC110  the stage has no event
+                await asyncio.sleep(0.01)
+        with pytest.raises(TimeoutError):
+            await receive(server, 0.2)
+    finally:
+        stage.close()
+        server.close()
+        stranger.close()
+
+
+async def test_a_door_in_use_is_one_clear_line(held: Lease) -> None:
+    stage = DelayStage(DELAY_MS, held.addresses, Impairment(), seed=1)
+    stage.open()
+    other = DelayStage(DELAY_MS, held.addresses, Impairment(), seed=1)
+    try:
+        with pytest.raises(AddressError, match="end the other emulation"):
+            other.open()
+    finally:
+        other.close()
+        stage.close()
+
+
+def test_emulations_beside_each_other_get_nets_of_their_own() -> None:
+    one, two = lease(), lease()
+    assert one.addresses.net != two.addresses.net
+    with pytest.raises(AddressError, match="no free loopback network"):
+        lease(range(one.addresses.net, one.addresses.net + 2, 2))
+    one.close()
+    two.close()
+
+
+def test_addresses_are_told_apart_and_back() -> None:
+    plan = Addresses(20)
+    for index in (0, 1, 249, 250, HOSTS_MAX - 1):
+        assert plan.index(plan.host(index)) == index
+        assert plan.index(plan.door(index)) is None
+
+
+@pytest.mark.parametrize("wrong", [{"jitter_ms": -1}, {"loss": 1.5}, {"loss": float("nan")}])
+def test_impossible_impairments_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        Impairment(**wrong)

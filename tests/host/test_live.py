@@ -1,0 +1,225 @@
+"""Live hosts in one process: real QUIC on loopback, a real super-node, real media."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from cubecast.cli.subscribe import Tally
+from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost, UsageError
+from cubecast.host.config import HostConfig
+from cubecast.host.runtime import HostRuntime, Subscription, running
+from cubecast.host.tracks import ChannelWriter, ReceivedFrame
+from cubecast.media.frames import EncodedFrame
+from cubecast.media.sources import MediaSource
+from cubecast.overlay.cube import Cube
+from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
+from cubecast.types import ChannelName, HostId
+from tests.media.test_sources_and_sinks import CARRIED, make
+
+CLIP = ChannelName("clip")
+BOUND_MS = 5000.0
+
+Start = Callable[..., contextlib.AbstractAsyncContextManager[HostRuntime]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts hosts that join one super-node of shape 2^2."""
+    async with serving(SupernodeConfig("127.0.0.1", 0, tmp_path / "state", Cube(2, 2), 4, 1)) as service:
+        token = (tmp_path / "state" / TOKEN_FILE).read_text().strip()
+        url = f"http://127.0.0.1:{service.port}"
+
+        def make_host(
+            name: str, label: str = "", **changes: object
+        ) -> contextlib.AbstractAsyncContextManager[HostRuntime]:
+            values: dict[str, object] = {"listen": "127.0.0.1:0", "label": label} | changes
+            config = HostConfig(HostId(name), url, token, **values)  # type: ignore[arg-type]
+            return running(config, lambda _: None)
+
+        yield make_host
+
+
+async def eventually(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110  many conditions, no event
+            await asyncio.sleep(0.02)
+
+
+async def receive(subscription: Subscription) -> list[ReceivedFrame]:
+    async with contextlib.aclosing(subscription.frames()) as frames:
+        return [frame async for frame in frames]
+
+
+def read(path: Path) -> tuple[MediaSource, list[EncodedFrame]]:
+    with MediaSource(str(path)) as source:
+        return source, list(source.frames())
+
+
+async def write(host: HostRuntime, writer: ChannelWriter, frames: list[EncodedFrame], speed: float = 4.0) -> None:
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    for frame in frames:
+        await asyncio.sleep(max(0.0, begun + frame.dts_us / 1e6 / speed - loop.time()))
+        writer.write(frame, host.clock())
+
+
+def assert_all_arrived(sent: list[EncodedFrame], received: list[ReceivedFrame], exact: bool = True) -> None:
+    assert len(received) == len(sent)
+    for track in {f.track for f in sent}:
+        there = [r for r in received if r.frame.track == track]
+        here = [f for f in sent if f.track == track]
+        assert [r.number for r in there] == list(range(len(here))), "in order, none twice"
+        assert [(r.frame.pts_us, r.frame.dts_us, r.frame.duration_us) for r in there] == [
+            (f.pts_us, f.dts_us, f.duration_us) for f in here
+        ]
+        if exact:
+            assert [r.frame.payload for r in there] == [f.payload for f in here]
+        assert all(r.captured_s is not None and r.arrived_s >= r.captured_s for r in there)
+
+
+async def test_a_clip_crosses_relays_whole_and_no_relay_touches_it(start: Start, clip: Path) -> None:
+    async with (
+        start("p", "00") as publisher,
+        start("r1", "01") as r1,
+        start("r2", "10") as r2,
+        start("s", "11") as subscriber,
+    ):
+        await eventually(subscriber.ready)
+        source, sent = read(clip)
+        writer = await publisher.publish(CLIP, source.tracks)
+        far = await subscriber.subscribe(CLIP, BOUND_MS)
+        assert len(far.terms.path) == 3, "two hops: through one of the relays"
+        near = await r1.subscribe(CLIP, BOUND_MS)
+        for subscription in (far, near):
+            await subscription.open()
+            assert subscription.tracks == source.tracks
+        async with asyncio.TaskGroup() as group:
+            reading = [group.create_task(receive(s)) for s in (far, near)]
+            await asyncio.sleep(0.3)  # the readers' own subscriptions reach the publisher
+            await write(publisher, writer, sent)
+            await publisher.finish(CLIP, writer)
+        for task, subscription in zip(reading, (far, near), strict=True):
+            assert_all_arrived(sent, task.result())
+            assert subscription.published == writer.published
+        relays = [h for h in (r1, r2) if h.view().branches or h.copies()]
+        assert relays
+        assert all(count.relayed == 0 for h in relays for count in h.copies().values())
+        assert not r2.copies() or r2.copies()[CLIP].into_python == 0
+        assert publisher.copies()[CLIP].out_of_python == len(sent)
+
+
+@pytest.mark.parametrize(("name", "video", "audio"), CARRIED, ids=[c[0] for c in CARRIED])
+async def test_every_codec_that_passes_through_arrives(
+    start: Start, tmp_path: Path, name: str, video: str | None, audio: str | None
+) -> None:
+    async with start("p", "00") as publisher, start("s", "11") as subscriber:
+        source, sent = read(make(tmp_path, name, video, audio))
+        writer = await publisher.publish(CLIP, source.tracks)
+        subscription = await subscriber.subscribe(CLIP, BOUND_MS)
+        await subscription.open()
+        assert subscription.tracks == source.tracks
+        reading = asyncio.ensure_future(receive(subscription))
+        await asyncio.sleep(0.2)
+        await write(publisher, writer, sent)
+        await publisher.finish(CLIP, writer)
+        in_band = name in ("h264.ts", "hevc.ts")  # moq-rs puts the parameter sets before each keyframe
+        assert_all_arrived(sent, await reading, exact=not in_band)
+
+
+async def test_a_late_subscriber_starts_at_a_keyframe_and_loses_nothing_after(start: Start, clip: Path) -> None:
+    async with start("p", "00") as publisher, start("s", "11") as subscriber:
+        source, sent = read(clip)
+        writer = await publisher.publish(CLIP, source.tracks)
+        playing = asyncio.ensure_future(write(publisher, writer, sent, speed=1.0))
+        await asyncio.sleep(0.7)
+        subscription = await subscriber.subscribe(CLIP, BOUND_MS)
+        await subscription.open()
+        reading = asyncio.ensure_future(receive(subscription))
+        await playing
+        await publisher.finish(CLIP, writer)
+        tally = Tally()
+        received = await reading
+        for item in received:
+            tally.add(item)
+        first = next(r for r in received if r.frame.track == 0)
+        assert first.frame.keyframe
+        assert tally.summary(subscription.published)["frames"] == {
+            "published": len(received), "received": len(received), "lost": 0, "duplicated": 0,
+        }  # fmt: skip
+
+
+async def test_an_impossible_bound_is_refused_with_the_best_and_nothing_else_is_disturbed(
+    start: Start, clip: Path
+) -> None:
+    async with start("p", "00") as publisher, start("r", "01") as other, start("s", "11") as subscriber:
+        source, sent = read(clip)
+        writer = await publisher.publish(CLIP, source.tracks)
+        watching = await other.subscribe(CLIP, BOUND_MS)
+        await watching.open()
+        reading = asyncio.ensure_future(receive(watching))
+        await asyncio.sleep(0.2)
+        playing = asyncio.ensure_future(write(publisher, writer, sent))
+        with pytest.raises(BoundRefused) as refused:
+            await subscriber.subscribe(CLIP, 0.01)
+        assert refused.value.best_ms is not None
+        assert 0.01 < refused.value.best_ms < 200
+        with pytest.raises(ChannelUnknown, match="clip"):
+            await subscriber.subscribe(ChannelName("nothing"), BOUND_MS)
+        again = await subscriber.subscribe(CLIP, refused.value.best_ms + 50)
+        with pytest.raises(UsageError, match="already"):
+            await subscriber.subscribe(CLIP, BOUND_MS)
+        assert again.terms.promised_ms <= refused.value.best_ms + 50
+        subscriber.unsubscribe(CLIP)
+        await playing
+        await publisher.finish(CLIP, writer)
+        assert_all_arrived(sent, await reading)
+
+
+async def test_when_a_relay_leaves_its_subscriber_is_told_which_and_why(start: Start, clip: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        publisher = await stack.enter_async_context(start("p", "00"))
+        subscriber = await stack.enter_async_context(start("s", "11", fan_out=0))
+        relay_stack = contextlib.AsyncExitStack()
+        relay = await relay_stack.enter_async_context(start("r", "01"))
+        relay2 = await stack.enter_async_context(start("x", "10", fan_out=0))
+        await eventually(lambda: subscriber.ready() and relay.ready() and relay2.ready())
+        source, sent = read(clip)
+        writer = await publisher.publish(CLIP, source.tracks)
+        subscription = await subscriber.subscribe(CLIP, BOUND_MS)
+        assert subscription.terms.path[1] == 0b01, "x sends no copies"
+        await subscription.open()
+        reading = asyncio.ensure_future(receive(subscription))
+        playing = asyncio.ensure_future(write(publisher, writer, sent, speed=1.0))
+        await asyncio.sleep(0.5)
+        await relay_stack.aclose()
+        with pytest.raises(UpstreamLost, match="host r"):
+            async with asyncio.timeout(2):
+                await reading
+        await playing
+        await publisher.finish(CLIP, writer)
+
+
+async def test_a_port_in_use_and_a_name_in_use_are_told(start: Start) -> None:
+    async with start("a") as first:
+        with pytest.raises(AddressError, match="--listen"):
+            async with start("b", listen=first.address):
+                raise AssertionError("the port was taken")
+        with pytest.raises(DirectoryError, match="the name a is taken"):
+            async with start("a"):
+                raise AssertionError("the name was taken")
+        with pytest.raises(DirectoryError, match="digits below 2"):
+            async with start("c", "77"):
+                raise AssertionError("no such label")
+
+
+async def test_a_channel_name_is_taken_once(start: Start, clip: Path) -> None:
+    async with start("a") as first, start("b") as second:
+        source, _ = read(clip)
+        await first.publish(CLIP, source.tracks)
+        with pytest.raises(DirectoryError, match="already published by host a"):
+            await second.publish(CLIP, source.tracks)
+        with pytest.raises(DirectoryError, match="not allowed"):
+            await second.publish(ChannelName("a b"), source.tracks)

@@ -1,0 +1,222 @@
+"""The super-node over real HTTP: joins, pushes, tokens, its store, and what garbage does to it."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cubecast.engine.directory_api import JoinRequest, RefreshRequest
+from cubecast.engine.records import SubscriptionRecord
+from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, DirectoryUnreachable, LocalError, TokenError
+from cubecast.host.directory_client import DirectoryClient, supernode_url
+from cubecast.overlay.cube import Cube
+from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
+from cubecast.supernode.service import Service
+from cubecast.supernode.sqlite import SqliteStore
+from cubecast.tokens import Authority, Permission
+from cubecast.types import ChannelName, HostId
+
+CLIP = ChannelName("clip")
+
+
+@dataclass
+class Node:
+    """A running super-node and its state folder."""
+
+    service: Service
+    state: Path
+    clients: list[DirectoryClient]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.service.port}"
+
+    def client(self, permission: Permission | None = None) -> DirectoryClient:
+        authority = Authority.load(self.state / "authority.pem")
+        client = DirectoryClient(self.url, authority.join_token(permission or Permission()), lambda _: None)
+        self.clients.append(client)
+        return client
+
+
+def config(state: Path, shape: Cube | None = Cube(2, 3), port: int = 0) -> SupernodeConfig:  # noqa: B008  immutable
+    return SupernodeConfig("127.0.0.1", port, state, shape, 8, 1)
+
+
+@contextlib.asynccontextmanager
+async def node(state: Path) -> AsyncIterator[Node]:
+    async with serving(config(state)) as service:
+        running = Node(service, state, [])
+        try:
+            yield running
+        finally:
+            for client in running.clients:
+                await client.close()
+
+
+def request(client: DirectoryClient, name: str, label: str = "") -> JoinRequest:
+    key = client.identity.public_key.hex()
+    return JoinRequest(HostId(name), f"{name}.example:4443", "ab" * 32, key, 8, label)
+
+
+async def test_a_host_joins_announces_resolves_and_leaves(tmp_path: Path) -> None:
+    async with node(tmp_path) as running:
+        publisher, subscriber = running.client(), running.client()
+        placed = (await publisher.join(request(publisher, "p", "101"))).placement
+        assert placed.seat == 0b101
+        assert placed.labels == tuple(range(8))
+        await subscriber.join(request(subscriber, "s"))
+        await publisher.announce(CLIP)
+        answer = await subscriber.resolve(CLIP)
+        assert (answer.channel.publisher, answer.channel.seat) == ("p", 0b101)
+        line = SubscriptionRecord(CLIP, HostId("s"), 100.0, "receiving", 42.0)
+        await subscriber.refresh(HostId("s"), RefreshRequest((line,), ()))
+        overview = await running.client().overview()
+        assert [h.host for h in overview.hosts] == ["p", "s"]
+        assert [(c.channel, c.label, c.subscribers) for c in overview.channels] == [(CLIP, "101", 1)]
+        assert overview.subscriptions == (line,)
+        await publisher.leave(HostId("p"))
+        with pytest.raises(ChannelUnknown, match="no channel is announced"):
+            await subscriber.resolve(CLIP)
+
+
+async def test_changes_are_pushed_to_hosts(tmp_path: Path) -> None:
+    async with node(tmp_path) as running:
+        first, second = running.client(), running.client()
+        await first.join(request(first, "a"))
+        async with contextlib.aclosing(first.placements(HostId("a"))) as placements:
+            assert len((await anext(placements)).labels) == 8
+            await second.join(request(second, "b"))
+            async with asyncio.timeout(1):
+                pushed = await anext(placements)
+            assert {n.record.host for n in pushed.neighbours} == {"b"}
+            await second.leave(HostId("b"))
+            async with asyncio.timeout(1):
+                assert (await anext(placements)).neighbours == ()
+
+
+async def test_state_is_there_again_after_a_restart(tmp_path: Path) -> None:
+    async with node(tmp_path) as running:
+        client = running.client()
+        placed = (await client.join(request(client, "p"))).placement
+        await client.announce(CLIP)
+    async with serving(config(tmp_path, None)) as service:
+        assert service.engine.cube == Cube(2, 3)
+        assert service.engine.placement(HostId("p")).seat == placed.seat
+        assert service.engine.channels[CLIP].publisher == "p"
+        with pytest.raises(LocalError, match="cannot use directory store"):
+            SqliteStore(tmp_path / "directory.sqlite")
+    with pytest.raises(LocalError, match=r"holds an overlay of shape 2\^3"):
+        async with serving(config(tmp_path, Cube(3, 3))):
+            raise AssertionError("another shape was accepted")
+
+
+async def test_tokens_decide_who_may_do_what(tmp_path: Path) -> None:
+    async with node(tmp_path) as running:
+        viewer = running.client(Permission(hosts="tv-*", publish="", subscribe="news"))
+        with pytest.raises(TokenError, match="does not allow a host named radio"):
+            await viewer.join(request(viewer, "radio"))
+        await viewer.join(request(viewer, "tv-1"))
+        with pytest.raises(TokenError, match="publishing"):
+            await viewer.announce(ChannelName("news"))
+        with pytest.raises(TokenError, match="subscribing"):
+            await viewer.resolve(CLIP)
+        with pytest.raises(ChannelUnknown):
+            await viewer.resolve(ChannelName("news"))
+        wrong = DirectoryClient(running.url, "no-token", lambda _: None)
+        running.clients.append(wrong)
+        with pytest.raises(TokenError, match="refuses the token"):
+            await wrong.join(request(wrong, "x"))
+        with pytest.raises(TokenError):
+            await wrong.overview()
+
+
+async def test_a_host_cannot_act_for_another(tmp_path: Path) -> None:
+    async with node(tmp_path) as running:
+        a, b = running.client(), running.client()
+        await a.join(request(a, "a"))
+        await b.join(request(b, "b"))
+        with pytest.raises(TokenError, match="host a's, not b's"):
+            await a.leave(HostId("b"))
+        await a.announce(CLIP)
+        with pytest.raises(DirectoryError, match="already published by host a"):
+            await b.announce(CLIP)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "a/b", "x" * 65, ".hidden", "ü"])
+async def test_names_that_cannot_stand_in_a_path_are_refused(tmp_path: Path, name: str) -> None:
+    async with node(tmp_path) as running:
+        client = running.client()
+        with pytest.raises((DirectoryError, TokenError)):
+            await client.join(request(client, name))
+        assert not running.service.engine.members
+
+
+async def test_the_openapi_page_health_and_metrics_are_served(tmp_path: Path) -> None:
+    async with node(tmp_path) as running, httpx.AsyncClient(base_url=running.url) as http:
+        client = running.client()
+        await client.join(request(client, "a"))
+        assert (await http.get("/health")).json()["status"] == "ok"
+        assert "swagger" in (await http.get("/docs")).text
+        paths = (await http.get("/openapi.json")).json()["paths"]
+        assert {"/v1/hosts", "/v1/channels/{channel}", "/v1/overview"} <= set(paths)
+        metrics = (await http.get("/metrics")).text
+        assert "cubecast_hosts 1.0" in metrics
+        assert 'cubecast_subscriptions{state="receiving"} 0.0' in metrics
+
+
+async def test_garbage_is_answered_and_disturbs_nobody(tmp_path: Path) -> None:
+    async with node(tmp_path) as running, httpx.AsyncClient(base_url=running.url) as http:
+        for body in (b"", b"{", b"[]", b'{"name": 3}', b"\xff" * 100):
+            answer = await http.post("/v1/hosts", content=body, headers={"Authorization": "Bearer x"})
+            assert answer.status_code in (401, 422)
+            assert "detail" in answer.json()
+        huge = await http.post("/v1/hosts", content=b"x" * (2 << 20), headers={"Authorization": "Bearer x"})
+        assert huge.status_code == 413
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.service.port)
+        writer.write(b"\x00\xff\x16\x03garbage\r\n\r\n" * 100)
+        await writer.drain()
+        assert b"400" in await reader.read(1000)
+        writer.close()
+        assert (await http.get("/health")).status_code == 200
+
+
+async def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(AddressError, match="choose another with --listen"):
+            async with serving(config(tmp_path, port=port)):
+                raise AssertionError("the port was taken")
+
+
+async def test_an_absent_super_node_is_tried_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cubecast.host.directory_client.RETRY_PAUSES_S", (0.01, 0.01))
+    told: list[str] = []
+    client = DirectoryClient("127.0.0.1:1", "token", told.append)
+    with pytest.raises(DirectoryUnreachable, match="start it with `cubecast supernode`"):
+        await client.overview()
+    await client.close()
+    assert len(told) >= 2
+    assert "does not answer" in told[0]
+
+
+@pytest.mark.parametrize("url", ["", "ftp://x", "http://", "http://[", "://"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(LocalError, match="no URL"):
+        supernode_url(url)
+
+
+def test_the_join_token_file_is_private_and_kept(tmp_path: Path) -> None:
+    async def start() -> str:
+        async with serving(config(tmp_path)):
+            path = tmp_path / TOKEN_FILE
+            assert path.stat().st_mode & 0o077 == 0
+            return path.read_text()
+
+    assert asyncio.run(start()) == asyncio.run(start())

@@ -26,6 +26,7 @@ offers = {
     "clock_uncertainty_ms": delays,
 }
 messages = st.one_of(
+    st.builds(m.Beat),
     st.builds(m.Ping, sent_s=times),
     st.builds(m.Pong, sent_s=times, seen_s=times),
     st.builds(

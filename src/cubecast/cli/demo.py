@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from cubecast.cli.arguments import Parser, milliseconds, whole_number
-from cubecast.cli.demo_report import Report, live_table, make_report, print_report
+from cubecast.cli.demo_report import Report, draw_report, live_table, make_report, print_report
 from cubecast.cli.running import BROKEN, notify, run_async
 from cubecast.emulator.testbed import Plan, Testbed, make_plan, running
 from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX
@@ -28,6 +28,8 @@ from cubecast.physical.network import PhysicalNetwork
 HOSTS_MAX = 250
 SECONDS_DEFAULT = 8.0
 REFRESH_PER_S = 4
+PLAIN_WIDTH = 100
+"""Columns of a report that goes to no terminal."""
 
 
 def run(arguments: list[str]) -> int:
@@ -50,6 +52,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--fan-out", type=whole_number(1, FAN_OUT_MAX), default=FAN_OUT_DEFAULT, help="(%(default)s)")
     parser.add_argument("--seed", type=whole_number(0, 2**31), default=1, metavar="N", help="(%(default)s)")
     parser.add_argument("-o", "--output", metavar="FILE", help="where the received file goes (received.ts or .mp4)")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the report as a picture too")
     parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
     args = parser.parse_args(arguments)
     network = load_network(args.network, args.hosts, args.seed)
@@ -66,7 +69,10 @@ def run(arguments: list[str]) -> int:
     if args.json:
         print(json.dumps(report.as_json()))
     else:
-        print_report(Console(width=None if sys.stdout.isatty() else 100), report)
+        width = None if sys.stdout.isatty() else PLAIN_WIDTH
+        print_report(Console(width=width, markup=False, highlight=False), report)
+    if args.picture is not None:
+        draw_report(args.picture, report)
     return 0 if report.nothing_lost else BROKEN
 
 
@@ -91,7 +97,7 @@ async def _demo(
 
     def on_line(process: str, line: str) -> None:
         if "holding; press Enter" not in line and not line.startswith(("super-node", "host ")):
-            console.print(f"[dim]{process}: {line}[/dim]", highlight=False)
+            console.print(f"{process}: {line}", style="dim", highlight=False, markup=False)
 
     async with running(plan, network_name, source, folder, on_line, notify) as bed:
         notify(f"subscribing {len(plan.subscribers)} hosts, one after another")

@@ -1,7 +1,10 @@
 """What a demo shows: the live table while it runs, and the report at its end."""
 
+import io
+import re
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -10,6 +13,7 @@ from rich.tree import Tree
 
 from cubecast.emulator.processes import Child, Fields
 from cubecast.emulator.testbed import Plan, Testbed
+from cubecast.errors import UsageError
 from cubecast.media.frames import Kind
 from cubecast.overlay.cube import spell
 from cubecast.overlay.metrics import Stress, lateness, link_stress, relative_average_delay, success_ratio
@@ -17,6 +21,7 @@ from cubecast.physical.network import PhysicalNetwork
 from cubecast.types import Floats
 
 INTERRUPTED = 130
+PICTURE_WIDTH = 84
 SERVED_SHARE = 0.99
 """Served within the bound: nothing lost, and at least this share of the frames arrived in time."""
 NO_STRESS = Stress(0.0, 0, 0)
@@ -187,27 +192,43 @@ def print_report(console: Console, report: Report) -> None:
     """The end of a demo, for people."""
     plan = report.plan
     assert plan is not None
-    console.print(f"\n{report.hosts} hosts on a cube of {plan.cube}, network {report.network}, policy {report.policy}")
-    console.print(_tree(report, plan))
-    console.print(_table(report))
-    stress = report.stress
+    stress, rad = report.stress, "-" if report.rad is None else f"{report.rad:.2f}"
+        console.print(
+        f"{report.hosts} hosts on a cube of {plan.cube}, network {report.network}, policy {report.policy}\n"
+    )
+    console.print(_tree(report, plan), "", _table(report), "", sep="\n")
     console.print(
         f"success ratio {report.success_ratio:.2f}   mean lateness {report.lateness_mean:.3f}   "
-        f"RAD {'-' if report.rad is None else f'{report.rad:.2f}'} (1 is direct unicast)\n"
-        f"physical link stress: mean {stress.mean:.2f}, max {stress.max}, traversals {stress.traversals}   "
-        f"frames copied by relays in Python: {report.relay_copies_in_python}"
+        f"RAD {rad} (1 is direct unicast)\n"
+        f"physical link stress: mean {stress.mean:.2f}, max {stress.max}, traversals {stress.traversals}\n"
+        f"frames copied by relays in Python: {report.relay_copies_in_python}",
     )
     late = report.emulator.get("late_ms")
     if isinstance(late, dict):
         console.print(
-            f"the emulated Internet itself was late by p50 {late['p50']:.1f} ms, p99 {late['p99']:.1f} ms a hop, "
-            f"over {report.emulator['datagrams']} datagrams, {report.emulator['dropped']} dropped"
-        )
+            f"emulated Internet: {report.emulator['datagrams']} datagrams, {report.emulator['dropped']} dropped, "
+            f"late by p50 {late['p50']:.1f}, p99 {late['p99']:.1f} ms",
+            )
     if report.received_file:
         decoded = ", ".join(f"{count} {kind}" for kind, count in report.decoded.items())
         console.print(f"{report.received_file}: {decoded} frames decode")
     verdict = "nothing was lost" if report.nothing_lost else "FRAMES WERE LOST, or nobody was admitted"
-    console.print(f"[bold]{verdict}[/bold]")
+    console.print(verdict, style="bold")
+
+
+def draw_report(path: Path, report: Report) -> None:
+    """The report as an SVG picture, without the web font rich would name.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    console = Console(record=True, file=io.StringIO(), width=PICTURE_WIDTH, markup=False, highlight=False)
+    print_report(console, report)
+    svg = re.sub(r"@font-face\s*\{.*?\}", "", console.export_svg(title="cubecast demo"), flags=re.DOTALL)
+    try:
+        path.write_text(svg)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another file with --picture") from error
 
 
 def _tree(report: Report, plan: Plan) -> Tree:

@@ -1,6 +1,7 @@
 """The neighbourhood of a host: its place in the cube, the links to its neighbours, heartbeats and suspicion.
 
-Of two neighbours the one with the smaller name dials. Every link carries a ping a tick; silence is counted in our own
+Of two neighbours the one with the smaller name dials. Either end sends a beat a tick, now and then one that asks for
+the peer's clock; silence is counted in our own
 ticks, so a host that was stalled itself does not blame its peers for it.
 """
 
@@ -8,14 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cubecast.engine.effects import Dial, Effect, HangUp, Send, Suspect
-from cubecast.engine.links import LinkEstimate
-from cubecast.engine.messages import Goodbye, Ping, Pong
+from cubecast.engine.links import CLOCK_UNKNOWN_MS, LinkEstimate
+from cubecast.engine.messages import Beat, Goodbye, Ping, Pong
 from cubecast.engine.records import HostRecord, Placement
 from cubecast.overlay.cube import Cube
 from cubecast.types import HostId, Label
 
 TICK_S = 0.25
 SUSPECT_TICKS = 5
+PING_TICKS = 16
+"""Every so many ticks a beat asks for the peer's clock; while that is unknown every beat does."""
 REDIAL_TICKS = (1, 2, 4, 8, 16, 20)
 STRANGER_TICKS = 40
 
@@ -31,6 +34,7 @@ class Link:
     redial_in: int = 0
     failures: int = 0
     idle_ticks: int = 0
+    beats: int = 0
     estimate: LinkEstimate = field(default_factory=LinkEstimate)
 
 
@@ -108,7 +112,7 @@ class Neighbourhood:
         link.failures += 1
 
     def heard(self, host: HostId, message: Ping | Pong, now: float) -> list[Effect]:
-        """A heartbeat or its answer."""
+        """A question for our clock, or the answer to ours."""
         link = self.links.get(host)
         if link is None or not link.up:
             return []
@@ -142,7 +146,9 @@ class Neighbourhood:
                     effects.append(Suspect(host))
                     effects += self._drop(host, link)
                     continue
-                effects.append(Send(host, Ping(now)))
+                link.beats += 1
+                asks = link.beats % PING_TICKS == 0 or link.estimate.clock_offset_ms[1] >= CLOCK_UNKNOWN_MS
+                effects.append(Send(host, Ping(now) if asks else Beat()))
             elif not link.dialling and host in self._carriers.values() and self._dials(host):
                 link.redial_in -= 1
                 if link.redial_in <= 0:

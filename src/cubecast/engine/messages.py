@@ -28,8 +28,12 @@ class _Struct(msgspec.Struct, frozen=True, tag_field="kind", array_like=False):
     pass
 
 
+class Beat(_Struct, frozen=True, tag="beat"):
+    """Heartbeat: the sender lives. Wants no answer."""
+
+
 class Ping(_Struct, frozen=True, tag="ping"):
-    """Heartbeat; `sent_s` is the sender's clock, s since the Unix epoch."""
+    """A heartbeat that wants the peer's clock; `sent_s` is the sender's, s since the Unix epoch."""
 
     sent_s: float
 
@@ -134,7 +138,7 @@ class Goodbye(_Struct, frozen=True, tag="goodbye"):
 
 
 Message: TypeAlias = (
-    Ping | Pong | PathRequest | PathOffer | PathRefusal | Cancel | Commit | Confirm | Release | Ended | Goodbye
+    Beat | Ping | Pong | PathRequest | PathOffer | PathRefusal | Cancel | Commit | Confirm | Release | Ended | Goodbye
 )
 
 

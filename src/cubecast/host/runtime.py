@@ -41,7 +41,7 @@ from cubecast.media.frames import TrackFormat
 from cubecast.tokens import Verifier
 from cubecast.types import ChannelName, HostId
 
-REFRESH_S = 1.5
+REFRESH_S = 2.0
 READY_S = 8.0
 """A subscriber waits this long for its neighbours' links before it searches with those it has."""
 OPEN_S = 10.0

@@ -193,9 +193,7 @@ def print_report(console: Console, report: Report) -> None:
     plan = report.plan
     assert plan is not None
     stress, rad = report.stress, "-" if report.rad is None else f"{report.rad:.2f}"
-        console.print(
-        f"{report.hosts} hosts on a cube of {plan.cube}, network {report.network}, policy {report.policy}\n"
-    )
+    console.print(f"{report.hosts} hosts on a cube of {plan.cube}, network {report.network}, policy {report.policy}\n")
     console.print(_tree(report, plan), "", _table(report), "", sep="\n")
     console.print(
         f"success ratio {report.success_ratio:.2f}   mean lateness {report.lateness_mean:.3f}   "
@@ -208,7 +206,7 @@ def print_report(console: Console, report: Report) -> None:
         console.print(
             f"emulated Internet: {report.emulator['datagrams']} datagrams, {report.emulator['dropped']} dropped, "
             f"late by p50 {late['p50']:.1f}, p99 {late['p99']:.1f} ms",
-            )
+        )
     if report.received_file:
         decoded = ", ".join(f"{count} {kind}" for kind, count in report.decoded.items())
         console.print(f"{report.received_file}: {decoded} frames decode")

@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench format lock clean
+.PHONY: install demo test check bench format lock clean
+
+install: $(READY)
 
 demo: $(READY)
 	$(BIN)/cubecast demo

@@ -127,9 +127,14 @@ def test_refusals_are_one_line_and_disturb_nobody(tmp_path: Path, clip: Path) ->
         watching = running.join("subscribe", "news", "--bound", "3s", "-o", str(tmp_path / "w.ts"), name="w")
         watching.wait_for("receiving")
         options = ("--supernode", running.url, "--token", running.token, "--listen", "127.0.0.1:0")
+        older = tmp_path / "older.ts"
+        older.write_bytes(b"kept")
         for arguments, told in (
-            (("subscribe", "nothing", *options), "channel 'nothing' is not announced; announced now: news"),
-            (("subscribe", "news", "--bound", "0.01ms", *options), "ask with --bound"),
+            (
+                ("subscribe", "nothing", "-o", str(tmp_path / "new.ts"), *options),
+                "channel 'nothing' is not announced; announced now: news",
+            ),
+            (("subscribe", "news", "--bound", "0.01ms", "-o", str(older), *options), "ask with --bound"),
             (("subscribe", "news", *options[:2], "--token", "wrong"), "refuses the token"),
             (("publish", "news", str(clip), *options), "already published by host p"),
             (("host", *options, "--name", "p"), "the name p is taken"),
@@ -139,6 +144,8 @@ def test_refusals_are_one_line_and_disturb_nobody(tmp_path: Path, clip: Path) ->
             assert done.returncode == 2, done.stderr
             assert told in done.stderr.strip().splitlines()[-1]
             assert "Traceback" not in done.stderr
+        assert older.read_bytes() == b"kept"
+        assert not (tmp_path / "new.ts").exists()
         assert watching.end(signal.SIGINT) == 0
         assert "ended:" in last_line(watching)
 

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import sys
-from contextlib import aclosing
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,7 @@ from cubecast.errors import BoundRefused, MediaError, SubscriptionError, UsageEr
 from cubecast.host.config import HostConfig
 from cubecast.host.runtime import HostRuntime, Subscription, running
 from cubecast.host.tracks import ReceivedFrame
+from cubecast.media.frames import TrackFormat
 from cubecast.media.sinks import Container, MediaSink, NullSink, Sink, container_for
 from cubecast.types import ChannelName
 
@@ -46,28 +48,65 @@ def run(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     if args.json and args.output == "-":
         raise UsageError("--json and -o - both need standard output; write to a file instead")
-    file = open_output(args.output)
-    output = _Output(file, args.output, args.format)
+    config = host_config(args)
+    output = Output(args.output, args.format)
     wish = _Wish(ChannelName(args.channel), args.bound, output, args.hold, args.stay)
-    return serve(_subscribe(host_config(args), wish, args.json))
+    try:
+        return serve(_subscribe(config, wish, args.json))
+    finally:
+        output.abandon()
 
 
-@dataclass(slots=True)
-class _Output:
-    """Where frames go, opened before anything else so that a bad path is told at once."""
+class Output:
+    """Where frames go.
 
-    file: BinaryIO | None
-    name: str
-    container: Container | None
+    Opened before anything else, so that a bad path is told at once, but emptied only for a stream that was admitted: a
+    refusal leaves an older file as it was.
+    """
 
-    def sink(self, subscription: Subscription) -> Sink:
-        """The sink for the channel's tracks."""
-        if self.file is None:
+    def __init__(self, name: str, container: Container | None) -> None:
+        """Opens the output.
+
+        Args:
+            name: a path, `-` for standard output, or nothing.
+
+        Raises:
+            MediaError: it cannot be written.
+        """
+        self._name = name
+        self._container = container
+        self._is_new = bool(name) and name != "-" and not Path(name).exists()
+        self._file: BinaryIO | None = None
+        try:
+            if name == "-":
+                self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+            elif name:
+                self._file = Path(name).open("ab", buffering=0)  # noqa: SIM115  closed by its sink, or by `abandon`
+        except OSError as error:
+            raise MediaError(f"cannot write {name}: {error.strerror}; choose another file with -o") from error
+
+    def sink(self, tracks: Sequence[TrackFormat]) -> Sink:
+        """The sink for the channel's tracks; an older file is overwritten from here on.
+
+        Raises:
+            MediaError: a codec has no place in the container.
+        """
+        if self._file is None:
             return NullSink()
-        container = container_for(self.name, self.container, subscription.tracks)
-        return MediaSink(
-            self.file, "standard output" if self.name == "-" else self.name, container, subscription.tracks
-        )
+        container = container_for(self._name, self._container, tracks)
+        if self._name != "-":
+            with suppress(OSError):  # a device or a named pipe
+                self._file.truncate(0)
+        file, self._file = self._file, None
+        return MediaSink(file, "standard output" if self._name == "-" else self._name, container, tracks)
+
+    def abandon(self) -> None:
+        """Closes what no sink took over, and takes away a file that was made for nothing."""
+        if self._file is None:
+            return
+        self._file.close()
+        if self._is_new:
+            Path(self._name).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +115,9 @@ class _Wish:
 
     channel: ChannelName
     bound_ms: float
-    output: _Output
+    output: Output
     hold: bool
     stay: bool
-
-
-def open_output(name: str) -> BinaryIO | None:
-    """The output file; None when nothing is to be written.
-
-    Raises:
-        MediaError: it cannot be written.
-    """
-    if not name:
-        return None
-    try:
-        if name == "-":
-            return os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-        return Path(name).open("wb", buffering=0)
-    except OSError as error:
-        raise MediaError(f"cannot write {name}: {error.strerror}; choose another file with -o") from error
 
 
 @dataclass(slots=True)
@@ -195,7 +218,7 @@ async def _receive(host: HostRuntime, wish: _Wish, tally: Tally, json: bool) -> 
     subscription = await _admitted(host, wish, json)
     await subscription.open()
     tally.expect(subscription.terms, host.clock())
-    sink = wish.output.sink(subscription)
+    sink = wish.output.sink(subscription.tracks)
     tracks = [str(track) for track in subscription.tracks]
     if json:
         emit("receiving", tracks=tracks)

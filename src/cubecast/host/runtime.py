@@ -209,7 +209,14 @@ class HostRuntime:
         writer = ChannelWriter(self._plane.origin(channel), tracks, self._plane.copy_count(channel))
         announced = self._announced[channel] = asyncio.get_running_loop().create_future()
         self._handle(ev.PublishRequested(channel))
-        await announced
+        try:
+            await announced
+        except CubecastError:
+            del self._announced[channel]
+            writer.finish()
+            self._handle(ev.PublishFinished(channel))
+            self._plane.drop_channel(channel)
+            raise
         return writer
 
     async def finish(self, channel: ChannelName, writer: ChannelWriter) -> None:

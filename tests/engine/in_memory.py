@@ -52,6 +52,10 @@ class Overlay:
         self.bytes: dict[tuple[HostId, ChannelName], int] = {}
         self.dead: set[HostId] = set()
         self.stalled: set[HostId] = set()
+        self.directory_away = False
+        self.loss = 0.0
+        """Share of messages between hosts that never arrive."""
+        self._luck = np.random.default_rng([seed, 99])
         self.messages = 0
         seats = rng.permutation(label_count(cube))[: len(self.hosts)]
         for i, host in self._numbered():
@@ -106,12 +110,15 @@ class Overlay:
         match effect:
             case fx.Send(to, message):
                 self.messages += 1
+                if self._luck.random() < self.loss:
+                    return
                 event = ev.Received(host, decode(encode(message)))
                 self._later(self._delay_s(host, to), lambda: self.handle(to, event))
             case fx.Dial(record):
                 self._later(DIAL_S, lambda: self._connect(host, record.host))
             case fx.Resolve(channel):
-                self._later(DIRECTORY_S, lambda: self._resolve(host, channel))
+                if not self.directory_away:
+                    self._later(DIRECTORY_S, lambda: self._resolve(host, channel))
             case fx.Announce(channel):
                 self.tell_directory(ChannelAnnounced(host, channel))
             case fx.Pull(channel, record):

@@ -381,7 +381,6 @@ class Subscriptions:
             return self._refuse(search, None, ())
         if search.phase is Phase.COMMITTING:
             search.reason = "the path did not confirm in time"
-            search.best = None
             return self._refuse(search, None, ())
         search.untried.clear()
         effects: list[Effect] = []

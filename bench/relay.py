@@ -178,7 +178,7 @@ async def cubecast() -> AsyncIterator[Path2]:
                     await asyncio.sleep(1.0)
                     writer = await publisher.publish(CHANNEL, [TRACK])
                     subscription = await subscriber.subscribe(CHANNEL, 1000.0)
-                    assert subscription.terms.path[1] == 0b01, subscription.terms.path
+                    assert subscription.terms.reach.path[1] == 0b01, subscription.terms.reach.path
                     yield Path2(psutil.Process(process.pid), writer, subscription._reader)  # noqa: SLF001
             finally:
                 process.terminate()

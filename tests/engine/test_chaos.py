@@ -99,7 +99,7 @@ def test_without_the_super_node_a_new_subscriber_gets_an_answer_and_old_ones_go_
 def test_the_end_of_a_media_session_breaks_the_branch_below() -> None:
     overlay = ready(8, 3)
     outcomes = {i: overlay.subscribe(i, NO_BOUND_MS) for i in range(1, 8)}
-    deepest = max((o.path for o in outcomes.values() if isinstance(o, fx.Admitted)), key=len)
+    deepest = max((o.reach.path for o in outcomes.values() if isinstance(o, fx.Admitted)), key=len)
     seats = {m_.record.seat: h for h, m_ in overlay.directory.members.items()}
     relay, upstream = seats[deepest[1]], seats[deepest[0]]
     overlay.handle(relay, ev.PullFailed(CHANNEL, HostId("another"), "closed"))
@@ -130,8 +130,8 @@ def test_answers_nobody_asked_for_are_given_back_or_ignored() -> None:
     host = overlay.hosts[0]
     engine = overlay.engines[host]
     peer = engine.view().neighbours[0]
-    offer = m.PathOffer(77, CHANNEL, 1.0, 1.0, (Label(1),), 0.0, 0.0, 3)
-    confirm = m.Confirm(77, CHANNEL, 1.0, 1.0, (Label(1),), 0.0, 0.0)
+    offer = m.PathOffer(77, CHANNEL, m.Reach(1.0, 1.0, (Label(1),)), 3)
+    confirm = m.Confirm(77, CHANNEL, m.Reach(1.0, 1.0, (Label(1),)))
 
     def answers(message: m.Message) -> list[fx.Effect]:
         return engine.handle(ev.Received(peer, message), overlay.now)
@@ -198,8 +198,8 @@ def test_clocks_of_hosts_are_known_along_the_path() -> None:
     overlay.publish(0)
     admitted = overlay.subscribe(5, NO_BOUND_MS)
     assert isinstance(admitted, fx.Admitted)
-    assert admitted.clock_uncertainty_ms < CLOCK_UNKNOWN_MS
-    assert abs(admitted.clock_offset_ms) <= admitted.clock_uncertainty_ms, "all hosts here share one clock"
+    assert admitted.reach.clock_uncertainty_ms < CLOCK_UNKNOWN_MS
+    assert abs(admitted.reach.clock_offset_ms) <= admitted.reach.clock_uncertainty_ms, "all hosts here share one clock"
 
 
 def test_publishing_twice_or_before_joining_does_nothing() -> None:

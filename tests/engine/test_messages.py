@@ -13,18 +13,13 @@ names = st.text(max_size=20)
 times = st.floats(-1e9, 1e9)
 delays = st.floats(0, 1e9)
 numbers = st.integers(0, 2**31)
-paths = st.lists(numbers.map(Label), max_size=20).map(tuple)
 tries = st.integers(0, m.HOPS_MAX)
 
-offers = {
-    "ask": numbers,
-    "channel": names.map(ChannelName),
-    "delay_ms": delays,
-    "spread_ms": delays,
-    "path": paths,
-    "clock_offset_ms": times,
-    "clock_uncertainty_ms": delays,
-}
+paths = st.lists(numbers.map(Label), min_size=1, max_size=20).map(tuple)
+reaches = st.builds(
+    m.Reach, delay_ms=delays, spread_ms=delays, path=paths, clock_offset_ms=times, clock_uncertainty_ms=delays
+)
+channels = names.map(ChannelName)
 messages = st.one_of(
     st.builds(m.Beat),
     st.builds(m.Ping, sent_s=times),
@@ -40,11 +35,11 @@ messages = st.one_of(
         trail=st.lists(names.map(HostId), max_size=10).map(tuple),
         grant=names,
     ),
-    st.builds(m.PathOffer, **offers, tries=tries),
+    st.builds(m.PathOffer, ask=numbers, channel=channels, reach=reaches, tries=tries),
     st.builds(m.PathRefusal, ask=numbers, channel=names.map(ChannelName), reason=names, tries=tries),
     st.builds(m.Cancel, ask=numbers),
     st.builds(m.Commit, ask=numbers),
-    st.builds(m.Confirm, **offers),
+    st.builds(m.Confirm, ask=numbers, channel=channels, reach=reaches),
     st.builds(m.Release, channel=names.map(ChannelName)),
     st.builds(m.Ended, channel=names.map(ChannelName), finished=st.booleans(), host=names.map(HostId), reason=names),
     st.builds(m.Goodbye),
@@ -91,8 +86,9 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
         m.Ping(float("inf")),
         m.PathRequest(1, ChannelName("c"), Label(0), Label(1), 1.0, m.HOPS_MAX + 1, (), ""),
         m.PathRequest(1, ChannelName("c"), Label(0), Label(1), 1.0, 1, (HostId("h"),) * (m.HOPS_MAX + 1), ""),
-        m.PathOffer(1, ChannelName("c"), -1.0, 0.0, (), 0.0, 0.0, 1),
-        m.Confirm(1, ChannelName("c"), 1.0, -1.0, (), 0.0, 0.0),
+        m.PathOffer(1, ChannelName("c"), m.Reach(-1.0, 0.0, (Label(0),)), 1),
+        m.Confirm(1, ChannelName("c"), m.Reach(1.0, -1.0, (Label(0),))),
+        m.Confirm(1, ChannelName("c"), m.Reach(1.0, 1.0, ())),
     ],
 )
 def test_values_out_of_range_are_refused(message: m.Message) -> None:

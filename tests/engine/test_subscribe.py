@@ -61,10 +61,12 @@ def test_every_subscriber_is_admitted_with_a_promise_that_is_its_paths_delay(
     for index in range(1, hosts):
         outcome = overlay.subscribe(index, NO_BOUND_MS)
         assert isinstance(outcome, fx.Admitted)
-        hops = len(outcome.path) - 1
+        hops = len(outcome.reach.path) - 1
         assert hops >= 1
-        assert outcome.promised_ms == pytest.approx(path_ms(overlay, outcome.path) + hops * RELAY_MS, rel=0.02, abs=0.5)
-        assert outcome.spread_ms >= hops * SPREAD_MS_MIN
+        assert outcome.reach.delay_ms == pytest.approx(
+            path_ms(overlay, outcome.reach.path) + hops * RELAY_MS, rel=0.02, abs=0.5
+        )
+        assert outcome.reach.spread_ms >= hops * SPREAD_MS_MIN
     assert_trees_hold(overlay, 8)
 
 
@@ -75,7 +77,7 @@ def test_a_bound_is_kept_or_refused_with_one_that_would_have_been(hosts: int, se
     for index in range(1, hosts, 2):
         outcome = overlay.subscribe(index, bound_ms)
         if isinstance(outcome, fx.Admitted):
-            assert outcome.promised_ms + outcome.spread_ms <= bound_ms
+            assert outcome.reach.delay_ms + outcome.reach.spread_ms <= bound_ms
             continue
         assert isinstance(outcome, fx.Refused)
         assert outcome.best_ms is not None
@@ -103,12 +105,12 @@ def test_the_bound_chooses_the_path() -> None:
     overlay.publish(0)
     loose = overlay.subscribe(subscriber, 150.0)
     assert isinstance(loose, fx.Admitted)
-    assert loose.path == (seats[0], seats[first], seats[subscriber])
+    assert loose.reach.path == (seats[0], seats[first], seats[subscriber])
     overlay.handle(overlay.hosts[subscriber], ev.UnsubscribeRequested(CHANNEL))
     overlay.run(2)
     tight = overlay.subscribe(subscriber, 60.0)
     assert isinstance(tight, fx.Admitted)
-    assert tight.path == (seats[0], seats[second], seats[subscriber])
+    assert tight.reach.path == (seats[0], seats[second], seats[subscriber])
 
 
 def test_greedy_paths_are_shorter_than_odr_paths_in_the_mean() -> None:
@@ -117,7 +119,7 @@ def test_greedy_paths_are_shorter_than_odr_paths_in_the_mean() -> None:
         for seed in range(6):
             overlay = ready(16, seed, policy)
             outcomes = [overlay.subscribe(i, NO_BOUND_MS) for i in range(1, 9)]
-            promises += [o.promised_ms for o in outcomes if isinstance(o, fx.Admitted)]
+            promises += [o.reach.delay_ms for o in outcomes if isinstance(o, fx.Admitted)]
         assert len(promises) == 48
         return float(np.mean(promises))
 
@@ -207,7 +209,7 @@ def test_after_a_crash_everyone_below_is_told_within_two_seconds_and_others_stay
 def test_a_graceful_leave_is_told_at_once() -> None:
     overlay = ready(8, 3)
     outcomes = {i: overlay.subscribe(i, NO_BOUND_MS) for i in range(1, 8)}
-    depths = {i: len(o.path) for i, o in outcomes.items() if isinstance(o, fx.Admitted)}
+    depths = {i: len(o.reach.path) for i, o in outcomes.items() if isinstance(o, fx.Admitted)}
     parents = {b.upstream for e in overlay.engines.values() for b in e.view().branches}
     relay = next(i for i in depths if overlay.hosts[i] in parents)
     children = overlay.engines[overlay.hosts[relay]].view().branches[0].children

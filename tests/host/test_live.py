@@ -91,7 +91,7 @@ async def test_a_clip_crosses_relays_whole_and_no_relay_touches_it(start: Start,
         source, sent = read(clip)
         writer = await publisher.publish(CLIP, source.tracks)
         far = await subscriber.subscribe(CLIP, BOUND_MS)
-        assert len(far.terms.path) == 3, "two hops: through one of the relays"
+        assert len(far.terms.reach.path) == 3, "two hops: through one of the relays"
         near = await r1.subscribe(CLIP, BOUND_MS)
         for subscription in (far, near):
             await subscription.open()
@@ -171,7 +171,7 @@ async def test_an_impossible_bound_is_refused_with_the_best_and_nothing_else_is_
         again = await subscriber.subscribe(CLIP, refused.value.best_ms + 50)
         with pytest.raises(UsageError, match="already"):
             await subscriber.subscribe(CLIP, BOUND_MS)
-        assert again.terms.promised_ms <= refused.value.best_ms + 50
+        assert again.terms.reach.delay_ms <= refused.value.best_ms + 50
         subscriber.unsubscribe(CLIP)
         await playing
         await publisher.finish(CLIP, writer)
@@ -189,7 +189,7 @@ async def test_when_a_relay_leaves_its_subscriber_is_told_which_and_why(start: S
         source, sent = read(clip)
         writer = await publisher.publish(CLIP, source.tracks)
         subscription = await subscriber.subscribe(CLIP, BOUND_MS)
-        assert subscription.terms.path[1] == 0b01, "x sends no copies"
+        assert subscription.terms.reach.path[1] == 0b01, "x sends no copies"
         await subscription.open()
         reading = asyncio.ensure_future(receive(subscription))
         playing = asyncio.ensure_future(write(publisher, writer, sent, speed=1.0))

@@ -141,8 +141,8 @@ class Tally:
     def expect(self, terms: Admitted, now_s: float) -> None:
         """Begins to count: corrects for the publisher's clock where it is surely another one than ours."""
         self.bound_ms = terms.bound_ms
-        if abs(terms.clock_offset_ms) > terms.clock_uncertainty_ms:
-            self.clock_correction_ms = terms.clock_offset_ms
+        if abs(terms.reach.clock_offset_ms) > terms.reach.clock_uncertainty_ms:
+            self.clock_correction_ms = terms.reach.clock_offset_ms
         self.since_s = now_s + self.clock_correction_ms / 1000
 
     def add(self, item: ReceivedFrame) -> bool:
@@ -246,19 +246,20 @@ async def _admitted(host: HostRuntime, wish: _Wish, json: bool) -> Subscription:
 
 
 def _tell_admitted(terms: Admitted, json: bool) -> None:
+    reach = terms.reach
     if json:
         emit(
             "admitted",
-            promised_ms=round(terms.promised_ms, 2),
-            spread_ms=round(terms.spread_ms, 2),
-            path=list(terms.path),
-            clock_offset_ms=round(terms.clock_offset_ms, 2),
-            clock_uncertainty_ms=round(terms.clock_uncertainty_ms, 2),
+            promised_ms=round(reach.delay_ms, 2),
+            spread_ms=round(reach.spread_ms, 2),
+            path=list(reach.path),
+            clock_offset_ms=round(reach.clock_offset_ms, 2),
+            clock_uncertainty_ms=round(reach.clock_uncertainty_ms, 2),
         )
         return
-    hops = len(terms.path) - 1
+    hops = len(reach.path) - 1
     notify(
-        f"admitted: {terms.promised_ms:.0f} ms promised (late frames + {terms.spread_ms:.0f}) over {hops} hop(s), bound {terms.bound_ms:.0f} ms"
+        f"admitted: {reach.delay_ms:.0f} ms promised (late frames + {reach.spread_ms:.0f}) over {hops} hop(s), bound {terms.bound_ms:.0f} ms"
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from cubecast.engine.effects import Effect, Pull, Report, Send, StopPull, StreamEnded
 from cubecast.engine.membership import Neighbourhood
-from cubecast.engine.messages import Ended, Release
+from cubecast.engine.messages import Ended, Reach, Release
 from cubecast.engine.records import HostRecord, SubscriptionRecord
 from cubecast.types import ChannelName, HostId, Label
 
@@ -22,11 +22,7 @@ class Branch:
 
     channel: ChannelName
     upstream: HostId | None
-    delay_ms: float
-    spread_ms: float
-    path: tuple[Label, ...]
-    clock: tuple[float, float]
-    """The publisher's clock minus ours, and its uncertainty, ms."""
+    reach: Reach
     children: dict[HostId, int] = field(default_factory=dict)
     """Ticks without a link, by child."""
     bound_ms: float | None = None
@@ -34,11 +30,6 @@ class Branch:
     bytes_received: int = -1
     flat_ticks: int = 0
     finished_ticks: int | None = None
-
-    @property
-    def least_bound_ms(self) -> float:
-        """The least bound that can be kept here."""
-        return self.delay_ms + self.spread_ms
 
 
 class Branches:
@@ -55,7 +46,7 @@ class Branches:
 
     def publish(self, channel: ChannelName, seat: Label) -> None:
         """Carries a channel of our own."""
-        self.carried[channel] = Branch(channel, None, 0.0, 0.0, (seat,), (0.0, 0.0))
+        self.carried[channel] = Branch(channel, None, Reach(0.0, 0.0, (seat,)))
 
     def finish(self, channel: ChannelName) -> list[Effect]:
         """A channel of our own is over: tells the tree."""
@@ -188,5 +179,5 @@ class Branches:
 
     def _ledger(self, branch: Branch) -> Report:
         bound_ms = 0.0 if branch.bound_ms is None else branch.bound_ms
-        host, promised_ms = self._around.host, branch.delay_ms
-        return Report(SubscriptionRecord(branch.channel, host, bound_ms, "ended", promised_ms, None, branch.path))
+        host, reach = self._around.host, branch.reach
+        return Report(SubscriptionRecord(branch.channel, host, bound_ms, "ended", reach.delay_ms, None, reach.path))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cubecast.engine.messages import Message
+from cubecast.engine.messages import Message, Reach
 from cubecast.engine.records import HostRecord, SubscriptionRecord
 from cubecast.types import ChannelName, HostId, Label
 
@@ -68,22 +68,11 @@ class StopPull:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The local subscription stands.
-
-    Attributes:
-        promised_ms: delay from the publisher to this host.
-        spread_ms: how much later a late frame may come; promised_ms + spread_ms is within the bound.
-        path: seats from the publisher to this host.
-        clock_offset_ms: the publisher's clock minus ours, give or take clock_uncertainty_ms.
-    """
+    """The local subscription stands: `reach` is what is promised, and its least bound is within `bound_ms`."""
 
     channel: ChannelName
     bound_ms: float
-    promised_ms: float
-    spread_ms: float
-    path: tuple[Label, ...]
-    clock_offset_ms: float
-    clock_uncertainty_ms: float
+    reach: Reach
 
 
 @dataclass(frozen=True, slots=True)

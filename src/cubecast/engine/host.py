@@ -133,7 +133,7 @@ class HostEngine:
             for host, link in sorted(self._around.links.items())
         )
         branches = tuple(
-            BranchView(b.channel, b.upstream, tuple(b.children), b.delay_ms, b.path, b.bound_ms)
+            BranchView(b.channel, b.upstream, tuple(b.children), b.reach.delay_ms, b.reach.path, b.bound_ms)
             for _, b in sorted(self._branches.carried.items())
         )
         return HostView(self.host, labels, around, links, branches)

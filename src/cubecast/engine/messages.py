@@ -65,23 +65,34 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
     grant: str
 
 
-class PathOffer(_Struct, frozen=True, tag="path-offer"):
-    """The channel reaches the sender `delay_ms` after it left the publisher.
+class Reach(msgspec.Struct, frozen=True):
+    """How a channel reaches a host.
 
     Attributes:
+        delay_ms: from the publisher to the host.
         spread_ms: how much later than that a late frame may come.
-        path: seats from the publisher to the sender.
-        clock_offset_ms: publisher's clock minus the sender's, with its uncertainty (half the round trips).
-        tries: what is left of the request's tries.
+        path: seats from the publisher to the host, both included.
+        clock_offset_ms: publisher's clock minus the host's, give or take clock_uncertainty_ms (half the round trips).
     """
 
-    ask: int
-    channel: ChannelName
     delay_ms: float
     spread_ms: float
     path: tuple[Label, ...]
-    clock_offset_ms: float
-    clock_uncertainty_ms: float
+    clock_offset_ms: float = 0.0
+    clock_uncertainty_ms: float = 0.0
+
+    @property
+    def least_bound_ms(self) -> float:
+        """The least bound that can be kept there."""
+        return self.delay_ms + self.spread_ms
+
+
+class PathOffer(_Struct, frozen=True, tag="path-offer"):
+    """The channel can be had from the sender, whom it reaches so; `tries` is what is left of the request's."""
+
+    ask: int
+    channel: ChannelName
+    reach: Reach
     tries: int
 
 
@@ -107,15 +118,11 @@ class Commit(_Struct, frozen=True, tag="commit"):
 
 
 class Confirm(_Struct, frozen=True, tag="confirm"):
-    """The branch stands: pull the channel from the sender. Fields as in PathOffer."""
+    """The branch stands: pull the channel from the sender, whom it reaches so."""
 
     ask: int
     channel: ChannelName
-    delay_ms: float
-    spread_ms: float
-    path: tuple[Label, ...]
-    clock_offset_ms: float
-    clock_uncertainty_ms: float
+    reach: Reach
 
 
 class Release(_Struct, frozen=True, tag="release"):
@@ -186,8 +193,9 @@ def _check_ranges(message: Message) -> None:
             if len(message.trail) > HOPS_MAX or not 0 <= message.tries <= HOPS_MAX:
                 raise MessageError("a path request longer than any cube")
         case PathOffer() | Confirm():
-            numbers = (message.delay_ms, message.spread_ms, message.clock_offset_ms, message.clock_uncertainty_ms)
-            if len(message.path) > HOPS_MAX or message.delay_ms < 0 or message.spread_ms < 0:
+            r = message.reach
+            numbers = (r.delay_ms, r.spread_ms, r.clock_offset_ms, r.clock_uncertainty_ms)
+            if not 0 < len(r.path) <= HOPS_MAX or r.delay_ms < 0 or r.spread_ms < 0:
                 raise MessageError("an offer with an impossible path or delay")
         case _:
             pass

@@ -29,6 +29,7 @@ from cubecast.engine.messages import (
     PathOffer,
     PathRefusal,
     PathRequest,
+    Reach,
     Release,
 )
 from cubecast.engine.records import ChannelRecord, SubscriptionRecord
@@ -58,19 +59,11 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a next hop offered, seen from here: the delay includes the link to it."""
+    """What a next hop offered: how the channel would reach this host through it."""
 
     host: HostId
     ask: int
-    delay_ms: float
-    spread_ms: float
-    path: tuple[Label, ...]
-    clock: tuple[float, float]
-
-    @property
-    def bound_ms(self) -> float:
-        """The least bound this offer keeps."""
-        return self.delay_ms + self.spread_ms
+    reach: Reach
 
 
 @dataclass(slots=True)
@@ -152,7 +145,7 @@ class Subscriptions:
         for search in self._local_searches(channel):
             if search.phase is Phase.RESOLVING:
                 search.reason = reason
-                effects += self._refuse(search, None, ())
+                effects += self._refuse(search, None)
         return effects
 
     # ------------------------------------------------------------------ messages
@@ -168,25 +161,23 @@ class Subscriptions:
     def on_offer(self, host: HostId, m: PathOffer) -> list[Effect]:
         """A next hop found a path; keep the better of it and the best so far."""
         search = self._asked.get(m.ask)
-        link_ms = self._around.one_way_ms(host)
         if search is None or search.asked != (host, m.ask) or search.phase is not Phase.ASKING:
             return [Send(host, Cancel(m.ask))]
         search.asked, search.tries = None, min(search.tries, m.tries)
-        if link_ms is None or self._seat() in m.path:
+        reach = self._reach_through(host, m.reach)
+        if reach is None:
             search.reason = f"the path through {host} leads back here"
             self._asked.pop(m.ask, None)
             return [Send(host, Cancel(m.ask)), *self._advance(search)]
         effects: list[Effect] = []
-        delay_ms, spread_ms = m.delay_ms + link_ms + RELAY_MS, m.spread_ms + self._around.spread_ms(host)
-        clock = self._clock(host, m.clock_offset_ms, m.clock_uncertainty_ms)
-        offer = Offer(host, m.ask, delay_ms, spread_ms, m.path, clock)
-        worse = offer
-        if search.best is None or offer.bound_ms < search.best.bound_ms:
+        offer = worse = Offer(host, m.ask, reach)
+        if search.best is None or reach.least_bound_ms < search.best.reach.least_bound_ms:
             search.best, worse = offer, search.best or offer
         if worse is not search.best:
             self._asked.pop(worse.ask, None)
             effects.append(Send(worse.host, Cancel(worse.ask)))
-        return effects + (self._settle(search) if search.best.bound_ms <= search.budget_ms else self._advance(search))
+        kept = search.best.reach.least_bound_ms <= search.budget_ms
+        return effects + (self._settle(search) if kept else self._advance(search))
 
     def on_refusal(self, host: HostId, m: PathRefusal) -> list[Effect]:
         """A next hop found nothing, or an offer we took is gone."""
@@ -224,24 +215,18 @@ class Subscriptions:
 
     def on_confirm(self, host: HostId, m: Confirm) -> list[Effect]:
         """The branch above stands: join it, pull, and confirm below."""
-        search = self._asked.get(m.ask)
-        record, link_ms = self._around.record(host), self._around.one_way_ms(host)
+        search, record = self._asked.get(m.ask), self._around.record(host)
         if search is None or search.phase is not Phase.COMMITTING or search.best is None or search.best.host != host:
             return self._decline(host, m.channel)
         self._asked.pop(m.ask, None)
         search.best = None
-        if record is None or link_ms is None or self._seat() in m.path:
+        reach = self._reach_through(host, m.reach)
+        if record is None or reach is None:
             search.reason = f"the path through {host} leads back here"
             return [*self._decline(host, m.channel), *self._settle(search)]
-        effects: list[Effect] = []
-        if search.channel not in self._branches.carried:
-            delay_ms, spread_ms = m.delay_ms + link_ms + RELAY_MS, m.spread_ms + self._around.spread_ms(host)
-            clock = self._clock(host, m.clock_offset_ms, m.clock_uncertainty_ms)
-            branch = Branch(search.channel, host, delay_ms, spread_ms, (*m.path, *self._own()), clock)
-            effects += self._branches.join(branch, record)
-        else:
-            effects += self._decline(host, search.channel)
-        return effects + self._grant(search)
+        if search.channel in self._branches.carried:
+            return [*self._decline(host, search.channel), *self._grant(search)]
+        return [*self._branches.join(Branch(search.channel, host, reach), record), *self._grant(search)]
 
     def _decline(self, host: HostId, channel: ChannelName) -> list[Effect]:
         """Gives a confirmed branch back, unless it is the one that feeds us."""
@@ -296,7 +281,7 @@ class Subscriptions:
             search.reason = "the channel is over"
             return self._settle(search)
         search.phase = Phase.OFFERED
-        return [Send(search.asker, self._offer(search, branch, branch.path))]
+        return [Send(search.asker, PathOffer(search.ask, search.channel, branch.reach, search.tries))]
 
     def _candidates(self, search: Search) -> list[tuple[Label, HostId]]:
         """Next hops towards the target with a measured link, best first; hops between our own labels are free."""
@@ -344,44 +329,38 @@ class Subscriptions:
                 self._drop(search)
                 return [Send(search.asker, PathRefusal(search.ask, search.channel, search.reason, search.tries))]
             search.phase = Phase.OFFERED
-            return [Send(search.asker, self._offer(search, best, (*best.path, *self._own())))]
-        if best is not None and best.bound_ms <= search.budget_ms:
-            search.phase, search.age_ticks = Phase.COMMITTING, 0
-            return [Send(best.host, Commit(best.ask))]
-        best_path = () if best is None else (*best.path, *self._own())
-        return self._refuse(search, None if best is None else best.bound_ms, best_path)
+            return [Send(search.asker, PathOffer(search.ask, search.channel, best.reach, search.tries))]
+        if best is None or best.reach.least_bound_ms > search.budget_ms:
+            return self._refuse(search, None if best is None else best.reach)
+        search.phase, search.age_ticks = Phase.COMMITTING, 0
+        return [Send(best.host, Commit(best.ask))]
 
-    def _refuse(self, search: Search, best_ms: float | None, path: tuple[Label, ...]) -> list[Effect]:
+    def _refuse(self, search: Search, best: Reach | None) -> list[Effect]:
+        best_ms, path = (None, ()) if best is None else (best.least_bound_ms, best.path)
         refused = Refused(search.channel, search.budget_ms, best_ms, path, search.reason)
-        report = self._report(search, "refused", best_ms=best_ms, path=path)
-        return [*self._abandon(search), refused, report]
+        return [*self._abandon(search), refused, self._report(search, "refused", best_ms=best_ms, path=path)]
 
     def _grant(self, search: Search) -> list[Effect]:
         """The channel is carried here: admit the local subscriber, or confirm to the asker."""
         branch = self._branches.carried[search.channel]
-        self._drop(search)
+        reach = branch.reach
         if search.asker != self._around.host:
             branch.children[search.asker] = 0
-            confirm = Confirm(search.ask, branch.channel, branch.delay_ms, branch.spread_ms, branch.path, *branch.clock)
-            return [*self._cancelled(search), Send(search.asker, confirm)]
-        if branch.least_bound_ms > search.budget_ms:
-            refusal = self._refuse(search, branch.least_bound_ms, branch.path)
-            return [*refusal, *self._branches.prune(branch)]
+            return [*self._abandon(search), Send(search.asker, Confirm(search.ask, branch.channel, reach))]
+        if reach.least_bound_ms > search.budget_ms:
+            return [*self._refuse(search, reach), *self._branches.prune(branch)]
         branch.bound_ms = search.budget_ms
-        admitted = Admitted(
-            branch.channel, search.budget_ms, branch.delay_ms, branch.spread_ms, branch.path, *branch.clock
-        )
-        report = self._report(search, "receiving", promised_ms=branch.delay_ms, path=branch.path)
-        return [*self._cancelled(search), admitted, report]
+        report = self._report(search, "receiving", promised_ms=reach.delay_ms, path=reach.path)
+        return [*self._abandon(search), Admitted(branch.channel, search.budget_ms, reach), report]
 
     def _give_up_waiting(self, search: Search) -> list[Effect]:
         """Time is up for a local search: decide on the best so far."""
         if search.phase is Phase.RESOLVING:
             search.reason = "the super-node did not answer in time"
-            return self._refuse(search, None, ())
+            return self._refuse(search, None)
         if search.phase is Phase.COMMITTING:
             search.reason = "the path did not confirm in time"
-            return self._refuse(search, None, ())
+            return self._refuse(search, None)
         search.untried.clear()
         effects: list[Effect] = []
         if search.asked is not None:
@@ -422,10 +401,6 @@ class Subscriptions:
     def _seat(self) -> Label | None:
         return None if self._around.placement is None else self._around.placement.seat
 
-    def _own(self) -> tuple[Label, ...]:
-        seat = self._seat()
-        return () if seat is None else (seat,)
-
     def _next_ask(self) -> int:
         self._asks += 1
         return self._asks
@@ -434,14 +409,23 @@ class Subscriptions:
         mine = self._around.host
         return [s for s in self._searches.values() if s.asker == mine and s.channel == channel]
 
-    def _offer(self, search: Search, known: Offer | Branch, path: tuple[Label, ...]) -> PathOffer:
-        return PathOffer(search.ask, search.channel, known.delay_ms, known.spread_ms, path, *known.clock, search.tries)
+    def _reach_through(self, host: HostId, there: Reach) -> Reach | None:
+        """How a channel reaches us through a host it reaches so; None when its path came by here, or the link is down.
 
-    def _clock(self, host: HostId, offset_ms: float, uncertainty_ms: float) -> tuple[float, float]:
-        """The publisher's clock minus ours, through the host's: offsets and uncertainties add up."""
-        link = self._around.links.get(host)
-        ours, doubt = (0.0, CLOCK_UNKNOWN_MS) if link is None else link.estimate.clock_offset_ms
-        return offset_ms + ours, min(CLOCK_UNKNOWN_MS, uncertainty_ms + doubt)
+        Delays, spreads and clock uncertainties add up hop by hop.
+        """
+        seat, link = self._seat(), self._around.links.get(host)
+        link_ms = self._around.one_way_ms(host)
+        if seat is None or link is None or link_ms is None or seat in there.path:
+            return None
+        offset_ms, uncertainty_ms = link.estimate.clock_offset_ms
+        return Reach(
+            there.delay_ms + link_ms + RELAY_MS,
+            there.spread_ms + link.estimate.spread_ms,
+            (*there.path, seat),
+            there.clock_offset_ms + offset_ms,
+            min(CLOCK_UNKNOWN_MS, there.clock_uncertainty_ms + uncertainty_ms),
+        )
 
     def _report(
         self,

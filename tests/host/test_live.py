@@ -10,7 +10,8 @@ import pytest
 from cubecast.cli.subscribe import Tally
 from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost, UsageError
 from cubecast.host.config import HostConfig
-from cubecast.host.runtime import HostRuntime, Subscription, running
+from cubecast.host.runtime import HostRuntime, running
+from cubecast.host.subscription import Subscription
 from cubecast.host.tracks import ChannelWriter, ReceivedFrame
 from cubecast.media.frames import EncodedFrame
 from cubecast.media.sources import MediaSource

@@ -17,7 +17,8 @@ from cubecast.cli.running import emit, held, notify, serve
 from cubecast.engine.effects import Admitted
 from cubecast.errors import BoundRefused, MediaError, SubscriptionError, UsageError
 from cubecast.host.config import HostConfig
-from cubecast.host.runtime import HostRuntime, Subscription, running
+from cubecast.host.runtime import HostRuntime, running
+from cubecast.host.subscription import Subscription
 from cubecast.host.tracks import ReceivedFrame
 from cubecast.media.frames import TrackFormat
 from cubecast.media.sinks import Container, MediaSink, NullSink, Sink, container_for

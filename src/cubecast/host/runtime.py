@@ -3,9 +3,8 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -26,17 +25,15 @@ from cubecast.errors import (
     DirectoryError,
     DirectoryUnreachable,
     MessageError,
-    RemoteError,
-    SubscriptionError,
     TokenError,
-    UpstreamLost,
     UsageError,
 )
 from cubecast.host.config import HostConfig
 from cubecast.host.dataplane import LEFT, DataPlane
 from cubecast.host.directory_client import DirectoryClient, supernode_url
+from cubecast.host.subscription import Answers, Subscription
 from cubecast.host.tasks import Tasks
-from cubecast.host.tracks import ChannelReader, ChannelWriter, CopyCount, ReceivedFrame
+from cubecast.host.tracks import ChannelReader, ChannelWriter, CopyCount
 from cubecast.media.frames import TrackFormat
 from cubecast.tokens import Verifier
 from cubecast.types import ChannelName, HostId
@@ -44,8 +41,6 @@ from cubecast.types import ChannelName, HostId
 REFRESH_S = 2.0
 READY_S = 8.0
 """A subscriber waits this long for its neighbours' links before it searches with those it has."""
-OPEN_S = 10.0
-DRAIN_S = 5.0
 LINGER_S = 10.0
 """A publisher that has finished stays this long for children that have not."""
 FOLLOW_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
@@ -54,90 +49,6 @@ UNREACHED_TOLD = 3
 """Failed dials in a row after which the user is told."""
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True, eq=False)
-class _Local:
-    """A local subscription on its way and afterwards."""
-
-    admitted: asyncio.Future[fx.Admitted]
-    ended: asyncio.Future[fx.StreamEnded]
-
-
-class Subscription:
-    """An admitted subscription: `open` learns the tracks, `frames` yields what arrives and releases it at the end."""
-
-    def __init__(
-        self, terms: fx.Admitted, reader: ChannelReader, tasks: Tasks, local: _Local, release: Callable[[], None]
-    ) -> None:
-        self.terms = terms
-        self._release = release
-        self._reader = reader
-        self._tasks = tasks
-        self._local = local
-        local.ended.add_done_callback(self._on_ended)
-
-    @property
-    def tracks(self) -> tuple[TrackFormat, ...]:
-        """The channel's tracks; empty before `open`."""
-        return self._reader.tracks
-
-    @property
-    def published(self) -> tuple[int, ...] | None:
-        """Frames the publisher wrote, by track; known at the end."""
-        return self._reader.published
-
-    async def open(self) -> None:
-        """Waits for the channel's format and begins to read.
-
-        Raises:
-            SubscriptionError: the stream was lost, or nothing came in time.
-        """
-        opening = asyncio.ensure_future(self._reader.open())
-        try:
-            await asyncio.wait((opening, self._local.ended), timeout=OPEN_S, return_when=asyncio.FIRST_COMPLETED)
-            if opening.done():
-                opening.result()
-                self._reader.start(self._tasks)
-                return
-        except RemoteError as error:
-            if not self._local.ended.done():
-                self._release()
-                raise SubscriptionError(f"{self.terms.channel}: {error}") from error
-        finally:
-            opening.cancel()
-        self._release()
-        if self._local.ended.done():
-            raise self._lost(self._local.ended.result())
-        raise SubscriptionError(f"{self.terms.channel}: nothing arrived within {OPEN_S:.0f} s; try again")
-
-    async def frames(self) -> AsyncGenerator[ReceivedFrame]:
-        """Frames of all tracks as they arrive; ends when the publisher ends the channel.
-
-        Raises:
-            UpstreamLost: the stream broke; which host and why.
-            SubscriptionError: the stream broke, nobody knows why.
-        """
-        try:
-            async with aclosing(self._reader.frames()) as frames:
-                async for frame in frames:
-                    yield frame
-        except RemoteError as error:
-            raise SubscriptionError(f"{self.terms.channel}: {error}; subscribe again") from error
-        finally:
-            self._reader.stop()
-            self._release()
-
-    def _on_ended(self, ended: asyncio.Future[fx.StreamEnded]) -> None:
-        if ended.cancelled():
-            return
-        if ended.result().finished:
-            asyncio.get_running_loop().call_later(DRAIN_S, self._reader.stop)  # the last frames are on their way
-        else:
-            self._reader.fail(self._lost(ended.result()))
-
-    def _lost(self, ended: fx.StreamEnded) -> UpstreamLost:
-        return UpstreamLost(ended.channel, ended.host, ended.reason)
 
 
 class HostRuntime:
@@ -156,7 +67,7 @@ class HostRuntime:
         self._verifier: Verifier | None = None
         self._address = ""
         self._started = (time.time(), time.monotonic())
-        self._locals: dict[ChannelName, _Local] = {}
+        self._locals: dict[ChannelName, Answers] = {}
         self._announced: dict[ChannelName, asyncio.Future[None]] = {}
         self._failures: dict[ChannelName, CubecastError] = {}
         self._ledger: dict[ChannelName, SubscriptionRecord] = {}
@@ -245,7 +156,7 @@ class HostRuntime:
             raise UsageError(f"this host subscribes to {channel} already")
         await self._ready()
         loop = asyncio.get_running_loop()
-        local = self._locals[channel] = _Local(loop.create_future(), loop.create_future())
+        local = self._locals[channel] = Answers(loop.create_future(), loop.create_future())
         self._handle(ev.SubscribeRequested(channel, bound_ms))
         try:
             terms = await local.admitted

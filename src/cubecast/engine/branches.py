@@ -30,6 +30,8 @@ class Branch:
     bytes_received: int = -1
     flat_ticks: int = 0
     finished_ticks: int | None = None
+    failure: str = ""
+    """Why the media session to the upstream is gone."""
 
 
 class Branches:
@@ -121,11 +123,12 @@ class Branches:
         return effects
 
     def on_pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> list[Effect]:
-        """The media session to the upstream is gone."""
+        """The media session to the upstream is gone; the next tick breaks the branch, unless Ended says why before."""
         branch = self.carried.get(channel)
         if branch is None or branch.upstream != host or branch.finished_ticks is not None:
             return []
-        return self._break(branch, host, reason)
+        branch.failure = reason
+        return []
 
     def on_media(self, channel: ChannelName, bytes_received: int) -> None:
         """Bytes so far on the channel's pull."""
@@ -156,6 +159,8 @@ class Branches:
             branch.finished_ticks += 1
             if branch.finished_ticks >= DRAIN_TICKS:
                 return self._remove(branch)
+        elif branch.upstream is not None and branch.failure:
+            return self._break(branch, branch.upstream, branch.failure)
         elif branch.upstream is not None and branch.flat_ticks > FLAT_TICKS and self._around.quiet(branch.upstream):
             return self._break(branch, branch.upstream, "no heartbeat and no media")
         for child in list(branch.children):

@@ -33,6 +33,8 @@ LINK_CACHE_BYTES = 1 << 20
 SESSIONS_MAX = 4096
 LINK_AGE_US = 30_000_000
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, BUSY = 401, 403, 404, 503
+REJECTED = 64
+"""What moq adds to the code of a rejection on the wire."""
 
 
 class Hooks(Protocol):
@@ -446,8 +448,9 @@ def _reason(error: BaseException | None) -> str:
         return "closed"
     if moq.is_auth(error):
         return "the token was refused"
+    protocol = moq.protocol_error(error)
+    if protocol is not None:
+        return "it does not carry the channel" if protocol.code == REJECTED + NOT_FOUND else "it closed the session"
     text = str(error)
-    for known in ("fingerprint mismatch", "timed out", "app code=404"):
-        if known in text:
-            return {"app code=404": "it does not carry the channel"}.get(known, known)
-    return "closed" if moq.is_shutdown(error) else text.strip("'\"")[:120]
+    known = next((each for each in ("fingerprint mismatch", "timed out") if each in text), "")
+    return known or ("closed" if moq.is_shutdown(error) else text.strip("'\"")[:120])

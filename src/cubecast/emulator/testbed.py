@@ -30,7 +30,9 @@ QUIET_S = 2.0
 """Between the last subscription and the first frame: the tracks' own subscriptions reach the publisher, and congestion
 windows open (cubecast.host.tracks)."""
 BOUND_SPREAD = (1.5, 6.0)
-"""Bounds are spread evenly over these multiples of the network's mean direct delay."""
+"""Bounds are spread evenly over these multiples of what a mean direct hop takes."""
+HOP_OWN_MS = 5.0
+"""What a hop takes besides the network's delay: relaying, and room for late frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,8 @@ def make_plan(
     rng = np.random.default_rng([seed, 16])
     seats = tuple(Label(int(label)) for label in rng.permutation(label_count(shape))[:hosts])
     chosen = tuple(int(i) + 1 for i in rng.permutation(hosts - 1)[:subscribers])
-    direct = network.delay_ms[~np.eye(hosts, dtype=bool)].mean()
-    spread = rng.permutation(np.linspace(*BOUND_SPREAD, num=subscribers)) * direct
+    hop_ms = network.delay_ms[~np.eye(hosts, dtype=bool)].mean() + HOP_OWN_MS
+    spread = rng.permutation(np.linspace(*BOUND_SPREAD, num=subscribers)) * hop_ms
     bounds = tuple(bound_ms if bound_ms is not None else float(10 * round(b / 10)) for b in spread)
     return Plan(shape, policy, seed, fan_out, seats, chosen, bounds)
 

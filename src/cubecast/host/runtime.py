@@ -41,6 +41,7 @@ from cubecast.types import ChannelName, HostId
 REFRESH_S = 2.0
 READY_S = 8.0
 """A subscriber waits this long for its neighbours' links before it searches with those it has."""
+LEAVE_S = 1.0
 LINGER_S = 10.0
 """A publisher that has finished stays this long for children that have not."""
 FOLLOW_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
@@ -116,7 +117,10 @@ class HostRuntime:
             DirectoryError: the super-node refuses the channel.
             TokenError: the token does not allow it.
             MediaError: a track cannot be carried.
+            UsageError: this host carries the channel already.
         """
+        if any(branch.channel == channel for branch in self.view().branches):
+            raise UsageError(f"this host carries {channel} already; publish under another name")
         writer = ChannelWriter(self._plane.origin(channel), tracks, self._plane.copy_count(channel))
         announced = self._announced[channel] = asyncio.get_running_loop().create_future()
         self._handle(ev.PublishRequested(channel))
@@ -200,9 +204,10 @@ class HostRuntime:
             task.cancel()
         self._handle(ev.LeaveRequested())
         await asyncio.sleep(0)
-        with suppress(DirectoryError, TokenError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._client.leave(self.config.name)
+        if self._verifier is not None:  # it had joined
+            with suppress(DirectoryError, TokenError, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._client.leave(self.config.name)
         await self._plane.close()
         self._tasks.cancel_all()
 

@@ -31,8 +31,16 @@ class NetworkFileError(LocalError):
     """A latency matrix or topology cannot be read; `str` names the file and the line."""
 
 
+class StoreError(LocalError):
+    """The super-node's store cannot be written."""
+
+
 class MediaError(LocalError):
     """A source or sink cannot be opened, demuxed, decoded or muxed."""
+
+
+class OutputClosedError(MediaError):
+    """Whoever read our output is gone: a player was closed."""
 
 
 class TokenError(RemoteError):
@@ -77,7 +85,7 @@ class BoundRefused(SubscriptionError):
     ) -> None:
         if best_ms is None:
             why = f" ({reason})" if reason else ""
-            text = f"{channel}: no path to the publisher now{why}; try again when more hosts have joined"
+            text = f"{channel}: no path to the publisher now{why}; try again later"
         else:
             text = (
                 f"{channel}: no path within {bound_ms:.0f} ms; {best_ms:.0f} ms is possible now, "

@@ -103,6 +103,46 @@ def test_pipes_work_at_both_ends(tmp_path: Path, clip: Path) -> None:
         assert count_decodable(str(tmp_path / "piped.ts"))[Kind.VIDEO] > 0
 
 
+def test_ctrl_c_ends_a_publisher_whose_pipe_says_nothing(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    publisher = Process(tmp_path, ("publish", "news", "-", "--supernode", "127.0.0.1:1"), {}, reading)
+    os.close(reading)
+    wait_until(lambda: "read -" in threads_of(publisher.popen.pid), 10, lambda: str(threads_of(publisher.popen.pid)))
+    assert publisher.end(signal.SIGINT, seconds=5) == 0
+    os.close(writing)
+    assert "Traceback" not in publisher.text
+
+
+def threads_of(pid: int) -> list[str]:
+    """Names of a process's threads; more than the main one means that it reads."""
+    tasks = list(Path(f"/proc/{pid}/task").glob("*/comm"))
+    return ["read -"] if len(tasks) > 1 else []
+
+
+def test_a_held_publisher_without_a_terminal_starts_at_once(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        publisher = running.join("publish", "news", str(clip), "--hold", name="p")  # standard input is /dev/null
+        assert publisher.popen.wait(20) == 0, publisher.text
+        assert "finished after" in publisher.text
+
+
+def test_a_player_that_is_closed_ends_the_subscription_in_order(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        publisher = running.join("publish", "news", str(clip), "--loop", name="p")
+        publisher.wait_for("announced")
+        options = ["--supernode", running.url, "--token", running.token, "--name", "s", "--listen", "127.0.0.1:0"]
+        reading, writing = os.pipe()
+        command = [sys.executable, "-m", "cubecast", "subscribe", "news", "-o", "-", *options]
+        with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True) as subscriber:
+            os.close(writing)
+            assert os.read(reading, 1000)[:1] == b"G"
+            os.close(reading)
+            _, told = subscriber.communicate(timeout=20)
+        assert subscriber.returncode == 0, told
+        assert "the output was closed" in told
+        assert "ended: " in told
+
+
 def test_a_transcoded_source_is_told_and_arrives(tmp_path: Path) -> None:
     encode(tmp_path / "old.mpg", "mpeg2video", "mp2", seconds=1.0)
     with overlay(tmp_path) as running:

@@ -147,6 +147,30 @@ def test_addresses_are_told_apart_and_back() -> None:
         assert plan.index(plan.door(index)) is None
 
 
+@pytest.mark.parametrize("address", ["127.20.0.0", "127.20.255.255", "127.20.250.1", "10.0.0.1"])
+def test_addresses_of_no_host_are_strangers(address: str) -> None:
+    assert Addresses(20).index(address) is None
+
+
+async def test_flows_make_room_for_new_ones(held: Lease) -> None:
+    stage = DelayStage(DELAY_MS * 0, held.addresses, Impairment(), seed=1)
+    stage.open()
+    stage._flows_max = 4
+    server = endpoint(held.addresses, 1, PORT)
+    clients = [endpoint(held.addresses, 0, 0) for _ in range(12)]
+    try:
+        for number, client in enumerate(clients):
+            client.sendto(b"%d" % number, (held.addresses.door(1), PORT))
+            data, peer, _ = await receive(server)
+            server.sendto(data, peer)
+            assert (await receive(client))[0] == b"%d" % number
+            assert len(stage._flows) <= 4
+    finally:
+        stage.close()
+        for opened in (server, *clients):
+            opened.close()
+
+
 @pytest.mark.parametrize("wrong", [{"jitter_ms": -1}, {"loss": 1.5}, {"loss": float("nan")}])
 def test_impossible_impairments_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError):

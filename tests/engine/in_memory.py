@@ -59,7 +59,7 @@ class Overlay:
         self.messages = 0
         seats = rng.permutation(label_count(cube))[: len(self.hosts)]
         for i, host in self._numbered():
-            self.tell_directory(HostJoined(host, f"10.0.0.1:{i}", "f" * 64, fan_out, spell(cube, int(seats[i]))))
+            self.tell_directory(HostJoined(host, f"10.0.0.1:{i}", "f" * 64, host, fan_out, spell(cube, int(seats[i]))))
             self._later(TICK_S * (1 + i / len(self.hosts)), lambda host=host: self._tick(host))  # type: ignore[misc]
 
     def run(self, seconds: float) -> None:

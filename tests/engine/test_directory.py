@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cubecast.engine import directory as d
 from cubecast.engine.records import SubscriptionRecord
-from cubecast.errors import DirectoryError
+from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, label_count, neighbours, spell
 from cubecast.types import ChannelName, HostId, Label
 from tests.strategies import cubes
@@ -20,7 +20,7 @@ def engine(cube: Cube = Cube(2, 4)) -> d.DirectoryEngine:  # noqa: B008  an immu
 
 
 def joined(host: str, seat: str = "") -> d.HostJoined:
-    return d.HostJoined(HostId(host), f"{host}.example:4443", "f" * 64, 8, seat)
+    return d.HostJoined(HostId(host), f"{host}.example:4443", "f" * 64, f"key of {host}", 8, seat)
 
 
 def assert_placements_hold(directory: d.DirectoryEngine) -> None:
@@ -86,12 +86,13 @@ def test_a_host_that_comes_back_keeps_its_seat_and_a_stranger_cannot_take_its_na
     directory = engine()
     directory.handle(joined("a"), 0.0)
     seat = directory.placement(HostId("a")).seat
+    directory.handle(d.ChannelAnnounced(HostId("a"), CLIP), 0.5)
     directory.handle(joined("a"), 1.0)
     assert directory.placement(HostId("a")).seat == seat
     with pytest.raises(DirectoryError, match="the name a is taken"):
-        directory.handle(d.HostJoined(HostId("a"), "10.9.9.9:1", "f" * 64, 8), 1.0)
+        directory.handle(d.HostJoined(HostId("a"), joined("a").address, "e" * 64, "another key", 8), 1.0)
     with pytest.raises(DirectoryError, match="already belongs to host a"):
-        directory.handle(d.HostJoined(HostId("z"), joined("a").address, "f" * 64, 8), 1.0)
+        directory.handle(d.HostJoined(HostId("z"), joined("a").address, "f" * 64, "z", 8), 1.0)
 
 
 def test_a_silent_host_is_removed_with_its_channels_sooner_when_suspected() -> None:
@@ -129,6 +130,21 @@ def test_whoever_has_not_joined_is_asked_to() -> None:
             directory.handle(event, 0.0)
 
 
+def test_only_a_neighbour_is_believed_when_it_suspects() -> None:
+    directory = engine(Cube(2, 3))
+    for host, seat in (("a", "000"), ("b", "001"), ("far", "111"), ("c", "010"), ("e", "100"), ("f", "110")):
+        directory.handle(joined(host, seat), 0.0)
+    directory.handle(d.HostSuspected(HostId("a"), HostId("far")), 0.0)
+    assert directory.handle(d.LeaseTick(), d.SUSPECT_LEASE_S + 0.1) == []
+    directory.handle(d.HostSuspected(HostId("a"), HostId("b")), 0.0)
+    assert d.DeleteHost(HostId("a")) in directory.handle(d.LeaseTick(), d.SUSPECT_LEASE_S + 0.1)
+
+
+def test_a_shape_no_super_node_could_place_is_refused() -> None:
+    with pytest.raises(UsageError, match="no larger one"):
+        engine(Cube(2, 26))
+
+
 def test_limits_hold() -> None:
     directory = engine()
     directory.handle(joined("a"), 0.0)
@@ -141,4 +157,4 @@ def test_limits_hold() -> None:
         directory.handle(d.SubscriptionReported(line), 0.0)
     assert len(directory.subscriptions()) == d.SUBSCRIPTIONS_PER_HOST_MAX
     with pytest.raises(DirectoryError, match="fan-out"):
-        directory.handle(d.HostJoined(HostId("b"), "10.0.0.2:1", "f" * 64, -1), 0.0)
+        directory.handle(d.HostJoined(HostId("b"), "10.0.0.2:1", "f" * 64, "b", -1), 0.0)

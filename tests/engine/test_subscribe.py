@@ -138,6 +138,17 @@ def test_fan_out_is_never_exceeded_and_what_does_not_fit_is_refused_with_a_reaso
         assert refused
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(6, 18), st.integers(0, 10_000), st.integers(1, 3))
+def test_fan_out_holds_when_everyone_asks_at_once(hosts: int, seed: int, fan_out: int) -> None:
+    overlay = ready(hosts, seed, fan_out=fan_out)
+    for host in overlay.hosts[1:]:
+        overlay.handle(host, ev.SubscribeRequested(CHANNEL, NO_BOUND_MS))
+    overlay.run(15)
+    assert all(overlay.outcomes[host] for host in overlay.hosts[1:])
+    assert_trees_hold(overlay, fan_out)
+
+
 def test_unsubscribing_releases_the_whole_branch() -> None:
     overlay = ready(16, 2)
     admitted = [i for i in range(1, 16) if isinstance(overlay.subscribe(i, NO_BOUND_MS), fx.Admitted)]

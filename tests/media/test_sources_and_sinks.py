@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import pytest
 
-from cubecast.errors import MediaError
+from cubecast.errors import MediaError, OutputClosedError
 from cubecast.media.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.media.sinks import Container, MediaSink, container_for
 from cubecast.media.sources import MediaSource
@@ -211,7 +211,7 @@ def test_a_pipe_is_written_while_it_goes_and_its_end_is_told(clip: Path) -> None
         for frame in frames[10:]:
             sink.write(frame)
 
-    with pytest.raises(MediaError, match="Broken pipe"):
+    with pytest.raises(OutputClosedError, match="reader is gone"):
         write_on()
     sink.close()
 
@@ -250,6 +250,8 @@ def test_containers_refuse_what_they_cannot_hold() -> None:
     assert container_for("-", None, [vp9]) is Container.MP4
     with pytest.raises(MediaError, match="choose --format mp4"):
         container_for("x.ts", None, [vp9])
+    with pytest.raises(MediaError, match=r"only \.ts and \.mp4"):
+        container_for("x.mkv", None, [h264])
     with pytest.raises(MediaError, match="no container"):
         container_for("x.mp4", None, [TrackFormat(Kind.VIDEO, "vp8")])
 

@@ -114,6 +114,7 @@ def test_matrices_with_and_without_names_are_read(tmp_path: Path, text: str, pac
         (b"0 nan\n1 0\n", "positive RTT"),
         (b"0 0\n1 0\n", "positive RTT"),
         (b"0 inf\n1 0\n", "positive RTT"),
+        (b"0 1e308\n1e308 0\n", "positive RTT"),
         (b"\x1f\x8bbroken", "gzip"),
         (b"\xff\xfe\x00\x01\x80", "not text"),
     ],

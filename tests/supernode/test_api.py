@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,15 @@ import pytest
 
 from cubecast.engine.directory_api import JoinRequest, RefreshRequest
 from cubecast.engine.records import SubscriptionRecord
-from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, DirectoryUnreachable, LocalError, TokenError
+from cubecast.errors import (
+    AddressError,
+    ChannelUnknown,
+    DirectoryError,
+    DirectoryUnreachable,
+    LocalError,
+    StoreError,
+    TokenError,
+)
 from cubecast.host.directory_client import DirectoryClient, supernode_url
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
@@ -145,6 +154,54 @@ async def test_a_host_cannot_act_for_another(tmp_path: Path) -> None:
         await a.announce(CLIP)
         with pytest.raises(DirectoryError, match="already published by host a"):
             await b.announce(CLIP)
+
+
+async def test_a_name_belongs_to_the_key_that_joined_with_it(tmp_path: Path) -> None:
+    """Whoever has a join token and knows a host's name and address can neither join as it nor act for it."""
+    async with node(tmp_path) as running:
+        owner, thief = running.client(), running.client(Permission(publish="", subscribe=""))
+        await owner.join(request(owner, "p"))
+        await owner.announce(CLIP)
+        with pytest.raises(DirectoryError, match="the name p is taken"):
+            await thief.join(request(thief, "p"))
+        former = owner.identity.credential
+        await owner.leave(HostId("p"))
+        heir = running.client()
+        await heir.join(request(heir, "p"))
+        owner.identity.credential = former
+        with pytest.raises(TokenError, match="belongs to another host now"):
+            await owner.leave(HostId("p"))
+        assert "p" in running.service.engine.members
+
+
+@pytest.mark.parametrize("field", ["address", "fingerprint", "key"])
+async def test_a_join_with_impossible_fields_is_refused(tmp_path: Path, field: str) -> None:
+    async with node(tmp_path) as running:
+        client = running.client()
+        for wrong in ("not an address", "zz" * 32, "", "foo bar:1", "host:99999", "AB" * 32):
+            body = request(client, "x")
+            object.__setattr__(body, field, wrong)
+            with pytest.raises(DirectoryError):
+                await client.join(body)
+        assert not running.service.engine.members
+
+
+async def test_a_store_that_cannot_be_written_stops_the_super_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(tmp_path) as running:
+
+        def full(_store: SqliteStore, _effects: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(SqliteStore, "_write", full)
+        client = running.client()
+        with pytest.raises(DirectoryError, match="cannot write its store"):
+            await client.join(request(client, "a"))
+        with pytest.raises(StoreError, match="disk is full"):
+            await running.service.broken
+    async with serving(config(tmp_path, None)) as service:
+        assert not service.engine.members, "what was not on disk was not acknowledged either"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "a/b", "x" * 65, ".hidden", "ü"])

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import NoReturn
 
-from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX
+from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, check_address, check_name
 from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig
 from cubecast.overlay.routing import Policy
@@ -100,10 +100,14 @@ def host_config(arguments: argparse.Namespace) -> HostConfig:
     Raises:
         UsageError: an address or token argument makes no sense.
     """
-    name = arguments.name or f"{socket.gethostname().partition('.')[0] or 'host'}-{os.getpid()}"
-    for option in ("listen", "advertise"):
-        if getattr(arguments, option):
-            split_address(getattr(arguments, option), f"--{option}")
+    machine = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])[:32] or "host"
+    name = arguments.name or f"{machine}-{os.getpid()}"
+    check_name("host name", name)
+    split_address(arguments.listen, "--listen")
+    if arguments.advertise:
+        check_address(arguments.advertise)
+    if arguments.source_address:
+        _check_source(arguments.source_address)
     return HostConfig(
         name=HostId(name),
         supernode=arguments.supernode,
@@ -116,6 +120,16 @@ def host_config(arguments: argparse.Namespace) -> HostConfig:
         policy=arguments.policy,
         seed=arguments.seed,
     )
+
+
+def _check_source(address: str) -> None:
+    """Whether outgoing sessions may come from an address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            raise UsageError(f"--source-address {address!r} is no address of this machine: {error.strerror}") from error
 
 
 def read_token(text: str) -> str:

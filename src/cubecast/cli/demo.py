@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -55,6 +56,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the report as a picture too")
     parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
     args = parser.parse_args(arguments)
+    for wanted in (args.output, args.picture):
+        _check_writable(wanted)
     network = load_network(args.network, args.hosts, args.seed)
     subscribers = args.subscribers or max(1, args.hosts // 2)
     cube = None if args.shape is None else parse_cube(args.shape)
@@ -74,6 +77,13 @@ def run(arguments: list[str]) -> int:
     if args.picture is not None:
         draw_report(args.picture, report)
     return 0 if report.nothing_lost else BROKEN
+
+
+def _check_writable(wanted: str | Path | None) -> None:
+    """Tells a bad path before the run, not after it."""
+    path = Path(wanted or "received.ts")
+    if not path.parent.is_dir() or path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise MediaError(f"cannot write {path}: no such folder, or no permission; choose another file")
 
 
 def _clip(wanted: str | None, folder: Path) -> str:
@@ -101,13 +111,12 @@ async def _demo(
 
     async with running(plan, network_name, source, folder, on_line, notify) as bed:
         notify(f"subscribing {len(plan.subscribers)} hosts, one after another")
-        watching = asyncio.ensure_future(_watch(bed, console)) if show_live else None
-        try:
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(_watch(bed, console)) if show_live else None
             await bed.subscribe_all()
             if watching is None:
                 notify("all subscribers are admitted or refused; publishing")
             await bed.stream()
-        finally:
             if watching is not None:
                 watching.cancel()
         return make_report(bed, network)
@@ -126,7 +135,7 @@ def _keep_one(report: Report, folder: Path, wanted: str | None) -> str:
     first = next((s for s in report.subscribers if s.admitted and s.frames["received"]), None)
     if first is None:
         return ""
-    received = folder / f"{first.host}.received"
+    received = folder / f"{first.host}-received"
     suffix = Container.TS if received.read_bytes()[:1] == b"G" else Container.MP4
     target = Path(wanted or f"received.{suffix}")
     try:

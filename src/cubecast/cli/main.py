@@ -36,8 +36,7 @@ def run(arguments: list[str]) -> int:
     if first not in COMMANDS:
         notify(f"there is no command {first!r}; commands are {', '.join(COMMANDS)}")
         return BAD_INPUT
-    command = importlib.import_module(f"cubecast.cli.{first}")
-    return exit_status(lambda: int(command.run(arguments[1:])))
+    return exit_status(lambda: int(importlib.import_module(f"cubecast.cli.{first}").run(arguments[1:])))
 
 
 def usage() -> str:

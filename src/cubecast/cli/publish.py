@@ -1,18 +1,19 @@
 """`cubecast publish CHANNEL SOURCE`: one channel from a file, URL or pipe, paced in real time."""
 
 import asyncio
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 
 from cubecast.cli.arguments import Parser, add_host_options, host_config
 from cubecast.cli.host import status, tell_joined
 from cubecast.cli.running import emit, held, notify, serve
+from cubecast.engine.records import check_name
 from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig
 from cubecast.host.runtime import HostRuntime, running
 from cubecast.host.tracks import ChannelWriter
 from cubecast.media.frames import US
 from cubecast.media.reading import SourceReader
-from cubecast.media.sources import MediaSource
 from cubecast.types import ChannelName
 
 STATUS_S = 0.5
@@ -30,38 +31,49 @@ def run(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     if args.source == "-" and (args.hold or args.loop):
         raise UsageError("--hold and --loop need a source that is not standard input")
-    config = host_config(args)
-    source = MediaSource(args.source, args.loop)
-    for note in source.notes:
-        notify(note)
-    return serve(_publish(config, ChannelName(args.channel), source, args.hold, args.json))
+    check_name("channel name", args.channel)
+    wish = _Wish(ChannelName(args.channel), args.source, args.loop, args.hold)
+    return serve(_publish(host_config(args), wish, args.json))
 
 
-async def _publish(config: HostConfig, channel: ChannelName, source: MediaSource, hold: bool, json: bool) -> int:
-    reader = SourceReader(source)
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the user asked for."""
+
+    channel: ChannelName
+    source: str
+    loop: bool
+    hold: bool
+
+
+async def _publish(config: HostConfig, wish: _Wish, json: bool) -> int:
+    reader = SourceReader(wish.source, wish.loop)
     async with AsyncExitStack() as stack:
         stack.callback(reader.stop)
+        source = await reader.open()
+        for note in source.notes:
+            notify(note)
         host = await stack.enter_async_context(running(config, notify))
         tell_joined(host, json)
-        writer = await host.publish(channel, source.tracks)
+        writer = await host.publish(wish.channel, source.tracks)
         tracks = [str(track) for track in source.tracks]
         if json:
-            emit("announced", channel=channel, tracks=tracks)
+            emit("announced", channel=wish.channel, tracks=tracks)
         else:
-            notify(f"channel {channel} announced: {'; '.join(tracks)}")
-        reporter = asyncio.ensure_future(_report(host, writer)) if json else None  # reports while it is held too
-        try:
-            if hold:
-                await held()
-            await _pace(host, writer, reader)
-        finally:
-            if reporter is not None:
+            notify(f"channel {wish.channel} announced: {'; '.join(tracks)}")
+        async with asyncio.TaskGroup() as group:
+            reporter = group.create_task(_report(host, writer, json))
+            try:
+                if wish.hold:
+                    await held()
+                await _pace(host, writer, reader)
+            finally:
                 reporter.cancel()
-            await host.finish(channel, writer)
-            if json:
-                emit("finished", frames=list(writer.published), **status(host))
-            else:
-                notify(f"channel {channel} finished after {sum(writer.published)} frames")
+                await host.finish(wish.channel, writer)
+        if json:
+            emit("finished", frames=list(writer.published), **status(host))
+        else:
+            notify(f"channel {wish.channel} finished after {sum(writer.published)} frames")
     return 0
 
 
@@ -79,8 +91,7 @@ async def _pace(host: HostRuntime, writer: ChannelWriter, reader: SourceReader) 
             writer.write(frame, host.clock())
 
 
-async def _report(host: HostRuntime, writer: ChannelWriter) -> None:
-    with suppress(asyncio.CancelledError):
-        while True:
-            await asyncio.sleep(STATUS_S)
-            emit("status", frames=list(writer.published), **status(host))
+async def _report(host: HostRuntime, writer: ChannelWriter, json: bool) -> None:
+    while json:
+        await asyncio.sleep(STATUS_S)
+        emit("status", frames=list(writer.published), **status(host))

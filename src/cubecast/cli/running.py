@@ -34,11 +34,16 @@ def emit(event: str, **fields: object) -> None:
 
 
 async def held() -> None:
-    """Waits for a line, or the end, of standard input."""
+    """Waits for a line, or the end, of standard input; one that cannot be waited on is at its end."""
     notify("holding; press Enter to start")
+    if sys.stdin is None:
+        return
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), ready.set)
+    try:
+        loop.add_reader(sys.stdin.fileno(), ready.set)
+    except (OSError, ValueError):  # a file, /dev/null, or closed
+        return
     try:
         await ready.wait()
     finally:

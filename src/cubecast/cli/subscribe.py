@@ -3,7 +3,8 @@
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Collection, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,8 @@ from cubecast.cli.arguments import Parser, add_host_options, host_config, millis
 from cubecast.cli.host import status, tell_joined
 from cubecast.cli.running import emit, held, notify, serve
 from cubecast.engine.effects import Admitted
-from cubecast.errors import BoundRefused, MediaError, SubscriptionError, UsageError
+from cubecast.engine.records import check_name
+from cubecast.errors import BoundRefused, MediaError, OutputClosedError, SubscriptionError, UsageError
 from cubecast.host.config import HostConfig
 from cubecast.host.runtime import HostRuntime, running
 from cubecast.host.subscription import Subscription
@@ -26,7 +28,10 @@ from cubecast.types import ChannelName
 
 BOUND_DEFAULT_MS = 1000.0
 STATUS_S = 0.5
-DELAYS_MAX = 1_000_000
+DELAYS_MAX = 20_000
+"""Delays kept: percentiles are over the last so many frames."""
+SEEN_MAX = 20_000
+"""Frames remembered to tell a duplicate."""
 
 
 def run(arguments: list[str]) -> int:
@@ -49,6 +54,7 @@ def run(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     if args.json and args.output == "-":
         raise UsageError("--json and -o - both need standard output; write to a file instead")
+    check_name("channel name", args.channel)
     config = host_config(args)
     output = Output(args.output, args.format)
     wish = _Wish(ChannelName(args.channel), args.bound, output, args.hold, args.stay)
@@ -130,14 +136,15 @@ class Tally:
     since_s: float = 0.0
     """Frames captured before this are catch-up: the start of a group that was under way when we came."""
     catch_up: int = 0
-    seen: set[tuple[int, int]] = field(default_factory=set)
+    received: int = 0
+    seen: OrderedDict[tuple[int, int], None] = field(default_factory=OrderedDict)
     first: dict[int, int] = field(default_factory=dict)
     duplicated: int = 0
     untimed: int = 0
     timed: int = 0
     in_time: int = 0
     """Of the timed frames, those within the bound."""
-    delays_ms: list[float] = field(default_factory=list)
+    delays_ms: deque[float] = field(default_factory=lambda: deque(maxlen=DELAYS_MAX))
 
     def expect(self, terms: Admitted, now_s: float) -> None:
         """Begins to count: corrects for the publisher's clock where it is surely another one than ours."""
@@ -153,7 +160,10 @@ class Tally:
         if key in self.seen:
             self.duplicated += 1
             return False
-        self.seen.add(key)
+        self.seen[key] = None
+        self.received += 1
+        if len(self.seen) > SEEN_MAX:
+            self.seen.popitem(last=False)
         if item.number is None or item.captured_s is None:
             self.untimed += 1
             return True
@@ -164,10 +174,7 @@ class Tally:
         delay_ms = (item.arrived_s - item.captured_s) * 1000 + self.clock_correction_ms
         self.timed += 1
         self.in_time += delay_ms <= self.bound_ms
-        if len(self.delays_ms) < DELAYS_MAX:
-            self.delays_ms.append(delay_ms)
-        else:
-            self.delays_ms[len(self.seen) % DELAYS_MAX] = delay_ms
+        self.delays_ms.append(delay_ms)
         return True
 
     def summary(self, published: tuple[int, ...] | None) -> dict[str, object]:
@@ -176,8 +183,8 @@ class Tally:
         return {
             "frames": {
                 "published": due,
-                "received": len(self.seen),
-                "lost": None if due is None else due - len(self.seen),
+                "received": self.received,
+                "lost": None if due is None else due - self.received,
                 "duplicated": self.duplicated,
             },
             "delay_ms": percentiles(self.delays_ms),
@@ -185,19 +192,19 @@ class Tally:
         }
 
 
-def percentiles(values: list[float]) -> dict[str, float | None]:
+def percentiles(values: Collection[float]) -> dict[str, float | None]:
     """p50 and p99, ms; None without values."""
     if not values:
         return {"p50": None, "p99": None}
-    p50, p99 = np.percentile(values, [50, 99])
+    p50, p99 = np.percentile(np.fromiter(values, dtype=np.float64), [50, 99])
     return {"p50": round(float(p50), 2), "p99": round(float(p99), 2)}
 
 
 async def _subscribe(config: HostConfig, wish: _Wish, json: bool) -> int:
-    async with running(config, notify) as host:
+    async with running(config, notify) as host, asyncio.TaskGroup() as group:
         tell_joined(host, json)
         tally = Tally()
-        reporter = asyncio.ensure_future(_report(host, tally)) if json else None
+        reporter = group.create_task(_report(host, tally, json))
         try:
             if wish.hold:
                 await held()
@@ -210,8 +217,7 @@ async def _subscribe(config: HostConfig, wish: _Wish, json: bool) -> int:
             if wish.stay:
                 await asyncio.Event().wait()
         finally:
-            if reporter is not None:
-                reporter.cancel()
+            reporter.cancel()
     return 0
 
 
@@ -230,6 +236,8 @@ async def _receive(host: HostRuntime, wish: _Wish, tally: Tally, json: bool) -> 
             async for item in frames:
                 if tally.add(item):
                     await asyncio.to_thread(sink.write, item.frame)
+    except OutputClosedError:
+        notify("the output was closed")
     finally:
         await asyncio.to_thread(sink.close)
         _tell_summary(host, subscription, tally, json)
@@ -279,17 +287,16 @@ def _tell_summary(host: HostRuntime, subscription: Subscription, tally: Tally, j
     delay, frames = summary["delay_ms"], summary["frames"]
     assert isinstance(delay, dict)
     assert isinstance(frames, dict)
-    if delay["p50"] is None:
-        notify("ended; no frame was received")
-        return
     lost = "loss unknown" if frames["lost"] is None else f"{frames['lost']} lost"
-    notify(
-        f"ended: {frames['received']} frames, {lost}; delay p50 {delay['p50']:.0f} ms, p99 {delay['p99']:.0f} ms; "
-        f"{tally.timed - tally.in_time} later than the bound of {terms.bound_ms:.0f} ms"
-    )
+    told = f"ended: {tally.received} frames, {lost}"
+    if delay["p50"] is not None:
+        late = tally.timed - tally.in_time
+        told += f"; delay p50 {delay['p50']:.0f} ms, p99 {delay['p99']:.0f} ms; "
+        told += f"{late} later than the bound of {terms.bound_ms:.0f} ms"
+    notify(told)
 
 
-async def _report(host: HostRuntime, tally: Tally) -> None:
-    while True:
+async def _report(host: HostRuntime, tally: Tally, json: bool) -> None:
+    while json:
         await asyncio.sleep(STATUS_S)
         emit("status", **tally.summary(None), **status(host))

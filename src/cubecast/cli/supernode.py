@@ -1,6 +1,5 @@
 """`cubecast supernode`: runs the directory until stopped."""
 
-import asyncio
 from pathlib import Path
 
 from cubecast.cli.arguments import Parser, split_address, state_folder, whole_number
@@ -37,5 +36,5 @@ async def _serve(config: SupernodeConfig, json: bool) -> int:
         else:
             notify(f"super-node at {url}, cube {shape}, API page at {url}/docs")
             notify(f"hosts join with --supernode {url} --token @{token}")
-        await asyncio.Event().wait()
+        await service.broken
     return 0

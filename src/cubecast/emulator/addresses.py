@@ -35,7 +35,8 @@ class Addresses:
         parts = address.split(".")
         if parts[:2] != ["127", str(self.net)]:
             return None
-        return int(parts[2]) * PER_ROW + int(parts[3]) - 1
+        row, place = int(parts[2]), int(parts[3]) - 1
+        return row * PER_ROW + place if row < PER_ROW and 0 <= place < PER_ROW else None
 
 
 @dataclass(slots=True)

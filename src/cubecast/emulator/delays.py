@@ -7,7 +7,10 @@ overlay.
 
 import asyncio
 import heapq
+import resource
 import socket
+from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +24,7 @@ BURST = 64
 """Datagrams read from one socket before the others get a turn."""
 QUEUE_MAX = 200_000
 FLOWS_MAX = 16_384
+SPARE_DESCRIPTORS = 64
 SAMPLES_MAX = 100_000
 DATAGRAM_MAX = 65_536
 BUFFER_BYTES = 4 << 20
@@ -83,7 +87,8 @@ class DelayStage:
         self._impairment = impairment
         self._rng = np.random.default_rng([seed, 2])
         self._doors: list[socket.socket] = []
-        self._flows: dict[tuple[Address, int], socket.socket] = {}
+        self._flows: OrderedDict[tuple[Address, int], socket.socket] = OrderedDict()
+        self._flows_max = FLOWS_MAX
         self._queue: list[tuple[float, int, socket.socket, bytes, Address]] = []
         self._number = 0
         self._armed = False
@@ -96,6 +101,7 @@ class DelayStage:
             AddressError: a door's address is in use.
         """
         self._loop = asyncio.get_running_loop()
+        self._flows_max = min(FLOWS_MAX, max(8, _descriptors() - len(self._delay_s) - SPARE_DESCRIPTORS))
         for index in range(len(self._delay_s)):
             door = _bind((self._addresses.door(index), PORT))
             self._doors.append(door)
@@ -121,15 +127,25 @@ class DelayStage:
             if source is None or source >= len(self._delay_s):
                 self.report.strangers += 1
                 continue
-            flow = self._flows.get((sender, target)) or self._open_flow(source, sender, target)
+            flow = self._flows.get((sender, target))
+            if flow is None:
+                flow = self._open_flow(source, sender, target)
+            else:
+                self._flows.move_to_end((sender, target))
             if flow is not None:
                 self._hold(source, target, flow, data, (self._addresses.host(target), PORT))
 
     def _open_flow(self, source: int, sender: Address, target: int) -> socket.socket | None:
-        if len(self._flows) >= FLOWS_MAX:
+        """A socket for the way back; the flow that was silent longest makes room."""
+        while len(self._flows) >= self._flows_max:
+            _, oldest = self._flows.popitem(last=False)
+            self._loop.remove_reader(oldest)
+            oldest.close()
+        try:
+            flow = _bind((self._addresses.door(source), 0))
+        except AddressError:
             self.report.dropped += 1
             return None
-        flow = _bind((self._addresses.door(source), 0))
         self._flows[sender, target] = flow
         self._loop.add_reader(flow, self._way_back, source, sender, target, flow)
         return flow
@@ -184,8 +200,22 @@ class DelayStage:
             self._arm()
 
 
+def _descriptors() -> int:
+    """Files this process may open, after asking for as many as it is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FLOWS_MAX + HOSTS_MAX if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
 def _bind(address: Address) -> socket.socket:
-    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise AddressError(f"no more sockets: {error.strerror}; raise the limit with ulimit -n") from error
     try:
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             opened.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)

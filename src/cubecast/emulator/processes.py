@@ -88,13 +88,16 @@ class Processes:
             on_line: told (process name, line) for each line of standard error.
         """
         self._on_line = on_line
+        self._readers = asyncio.TaskGroup()
         self.children: list[Child] = []
 
     async def __aenter__(self) -> Self:
+        await self._readers.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.end(self.children)
+        await self._readers.__aexit__(None, None, None)
 
     async def start(self, name: str, *arguments: str) -> Child:
         """Starts `cubecast ARGUMENTS...` in a session of its own; it dies with this process, however that ends."""
@@ -113,8 +116,8 @@ class Processes:
         child = Child(name, process)
         self.children.append(child)
         child.readers = [
-            asyncio.create_task(self._read_events(child)),
-            asyncio.create_task(self._read_errors(child)),
+            self._readers.create_task(self._read_events(child)),
+            self._readers.create_task(self._read_errors(child)),
         ]
         return child
 

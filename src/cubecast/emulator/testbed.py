@@ -208,7 +208,7 @@ async def _start_hosts(
             child = await processes.start(name, "publish", CHANNEL, source, "--hold", *options)
         elif index in bed.plan.subscribers:
             bound = bed.plan.bounds_ms[bed.plan.subscribers.index(index)]
-            output = ["--hold", "--stay", "--bound", f"{bound:g}ms", "-o", str(folder / f"{name}.received")]
+            output = ["--hold", "--stay", "--bound", f"{bound:g}ms", "-o", str(folder / f"{name}-received")]
             child = await processes.start(name, "subscribe", CHANNEL, *output, *options)
         else:
             child = await processes.start(name, "host", *options)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from cubecast.engine.effects import Effect, Pull, Report, Send, StopPull, StreamEnded
+from cubecast.engine.effects import Effect, Evict, Pull, Report, Send, StopPull, StreamEnded
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import Ended, Reach, Release
 from cubecast.engine.records import HostRecord, SubscriptionRecord
@@ -96,7 +96,7 @@ class Branches:
         branch = self.carried.get(m.channel)
         if branch is None or branch.children.pop(host, None) is None:
             return []
-        return self.prune(branch)
+        return [Evict(m.channel, host), *self.prune(branch)]
 
     def on_ended(self, host: HostId, m: Ended) -> list[Effect]:
         """The channel is over at our upstream."""
@@ -119,7 +119,7 @@ class Branches:
             if branch.upstream == host and branch.finished_ticks is None:
                 effects += self._break(branch, host, "it left the overlay")
             elif branch.children.pop(host, None) is not None:
-                effects += self.prune(branch)
+                effects += [Evict(branch.channel, host), *self.prune(branch)]
         return effects
 
     def on_pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> list[Effect]:
@@ -163,11 +163,13 @@ class Branches:
             return self._break(branch, branch.upstream, branch.failure)
         elif branch.upstream is not None and branch.flat_ticks > FLAT_TICKS and self._around.quiet(branch.upstream):
             return self._break(branch, branch.upstream, "no heartbeat and no media")
+        effects: list[Effect] = []
         for child in list(branch.children):
             branch.children[child] = branch.children[child] + 1 if self._around.quiet(child) else 0
             if branch.children[child] >= CHILD_TICKS:
                 del branch.children[child]
-        return self.prune(branch)
+                effects.append(Evict(branch.channel, child))
+        return effects + self.prune(branch)
 
     def _break(self, branch: Branch, host: HostId, reason: str) -> list[Effect]:
         """The stream above is lost: tells everyone below."""

@@ -25,8 +25,9 @@ from cubecast.overlay.occupancy import carriers, free_labels
 from cubecast.types import ChannelName, HostId, Label
 
 LEASE_S = 6.0
-SUSPECT_LEASE_S = 2.0
+SUSPECT_LEASE_S = 3.5
 """A suspected host that does not refresh within this is removed."""
+LABELS_LIVE_MAX = 1 << 17
 CHANNELS_PER_HOST_MAX = 256
 SUBSCRIPTIONS_PER_HOST_MAX = 1024
 
@@ -38,6 +39,7 @@ class HostJoined:
     host: HostId
     address: str
     fingerprint: str
+    key: str
     fan_out: int
     seat: str = ""
 
@@ -157,6 +159,8 @@ class DirectoryEngine:
     """The super-node's brain. Pure: the same events at the same times give the same effects."""
 
     def __init__(self, cube: Cube, rng: np.random.Generator) -> None:
+        if label_count(cube) > LABELS_LIVE_MAX:
+            raise UsageError(f"shape {cube} has more than {LABELS_LIVE_MAX} labels; a live overlay takes no larger one")
         self.cube = cube
         self._rng = rng
         self._version = 0
@@ -187,8 +191,8 @@ class DirectoryEngine:
                 return []
             case HostLeft(host):
                 return self._remove({host} & self.members.keys(), now)
-            case HostSuspected(host):
-                if host in self.members:
+            case HostSuspected(host, by):
+                if host in self.members and self._are_neighbours(host, by):
                     member = self.members[host]
                     member.lease_until = min(member.lease_until, now + SUSPECT_LEASE_S)
                 return []
@@ -222,6 +226,14 @@ class DirectoryEngine:
         """The ledger: every subscription reported by hosts that are here."""
         return [record for member in self.members.values() for record in member.subscriptions.values()]
 
+    def channels_of(self, host: HostId) -> tuple[ChannelName, ...]:
+        """What a host publishes."""
+        return tuple(c for c, r in self.channels.items() if r.publisher == host)
+
+    def _are_neighbours(self, host: HostId, by: HostId) -> bool:
+        placement = self.members[host].placement
+        return placement is not None and any(n.record.host == by for n in placement.neighbours)
+
     def _member(self, host: HostId) -> Member:
         if host not in self.members:
             raise DirectoryError(f"host {host} has not joined, or was silent too long; join again")
@@ -231,9 +243,10 @@ class DirectoryEngine:
         if not 0 <= event.fan_out <= FAN_OUT_MAX:
             raise DirectoryError(f"fan-out {event.fan_out} is outside 0..{FAN_OUT_MAX}")
         known = self.members.get(event.host)
-        if known is not None and known.record.address != event.address:
+        if known is not None and known.record.key != event.key:
             raise DirectoryError(
-                f"the name {event.host} is taken by a host at {known.record.address}; choose another with --name"
+                f"the name {event.host} is taken by a host at {known.record.address}; choose another with --name, "
+                f"or wait {LEASE_S:.0f} s if that host has just died"
             )
         for member in self.members.values():
             if member.record.address == event.address and member.record.host != event.host:
@@ -242,12 +255,9 @@ class DirectoryEngine:
                 )
         wish = "" if known is not None else event.seat
         seat = known.record.seat if known is not None else self._seat(wish)
-        record = HostRecord(event.host, event.address, event.fingerprint, seat, event.fan_out)
+        record = HostRecord(event.host, event.address, event.fingerprint, event.key, seat, event.fan_out)
         self.members[event.host] = Member(record, now + LEASE_S)
-        gone = [c for c, r in self.channels.items() if r.publisher == event.host]
-        for channel in gone:
-            del self.channels[channel]
-        return [SaveHost(record), *map(DeleteChannel, gone), *self._place(now)]
+        return [SaveHost(record), *self._place(now)]
 
     def _seat(self, wish: str) -> Label:
         seats = {member.record.seat for member in self.members.values()}
@@ -271,8 +281,11 @@ class DirectoryEngine:
         member = self._member(host)
         known = self.channels.get(channel)
         if known is not None and known.publisher != host:
-            raise DirectoryError(f"channel {channel!r} is already published by host {known.publisher}")
-        if sum(r.publisher == host for r in self.channels.values()) >= CHANNELS_PER_HOST_MAX:
+            raise DirectoryError(
+                f"channel {channel!r} is already published by host {known.publisher}; choose another "
+                f"name, or wait {LEASE_S:.0f} s if that host has just died"
+            )
+        if len(self.channels_of(host)) >= CHANNELS_PER_HOST_MAX:
             raise DirectoryError(f"host {host} already publishes {CHANNELS_PER_HOST_MAX} channels")
         record = ChannelRecord(channel, host, member.record.seat)
         self.channels[channel] = record

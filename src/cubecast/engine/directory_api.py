@@ -50,6 +50,8 @@ class RefreshAnswer:
 
     credential: str
     version: int
+    channels: tuple[ChannelName, ...]
+    """What the super-node knows this host to publish."""
 
 
 @dataclass(frozen=True, slots=True)

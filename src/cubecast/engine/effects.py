@@ -60,6 +60,14 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
+class Evict:
+    """Close the media sessions of a host that is no child of the channel any more."""
+
+    channel: ChannelName
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
 class StopPull:
     """Close the channel's media session; nobody here needs it any more."""
 
@@ -131,6 +139,7 @@ Effect: TypeAlias = (
     | Announce
     | Withdraw
     | Pull
+    | Evict
     | StopPull
     | Admitted
     | Refused

@@ -3,12 +3,39 @@
 Plain dataclasses, so that the super-node's HTTP API can show them in its OpenAPI page and the host can decode them.
 """
 
+import re
 from dataclasses import dataclass
 
+from cubecast.errors import UsageError
 from cubecast.types import ChannelName, HostId, Label
 
 FAN_OUT_DEFAULT = 8
 FAN_OUT_MAX = 1024
+NAME_MAX = 64
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_ADDRESS = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
+
+
+def check_name(what: str, name: str) -> None:
+    """Host and channel names are letters, digits, dot, dash and underscore: they stand in URLs and file names.
+
+    Raises:
+        UsageError: some other character, empty, or too long.
+    """
+    if not name or len(name) > NAME_MAX or not set(name) <= _NAME or name.startswith("."):
+        raise UsageError(
+            f"{what} {name[:NAME_MAX]!r} is not allowed: use up to {NAME_MAX} letters, digits, dots, dashes, underscores"
+        )
+
+
+def check_address(address: str) -> None:
+    """An address is HOST:PORT, an IPv6 host in brackets.
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    if not _ADDRESS.fullmatch(address) or not 0 < int(address.rpartition(":")[2]) < 65_536:
+        raise UsageError(f"address {address[:100]!r} is not HOST:PORT, such as 203.0.113.5:4443 or [2001:db8::5]:4443")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +45,7 @@ class HostRecord:
     Attributes:
         address: where its data plane is dialled, `HOST:PORT` over UDP.
         fingerprint: SHA-256 of its certificate, hex; every link pins it.
+        key: its Ed25519 public key, hex; the name belongs to whoever signs with it.
         seat: its own label in the cube.
         fan_out: copies it is willing to send, over all channels.
     """
@@ -25,6 +53,7 @@ class HostRecord:
     host: HostId
     address: str
     fingerprint: str
+    key: str
     seat: Label
     fan_out: int = FAN_OUT_DEFAULT
 

@@ -269,7 +269,7 @@ class Subscriptions:
         """Grafts where the channel is carried, else asks the next hops."""
         local = search.asker == self._around.host
         branch = self._branches.carried.get(search.channel)
-        if not local and self._full(search.asker, search.channel):
+        if not local and self._full(search):
             search.reason = f"{self._around.host} is full"
             return self._settle(search)
         if branch is None:
@@ -325,9 +325,11 @@ class Subscriptions:
         """The search is over here: commit or refuse locally, offer or refuse to the asker."""
         best = search.best
         if search.asker != self._around.host:
-            if best is None:
-                self._drop(search)
-                return [Send(search.asker, PathRefusal(search.ask, search.channel, search.reason, search.tries))]
+            full = self._full(search)  # others may have taken the places while this search asked
+            if best is None or full:
+                reason = f"{self._around.host} is full" if full else search.reason
+                refusal = PathRefusal(search.ask, search.channel, reason, search.tries)
+                return [*self._abandon(search), Send(search.asker, refusal)]
             search.phase = Phase.OFFERED
             return [Send(search.asker, PathOffer(search.ask, search.channel, best.reach, search.tries))]
         if best is None or best.reach.least_bound_ms > search.budget_ms:
@@ -390,13 +392,13 @@ class Subscriptions:
 
     # ------------------------------------------------------------------ small pieces
 
-    def _full(self, asker: HostId, channel: ChannelName) -> bool:
+    def _full(self, search: Search) -> bool:
         """Whether no copy is left for a host that is no child yet; offers in flight hold a place."""
         offered = (Phase.OFFERED, Phase.COMMITTING)
         mine = self._around.host
-        reserved = sum(s.phase in offered and s.asker != mine for s in self._searches.values())
+        reserved = sum(s.phase in offered and s.asker != mine and s is not search for s in self._searches.values())
         taken = reserved + self._branches.children_count()
-        return taken >= self._fan_out and not self._branches.may_pull(channel, asker)
+        return taken >= self._fan_out and not self._branches.may_pull(search.channel, search.asker)
 
     def _seat(self) -> Label | None:
         return None if self._around.placement is None else self._around.placement.seat

@@ -138,7 +138,7 @@ class DataPlane:
         self._dialling: dict[HostId, asyncio.Task[None]] = {}
         self._pulls: dict[ChannelName, _Pull] = {}
         self._origins: dict[ChannelName, moq.OriginProducer] = {}
-        self._children: dict[ChannelName, set[moq.Session]] = {}
+        self._children: dict[ChannelName, dict[moq.Session, HostId]] = {}
         self.copies: dict[ChannelName, CopyCount] = {}
         self.fingerprint = ""
 
@@ -220,8 +220,14 @@ class DataPlane:
         """Forgets a channel: its origin, its cache and its children's sessions."""
         self.stop_pull(channel)
         self._origins.pop(channel, None)
-        for session in self._children.pop(channel, set()):
+        for session in self._children.pop(channel, {}):
             session.shutdown()
+
+    def evict(self, channel: ChannelName, host: HostId) -> None:
+        """Closes the channel's sessions to a host that is no child any more."""
+        for session, child in self._children.get(channel, {}).items():
+            if child == host:
+                session.shutdown()
 
     def origin(self, channel: ChannelName) -> moq.OriginProducer:
         """The channel's origin: what its pull fills and its children and local readers read."""
@@ -355,12 +361,12 @@ class DataPlane:
         request.set_publish(origin)
         request.set_consume(None)
         session = await request.accept()
-        children = self._children.setdefault(channel, set())
-        children.add(session)
+        children = self._children.setdefault(channel, {})
+        children[session] = host
         try:
             await session.closed()
         finally:
-            children.discard(session)
+            children.pop(session, None)
 
     # ------------------------------------------------------------------ both
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
@@ -88,7 +88,7 @@ class DirectoryClient:
             DirectoryError: refused, or the super-node does not answer.
             TokenError: not allowed.
         """
-        await self._call("PUT", f"/v1/channels/{channel}", None)
+        await self._call("PUT", f"/v1/channels/{quote(channel, safe='')}", None)
 
     async def withdraw(self, channel: ChannelName) -> None:
         """Takes a channel off the list; one try.
@@ -96,7 +96,7 @@ class DirectoryClient:
         Raises:
             DirectoryError: refused, or the super-node does not answer.
         """
-        await self._call("DELETE", f"/v1/channels/{channel}", None, tries=1)
+        await self._call("DELETE", f"/v1/channels/{quote(channel, safe='')}", None, tries=1)
 
     async def resolve(self, channel: ChannelName) -> ResolveAnswer:
         """Where a channel is published.
@@ -106,7 +106,7 @@ class DirectoryClient:
             DirectoryError: refused, or the super-node does not answer.
             TokenError: not allowed.
         """
-        return await self._call("GET", f"/v1/channels/{channel}", ResolveAnswer, channel=channel)
+        return await self._call("GET", f"/v1/channels/{quote(channel, safe='')}", ResolveAnswer, channel=channel)
 
     async def overview(self) -> Overview:
         """The whole directory.

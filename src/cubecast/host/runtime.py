@@ -71,12 +71,14 @@ class HostRuntime:
         self._locals: dict[ChannelName, Answers] = {}
         self._announced: dict[ChannelName, asyncio.Future[None]] = {}
         self._failures: dict[ChannelName, CubecastError] = {}
+        self._resolving: set[ChannelName] = set()
         self._ledger: dict[ChannelName, SubscriptionRecord] = {}
         self._suspects: set[HostId] = set()
         self._unreached: dict[HostId, int] = {}
         self._background: list[asyncio.Task[None]] = []
         self._report = asyncio.Event()
         self._changed = asyncio.Event()
+        self._told = ""
         self.refused_messages = 0
 
     # ------------------------------------------------------------------ for the command line
@@ -159,6 +161,7 @@ class HostRuntime:
         if channel in self._locals:
             raise UsageError(f"this host subscribes to {channel} already")
         await self._ready()
+        self._failures.pop(channel, None)
         loop = asyncio.get_running_loop()
         local = self._locals[channel] = Answers(loop.create_future(), loop.create_future())
         self._handle(ev.SubscribeRequested(channel, bound_ms))
@@ -262,9 +265,12 @@ class HostRuntime:
     async def _rejoin(self) -> None:
         try:
             await self._join()
+            self._told = ""
             self._notify("joined the overlay again")
         except (DirectoryError, TokenError) as error:
-            self._notify(f"cannot join again: {error}")
+            if str(error) != self._told:
+                self._told = str(error)
+                self._notify(f"cannot join again: {error}")
 
     async def _refresh(self) -> None:
         while True:
@@ -276,7 +282,9 @@ class HostRuntime:
             suspects, self._suspects = self._suspects, set()
             try:
                 request = RefreshRequest(tuple(lines.values()), tuple(suspects))
-                await self._client.refresh(self.config.name, request)
+                answer = await self._client.refresh(self.config.name, request)
+                for channel in self._announced.keys() - set(answer.channels):
+                    self._tasks.create_task(self._announce(channel))
             except DirectoryUnreachable:
                 self._ledger = lines | self._ledger  # reported with the next refresh that arrives
                 await asyncio.sleep(REFRESH_S)
@@ -308,6 +316,8 @@ class HostRuntime:
                 self._tasks.create_task(self._withdraw(channel))
             case fx.Pull(channel, record):
                 self._plane.pull(channel, record)
+            case fx.Evict(channel, host):
+                self._plane.evict(channel, host)
             case fx.StopPull(channel):
                 self._plane.drop_channel(channel)
             case fx.Suspect(host):
@@ -336,10 +346,13 @@ class HostRuntime:
                 _fail_future(local.admitted, ChannelUnknown(channel, known))
             case fx.Refused(channel, bound_ms, best_ms, best_path, reason):
                 failure = self._failures.pop(channel, None)
+                if channel in self._resolving:
+                    failure = DirectoryUnreachable(f"super-node {self._client.url} does not answer; try again later")
                 refused = BoundRefused(channel, bound_ms, best_ms, best_path, reason)
                 _fail_future(local.admitted, failure or refused)
 
     async def _resolve(self, channel: ChannelName) -> None:
+        self._resolving.add(channel)
         try:
             answer = await self._client.resolve(channel)
             self._handle(ev.ChannelResolved(answer.channel, answer.grant))
@@ -347,7 +360,10 @@ class HostRuntime:
             self._handle(ev.ChannelNotFound(channel, error.known))
         except (DirectoryError, TokenError) as error:
             self._failures[channel] = error
+            self._resolving.discard(channel)
             self._handle(ev.ResolveFailed(channel, str(error)))
+        finally:
+            self._resolving.discard(channel)
 
     async def _announce(self, channel: ChannelName) -> None:
         future = self._announced.get(channel)
@@ -389,7 +405,9 @@ class HostRuntime:
             return
         if isinstance(message, messages.PathRequest) and self._verifier is not None:
             try:
-                self._verifier.grant(message.grant, message.channel)
+                subscriber = self._verifier.grant(message.grant, message.channel)
+                if (subscriber, host) != (*message.trail[:1], *message.trail[-1:]):
+                    raise TokenError("the grant is another subscriber's")
             except TokenError as error:
                 refusal = messages.PathRefusal(message.ask, message.channel, str(error), 0)
                 self._plane.send(host, messages.encode(refusal))

@@ -16,12 +16,14 @@ from av.container import OutputContainer
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 
-from cubecast.errors import MediaError
+from cubecast.errors import MediaError, OutputClosedError
 from cubecast.media.frames import US, EncodedFrame, TrackFormat
 
 _TIME_BASE = Fraction(1, US)
 TS_CODECS = {"h264", "hevc", "aac", "mp3", "opus"}
 MP4_CODECS = TS_CODECS | {"av1", "vp9", "flac"}
+MP4_SUFFIXES = {".mp4", ".m4s", ".m4v", ".m4a"}
+TS_SUFFIXES = {".ts", ".mts", ".m2ts", ".mpegts"}
 LATENCY_US = "200000"
 """A fragment is written, and a silent track waited for, at most this long."""
 TS_TICK_US = 12
@@ -71,11 +73,14 @@ def container_for(output: str, wanted: Container | None, tracks: Sequence[TrackF
         MediaError: a codec has no place in it.
     """
     codecs = {track.codec for track in tracks}
+    suffix = Path(output).suffix.lower()
+    if wanted is None and suffix and suffix not in MP4_SUFFIXES | TS_SUFFIXES:
+        raise MediaError(f"{output} is to be {suffix}; only .ts and .mp4 are written, or choose with --format")
     chosen = wanted
-    if chosen is None and Path(output).suffix.lower() in (".mp4", ".m4s", ".m4v", ".m4a", ".cmfv"):
+    if chosen is None and suffix in MP4_SUFFIXES:
         chosen = Container.MP4
     if chosen is None:
-        chosen = Container.TS if codecs <= TS_CODECS or Path(output).suffix.lower() == ".ts" else Container.MP4
+        chosen = Container.TS if codecs <= TS_CODECS or suffix in TS_SUFFIXES else Container.MP4
     fits = TS_CODECS if chosen is Container.TS else MP4_CODECS
     if not codecs <= fits:
         missing = ", ".join(sorted(codecs - fits))
@@ -90,6 +95,7 @@ class _Pipe:
 
     file: BinaryIO
     broken: str = ""
+    closed: bool = False
     name: str = "<output>"
 
     def write(self, data: bytes) -> int:
@@ -98,7 +104,7 @@ class _Pipe:
             try:
                 rest = rest[os.write(self.file.fileno(), rest) :]
             except OSError as error:
-                self.broken = error.strerror or "write failed"
+                self.broken, self.closed = error.strerror or "write failed", isinstance(error, BrokenPipeError)
         return len(data)
 
 
@@ -145,6 +151,8 @@ class MediaSink:
             self._out.mux_one(packet)
         except (av.error.FFmpegError, ValueError) as error:
             raise MediaError(f"cannot write {self._name}: {getattr(error, 'strerror', error)}") from error
+        if self._pipe.closed:
+            raise OutputClosedError(f"cannot write {self._name}: its reader is gone")
         if self._pipe.broken:
             raise MediaError(f"cannot write {self._name}: {self._pipe.broken}")
 

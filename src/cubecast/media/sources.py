@@ -141,6 +141,9 @@ class MediaSource:
         """Opens the source again; formats must not change between rounds."""
         self._stack.close()
         self._container = self._open()
+        streams = {s.index: s.type for s in self._container.streams}
+        if any(streams.get(index) != lane.converter.format.kind for index, lane in self._lanes.items()):
+            raise MediaError(f"{self.name} was changed while it was looped; publish it anew")
         for index, lane in self._lanes.items():
             lane.converter.restart(self._container.streams[index])
             lane.last_dts_us = None

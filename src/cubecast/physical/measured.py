@@ -16,6 +16,7 @@ from cubecast.physical.network import check_hosts
 from cubecast.types import Floats
 
 BYTES_MAX = 1 << 30
+RTT_MS_MAX = 600_000.0
 
 Row = tuple[int, list[str]]
 """A line's number in the file, and its cells."""
@@ -115,7 +116,7 @@ def _parse_row(path: Path, number: int, row: int, texts: list[str]) -> Floats:
     for column, value in enumerate(values):
         if column == row:
             continue
-        if not np.isfinite(value) or value <= 0:
+        if not 0 < value <= RTT_MS_MAX:
             raise NetworkFileError(
                 f"{path}, line {number}, value {column + 1}: {value:g} is no RTT; every pair needs a positive RTT in ms"
             )

@@ -24,7 +24,7 @@ from cubecast.engine.directory_api import (
     RefreshRequest,
     ResolveAnswer,
 )
-from cubecast.errors import ChannelUnknown, DirectoryError, TokenError
+from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, TokenError, UsageError
 from cubecast.overlay.cube import label_count
 from cubecast.supernode.service import Service
 from cubecast.tokens import Bearer
@@ -65,8 +65,9 @@ def _handle_errors(app: FastAPI) -> None:
     async def unknown(_: Request, error: ChannelUnknown) -> JSONResponse:
         return JSONResponse({"detail": str(error), "known": error.known}, 404)
 
+    @app.exception_handler(UsageError)
     @app.exception_handler(DirectoryError)
-    async def refused(_: Request, error: DirectoryError) -> JSONResponse:
+    async def refused(_: Request, error: CubecastError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 409)
 
     @app.exception_handler(RequestValidationError)

@@ -12,7 +12,7 @@ import numpy as np
 import uvicorn
 
 from cubecast.engine.directory import DirectoryEngine
-from cubecast.errors import AddressError
+from cubecast.errors import AddressError, TokenError
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
 from cubecast.supernode.api import make_app
@@ -78,7 +78,7 @@ def write_join_token(state: Path, authority: Authority) -> None:
     """Leaves a token for everything beside the key, unless a valid one is there already."""
     path = state / TOKEN_FILE
     if path.exists():
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(TokenError):
             authority.verifier.join(path.read_text().strip())
             return
     path.touch(mode=0o600)

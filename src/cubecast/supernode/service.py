@@ -1,6 +1,7 @@
 """Runs the directory engine: performs its effects on the store, pushes placements, checks who asks."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -27,8 +28,8 @@ from cubecast.engine.directory_api import (
     RefreshRequest,
     ResolveAnswer,
 )
-from cubecast.engine.records import Placement
-from cubecast.errors import ChannelUnknown, DirectoryError, TokenError
+from cubecast.engine.records import Placement, check_address, check_name
+from cubecast.errors import ChannelUnknown, DirectoryError, StoreError, TokenError
 from cubecast.overlay.cube import spell
 from cubecast.supernode.store import Store
 from cubecast.tokens import SUPERNODE, Authority, Bearer, Permission
@@ -36,8 +37,7 @@ from cubecast.types import ChannelName, HostId
 
 LEASE_TICK_S = 0.5
 KEEPALIVE_S = 2.0
-NAME_MAX = 64
-_NAME = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_HEX_32_BYTES = re.compile("[0-9a-f]{64}")
 
 
 class Service:
@@ -49,6 +49,8 @@ class Service:
         self._authority = authority
         self._changed: dict[HostId, asyncio.Event] = {}
         self.stopping = asyncio.Event()
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails when the store does; whoever runs the super-node waits on it."""
         self.port = 0
         """The TCP port the API is served on."""
         engine.restore(store.hosts(), store.channels(), time.time())
@@ -56,8 +58,13 @@ class Service:
     def _handle(self, event: DirectoryEvent) -> None:
         """On disk first, then pushed and answered."""
         effects = self.engine.handle(event, time.time())
-        if effects:
-            self._store.apply(effects)
+        try:
+            if effects:
+                self._store.apply(effects)
+        except StoreError as error:  # memory is ahead of the disk now: stop, and start again from the disk
+            if not self.broken.done():
+                self.broken.set_exception(error)
+            raise DirectoryError("the super-node cannot write its store and stops") from error
         for effect in effects:
             if isinstance(effect, Push) and effect.host in self._changed:
                 self._changed[effect.host].set()
@@ -67,7 +74,8 @@ class Service:
         while not self.stopping.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), LEASE_TICK_S)
-            self._handle(LeaseTick())
+            with suppress(DirectoryError):  # `broken` tells
+                self._handle(LeaseTick())
 
     def person(self, token: str) -> Permission:
         """What a join token allows.
@@ -78,12 +86,19 @@ class Service:
         return self._authority.verifier.join(token)
 
     def bearer(self, token: str) -> Bearer:
-        """The host behind a host token.
+        """The host behind a host token; its name must still be its own.
 
         Raises:
-            TokenError: it is not meant for this super-node.
+            TokenError: it is not meant for this super-node, or the name belongs to another key now.
+            DirectoryError: the host has to join again.
         """
-        return self._authority.verifier.host(token, SUPERNODE)
+        bearer = self._authority.verifier.host(token, SUPERNODE)
+        member = self.engine.members.get(bearer.host)
+        if member is None:
+            raise DirectoryError(f"host {bearer.host} has not joined, or was silent too long; join again")
+        if member.record.key != bearer.key.hex():
+            raise TokenError(f"the name {bearer.host} belongs to another host now")
+        return bearer
 
     def join(self, token: str, request: JoinRequest) -> JoinAnswer:
         """Seats a host.
@@ -96,18 +111,17 @@ class Service:
         if not permission.may("host", request.name):
             raise TokenError(f"this token does not allow a host named {request.name}")
         check_name("host name", request.name)
-        try:
-            key = bytes.fromhex(request.key)
-        except ValueError:
-            key = b""
-        if len(key) != 32 or len(request.address) > 256 or len(request.fingerprint) != 64:
-            raise DirectoryError("a join needs an address, a SHA-256 fingerprint and an Ed25519 key")
+        check_address(request.address)
+        if not _HEX_32_BYTES.fullmatch(request.key) or not _HEX_32_BYTES.fullmatch(request.fingerprint):
+            raise DirectoryError("a join needs a SHA-256 fingerprint and an Ed25519 key, 64 hex digits each")
         if request.name == SUPERNODE:
             raise DirectoryError(f"the name {SUPERNODE} is reserved; choose another with --name")
-        self._handle(HostJoined(request.name, request.address, request.fingerprint, request.fan_out, request.label))
+        self._handle(
+            HostJoined(request.name, request.address, request.fingerprint, request.key, request.fan_out, request.label)
+        )
         return JoinAnswer(
             self.engine.placement(request.name),
-            self._authority.credential(request.name, key, permission),
+            self._authority.credential(request.name, bytes.fromhex(request.key), permission),
             self._authority.verifier.public_key.hex(),
         )
 
@@ -123,8 +137,8 @@ class Service:
                 self._handle(SubscriptionReported(record))
         for suspect in request.suspects:
             self._handle(HostSuspected(suspect, bearer.host))
-        version = self.engine.placement(bearer.host).version
-        return RefreshAnswer(self._authority.credential(bearer.host, bearer.key, bearer.permission), version)
+        version, channels = self.engine.placement(bearer.host).version, self.engine.channels_of(bearer.host)
+        return RefreshAnswer(self._authority.credential(bearer.host, bearer.key, bearer.permission), version, channels)
 
     def leave(self, bearer: Bearer) -> None:
         """Removes a host that says so itself."""
@@ -201,15 +215,3 @@ class Service:
         finally:
             for wait in waits:
                 wait.cancel()
-
-
-def check_name(what: str, name: str) -> None:
-    """Host and channel names are letters, digits, dot, dash and underscore: they stand in URLs and file names.
-
-    Raises:
-        DirectoryError: some other character, empty, or too long.
-    """
-    if not name or len(name) > NAME_MAX or not set(name) <= _NAME or name.startswith("."):
-        raise DirectoryError(
-            f"{what} {name[:NAME_MAX]!r} is not allowed: use up to {NAME_MAX} letters, digits, dots, dashes, underscores"
-        )

@@ -1,13 +1,14 @@
 """The store in one SQLite file, write-ahead logged: a kill -9 at any moment loses nothing that was acknowledged."""
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from cubecast.engine.directory import DeleteChannel, DeleteHost, DirectoryEffect, SaveChannel, SaveHost
 from cubecast.engine.records import ChannelRecord, HostRecord
-from cubecast.errors import LocalError
+from cubecast.errors import LocalError, StoreError
 from cubecast.overlay.cube import Cube, parse_cube
 
 _SCHEMA = """
@@ -67,7 +68,16 @@ class SqliteStore:
 
     def apply(self, effects: list[DirectoryEffect]) -> None:
         """See Store."""
-        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._write(effects)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise StoreError(f"cannot write directory store {self._path}: {error}") from error
+
+    def _write(self, effects: list[DirectoryEffect]) -> None:
         for effect in effects:
             match effect:
                 case SaveHost(record):
@@ -85,7 +95,6 @@ class SqliteStore:
                     self._db.execute("DELETE FROM channels WHERE channel = ?", (channel,))
                 case _:
                     pass
-        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """See Store."""

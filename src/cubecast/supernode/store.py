@@ -24,7 +24,11 @@ class Store(Protocol):
         """Every stored channel."""
 
     def apply(self, effects: list[DirectoryEffect]) -> None:
-        """Makes the effects that concern the store last, all or none."""
+        """Makes the effects that concern the store last, all or none.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
 
     def close(self) -> None:
         """Releases the store."""

@@ -1,10 +1,11 @@
-"""`cubecast`: finds the command, runs it."""
+"""`cubecast`: finds the command, runs it. Imports nothing heavy itself, so that Ctrl-C works from the start."""
 
 import importlib
 import sys
 
 from cubecast import __version__
-from cubecast.cli.running import BAD_INPUT, exit_status, notify
+
+BAD_INPUT, INTERRUPTED = 2, 130
 
 COMMANDS = {
     "demo": "watch a clip go to several subscribers over an emulated Internet",
@@ -21,7 +22,10 @@ COMMANDS = {
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:  # while modules are still being imported
+        sys.exit(INTERRUPTED)
 
 
 def run(arguments: list[str]) -> int:
@@ -34,9 +38,11 @@ def run(arguments: list[str]) -> int:
         print(f"cubecast {__version__}")
         return 0
     if first not in COMMANDS:
-        notify(f"there is no command {first!r}; commands are {', '.join(COMMANDS)}")
+        print(f"cubecast: there is no command {first!r}; commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return BAD_INPUT
-    return exit_status(lambda: int(importlib.import_module(f"cubecast.cli.{first}").run(arguments[1:])))
+    running = importlib.import_module("cubecast.cli.running")
+    command = importlib.import_module(f"cubecast.cli.{first}")
+    return int(running.exit_status(lambda: command.run(arguments[1:])))
 
 
 def usage() -> str:

@@ -50,6 +50,8 @@ async def _publish(config: HostConfig, wish: _Wish, json: bool) -> int:
     reader = SourceReader(wish.source, wish.loop)
     async with AsyncExitStack() as stack:
         stack.callback(reader.stop)
+        if wish.source == "-":
+            notify("waiting for media on standard input")
         source = await reader.open()
         for note in source.notes:
             notify(note)

@@ -1,7 +1,8 @@
 """`cubecast emulator`: the delay stage as a process of its own."""
 
 import asyncio
-from contextlib import closing
+import os
+from contextlib import closing, suppress
 
 from cubecast.cli.arguments import Parser, whole_number
 from cubecast.cli.running import emit, notify, serve
@@ -12,6 +13,7 @@ from cubecast.physical.catalogue import load_network
 from cubecast.physical.network import PhysicalNetwork
 
 STATUS_S = 1.0
+PRIORITY = -10
 
 
 def run(arguments: list[str]) -> int:
@@ -40,6 +42,8 @@ def run(arguments: list[str]) -> int:
 
 
 async def _serve(network: PhysicalNetwork, plan: Addresses, impairment: Impairment, seed: int, json: bool) -> int:
+    with suppress(OSError):  # as far as this user may: the network must not wait for the hosts it carries
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     stage = DelayStage(network.delay_ms, plan, impairment, seed)
     stage.open()
     with closing(stage):

@@ -7,8 +7,10 @@ overlay.
 
 import asyncio
 import heapq
+import math
 import resource
 import socket
+import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,10 +18,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cubecast.emulator.addresses import HOSTS_MAX, PORT, Addresses
+from cubecast.emulator.timers import FineTimer
 from cubecast.errors import AddressError, UsageError
 from cubecast.types import Floats
 
-TICK_S = 0.001
+COALESCE_S = 0.0003
+"""Datagrams that fall due within this are sent together, with the last of them: fewer wake-ups for a little lateness."""
 BURST = 64
 """Datagrams read from one socket before the others get a turn."""
 QUEUE_MAX = 200_000
@@ -91,7 +95,8 @@ class DelayStage:
         self._flows_max = FLOWS_MAX
         self._queue: list[tuple[float, int, socket.socket, bytes, Address]] = []
         self._number = 0
-        self._armed = False
+        self._armed_for = math.inf
+        self._timer: FineTimer | None = None
         self.report = StageReport()
 
     def open(self) -> None:
@@ -101,6 +106,8 @@ class DelayStage:
             AddressError: a door's address is in use.
         """
         self._loop = asyncio.get_running_loop()
+        self._timer = FineTimer()
+        self._loop.add_reader(self._timer.descriptor, self._release)
         self._flows_max = min(FLOWS_MAX, max(8, _descriptors() - len(self._delay_s) - SPARE_DESCRIPTORS))
         for index in range(len(self._delay_s)):
             door = _bind((self._addresses.door(index), PORT))
@@ -112,6 +119,10 @@ class DelayStage:
         for each in (*self._doors, *self._flows.values()):
             self._loop.remove_reader(each)
             each.close()
+        if self._timer is not None:
+            self._loop.remove_reader(self._timer.descriptor)
+            self._timer.close()
+            self._timer = None
         self._doors.clear()
         self._flows.clear()
         self._queue.clear()
@@ -171,17 +182,20 @@ class DelayStage:
         if impairment.jitter_ms:
             wait_s += self._rng.random() * impairment.jitter_ms / 1000
         self._number += 1
-        heapq.heappush(self._queue, (self._loop.time() + wait_s, self._number, via, data, to))
-        if not self._armed:
+        heapq.heappush(self._queue, (time.monotonic() + wait_s, self._number, via, data, to))
+        if self._queue[0][0] < self._armed_for:
             self._arm()
 
     def _arm(self) -> None:
-        self._armed = True
-        self._loop.call_later(TICK_S, self._release)
+        self._armed_for = self._queue[0][0]
+        assert self._timer is not None, "open() first"
+        self._timer.arm(max(self._armed_for, time.monotonic() + COALESCE_S))
 
     def _release(self) -> None:
         """Sends everything that is due."""
-        now = self._loop.time()
+        assert self._timer is not None, "open() first"
+        self._timer.clear()
+        now = time.monotonic()
         queue, report = self._queue, self.report
         while queue and queue[0][0] <= now:
             due, _, via, data, to = heapq.heappop(queue)
@@ -195,7 +209,7 @@ class DelayStage:
                 report.late_ms.append((now - due) * 1000)
             else:
                 report.late_ms[report.datagrams % SAMPLES_MAX] = (now - due) * 1000
-        self._armed = False
+        self._armed_for = math.inf
         if queue:
             self._arm()
 

@@ -179,6 +179,30 @@ async def test_an_impossible_bound_is_refused_with_the_best_and_nothing_else_is_
         assert_all_arrived(sent, await reading)
 
 
+async def test_a_relay_is_refused_a_bound_its_own_branch_cannot_keep_and_goes_on_relaying(
+    start: Start, clip: Path
+) -> None:
+    async with (
+        start("p", "00") as publisher,
+        start("r", "01") as relay,
+        start("x", "10", fan_out=0) as closed,
+        start("s", "11", fan_out=0) as subscriber,
+    ):
+        await eventually(lambda: all(host.ready() for host in (publisher, relay, closed, subscriber)))
+        source, sent = read(clip)
+        writer = await publisher.publish(CLIP, source.tracks)
+        subscription = await subscriber.subscribe(CLIP, BOUND_MS)
+        assert subscription.terms.reach.path[1] == 0b01
+        with pytest.raises(BoundRefused, match="ask with --bound"):
+            await relay.subscribe(CLIP, 0.01)
+        await subscription.open()
+        reading = asyncio.ensure_future(receive(subscription))
+        await asyncio.sleep(0.3)
+        await write(publisher, writer, sent)
+        await publisher.finish(CLIP, writer)
+        assert_all_arrived(sent, await reading)
+
+
 async def test_when_a_relay_leaves_its_subscriber_is_told_which_and_why(start: Start, clip: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         publisher = await stack.enter_async_context(start("p", "00"))

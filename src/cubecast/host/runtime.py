@@ -353,17 +353,18 @@ class HostRuntime:
 
     async def _resolve(self, channel: ChannelName) -> None:
         self._resolving.add(channel)
+        event: ev.Event
         try:
             answer = await self._client.resolve(channel)
-            self._handle(ev.ChannelResolved(answer.channel, answer.grant))
+            event = ev.ChannelResolved(answer.channel, answer.grant)
         except ChannelUnknown as error:
-            self._handle(ev.ChannelNotFound(channel, error.known))
+            event = ev.ChannelNotFound(channel, error.known)
         except (DirectoryError, TokenError) as error:
             self._failures[channel] = error
-            self._resolving.discard(channel)
-            self._handle(ev.ResolveFailed(channel, str(error)))
+            event = ev.ResolveFailed(channel, str(error))
         finally:
             self._resolving.discard(channel)
+        self._handle(event)
 
     async def _announce(self, channel: ChannelName) -> None:
         future = self._announced.get(channel)

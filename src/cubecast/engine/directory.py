@@ -20,7 +20,7 @@ from cubecast.engine.records import (
     SubscriptionRecord,
 )
 from cubecast.errors import DirectoryError, UsageError
-from cubecast.overlay.cube import Cube, label_count, neighbours, parse_label, spell
+from cubecast.overlay.cube import Cube, label_count, neighbours, parse_label
 from cubecast.overlay.occupancy import carriers, free_labels
 from cubecast.types import ChannelName, HostId, Label
 
@@ -329,7 +329,3 @@ class DirectoryEngine:
                 member.placement = placement
                 pushes.append(Push(host, placement))
         return pushes
-
-    def spell_seat(self, host: HostId) -> str:
-        """A host's own label in digits."""
-        return spell(self.cube, self._member(host).record.seat)

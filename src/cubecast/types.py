@@ -12,3 +12,8 @@ Label = NewType("Label", int)
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Milliseconds: TypeAlias = npt.NDArray[np.float32]
+"""Delays of large networks: single precision halves the memory, and 1 part in 10^7 of a delay is nothing."""
+Indices: TypeAlias = npt.NDArray[np.int32]
+"""Hosts, labels or links as indices; -1 means none."""

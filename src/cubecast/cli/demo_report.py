@@ -16,6 +16,7 @@ from cubecast.emulator.testbed import Plan, Testbed
 from cubecast.errors import UsageError
 from cubecast.media.frames import Kind
 from cubecast.overlay.cube import spell
+from cubecast.overlay.delays import delay_ms as one_way_ms
 from cubecast.overlay.metrics import Stress, lateness, link_stress, relative_average_delay, success_ratio
 from cubecast.physical.network import PhysicalNetwork
 from cubecast.types import Floats
@@ -144,8 +145,8 @@ def _row(bed: Testbed, network: PhysicalNetwork, order: int, published: int) -> 
         promised_ms=_number(admitted.get("promised_ms")),
         best_ms=_number(refused.get("best_ms")) if refused else _number(admitted.get("promised_ms")),
         path=path,
-        path_ms=round(float(sum(network.delay_ms[a, b] for a, b in hops)), 2) if hops else None,
-        direct_ms=round(float(network.delay_ms[0, plan.subscribers[order]]), 2),
+        path_ms=round(float(sum(one_way_ms(network.delays, a, b) for a, b in hops)), 2) if hops else None,
+        direct_ms=round(one_way_ms(network.delays, 0, plan.subscribers[order]), 2),
         delay_ms=delay_ms,
         in_time=in_time,
         frames=frames,

@@ -44,10 +44,10 @@ def run(arguments: list[str]) -> int:
 async def _serve(network: PhysicalNetwork, plan: Addresses, impairment: Impairment, seed: int, json: bool) -> int:
     with suppress(OSError):  # as far as this user may: the network must not wait for the hosts it carries
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
-    stage = DelayStage(network.delay_ms, plan, impairment, seed)
+    stage = DelayStage(network.matrix_ms(), plan, impairment, seed)
     stage.open()
     with closing(stage):
-        hosts = len(network.delay_ms)
+        hosts = network.hosts
         if json:
             emit("serving", network=network.name, hosts=hosts, net=plan.net, port=PORT)
         else:

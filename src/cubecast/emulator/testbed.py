@@ -87,7 +87,7 @@ def make_plan(
     Raises:
         UsageError: more subscribers than other hosts, or a shape with fewer labels than hosts.
     """
-    hosts = len(network.delay_ms)
+    hosts = network.hosts
     if not 1 <= subscribers <= hosts - 1:
         raise UsageError(f"{subscribers} subscribers among {hosts} hosts: give 1 to {hosts - 1}, one host publishes")
     shape = cube or live_region(hosts)
@@ -96,7 +96,7 @@ def make_plan(
     rng = np.random.default_rng([seed, 16])
     seats = tuple(Label(int(label)) for label in rng.permutation(label_count(shape))[:hosts])
     chosen = tuple(int(i) + 1 for i in rng.permutation(hosts - 1)[:subscribers])
-    hop_ms = network.delay_ms[~np.eye(hosts, dtype=bool)].mean() + HOP_OWN_MS
+    hop_ms = network.matrix_ms()[~np.eye(hosts, dtype=bool)].mean() + HOP_OWN_MS
     spread = rng.permutation(np.linspace(*BOUND_SPREAD, num=subscribers)) * hop_ms
     bounds = tuple(bound_ms if bound_ms is not None else float(10 * round(b / 10)) for b in spread)
     return Plan(shape, policy, seed, fan_out, seats, chosen, bounds)

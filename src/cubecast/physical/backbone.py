@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from cubecast.errors import UsageError
-from cubecast.physical.network import RoutedNetwork, Topology, attach
+from cubecast.physical.network import PhysicalNetwork, Topology, attach
 
 ACCESS_MS = (0.5, 2.0)
 KM_PER_MS = 200.0
@@ -53,7 +53,7 @@ class _Graph(msgspec.Struct):
     edges: list[_Edge]
 
 
-def backbone(name: str, hosts: int, seed: int) -> RoutedNetwork:
+def backbone(name: str, hosts: int, seed: int) -> PhysicalNetwork:
     """A named topology, such as `sndlib/germany50`, with hosts on random routers; a pure function of its arguments.
 
     Raises:

@@ -1,8 +1,7 @@
 """Measured networks: a square matrix of round-trip times in milliseconds from a file.
 
 Text or .csv, plain or .gz; a header line and a first column of names are allowed. Half the RTT stands for the one-way
-delay. A matrix knows no routers, so each host is given one access link and the core between them is taken as free:
-stress then counts what every host sends and receives.
+delay; where the two ends measured different RTTs, half of their mean.
 """
 
 import gzip
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cubecast.errors import NetworkFileError, UsageError
-from cubecast.physical.network import check_hosts
+from cubecast.physical.network import PhysicalNetwork, check_hosts, unrouted
 from cubecast.types import Floats
 
 BYTES_MAX = 1 << 30
@@ -22,31 +21,23 @@ Row = tuple[int, list[str]]
 """A line's number in the file, and its cells."""
 
 
-class MeasuredNetwork:
-    """Hosts drawn from a matrix of measured RTTs."""
-
-    def __init__(self, name: str, delay_ms: Floats) -> None:
-        self.name = name
-        self.delay_ms: Floats = delay_ms
-
-    def path_links(self, source: int, target: int) -> list[int]:
-        """The access links of both ends: link h belongs to host h."""
-        return [source, target]
-
-
-def measured(path: Path, hosts: int, seed: int) -> MeasuredNetwork:
-    """A network of some of the hosts of a matrix file; which ones is a pure function of the seed.
+def measured(path: Path, hosts: int | None, seed: int) -> PhysicalNetwork:
+    """A network of all hosts of a matrix file (None), or of some: which ones is a pure function of the seed.
 
     Raises:
         NetworkFileError: the file cannot be read or is no RTT matrix; the line says where.
         UsageError: it holds fewer hosts than asked for.
     """
-    check_hosts(hosts)
+    if hosts is not None:
+        check_hosts(hosts)
     rtt = read_matrix(path)
+    if hosts is None:
+        return unrouted(path.name, (rtt + rtt.T) / 4)
     if hosts > len(rtt):
         raise UsageError(f"{path} holds {len(rtt)} hosts, {hosts} were asked for; ask for at most {len(rtt)}")
     chosen = np.random.default_rng([seed, 490]).choice(len(rtt), size=hosts, replace=False)
-    return MeasuredNetwork(path.name, rtt[np.ix_(chosen, chosen)] / 2)
+    picked = rtt[np.ix_(chosen, chosen)]
+    return unrouted(path.name, (picked + picked.T) / 4)
 
 
 def read_matrix(path: Path) -> Floats:

@@ -1,31 +1,37 @@
 """The physical network: one-way delays between hosts and the physical links on the way."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from cubecast.errors import NetworkFileError, UsageError
-from cubecast.types import Floats, Ints
+from cubecast.overlay.delays import Delays, delay_matrix
+from cubecast.types import Floats, Indices, Ints
 
-HOSTS_MAX = 65_536
+HOSTS_MAX = 1 << 20
+MATRIX_HOSTS_MAX = 8192
+"""Beyond this a full matrix of delays would not fit ordinary machines."""
+UNCOUNTED = -1
+"""The link of a core that is not known: it carries traffic, but stress cannot be told."""
 
 
-class PhysicalNetwork(Protocol):
-    """What the emulator and the lab ask of a network of m hosts."""
+class Routes(NamedTuple):
+    """Shortest paths from each attachment point, walked from the target back.
 
-    @property
-    def name(self) -> str:
-        """How a report names it."""
+    Attributes:
+        previous: shape (r, routers), the router before each on the path from a point; of a point's own router, itself.
+        link: shape (r, routers), id of the link between the two, or `UNCOUNTED`.
+        router: shape (r,), the router each attachment point is on.
+        links: how many router links there are; the access link of host h has id `links + h`.
+    """
 
-    @property
-    def delay_ms(self) -> Floats:
-        """One-way delays, shape (m, m), ms; zero on the diagonal."""
-
-    def path_links(self, source: int, target: int) -> list[int]:
-        """Ids of the physical links a packet crosses from one host to another."""
+    previous: Indices
+    link: Indices
+    router: Indices
+    links: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,74 +50,120 @@ class Topology:
     latency_ms: Floats
     access_routers: Ints
 
-    def matrix(self) -> csr_matrix:
-        """The symmetric sparse latency matrix, shape (routers, routers), ms; parallel links keep the faster one."""
+    def links(self) -> tuple[Ints, Ints, Floats]:
+        """Each joined pair of routers once: its lower router, its higher one, the latency of its fastest link."""
         low, high = self.edges.min(axis=1), self.edges.max(axis=1)
         order = np.argsort(self.latency_ms, kind="stable")
-        _, first = np.unique(low[order] * self.routers + high[order], return_index=True)
-        keep = order[first]
-        rows = np.concatenate([low[keep], high[keep]])
-        columns = np.concatenate([high[keep], low[keep]])
-        latency = np.concatenate([self.latency_ms[keep], self.latency_ms[keep]])
-        return csr_matrix((latency, (rows, columns)), shape=(self.routers, self.routers))
+        keys, first = np.unique(low[order] * self.routers + high[order], return_index=True)
+        return keys // self.routers, keys % self.routers, self.latency_ms[order[first]]
+
+    def matrix(self) -> csr_matrix:
+        """The symmetric sparse latency matrix, shape (routers, routers), ms."""
+        low, high, latency = self.links()
+        return csr_matrix(
+            (np.concatenate([latency, latency]), (np.concatenate([low, high]), np.concatenate([high, low]))),
+            shape=(self.routers, self.routers),
+        )
 
 
-class RoutedNetwork:
-    """Hosts attached to the routers of a topology; packets follow shortest paths.
+@dataclass(frozen=True, slots=True)
+class PhysicalNetwork:
+    """What the emulator and the lab ask of a network of m hosts."""
 
-    Link ids: the router pair a < b is a * routers + b; the access link of host h is routers^2 + h.
-    """
+    name: str
+    delays: Delays
+    routes: Routes
 
-    def __init__(self, topology: Topology, host_router: Ints, access_ms: Floats) -> None:
-        """Attaches hosts.
+    @property
+    def hosts(self) -> int:
+        """How many hosts it has."""
+        return len(self.delays.at)
 
-        Args:
-            host_router: shape (m,), each host's router.
-            access_ms: shape (m,), each host's one-way access latency, ms.
+    def matrix_ms(self) -> Floats:
+        """All one-way delays, shape (m, m), ms; zero on the diagonal.
 
         Raises:
-            NetworkFileError: some host cannot reach another.
+            UsageError: too many hosts for a full matrix.
         """
-        self.name = topology.name
-        self._routers = topology.routers
-        self._host_router = host_router
-        used, self._row = np.unique(host_router, return_inverse=True)
-        between, self._previous = dijkstra(topology.matrix(), indices=used, return_predecessors=True)
-        delay = between[self._row][:, host_router] + access_ms[:, None] + access_ms[None, :]
-        if not np.isfinite(delay).all():
-            raise NetworkFileError(f"network {topology.name}: not every host can reach every other; join its parts")
-        np.fill_diagonal(delay, 0.0)
-        self.delay_ms: Floats = delay
+        if self.hosts > MATRIX_HOSTS_MAX:
+            raise UsageError(f"{self.hosts} hosts have too many pairs for this; give at most {MATRIX_HOSTS_MAX}")
+        return delay_matrix(self.delays)
 
     def path_links(self, source: int, target: int) -> list[int]:
-        """Ids of the physical links a packet crosses from one host to another."""
-        access = self._routers * self._routers
-        links = [access + source]
-        at, end = int(self._host_router[target]), int(self._host_router[source])
-        while at != end:
-            before = int(self._previous[self._row[source], at])
-            links.append(min(at, before) * self._routers + max(at, before))
-            at = before
-        links.append(access + target)
-        return links
+        """Ids of the physical links a packet crosses from one host to another, as far as they are known."""
+        if source == target:
+            return []
+        r = self.routes
+        point, at = self.delays.at[source], int(r.router[self.delays.at[target]])
+        crossed = [r.links + source]
+        while at != r.router[point]:
+            if r.link[point, at] != UNCOUNTED:
+                crossed.append(int(r.link[point, at]))
+            at = int(r.previous[point, at])
+        crossed.append(r.links + target)
+        return crossed
 
 
-def attach(topology: Topology, hosts: int, access_ms: tuple[float, float], rng: np.random.Generator) -> RoutedNetwork:
+def routed(topology: Topology, host_router: Ints, access_ms: Floats) -> PhysicalNetwork:
+    """Hosts attached to the routers of a topology; packets follow shortest paths.
+
+    Args:
+        host_router: shape (m,), each host's router.
+        access_ms: shape (m,), each host's one-way access latency, ms.
+
+    Raises:
+        NetworkFileError: some host cannot reach another.
+    """
+    used, at = np.unique(host_router, return_inverse=True)
+    between, previous = dijkstra(topology.matrix(), indices=used, return_predecessors=True)
+    if not np.isfinite(between[:, used]).all():
+        raise NetworkFileError(f"network {topology.name}: not every host can reach every other; join its parts")
+    previous = previous.astype(np.int32)
+    previous[np.arange(len(used)), used] = used
+    low, high, _ = topology.links()
+    keys = low * topology.routers + high
+    here = np.arange(topology.routers)[None, :]
+    wanted = np.minimum(previous, here).astype(np.int64) * topology.routers + np.maximum(previous, here)
+    link = np.searchsorted(keys, wanted).astype(np.int32)
+    link[np.arange(len(used)), used] = UNCOUNTED
+    one_way = between[:, used]
+    symmetric = np.ascontiguousarray((one_way + one_way.T) / 2, dtype=np.float32)
+    return PhysicalNetwork(
+        topology.name,
+        Delays(symmetric, at.astype(np.int32), access_ms.astype(np.float32)),
+        Routes(previous, link, used.astype(np.int32), len(keys)),
+    )
+
+
+def unrouted(name: str, one_way_ms: Floats) -> PhysicalNetwork:
+    """Hosts of whom only the delays are known, shape (m, m), ms.
+
+    Each is given one access link and the core between them is taken as free: stress then counts what every host sends
+    and receives.
+    """
+    hosts = len(one_way_ms)
+    everyone = np.arange(hosts, dtype=np.int32)
+    delays = Delays(np.ascontiguousarray(one_way_ms, dtype=np.float32), everyone, np.zeros(hosts, np.float32))
+    previous = np.repeat(everyone[:, None], hosts, axis=1)
+    return PhysicalNetwork(name, delays, Routes(previous, np.full_like(previous, UNCOUNTED), everyone, 0))
+
+
+def attach(topology: Topology, hosts: int, access_ms: tuple[float, float], rng: np.random.Generator) -> PhysicalNetwork:
     """Puts hosts on random access routers with a uniform access latency.
 
     Raises:
-        UsageError: no host, or more than 65 536.
+        UsageError: no host, or too many.
     """
     check_hosts(hosts)
     routers = rng.choice(topology.access_routers, size=hosts, replace=hosts > len(topology.access_routers))
-    return RoutedNetwork(topology, routers, rng.uniform(*access_ms, size=hosts))
+    return routed(topology, routers, rng.uniform(*access_ms, size=hosts))
 
 
 def check_hosts(hosts: int) -> None:
     """Refuses an impossible number of hosts.
 
     Raises:
-        UsageError: no host, or more than 65 536.
+        UsageError: no host, or more than 2^20.
     """
     if not 1 <= hosts <= HOSTS_MAX:
         raise UsageError(f"{hosts} hosts: the number of hosts is 1 to {HOSTS_MAX}")

@@ -1,4 +1,4 @@
-"""Transit-stub networks of the published size: 5050 routers.
+"""Transit-stub networks: 5050 routers as published, or any other size.
 
 The slides give the number of routers and hosts only; how they split into domains and what the links cost is our
 reading of GT-ITM practice (Zegura, Calvert, Bhattacharjee, INFOCOM 1996).
@@ -9,17 +9,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cubecast.physical.network import RoutedNetwork, Topology, attach
+from cubecast.errors import UsageError
+from cubecast.physical.network import PhysicalNetwork, Topology, attach
 from cubecast.types import Floats, Ints
 
+ROUTERS_MAX = 20_000
 ACCESS_MS = (0.5, 2.0)
+HIGH_ACCESS_MS = (5.0, 20.0)
+"""Hosts behind slow access lines (DSL, cable): relaying costs more there than the network between."""
 
 Edges = list[tuple[int, int, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class TransitStub:
-    """Parameters of the generator; the defaults make 10 * 5 + 10 * 5 * 10 * 10 = 5050 routers."""
+    """Parameters of the generator; the defaults make 10 * 5 + 10 * 5 * 10 * 10 = 5050 routers.
+
+    Attributes:
+        access_ms: the range of hosts' access latencies, ms.
+    """
 
     transit_domains: int = 10
     transit_routers: int = 5
@@ -27,16 +35,27 @@ class TransitStub:
     stub_routers: int = 10
     extra_transit_stub: int = 50
     extra_stub_stub: int = 50
+    access_ms: tuple[float, float] = ACCESS_MS
+
+    @property
+    def routers(self) -> int:
+        """Routers in all."""
+        transit = self.transit_domains * self.transit_routers
+        return transit + transit * self.stubs_per_transit_router * self.stub_routers
 
 
-def transit_stub(hosts: int, seed: int, parameters: TransitStub | None = None) -> RoutedNetwork:
+def transit_stub(hosts: int, seed: int, parameters: TransitStub | None = None) -> PhysicalNetwork:
     """A generated network with hosts on random stub routers; a pure function of its arguments.
 
     Raises:
-        UsageError: no host, or more than 65 536.
+        UsageError: no host, too many, or an impossible size.
     """
+    p = parameters or TransitStub()
+    sizes = (p.transit_domains, p.transit_routers, p.stubs_per_transit_router, p.stub_routers)
+    if min(sizes) < 1 or p.routers > ROUTERS_MAX:
+        raise UsageError(f"a transit-stub network of {p.routers} routers is impossible; give 2 to {ROUTERS_MAX}")
     rng = np.random.default_rng([seed, 5050])
-    return attach(topology(parameters or TransitStub(), rng), hosts, ACCESS_MS, rng)
+    return attach(topology(p, rng), hosts, p.access_ms, rng)
 
 
 def topology(parameters: TransitStub, rng: np.random.Generator) -> Topology:

@@ -1,0 +1,82 @@
+"""Compiles the kernels of `overlay`: the same functions that hosts run as plain Python, at native speed.
+
+Compiled code is kept in a folder of the user's cache named after the sources it was made from, so that a change of any
+of them, or of Numba, makes it anew; Numba itself looks at the file of the outermost function only.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import ParamSpec, TypeVar, cast
+
+import numpy as np
+
+import cubecast
+from cubecast.overlay.kernel import is_kernel
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CACHES_MAX = 3
+"""Folders of compiled code kept: this version's and the last ones'."""
+
+
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """The compiled form of a kernel; of a plain driver, a copy that calls compiled kernels."""
+    return cast("Callable[P, R]", _compiled(cast("FunctionType", function)))
+
+
+@cache
+def _compiled(function: FunctionType) -> Callable[..., object]:
+    linked = FunctionType(
+        function.__code__, _linked_globals(function), function.__name__, function.__defaults__, function.__closure__
+    )
+    linked.__kwdefaults__ = function.__kwdefaults__
+    linked.__module__, linked.__qualname__, linked.__doc__ = (
+        function.__module__,
+        function.__qualname__,
+        function.__doc__,
+    )
+    return _jit(linked) if is_kernel(function) else linked
+
+
+def _linked_globals(function: FunctionType) -> dict[str, object]:
+    """The function's globals, with those that are functions of this package compiled."""
+    known = dict(function.__globals__)
+    for name in _names(function.__code__):
+        value = known.get(name)
+        if isinstance(value, FunctionType) and value.__module__.startswith("cubecast.") and value is not function:
+            if is_kernel(value) or not is_kernel(function):
+                known[name] = _compiled(value)
+    return known
+
+
+def _names(code: object) -> set[str]:
+    names = set(getattr(code, "co_names", ()))
+    for constant in getattr(code, "co_consts", ()):
+        if hasattr(constant, "co_names"):
+            names |= _names(constant)
+    return names
+
+
+def _jit(function: FunctionType) -> Callable[..., object]:
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(_cache_folder()))
+    import numba  # noqa: PLC0415  it reads its cache folder when it is imported
+
+    numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
+    return cast("Callable[..., object]", numba.njit(cache=True, nogil=True)(function))
+
+
+@cache
+def _cache_folder() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cubecast" / "kernels"
+    import importlib.metadata
+
+    digest = hashlib.sha256(f"{importlib.metadata.version('numba')} {np.__version__}".encode())
+    for source in sorted(Path(cubecast.__file__).parent.glob("**/*.py")):
+        digest.update(source.read_bytes())
+    folder = base / digest.hexdigest()[:16]
+    return folder

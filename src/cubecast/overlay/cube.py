@@ -6,6 +6,7 @@ A label is n digits in base k; two labels are neighbours when exactly one digit 
 from typing import NamedTuple
 
 from cubecast.errors import UsageError
+from cubecast.overlay.kernel import kernel
 from cubecast.types import Label
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -50,16 +51,19 @@ def parse_cube(text: str) -> Cube:
     return cube(int(radix), int(dimensions))
 
 
+@kernel
 def label_count(cube: Cube) -> int:
     """M = k^n."""
     return int(cube.radix**cube.dimensions)
 
 
+@kernel
 def degree(cube: Cube) -> int:
     """Links of one label: n for k = 2, else 2n."""
     return cube.dimensions if cube.radix == 2 else 2 * cube.dimensions
 
 
+@kernel
 def digit(cube: Cube, label: int, dimension: int) -> int:
     """The label's digit along a dimension, 0 .. k-1."""
     return int(label // cube.radix**dimension % cube.radix)
@@ -70,6 +74,12 @@ def step(cube: Cube, label: int, dimension: int, direction: int) -> Label:
     here = digit(cube, label, dimension)
     there = (here + direction) % cube.radix
     return Label(label + (there - here) * cube.radix**dimension)
+
+
+@kernel
+def port(cube: Cube, dimension: int, up: bool) -> int:
+    """The number of a label's link along a dimension, 0 .. degree - 1, in the order of `neighbours`."""
+    return dimension if cube.radix == 2 else 2 * dimension + (0 if up else 1)
 
 
 def neighbours(cube: Cube, label: int) -> list[Label]:
@@ -91,6 +101,12 @@ def distance(cube: Cube, a: int, b: int) -> int:
         a //= cube.radix
         b //= cube.radix
     return total
+
+
+@kernel
+def ways_closer(radix: int, ahead: int) -> tuple[bool, bool]:
+    """Whether a step up, and a step down, a ring leads closer to a digit `ahead` = there - here (mod k) away."""
+    return 0 < 2 * ahead <= radix, 2 * ahead >= radix > 2
 
 
 def mean_hops(radix: int, dimensions: int) -> float:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from cubecast.overlay.cube import Cube, digit, step
+from cubecast.overlay.cube import Cube, digit, step, ways_closer
 from cubecast.types import Label
 
 
@@ -30,11 +30,10 @@ def closer_neighbours(cube: Cube, here: int, there: int) -> list[Label]:
     found = []
     for dimension in range(cube.dimensions):
         ahead = (digit(cube, there, dimension) - digit(cube, here, dimension)) % cube.radix
-        if ahead == 0:
-            continue
-        if 2 * ahead <= cube.radix:
+        up, down = ways_closer(cube.radix, ahead)
+        if up:
             found.append(step(cube, here, dimension, 1))
-        if 2 * ahead >= cube.radix and cube.radix > 2:
+        if down:
             found.append(step(cube, here, dimension, -1))
     return found
 

@@ -25,7 +25,8 @@ class Routes(NamedTuple):
         previous: shape (r, routers), the router before each on the path from a point; of a point's own router, itself.
         link: shape (r, routers), id of the link between the two, or `UNCOUNTED`.
         router: shape (r,), the router each attachment point is on.
-        links: how many router links there are; the access link of host h has id `links + h`.
+        links: how many router links there are. Where there are none, only the access links can be told, and the access
+            link of host h has id h; elsewhere they are left out, as in the literature: a host's fan-out tells them.
     """
 
     previous: Indices
@@ -95,13 +96,12 @@ class PhysicalNetwork:
             return []
         r = self.routes
         point, at = self.delays.at[source], int(r.router[self.delays.at[target]])
-        crossed = [r.links + source]
+        crossed = [] if r.links else [source]
         while at != r.router[point]:
             if r.link[point, at] != UNCOUNTED:
                 crossed.append(int(r.link[point, at]))
             at = int(r.previous[point, at])
-        crossed.append(r.links + target)
-        return crossed
+        return crossed if r.links else [*crossed, target]
 
 
 def routed(topology: Topology, host_router: Ints, access_ms: Floats) -> PhysicalNetwork:

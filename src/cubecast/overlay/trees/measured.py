@@ -54,6 +54,7 @@ class Measured:
         self.pairs_max = pairs_max
         self._keys: Ints = np.empty(0, np.int64)
         self._ms: Floats = np.empty(0)
+        self._graph: MeasuredGraph | None = None
 
     @property
     def pairs(self) -> int:
@@ -70,6 +71,7 @@ class Measured:
             told = yield np.column_stack([wanted // self.nodes, wanted % self.nodes]).astype(np.int64)
             keys = np.concatenate([self._keys, wanted])
             order = np.argsort(keys, kind="stable")
+            self._graph = None
             self._keys, self._ms = keys[order], np.concatenate([self._ms, told])[order]
 
     def known_ms(self, a: Ints, b: Ints) -> Floats:
@@ -82,13 +84,15 @@ class Measured:
 
     def graph(self) -> MeasuredGraph:
         """All of them as adjacency lists."""
-        low, high = self._keys // self.nodes, self._keys % self.nodes
-        ends = np.concatenate([low, high])
-        others = np.concatenate([high, low])
-        order = np.lexsort((others, ends))
-        first = np.zeros(self.nodes + 1, np.int64)
-        first[1:] = np.cumsum(np.bincount(ends, minlength=self.nodes))
-        return MeasuredGraph(first, others[order].astype(np.int64), np.concatenate([self._ms, self._ms])[order])
+        if self._graph is None:
+            low, high = self._keys // self.nodes, self._keys % self.nodes
+            ends = np.concatenate([high, low])  # keys rise, so each node's lower others come first, in order
+            others = np.concatenate([low, high])
+            order = np.argsort(ends, kind="stable")
+            first = np.zeros(self.nodes + 1, np.int64)
+            first[1:] = np.cumsum(np.bincount(ends, minlength=self.nodes))
+            self._graph = MeasuredGraph(first, others[order], np.concatenate([self._ms, self._ms])[order])
+        return self._graph
 
 
 def conduct(survey: Survey[T], measure: Callable[[Ints], Floats]) -> tuple[T, int]:

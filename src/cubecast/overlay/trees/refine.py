@@ -17,6 +17,8 @@ from cubecast.types import Floats, Ints
 
 GAIN_MIN_MS = 1e-6
 """Moves that gain less are rounding."""
+SWEEP_GAIN_MIN = 1e-4
+"""A sweep that gains a smaller share of all delay is the last."""
 
 
 class Book(NamedTuple):
@@ -58,7 +60,7 @@ def refined_tree(
     sweeps: int,
     rng: np.random.Generator,
 ) -> Ints:
-    """The tree after every node has moved while that gained something, or `sweeps` rounds over all of them.
+    """The tree after sweeps over all nodes, each making its best move, until a sweep gains next to nothing.
 
     Args:
         graph: the measured pairs; every link of the tree is one of them.
@@ -70,15 +72,15 @@ def refined_tree(
     book = open_book(graph, parent, slots, weight)
     stack = np.empty(len(parent), np.int64)
     for _ in range(sweeps):
-        moved = False
+        gained = 0.0
         for node in rng.permutation(len(parent)):
             if node == PUBLISHER:
                 continue
             move = best_move(graph, book, slots, node, link_weight)
             if move.above >= 0 and _keeps_bounds(graph, book, move, bound_ms, stack):
                 _make_move(graph, book, move, stack)
-                moved = True
-        if not moved:
+                gained += move.gain
+        if gained <= SWEEP_GAIN_MIN * (book.late_ms * weight).sum():
             break
     return book.parent
 
@@ -126,26 +128,37 @@ def best_move(graph: MeasuredGraph, book: Book, slots: Ints, node: int, link_wei
 def _best_displacement(
     graph: MeasuredGraph, book: Book, slots: Ints, wish: Move, best: Move, link_weight: float
 ) -> Move:
-    """The better of `best` and the moves that carry out `wish` by displacing a child of its full host."""
+    """The better of `best` and the moves that carry out `wish` by displacing a child of its full host.
+
+    A displaced child's new link is looked up only where a link of no length would be good enough.
+    """
     node, above = wish.node, wish.above
+    refuge = int(book.parent[node])
     late = book.late_ms[above] + measured_ms(graph, above, node)
+    holder = _child_towards(book.parent, above, node)
     for place in range(book.copies[above]):
         out = int(book.child[above, place])
-        hop = measured_ms(graph, above, out)
-        holds_node = is_below(book.parent, node, out)
-        load = book.load[out] - book.load[node] if holds_node else book.load[out]
-        if book.copies[node] < slots[node]:
-            link = measured_ms(graph, out, node)
-            gain = wish.gain + (book.late_ms[out] - late - link) * load + link_weight * (hop - link)
+        hop = book.late_ms[out] - book.late_ms[above]
+        load = book.load[out] - book.load[node] if out == holder else book.load[out]
+        gain = wish.gain + (book.late_ms[out] - late) * load + link_weight * hop
+        if gain > best.gain and book.copies[node] < slots[node]:
+            gain -= measured_ms(graph, out, node) * (load + link_weight)
             if gain > best.gain:
                 best = Move(gain, node, above, out, node)
-        refuge = int(book.parent[node])
-        if not holds_node and refuge != above:
-            link = measured_ms(graph, out, refuge)
-            gain = wish.gain + (book.late_ms[out] - book.late_ms[refuge] - link) * load + link_weight * (hop - link)
+        gain = wish.gain + (book.late_ms[out] - book.late_ms[refuge]) * load + link_weight * hop
+        if gain > best.gain and out != holder and refuge != above:
+            gain -= measured_ms(graph, out, refuge) * (load + link_weight)
             if gain > best.gain and not is_below(book.parent, refuge, out):
                 best = Move(gain, node, above, out, refuge)
     return best
+
+
+@kernel
+def _child_towards(parent: Ints, above: int, node: int) -> int:
+    """The child of `above` that `node` hangs on; -1 when it does not hang on `above`."""
+    while node >= 0 and parent[node] != above:
+        node = parent[node]
+    return node
 
 
 @kernel

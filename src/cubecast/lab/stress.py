@@ -1,0 +1,42 @@
+"""Stress: how often a packet crosses each physical link when hosts send copies to one another."""
+
+import numpy as np
+
+from cubecast.lab.kernels import compiled
+from cubecast.overlay.delays import Delays
+from cubecast.overlay.kernel import kernel
+from cubecast.overlay.metrics import Stress
+from cubecast.physical.network import UNCOUNTED, PhysicalNetwork, Routes
+from cubecast.types import Indices, Ints
+
+
+def copies_stress(network: PhysicalNetwork, sources: Indices | Ints, targets: Indices | Ints) -> Stress:
+    """The stress of copies sent from host to host, shape (copies,) each.
+
+    """
+    crossed = compiled(crossings)(
+        network.delays, network.routes, np.asarray(sources, np.int64), np.asarray(targets, np.int64)
+    )
+    used = crossed > 0
+    total = int(crossed.sum())
+    return Stress(total / max(1, int(used.sum())), int(crossed.max(initial=0)), total)
+
+
+@kernel
+def crossings(delays: Delays, routes: Routes, sources: Ints, targets: Ints) -> Ints:
+    """How often each link is crossed, shape (links,); shape (hosts,) where only access links are known."""
+    crossed = np.zeros(routes.links if routes.links else len(delays.at), np.int64)
+    for copy in range(len(sources)):
+        a, b = sources[copy], targets[copy]
+        if a == b:
+            continue
+        if routes.links == 0:
+            crossed[a] += 1
+            crossed[b] += 1
+        point, at = delays.at[a], routes.router[delays.at[b]]
+        while at != routes.router[point]:
+            link = routes.link[point, at]
+            if link != UNCOUNTED:
+                crossed[link] += 1
+            at = routes.previous[point, at]
+    return crossed

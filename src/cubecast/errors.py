@@ -31,6 +31,10 @@ class NetworkFileError(LocalError):
     """A latency matrix or topology cannot be read; `str` names the file and the line."""
 
 
+class LabError(LocalError):
+    """The lab cannot run: something it needs is missing or does not answer."""
+
+
 class StoreError(LocalError):
     """The super-node's store cannot be written."""
 

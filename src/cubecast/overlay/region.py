@@ -15,6 +15,7 @@ from math import log2
 
 from cubecast.errors import UsageError
 from cubecast.overlay.cube import Cube, cube, degree, label_count
+from cubecast.overlay.kernel import kernel
 
 LINKS_PER_DOUBLING = 2
 """Links a host may keep for each doubling of m: twice a hypercube's."""
@@ -54,20 +55,39 @@ def published_region(hosts: int) -> Cube:
     return Cube(k, n)
 
 
-def _least_radix(hosts: int, dimensions: int) -> int:
+@kernel
+def least_radix(hosts: int, dimensions: int) -> int:
     """The smallest k >= 2 with k^n >= m; found from a float root, made exact by steps of one."""
-    radix = max(2, round(float(hosts) ** (1 / dimensions)))
+    radix = max(2, int(float(hosts) ** (1 / dimensions)))
     while radix > 2 and (radix - 1) ** dimensions >= hosts:
         radix -= 1
     while radix**dimensions < hosts:
         radix += 1
-    return int(radix)
+    return radix
+
+
+@kernel
+def least_mean_shape(hosts: int) -> tuple[int, int]:
+    """(k, n) of least A(k, n) with k^n >= m, ties to the larger M; whole numbers only, so no tie is missed.
+
+    One candidate a dimension count: A rises with k, so only the smallest radix that covers m can win. Compiled, it is
+    exact for m <= 2^20.
+    """
+    best, best_n = max(2, hosts), 1
+    n = 1
+    while 2**n < hosts:
+        n += 1
+        k = least_radix(hosts, n)
+        more = n * (k * k // 4) * best - best_n * (best * best // 4) * k  # of A(k, n) over the best, times both radices
+        if more < 0 or (more == 0 and k**n > best**best_n):
+            best, best_n = k, n
+    return best, best_n
 
 
 def _covering(hosts: int) -> list[Cube]:
-    """One candidate a dimension count: A rises with k, so only the smallest radix that covers m can win."""
+    """The shapes of smallest radix that cover m, one for each number of dimensions."""
     dimensions_max = max(1, (hosts - 1).bit_length())
-    return [Cube(_least_radix(hosts, n), n) for n in range(1, dimensions_max + 1)]
+    return [Cube(least_radix(hosts, n), n) for n in range(1, dimensions_max + 1)]
 
 
 def exact_region(hosts: int) -> Cube:
@@ -77,7 +97,7 @@ def exact_region(hosts: int) -> Cube:
         UsageError: fewer than one host, or more than 2^32.
     """
     _check(hosts)
-    return min(_covering(hosts), key=lambda c: (_mean_hops(*c), -label_count(c)))
+    return Cube(*least_mean_shape(hosts))
 
 
 def links_per_host(shape: Cube, hosts: int) -> float:

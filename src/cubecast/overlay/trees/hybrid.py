@@ -45,7 +45,7 @@ class Effort(NamedTuple):
     relatives: int = 12
     rounds: int = 6
     gain_min: float = 0.002
-    link_weight: float = 0.3
+    link_weight: float = 0.5
     sweeps: int = 40
 
 
@@ -96,7 +96,15 @@ def hybrid_tree(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT)
     yield from complete(measured, compact, positions, want.slots)
     starts = [improved(measured, start, want, effort, rng) for start in (clustered, compact)]
     costs = [objective(measured, start, want, effort) for start in starts]
-    parent, cost = starts[int(np.argmin(costs))], min(costs)
+    better = starts[int(np.argmin(costs))]
+    return (yield from refined_among_relatives(measured, better, positions, want, rng, effort))
+
+
+def refined_among_relatives(
+    measured: Measured, parent: Ints, positions: Floats, want: Wanted, rng: np.random.Generator, effort: Effort
+) -> Survey[Ints]:
+    """The tree after rounds in which nodes measure promising relatives and the tree is refined."""
+    cost = objective(measured, parent, want, effort)
     for _ in range(effort.rounds):
         asked = measured.pairs
         yield from measure_relatives(measured, parent, positions, want, effort.relatives)
@@ -109,13 +117,44 @@ def hybrid_tree(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT)
     return parent
 
 
+def clustered_alone(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT) -> Survey[Ints]:
+    """The clustered tree as it comes from the coordinates, for comparison."""
+    measured = Measured(len(want.slots), int(effort.probes * len(want.slots)))
+    positions = yield from locate(measured, rng)
+    parent = yield from clustered_tree(measured, positions, want.slots, rng)
+    yield from complete(measured, parent, positions, want.slots)
+    return parent
+
+
+def clustered_refined(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT) -> Survey[Ints]:
+    """The clustered tree, refined among its relatives until the budget is spent, for comparison."""
+    measured = Measured(len(want.slots), int(effort.probes * len(want.slots)))
+    positions = yield from locate(measured, rng)
+    parent = yield from clustered_tree(measured, positions, want.slots, rng)
+    yield from complete(measured, parent, positions, want.slots)
+    return (yield from refined_among_relatives(measured, parent, positions, want, rng, effort))
+
+
+def compact_alone(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT) -> Survey[Ints]:
+    """The compact tree over as many measured pairs as the budget allows, half near and half random, for comparison."""
+    nodes = len(want.slots)
+    measured = Measured(nodes, int(effort.probes * nodes))
+    positions = yield from locate(measured, rng)
+    yield from measured.ask(np.full(nodes, PUBLISHER), np.arange(nodes))
+    each = int(effort.probes - measured.pairs / nodes) // 2
+    yield from measure_around(measured, positions, each, each, rng)
+    parent = compact_tree(measured.graph(), want.slots)
+    yield from complete(measured, parent, positions, want.slots)
+    return parent
+
+
 def locate(measured: Measured, rng: np.random.Generator) -> Survey[Floats]:
     """Coordinates of all nodes from their delays to random landmarks, shape (n, d), ms."""
     nodes = measured.nodes
     landmarks = rng.permutation(nodes)[: min(LANDMARKS, nodes)]
     everyone = np.arange(nodes)
     for landmark in landmarks:
-        yield from measured.ask(np.full(nodes, landmark), everyone)
+        yield from measured.ask(np.full(nodes, landmark), everyone, always=True)
     to_ms = np.column_stack([measured.known_ms(np.full(nodes, landmark), everyone) for landmark in landmarks])
     return landmark_coordinates(to_ms[landmarks], to_ms, DIMENSIONS)
 
@@ -177,8 +216,7 @@ def complete(measured: Measured, parent: Ints, positions: Floats, slots: Ints) -
         above = int(open_now[np.argmin(apart)])
         parent[node], copies[above] = above, copies[above] + 1
         served[_branch(parent, int(node))] = True
-    measured.pairs_max = max(measured.pairs_max, measured.pairs)
-    yield from measured.ask(parent[1:], np.arange(1, len(parent)))
+    yield from measured.ask(parent[1:], np.arange(1, len(parent)), always=True)
 
 
 def _branch(parent: Ints, top: int) -> Ints:

@@ -47,7 +47,7 @@ def measured_ms(graph: MeasuredGraph, a: int, b: int) -> float:
 
 
 class Measured:
-    """The pairs of n nodes measured so far; at most `pairs_max` are ever asked."""
+    """The pairs of n nodes measured so far; at most `pairs_max` are asked, but for those that must be."""
 
     def __init__(self, nodes: int, pairs_max: int) -> None:
         self.nodes = nodes
@@ -61,11 +61,17 @@ class Measured:
         """How many pairs were measured."""
         return len(self._keys)
 
-    def ask(self, a: Ints, b: Ints) -> Survey[None]:
-        """Measures those pairs (a[i], b[i]) that are not known yet; beyond the limit the last ones are left out."""
+    def ask(self, a: Ints, b: Ints, *, always: bool = False) -> Survey[None]:
+        """Measures those pairs (a[i], b[i]) that are not known yet.
+
+        Args:
+            always: also beyond the limit; else the last ones are left out there.
+        """
         keys, at = np.unique(np.minimum(a, b).astype(np.int64) * self.nodes + np.maximum(a, b), return_index=True)
         new = (keys // self.nodes != keys % self.nodes) & ~np.isin(keys, self._keys, assume_unique=True)
-        in_order = np.argsort(at[new], kind="stable")[: max(0, self.pairs_max - self.pairs)]
+        in_order = np.argsort(at[new], kind="stable")
+        if not always:
+            in_order = in_order[: max(0, self.pairs_max - self.pairs)]
         wanted = keys[new][in_order]
         if len(wanted):
             told = yield np.column_stack([wanted // self.nodes, wanted % self.nodes]).astype(np.int64)

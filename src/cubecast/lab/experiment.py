@@ -1,0 +1,162 @@
+"""What an experiment is: parameters in, tidy rows and judged claims out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple, Protocol, TypeAlias
+
+from cubecast.overlay.cube import Cube
+
+Value: TypeAlias = str | int | float | bool | None
+Row: TypeAlias = dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a user may choose; each experiment uses some of it.
+
+    Attributes:
+        network: a name or file, as `physical.catalogue` knows them.
+        size: hosts of the network; None for the experiment's own choice, or all hosts of a file.
+        seeds: one run for each; a seed draws the network, the labels and the groups.
+        shape: of the cube; None for the experiment's own choice.
+        pairs: routes to draw.
+        fan_out: copies a host may send.
+        group: subscribers; None for the experiment's own choice, 0 for all other hosts.
+        publishers: how many are drawn and averaged over.
+    """
+
+    network: str = "transit-stub"
+    size: int | None = None
+    seeds: tuple[int, ...] = (1,)
+    shape: Cube | None = None
+    pairs: int = 100_000
+    fan_out: int = 16
+    group: int | None = None
+    publishers: int = 4
+
+    def as_json(self) -> dict[str, object]:
+        """As a result tells them."""
+        told = asdict(self)
+        told["seeds"] = list(self.seeds)
+        told["shape"] = None if self.shape is None else str(self.shape)
+        told["group"] = "all" if self.group == 0 else self.group
+        return told
+
+
+class Task(NamedTuple):
+    """One piece of an experiment that runs on its own: everything a worker needs."""
+
+    experiment: str
+    parameters: Parameters
+    seed: int
+    point: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A sentence of the slides, or of ours, and what was measured.
+
+    Attributes:
+        published: the published figure, or an empty text where there is none.
+        holds: None where the run did not cover it.
+    """
+
+    sentence: str
+    published: str
+    measured: str
+    holds: bool | None
+    why: str = ""
+
+
+class Axes(Protocol):
+    """What experiments draw on: matplotlib's axes, as far as they are used."""
+
+    def plot(self, x: object, y: object, /, *args: object, **kwargs: object) -> object: ...
+    def bar(self, x: object, height: object, /, *args: object, **kwargs: object) -> object: ...
+    def set_xlabel(self, label: str, /) -> object: ...
+    def set_ylabel(self, label: str, /) -> object: ...
+    def set_title(self, label: str, /) -> object: ...
+    def set_xscale(self, value: str, /, **kwargs: object) -> object: ...
+    def set_yscale(self, value: str, /, **kwargs: object) -> object: ...
+    def set_xlim(self, left: float, right: float, /) -> object: ...
+    def set_ylim(self, bottom: float, top: float, /) -> object: ...
+    def set_xticks(self, ticks: object, labels: object = ..., /, **kwargs: object) -> object: ...
+    def legend(self, **kwargs: object) -> object: ...
+    def grid(self, visible: bool, /, **kwargs: object) -> object: ...
+    def axhline(self, y: float, /, **kwargs: object) -> object: ...
+    def text(self, x: float, y: float, s: str, /, **kwargs: object) -> object: ...
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named entry of the lab.
+
+    Attributes:
+        source: the slide or paper whose claim it tests.
+        options: the parameters it uses, by field name.
+        defaults: what it runs with unless told otherwise.
+        tasks: the pieces of a run; they run in any order, in any process.
+        measure: the rows of one piece.
+        judge: the claims, from all rows.
+        panels: how many plots; `draw` is given the axes of each.
+        reading: what the figures say and what they do not, for the page of the experiment.
+    """
+
+    name: str
+    title: str
+    source: str
+    options: frozenset[str]
+    defaults: Parameters
+    tasks: Callable[[Parameters], list[Task]]
+    measure: Callable[[Task], list[Row]]
+    judge: Callable[[Sequence[Row], Parameters], list[Claim]]
+    draw: Callable[[Sequence[Row], Sequence[Axes]], None]
+    reading: str
+    panels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run of an experiment gave."""
+
+    experiment: str
+    version: str
+    parameters: Parameters
+    rows: list[Row]
+    claims: list[Claim]
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, object]:
+        """The contract's object."""
+        return {
+            "experiment": self.experiment,
+            "version": self.version,
+            "parameters": self.parameters.as_json(),
+            "seed": self.parameters.seeds[0],
+            "rows": self.rows,
+            "claims": [asdict(claim) for claim in self.claims],
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def one_task_a_seed(name: str, parameters: Parameters, points: Sequence[tuple[Value, ...]] = ((),)) -> list[Task]:
+    """A task for every seed and point."""
+    return [Task(name, parameters, seed, point) for seed in parameters.seeds for point in points]
+
+
+def mean_of(rows: Sequence[Row], column: str, **where: Value) -> float | None:
+    """The mean of a column over the rows that match; None when none does."""
+    values = [
+        float(value)
+        for row in rows
+        if all(row.get(key) == wanted for key, wanted in where.items())
+        and isinstance(value := row.get(column), int | float)
+    ]
+    return sum(values) / len(values) if values else None
+
+
+def values_of(rows: Sequence[Row], column: str) -> list[Value]:
+    """The distinct values of a column, in order of appearance."""
+    return list(dict.fromkeys(row[column] for row in rows if column in row))
+
+

@@ -1,0 +1,34 @@
+"""The experiments by name, in the order in which they are told."""
+
+from cubecast.errors import UsageError
+from cubecast.lab.experiment import Experiment
+from cubecast.lab.experiments import (
+    join,
+    m_region_load,
+    multicast,
+    placement,
+    relocation,
+    rivals,
+    routing,
+    shape,
+    trees,
+)
+
+EXPERIMENTS: dict[str, Experiment] = {
+    module.EXPERIMENT.name: module.EXPERIMENT
+    for module in (shape, m_region_load, routing, rivals, relocation, multicast, placement, trees, join)
+}
+
+
+def experiments(names: list[str]) -> list[Experiment]:
+    """The experiments of some names; `all` stands for every one.
+
+    Raises:
+        UsageError: a name is unknown.
+    """
+    wanted: list[str] = []
+    for name in names:
+        if name != "all" and name not in EXPERIMENTS:
+            raise UsageError(f"there is no experiment {name!r}; there are {', '.join(EXPERIMENTS)}, or all")
+        wanted += list(EXPERIMENTS) if name == "all" else [name]
+    return [EXPERIMENTS[name] for name in dict.fromkeys(wanted)]

@@ -1,0 +1,116 @@
+"""QoS join: newcomers with bounds of their own, parents found within a budget of probes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cubecast.lab.experiment import Axes, Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed, values_of
+from cubecast.lab.figures import penalty_row
+from cubecast.lab.populations import generator, group_of, measure_pairs, members, network_of
+from cubecast.overlay.delays import delays_between, delays_from
+from cubecast.overlay.metrics import success_ratio
+from cubecast.overlay.trees.hybrid import locate
+from cubecast.overlay.trees.join import join
+from cubecast.overlay.trees.measured import Measured, conduct
+
+GROUP = 1024
+BUDGETS = (1, 2, 4, 8, 16, 32)
+BOUND_FACTORS = (1.1, 3.0)
+"""Each newcomer's bound is its direct delay times a factor drawn from here."""
+
+
+def tasks(parameters: Parameters) -> list[Task]:
+    """One for every budget and publisher."""
+    return one_task_a_seed("join", parameters, [(b, p) for b in BUDGETS for p in range(parameters.publishers)])
+
+
+def measure(task: Task) -> list[Row]:
+    """A group that joins one by one; what an all-knowing directory would have admitted beside it."""
+    budget, publisher = (int(str(value)) for value in task.point)
+    p = task.parameters
+    network = network_of(p.network, p.size, task.seed)
+    rng = generator(task.seed, 11, publisher)
+    group = group_of(network.hosts, min(p.group or GROUP, network.hosts - 1), rng)
+    delays = members(network.delays, group)
+    direct = delays_from(delays, 0)
+    nodes = len(group)
+    bounds = direct * rng.uniform(*BOUND_FACTORS, size=nodes)
+    measured = Measured(nodes, nodes * nodes)
+    positions, landmarks_asked = conduct(locate(measured, rng), lambda pairs: measure_pairs(delays, pairs))
+    late, copies = np.full(nodes, np.inf), np.zeros(nodes, np.int64)
+    late[0] = 0.0
+    probes, refused, wrongly = 0, 0, 0
+    for newcomer in range(1, nodes):
+        open_hosts = copies < p.fan_out
+        survey = join(late, open_hosts, positions, newcomer, bounds[newcomer], budget)
+        joined, asked = conduct(survey, lambda pairs: measure_pairs(delays, pairs))
+        probes += asked
+        if joined.parent >= 0:
+            late[newcomer] = joined.best_ms
+            copies[joined.parent] += 1
+            continue
+        able = np.flatnonzero(open_hosts & np.isfinite(late))
+        best = (late[able] + delays_between(delays, able, np.full(len(able), newcomer))).min()
+        refused += 1
+        wrongly += bool(best <= bounds[newcomer])
+    served = np.isfinite(late[1:])
+    return [{
+        "group": nodes - 1, "seed": task.seed, "publisher": publisher, "probes": budget,
+        "success": round(success_ratio(served), 4), "wrongly_refused": round(wrongly / (nodes - 1), 4),
+        "kept": bool((late[1:][served] <= bounds[1:][served]).all()),
+        "probes_per_host": round((probes + landmarks_asked) / nodes, 2),
+        **penalty_row(late[1:][served], direct[1:][served]),
+    }]  # fmt: skip
+
+
+def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
+    """Honest admission, and how many probes it takes."""
+    budgets = [int(str(b)) for b in values_of(rows, "probes")]
+    wrong = {b: mean_of(rows, "wrongly_refused", probes=b) or 0.0 for b in budgets}
+    enough = next((b for b in budgets if wrong[b] <= 0.01), None)
+    return [
+        Claim(
+            "Every admitted subscriber's bound is kept by the measured path",
+            "ours",
+            f"in {sum(bool(row['kept']) for row in rows)} of {len(rows)} runs",
+            all(bool(row["kept"]) for row in rows),
+        ),
+        Claim(
+            "A few probes find what an all-knowing directory would find",
+            "ours",
+            "refused although a host could have served: "
+            + ", ".join(f"{100 * wrong[b]:.1f} % at {b}" for b in budgets)
+            + (f"; within 1 % from {enough} probes on" if enough else ""),
+            enough is not None and enough <= 16,
+        ),
+    ]
+
+
+def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
+    """Success and wrong refusals against the budget."""
+    budgets = values_of(rows, "probes")
+    axes[0].plot(budgets, [mean_of(rows, "success", probes=b) for b in budgets], "-", label="success ratio", marker=".")
+    axes[0].plot(
+        budgets, [mean_of(rows, "wrongly_refused", probes=b) for b in budgets], "--", label="wrongly refused", marker="."
+    )
+    axes[0].set_xscale("log", base=2)
+    axes[0].set_xlabel("probes a newcomer")
+    axes[0].set_ylabel("share of subscribers")
+    axes[0].legend()
+
+
+EXPERIMENT = Experiment(
+    name="join",
+    title="QoS join with a budget of probes",
+    source="slides: hosts subscribing to published channels specify QoS constraints; beyond the slides",
+    options=frozenset({"network", "size", "seeds", "fan_out", "group", "publishers"}),
+    defaults=Parameters(publishers=2),
+    tasks=tasks,
+    measure=measure,
+    judge=judge,
+    draw=draw,
+    reading="""Newcomers arrive one by one with bounds of 1.1 to 3 times their direct delay, on a tree whose hosts send at most
+the given fan-out. Coordinates rank the hosts with a copy to spare; the newcomer probes the first few and takes the best,
+or is refused with the best bound it saw. A refusal is wrong when some host on the tree at that moment could have kept
+the bound. Nobody moves to make room here: that is what refine and relocation add.""",
+)

@@ -1,0 +1,91 @@
+"""Who takes part: networks by seed, hosts on labels, publishers and their subscribers."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from cubecast.errors import UsageError
+from cubecast.overlay.cube import Cube, label_count
+from cubecast.overlay.delays import Delays, delays_between
+from cubecast.overlay.many_routes import NO_POSITIONS, Overlay, overlay
+from cubecast.overlay.occupancy import carriers
+from cubecast.physical.catalogue import is_file, load_network
+from cubecast.physical.network import PhysicalNetwork
+from cubecast.types import Floats, Indices, Ints
+
+PUBLISHED_HOSTS = 65_536
+
+
+@lru_cache(maxsize=2)
+def network_of(name: str, size: int | None, seed: int) -> PhysicalNetwork:
+    """A network; the last two are kept, since the tasks of a sweep share them.
+
+    Raises:
+        NetworkFileError: the file holds none.
+        UsageError: an unknown name, or an impossible size.
+    """
+    hosts = size if size is not None or is_file(name) else PUBLISHED_HOSTS
+    return load_network(name, hosts, seed)
+
+
+def generator(seed: int, *purpose: int) -> np.random.Generator:
+    """Random numbers of one purpose of one seed; purposes do not disturb one another."""
+    return np.random.default_rng([seed, *purpose])
+
+
+def seated(shape: Cube, hosts: int, rng: np.random.Generator) -> tuple[Indices, Ints]:
+    """Hosts on random labels; where there are fewer hosts than labels, some carry several.
+
+    Returns:
+        host: shape (M,), the host on each label.
+        seat: shape (hosts,), the label of each host's own.
+
+    Raises:
+        UsageError: the shape has fewer labels than there are hosts.
+    """
+    labels = label_count(shape)
+    if labels < hosts:
+        raise UsageError(f"shape {shape} has {labels} labels for {hosts} hosts; give a larger one, or a smaller --size")
+    seat = rng.permutation(labels)[:hosts]
+    host = np.empty(labels, np.int32)
+    host[seat] = np.arange(hosts)
+    if hosts < labels:
+        by_seat = {int(label): number for number, label in enumerate(seat)}
+        for label, carrier in carriers(shape, by_seat).items():
+            host[label] = by_seat[carrier]
+    return host, seat
+
+
+def seated_overlay(
+    shape: Cube, network: PhysicalNetwork, rng: np.random.Generator, positions: Floats = NO_POSITIONS
+) -> tuple[Overlay, Ints]:
+    """An overlay of all hosts of a network on random labels, and each host's own label."""
+    host, seat = seated(shape, network.hosts, rng)
+    return overlay(shape, host, network.delays, positions), seat
+
+
+def group_of(hosts: int, wanted: int, rng: np.random.Generator) -> Ints:
+    """A publisher and its subscribers, shape (wanted + 1,), the publisher first; `wanted` 0 takes all other hosts.
+
+    Raises:
+        UsageError: more subscribers than other hosts.
+    """
+    if wanted >= hosts:
+        raise UsageError(f"--group {wanted}: there are {hosts - 1} other hosts; give fewer, all, or a larger --size")
+    return rng.permutation(hosts)[: wanted + 1 if wanted else hosts]
+
+
+def some_pairs(labels: int, count: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Random pairs of different labels, shape (count,) each."""
+    sources = rng.integers(labels, size=count)
+    return sources, (sources + rng.integers(1, labels, size=count)) % labels
+
+
+def members(delays: Delays, hosts: Ints) -> Delays:
+    """The delays among some hosts, numbered as they stand there."""
+    return delays._replace(at=delays.at[hosts], access_ms=delays.access_ms[hosts])
+
+
+def measure_pairs(delays: Delays, pairs: Ints) -> Floats:
+    """What a survey is told: the delays of pairs, shape (p, 2)."""
+    return delays_between(delays, pairs[:, 0], pairs[:, 1])

@@ -1,0 +1,83 @@
+"""Sweeps: the tasks of experiments, spread over processes of this machine or workers of a Dask cluster by joblib."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+
+import joblib
+
+from cubecast import __version__
+from cubecast.errors import LabError
+from cubecast.lab.experiment import Experiment, Parameters, Result, Row, Task
+from cubecast.lab.experiments import EXPERIMENTS
+
+CONNECT_S = 10
+
+
+def run_experiments(
+    chosen: Sequence[tuple[Experiment, Parameters]],
+    jobs: int,
+    scheduler: str,
+    on_progress: Callable[[int, int, str], None],
+) -> list[Result]:
+    """Runs all tasks of all experiments together, so that no processor waits for the last task of one.
+
+    Args:
+        jobs: processes; with a scheduler, the cluster's workers decide.
+        scheduler: address of a Dask scheduler, or an empty text for this machine.
+        on_progress: told tasks done, tasks in all, and the experiment of the last one.
+
+    Raises:
+        LabError: the scheduler does not answer.
+        UsageError: a parameter makes no sense for an experiment.
+    """
+    tasks = [task for experiment, parameters in chosen for task in experiment.tasks(parameters)]
+    rows: dict[str, dict[int, list[Row]]] = {experiment.name: {} for experiment, _ in chosen}
+    seconds = dict.fromkeys(rows, 0.0)
+    with _backend(jobs, scheduler) as parallel:
+        done = 0
+        for place, spent, found in parallel(joblib.delayed(perform)(number, task) for number, task in enumerate(tasks)):
+            done += 1
+            name = tasks[place].experiment
+            rows[name][place] = found
+            seconds[name] += spent
+            on_progress(done, len(tasks), name)
+    return [
+        _result(experiment, parameters, rows[experiment.name], seconds[experiment.name])
+        for experiment, parameters in chosen
+    ]
+
+
+def perform(number: int, task: Task) -> tuple[int, float, list[Row]]:
+    """One task, in whatever process: its number, its seconds, its rows."""
+    start = perf_counter()
+    rows = EXPERIMENTS[task.experiment].measure(task)
+    return number, perf_counter() - start, rows
+
+
+def _result(experiment: Experiment, parameters: Parameters, found: dict[int, list[Row]], seconds: float) -> Result:
+    rows = [row for place in sorted(found) for row in found[place]]
+    return Result(experiment.name, __version__, parameters, rows, experiment.judge(rows, parameters), seconds)
+
+
+Tasks = Iterator[tuple[int, float, list[Row]]]
+
+
+@contextmanager
+def _backend(jobs: int, scheduler: str) -> Iterator[Callable[[object], Tasks]]:
+    if not scheduler:
+        yield joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, max_nbytes=None)
+        return
+    from distributed import Client  # noqa: PLC0415  heavy, and only here
+
+    try:
+        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise LabError(
+            f"no Dask scheduler answers at {scheduler}; start one with: dask scheduler, and workers with: dask worker"
+        ) from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise LabError(f"the Dask scheduler at {scheduler} has no workers; start some with: dask worker {scheduler}")
+        with joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=CONNECT_S):
+            yield lambda tasks: iter(joblib.Parallel(batch_size=1)(tasks))

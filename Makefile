@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test check bench format lock clean
+.PHONY: install demo test check bench lab format lock clean
 
 install: $(READY)
 
@@ -27,6 +27,12 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/relay.py
+	$(BIN)/python bench/lab.py
+
+# Every experiment, and the pages of docs/lab from them.
+lab: $(READY)
+	$(BIN)/cubecast lab run all
+	$(BIN)/cubecast lab pages --output docs/lab
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -36,7 +42,7 @@ format: $(READY)
 lock: $(READY)
 	$(BIN)/python -m pip install -q uv
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
-		--universal --extra dev pyproject.toml -o requirements.lock
+		--universal --extra dev --extra lab pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .coverage

@@ -16,6 +16,7 @@ COMMANDS = {
     "channels": "list channels, hosts and subscriptions",
     "token": "make a join token",
     "route": "show the path a policy takes between two labels",
+    "lab": "reproduce the published experiments, beside the rivals and what goes beyond",
     "emulator": "run a delay stage: an Internet on one machine",
 }
 

@@ -146,9 +146,7 @@ def _limit(stage: Stage) -> Delivery:
     """Shortest paths over all pairs of the group, any number of copies: nothing over these hosts is sooner."""
     parent, late = compiled(shortest_paths)(stage.delays)
     nodes = len(parent)
-    return Delivery(
-        late[1:], stage.group[parent[1:]], stage.group[1:], 2 * (nodes - 1) / nodes, (nodes - 1) / 2
-    )
+    return Delivery(late[1:], stage.group[parent[1:]], stage.group[1:], 2 * (nodes - 1) / nodes, (nodes - 1) / 2)
 
 
 @kernel
@@ -186,4 +184,3 @@ def delivery_row(delivery: Delivery, stage: Stage) -> Row:
         "links_per_host": round(delivery.links, 2),
         "probes_per_host": round(delivery.probes, 2),
     }
-

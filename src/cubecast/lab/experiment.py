@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from math import isnan, nan
+from typing import NamedTuple, TypeAlias
+
+from matplotlib.axes import Axes
 
 from cubecast.overlay.cube import Cube
 
@@ -44,12 +47,20 @@ class Parameters:
 
 
 class Task(NamedTuple):
-    """One piece of an experiment that runs on its own: everything a worker needs."""
+    """One piece of an experiment that runs on its own: everything a worker needs.
+
+    Attributes:
+        kind: which of the experiment's measurements, where there are several.
+        number: at which size, budget or place of a list.
+        repeat: which publisher.
+    """
 
     experiment: str
     parameters: Parameters
     seed: int
-    point: tuple[Value, ...] = ()
+    kind: str = ""
+    number: int = 0
+    repeat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +77,6 @@ class Claim:
     measured: str
     holds: bool | None
     why: str = ""
-
-
-class Axes(Protocol):
-    """What experiments draw on: matplotlib's axes, as far as they are used."""
-
-    def plot(self, x: object, y: object, /, *args: object, **kwargs: object) -> object: ...
-    def bar(self, x: object, height: object, /, *args: object, **kwargs: object) -> object: ...
-    def set_xlabel(self, label: str, /) -> object: ...
-    def set_ylabel(self, label: str, /) -> object: ...
-    def set_title(self, label: str, /) -> object: ...
-    def set_xscale(self, value: str, /, **kwargs: object) -> object: ...
-    def set_yscale(self, value: str, /, **kwargs: object) -> object: ...
-    def set_xlim(self, left: float, right: float, /) -> object: ...
-    def set_ylim(self, bottom: float, top: float, /) -> object: ...
-    def set_xticks(self, ticks: object, labels: object = ..., /, **kwargs: object) -> object: ...
-    def legend(self, **kwargs: object) -> object: ...
-    def grid(self, visible: bool, /, **kwargs: object) -> object: ...
-    def axhline(self, y: float, /, **kwargs: object) -> object: ...
-    def text(self, x: float, y: float, s: str, /, **kwargs: object) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -139,24 +131,42 @@ class Result:
         }
 
 
-def one_task_a_seed(name: str, parameters: Parameters, points: Sequence[tuple[Value, ...]] = ((),)) -> list[Task]:
+Point: TypeAlias = tuple[str, int, int]
+"""Kind, number and repeat of a task."""
+
+
+def one_task_a_seed(name: str, parameters: Parameters, points: Sequence[Point] = (("", 0, 0),)) -> list[Task]:
     """A task for every seed and point."""
-    return [Task(name, parameters, seed, point) for seed in parameters.seeds for point in points]
+    return [Task(name, parameters, seed, *point) for seed in parameters.seeds for point in points]
 
 
-def mean_of(rows: Sequence[Row], column: str, **where: Value) -> float | None:
-    """The mean of a column over the rows that match; None when none does."""
-    values = [
-        float(value)
-        for row in rows
-        if all(row.get(key) == wanted for key, wanted in where.items())
-        and isinstance(value := row.get(column), int | float)
-    ]
-    return sum(values) / len(values) if values else None
+def matching(rows: Sequence[Row], **where: Value) -> list[Row]:
+    """The rows that have these values."""
+    return [row for row in rows if all(row.get(key) == wanted for key, wanted in where.items())]
 
 
-def values_of(rows: Sequence[Row], column: str) -> list[Value]:
-    """The distinct values of a column, in order of appearance."""
-    return list(dict.fromkeys(row[column] for row in rows if column in row))
+def number(row: Row, column: str) -> float:
+    """A figure of a row; nan where it has none."""
+    value = row.get(column)
+    return float(value) if isinstance(value, int | float) else nan
 
 
+def column_of(rows: Sequence[Row], column: str) -> list[float]:
+    """A figure of every row, nan where it has none."""
+    return [number(row, column) for row in rows]
+
+
+def mean_of(rows: Sequence[Row], column: str, **where: Value) -> float:
+    """The mean of a figure over the rows that have these values; nan when none does."""
+    values = [value for value in column_of(matching(rows, **where), column) if not isnan(value)]
+    return sum(values) / len(values) if values else nan
+
+
+def names_of(rows: Sequence[Row], column: str) -> list[str]:
+    """The distinct texts of a column, in order of appearance."""
+    return list(dict.fromkeys(str(row[column]) for row in rows if column in row))
+
+
+def sizes_of(rows: Sequence[Row], column: str) -> list[int]:
+    """The distinct whole numbers of a column, in order of appearance."""
+    return list(dict.fromkeys(int(number(row, column)) for row in rows if column in row))

@@ -6,8 +6,11 @@ of them, or of Numba, makes it anew; Numba itself looks at the file of the outer
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from types import FunctionType
 from typing import ParamSpec, TypeVar, cast
@@ -48,9 +51,9 @@ def _linked_globals(function: FunctionType) -> dict[str, object]:
     known = dict(function.__globals__)
     for name in _names(function.__code__):
         value = known.get(name)
-        if isinstance(value, FunctionType) and value.__module__.startswith("cubecast.") and value is not function:
-            if is_kernel(value) or not is_kernel(function):
-                known[name] = _compiled(value)
+        ours = isinstance(value, FunctionType) and value.__module__.startswith("cubecast.")
+        if ours and value is not function and (is_kernel(value) or not is_kernel(function)):
+            known[name] = _compiled(cast("FunctionType", value))
     return known
 
 
@@ -64,19 +67,21 @@ def _names(code: object) -> set[str]:
 
 def _jit(function: FunctionType) -> Callable[..., object]:
     os.environ.setdefault("NUMBA_CACHE_DIR", str(_cache_folder()))
-    import numba  # noqa: PLC0415  it reads its cache folder when it is imported
+    import numba  # noqa: PLC0415  it reads the name of its cache folder when it is imported
 
-    numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
     return cast("Callable[..., object]", numba.njit(cache=True, nogil=True)(function))
 
 
-@cache
 def _cache_folder() -> Path:
+    """A folder for this version of the sources; of older ones, the last few are kept."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cubecast" / "kernels"
-    import importlib.metadata
-
-    digest = hashlib.sha256(f"{importlib.metadata.version('numba')} {np.__version__}".encode())
+    digest = hashlib.sha256(f"{version('numba')} {np.__version__}".encode())
     for source in sorted(Path(cubecast.__file__).parent.glob("**/*.py")):
         digest.update(source.read_bytes())
     folder = base / digest.hexdigest()[:16]
+    with suppress(OSError):  # a cache that cannot be written only costs time
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.touch()
+        for old in sorted(base.iterdir(), key=lambda path: path.stat().st_mtime)[:-CACHES_MAX]:
+            shutil.rmtree(old, ignore_errors=True)
     return folder

@@ -9,16 +9,14 @@ from cubecast.overlay.cube import Cube, label_count
 from cubecast.overlay.delays import Delays, delays_between
 from cubecast.overlay.many_routes import NO_POSITIONS, Overlay, overlay
 from cubecast.overlay.occupancy import carriers
-from cubecast.physical.catalogue import is_file, load_network
+from cubecast.physical.catalogue import PUBLISHED_HOSTS, is_file, load_network
 from cubecast.physical.network import PhysicalNetwork
 from cubecast.types import Floats, Indices, Ints
 
-PUBLISHED_HOSTS = 65_536
 
-
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def network_of(name: str, size: int | None, seed: int) -> PhysicalNetwork:
-    """A network; the last two are kept, since the tasks of a sweep share them.
+    """A network; the last one is kept, since the tasks of a sweep share it.
 
     Raises:
         NetworkFileError: the file holds none.

@@ -11,9 +11,7 @@ from cubecast.types import Indices, Ints
 
 
 def copies_stress(network: PhysicalNetwork, sources: Indices | Ints, targets: Indices | Ints) -> Stress:
-    """The stress of copies sent from host to host, shape (copies,) each.
-
-    """
+    """The stress of copies sent from host to host, shape (copies,) each."""
     crossed = compiled(crossings)(
         network.delays, network.routes, np.asarray(sources, np.int64), np.asarray(targets, np.int64)
     )
@@ -25,7 +23,7 @@ def copies_stress(network: PhysicalNetwork, sources: Indices | Ints, targets: In
 @kernel
 def crossings(delays: Delays, routes: Routes, sources: Ints, targets: Ints) -> Ints:
     """How often each link is crossed, shape (links,); shape (hosts,) where only access links are known."""
-    crossed = np.zeros(routes.links if routes.links else len(delays.at), np.int64)
+    crossed = np.zeros(routes.links or len(delays.at), np.int64)
     for copy in range(len(sources)):
         a, b = sources[copy], targets[copy]
         if a == b:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
 
 import joblib
@@ -31,13 +32,15 @@ def run_experiments(
         LabError: the scheduler does not answer.
         UsageError: a parameter makes no sense for an experiment.
     """
-    tasks = [task for experiment, parameters in chosen for task in experiment.tasks(parameters)]
+    # Those on a network first: loky takes a worker's memory after its first task for what it needs, and would take a
+    # network loaded later for a leak.
+    in_order = sorted(chosen, key=lambda each: "network" not in each[0].options)
+    tasks = [task for experiment, parameters in in_order for task in experiment.tasks(parameters)]
     rows: dict[str, dict[int, list[Row]]] = {experiment.name: {} for experiment, _ in chosen}
     seconds = dict.fromkeys(rows, 0.0)
     with _backend(jobs, scheduler) as parallel:
-        done = 0
-        for place, spent, found in parallel(joblib.delayed(perform)(number, task) for number, task in enumerate(tasks)):
-            done += 1
+        told = parallel(joblib.delayed(perform)(number, task) for number, task in enumerate(tasks))
+        for done, (place, spent, found) in enumerate(told, start=1):
             name = tasks[place].experiment
             rows[name][place] = found
             seconds[name] += spent
@@ -57,7 +60,8 @@ def perform(number: int, task: Task) -> tuple[int, float, list[Row]]:
 
 def _result(experiment: Experiment, parameters: Parameters, found: dict[int, list[Row]], seconds: float) -> Result:
     rows = [row for place in sorted(found) for row in found[place]]
-    return Result(experiment.name, __version__, parameters, rows, experiment.judge(rows, parameters), seconds)
+    claims = [replace(c, holds=None if c.holds is None else bool(c.holds)) for c in experiment.judge(rows, parameters)]
+    return Result(experiment.name, __version__, parameters, rows, claims, seconds)
 
 
 Tasks = Iterator[tuple[int, float, list[Row]]]
@@ -71,13 +75,15 @@ def _backend(jobs: int, scheduler: str) -> Iterator[Callable[[object], Tasks]]:
     from distributed import Client  # noqa: PLC0415  heavy, and only here
 
     try:
-        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as error:
         raise LabError(
             f"no Dask scheduler answers at {scheduler}; start one with: dask scheduler, and workers with: dask worker"
         ) from error
     with client:
         if not client.scheduler_info()["workers"]:
-            raise LabError(f"the Dask scheduler at {scheduler} has no workers; start some with: dask worker {scheduler}")
+            raise LabError(
+                f"the Dask scheduler at {scheduler} has no workers; start some with: dask worker {scheduler}"
+            )
         with joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=CONNECT_S):
             yield lambda tasks: iter(joblib.Parallel(batch_size=1)(tasks))

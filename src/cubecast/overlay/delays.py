@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cubecast.overlay.kernel import kernel
-from cubecast.types import Floats, Indices, Milliseconds
+from cubecast.types import Floats, Indices, Ints, Milliseconds
 
 
 class Delays(NamedTuple):
@@ -39,7 +39,7 @@ def delays_from(delays: Delays, host: int) -> Floats:
     return delays_between(delays, np.full(len(delays.at), host), np.arange(len(delays.at)))
 
 
-def delays_between(delays: Delays, sources: Indices, targets: Indices) -> Floats:
+def delays_between(delays: Delays, sources: Ints | Indices, targets: Ints | Indices) -> Floats:
     """Delays of pairs of hosts, shape of the pairs, ms."""
     apart = delays.between_ms[delays.at[sources], delays.at[targets]].astype(np.float64)
     apart += delays.access_ms[sources]

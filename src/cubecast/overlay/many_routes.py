@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cubecast.overlay.coordinates import estimated_ms
-from cubecast.overlay.cube import Cube, degree, label_count, ways_closer
-from cubecast.overlay.delays import Delays, delay_ms
+from cubecast.overlay.cube import Cube, label_count, ways_closer
+from cubecast.overlay.delays import Delays
 from cubecast.overlay.kernel import kernel
 from cubecast.types import Floats, Indices, Ints, Milliseconds
 

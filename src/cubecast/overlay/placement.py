@@ -7,7 +7,6 @@ swap alone: each needs its delays to its own and to the other's neighbours.
 
 import numpy as np
 
-from cubecast.overlay.cube import Cube
 from cubecast.overlay.delays import Delays, delay_ms
 from cubecast.overlay.kernel import kernel
 from cubecast.types import Indices
@@ -30,9 +29,9 @@ def swapped_labels(
         seat[host[label]] = label
     labels, links = near.shape
     for attempt in range(tries):
-        a = rng.integers(0, labels)
+        a = int(rng.integers(0, labels))
         if attempt % 2:
-            b = rng.integers(0, labels)
+            b = int(rng.integers(0, labels))
         else:
             friend = close[host[a], rng.integers(0, close.shape[1])]
             b = int(near[seat[friend], rng.integers(0, links)])

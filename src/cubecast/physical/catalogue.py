@@ -10,6 +10,8 @@ from cubecast.physical.network import PhysicalNetwork
 from cubecast.physical.saved import SUFFIX, load_saved
 from cubecast.physical.transit_stub import ACCESS_MS, HIGH_ACCESS_MS, TransitStub, transit_stub
 
+PUBLISHED_HOSTS = 65_536
+"""Hosts of the slides' experiments."""
 NAMES = "transit-stub, transit-stub-high-access, transit-stub:10x5x10x10 (domains, routers, stubs, routers), a topohub name such as sndlib/germany50, or a file: RTTs in ms, or a saved network"
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from cubecast.lab.experiment import Axes, Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed, values_of
+from cubecast.lab.experiment import Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed, sizes_of
 from cubecast.lab.figures import penalty_row
 from cubecast.lab.populations import generator, group_of, measure_pairs, members, network_of
 from cubecast.overlay.delays import delays_between, delays_from
@@ -21,12 +22,12 @@ BOUND_FACTORS = (1.1, 3.0)
 
 def tasks(parameters: Parameters) -> list[Task]:
     """One for every budget and publisher."""
-    return one_task_a_seed("join", parameters, [(b, p) for b in BUDGETS for p in range(parameters.publishers)])
+    return one_task_a_seed("join", parameters, [("", b, p) for b in BUDGETS for p in range(parameters.publishers)])
 
 
 def measure(task: Task) -> list[Row]:
     """A group that joins one by one; what an all-knowing directory would have admitted beside it."""
-    budget, publisher = (int(str(value)) for value in task.point)
+    budget, publisher = task.number, task.repeat
     p = task.parameters
     network = network_of(p.network, p.size, task.seed)
     rng = generator(task.seed, 11, publisher)
@@ -65,8 +66,8 @@ def measure(task: Task) -> list[Row]:
 
 def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
     """Honest admission, and how many probes it takes."""
-    budgets = [int(str(b)) for b in values_of(rows, "probes")]
-    wrong = {b: mean_of(rows, "wrongly_refused", probes=b) or 0.0 for b in budgets}
+    budgets = sizes_of(rows, "probes")
+    wrong = {b: mean_of(rows, "wrongly_refused", probes=b) for b in budgets}
     enough = next((b for b in budgets if wrong[b] <= 0.01), None)
     return [
         Claim(
@@ -88,10 +89,14 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
 
 def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     """Success and wrong refusals against the budget."""
-    budgets = values_of(rows, "probes")
+    budgets = sizes_of(rows, "probes")
     axes[0].plot(budgets, [mean_of(rows, "success", probes=b) for b in budgets], "-", label="success ratio", marker=".")
     axes[0].plot(
-        budgets, [mean_of(rows, "wrongly_refused", probes=b) for b in budgets], "--", label="wrongly refused", marker="."
+        budgets,
+        [mean_of(rows, "wrongly_refused", probes=b) for b in budgets],
+        "--",
+        label="wrongly refused",
+        marker=".",
     )
     axes[0].set_xscale("log", base=2)
     axes[0].set_xlabel("probes a newcomer")

@@ -3,8 +3,20 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from cubecast.lab.experiment import Axes, Claim, Experiment, Parameters, Row, Task, one_task_a_seed, values_of
+from cubecast.lab.experiment import (
+    Claim,
+    Experiment,
+    Parameters,
+    Row,
+    Task,
+    column_of,
+    matching,
+    number,
+    one_task_a_seed,
+    sizes_of,
+)
 from cubecast.lab.populations import generator, seated
 from cubecast.overlay.cube import degree, label_count, mean_hops
 from cubecast.overlay.many_routes import neighbour_table
@@ -18,12 +30,12 @@ LABELS_MAX = 1 << 18
 def tasks(parameters: Parameters) -> list[Task]:
     """One for every number of hosts."""
     sizes = SIZES if parameters.size is None else (parameters.size,)
-    return one_task_a_seed("m-region-load", parameters, [(size, form) for size in sizes for form in FORMS])
+    return one_task_a_seed("m-region-load", parameters, [(form, size, 0) for size in sizes for form in FORMS])
 
 
 def measure(task: Task) -> list[Row]:
     """Labels and different neighbours of hosts seated at random on the shape that one form chooses."""
-    size, form = int(str(task.point[0])), str(task.point[1])
+    size, form = task.number, task.kind
     shape = FORMS[form](size)
     row: Row = {
         "hosts": size, "seed": task.seed, "form": form, "shape": str(shape), "labels": label_count(shape),
@@ -48,7 +60,7 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
     told = [row for row in rows if "links_mean" in row]
 
     def worst(form: str) -> tuple[float, int]:
-        return max((float(str(r["links_mean"])) / np.log2(float(str(r["hosts"]))), int(str(r["hosts"])))
+        return max((number(r, "links_mean") / np.log2(number(r, "hosts")), int(number(r, "hosts")))
                    for r in told if r["form"] == form)  # fmt: skip
 
     claims = [
@@ -56,8 +68,8 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
             "If m < M, some physical hosts perform the routing of multiple logical nodes",
             "",
             "every label is carried by exactly one host; most labels at one host: "
-            + ", ".join(f"{f} {max(int(str(r['labels_max'])) for r in told if r['form'] == f)}" for f in FORMS),
-            all(float(str(r["labels_mean"])) >= 1 for r in told),
+            + ", ".join(f"{f} {max(column_of(matching(told, form=f), 'labels_max')):.0f}" for f in FORMS),
+            min(column_of(told, "labels_mean")) >= 1,
         )
     ]
     for form, sentence in (
@@ -72,7 +84,9 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
                 "O(log M)",
                 f"links a host are at most {ratio:.1f} log2(m), at m = {at}",
                 ratio <= 2.0,
-                "" if ratio <= 2.0 else "A(k, n) does not look at state: where M is far above m, a host carries M/m labels",
+                ""
+                if ratio <= 2.0
+                else "A(k, n) does not look at state: where M is far above m, a host carries M/m labels",
             )
         )
     return claims
@@ -83,8 +97,8 @@ def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     for form, style in (("published", "--"), ("exact", "-"), ("live", ":")):
         mine = [row for row in rows if row["form"] == form and "links_mean" in row]
         for one, column in zip(axes, ("labels_mean", "links_mean"), strict=True):
-            one.plot([r["hosts"] for r in mine], [r[column] for r in mine], style, label=form, marker=".")
-    sizes = [float(str(value)) for value in values_of(rows, "hosts")]
+            one.plot(column_of(mine, "hosts"), column_of(mine, column), style, label=form, marker=".")
+    sizes = sizes_of(rows, "hosts")
     axes[1].plot(sizes, [2 * np.log2(size) for size in sizes], "k-", linewidth=0.8, label="2 log2(m)")
     for one, label in zip(axes, ("labels a host, mean", "links a host, mean"), strict=True):
         one.set_xlabel("hosts m")

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from scipy.spatial import cKDTree
 
-from cubecast.lab.experiment import Axes, Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed
+from cubecast.lab.experiment import Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed, sizes_of
 from cubecast.lab.figures import penalty_row
 from cubecast.lab.kernels import compiled
 from cubecast.lab.populations import generator, network_of, seated, some_pairs
@@ -37,7 +38,8 @@ def measure(task: Task) -> list[Row]:
     landmarks = rng.permutation(network.hosts)[:LANDMARKS]
     to_ms = np.stack([delays_from(network.delays, int(landmark)) for landmark in landmarks], axis=1)
     positions = landmark_coordinates(to_ms[landmarks], to_ms)
-    close = cKDTree(positions).query(positions, min(CLOSE + 1, network.hosts))[1][:, 1:].astype(np.int32)
+    _, nearest = cKDTree(positions).query(positions, min(CLOSE + 1, network.hosts))
+    close = np.asarray(nearest)[:, 1:].astype(np.int32)
     near = neighbour_table(shape)
     sources, targets = some_pairs(label_count(shape), p.pairs, rng)
     swaps_possible = len(host) == network.hosts
@@ -62,11 +64,11 @@ def measure(task: Task) -> list[Row]:
 
 def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
     """The bar for the cube with better labels."""
-    most = max(int(str(row["tries"])) for row in rows)
-    rad = mean_of(rows, "rad", tries=most, policy="lookahead") or 0.0
-    ninetieth = mean_of(rows, "rdp_p90", tries=most, policy="lookahead") or 0.0
-    random = mean_of(rows, "rad", tries=0, policy="greedy") or 0.0
-    ahead = mean_of(rows, "rad", tries=0, policy="lookahead") or 0.0
+    most = max(sizes_of(rows, "tries"))
+    rad = mean_of(rows, "rad", tries=most, policy="lookahead")
+    ninetieth = mean_of(rows, "rdp_p90", tries=most, policy="lookahead")
+    random = mean_of(rows, "rad", tries=0, policy="greedy")
+    ahead = mean_of(rows, "rad", tries=0, policy="lookahead")
     sixteen = rows[0]["shape"] == "2^16" and most > 0
     return [
         Claim(
@@ -87,7 +89,7 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
 
 def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     """RAD and p90 against tries."""
-    tries = sorted({int(str(row["tries"])) for row in rows})
+    tries = sizes_of(rows, "tries")
     for policy, style in (("greedy", "--"), ("lookahead", "-")):
         for column, colour in (("rad", "C0"), ("rdp_p90", "C1")):
             values = [mean_of(rows, column, tries=t, policy=policy) for t in tries]

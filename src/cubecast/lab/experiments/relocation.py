@@ -3,22 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from cubecast.lab.experiment import (
-    Axes,
-    Claim,
-    Experiment,
-    Parameters,
-    Row,
-    Task,
-    mean_of,
-    one_task_a_seed,
-    values_of,
-)
+from cubecast.lab.experiment import Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed, sizes_of
 from cubecast.lab.kernels import compiled
 from cubecast.lab.populations import generator, group_of, network_of, seated
-from cubecast.overlay.metrics import lateness, success_ratio
 from cubecast.overlay.many_routes import GREEDY, neighbour_table, overlay, route_all
+from cubecast.overlay.metrics import lateness, success_ratio
 from cubecast.overlay.region import live_region
 from cubecast.overlay.relocation import relocate_all
 from cubecast.types import Floats, Indices
@@ -32,12 +23,12 @@ def tasks(parameters: Parameters) -> list[Task]:
     """One for every group size and publisher."""
     groups = GROUPS if parameters.group is None else (parameters.group,)
     publishers = range(parameters.publishers)
-    return one_task_a_seed("relocation", parameters, [(g, p) for g in groups for p in publishers])
+    return one_task_a_seed("relocation", parameters, [("", g, p) for g in groups for p in publishers])
 
 
 def measure(task: Task) -> list[Row]:
     """Success and lateness of one group without relocation, and with each depth of both forms."""
-    group, publisher = (int(str(value)) for value in task.point)
+    group, publisher = task.number, task.repeat
     p = task.parameters
     network = network_of(p.network, p.size, task.seed)
     shape = p.shape or live_region(network.hosts)
@@ -78,20 +69,20 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
 
     def gain(group: object, form: str, depth: int) -> float:
         with_it = mean_of(rows, "success", group=group, form=form, depth=depth)  # type: ignore[arg-type]
-        return 100 * ((with_it or 0.0) - (mean_of(rows, "success", group=group, form="none") or 0.0))  # type: ignore[arg-type]
+        return 100 * ((with_it or 0.0) - mean_of(rows, "success", group=group, form="none"))  # type: ignore[arg-type]
 
     def gains(form: str) -> str:
         return ", ".join(f"{gain(1024, form, depth):+.1f}" for depth in DEPTHS)
 
-    groups = [int(str(g)) for g in values_of(rows, "group")]
+    groups = sizes_of(rows, "group")
     middle = [g for g in groups if 512 <= g <= 16_384]
-    base = mean_of(rows, "success", form="none") or 0.0
+    base = mean_of(rows, "success", form="none")
     cuts = [
-        1 - (mean_of(rows, "lateness", group=g, form="published", depth=1) or 0)
-        / max(1e-9, mean_of(rows, "lateness", group=g, form="none") or 1)
+        1 - mean_of(rows, "lateness", group=g, form="published", depth=1)
+        / max(1e-9, mean_of(rows, "lateness", group=g, form="none"))
         for g in groups
     ]  # fmt: skip
-    harmed = mean_of(rows, "harmed", form="breadth-first", depth=4) or 0.0
+    harmed = mean_of(rows, "harmed", form="breadth-first", depth=4)
     best = max(((gain(g, "published", 1), g) for g in middle), default=None)
     return [
         Claim(
@@ -126,7 +117,7 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
 
 def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     """Success ratio and normalised lateness against group size, the slides' axes."""
-    groups = values_of(rows, "group")
+    groups = sizes_of(rows, "group")
     lines = [("none", 0, "k-"), ("published", 1, "C0--"), ("published", 4, "C0:"), ("breadth-first", 2, "C1--"),
              ("breadth-first", 4, "C1:")]  # fmt: skip
     for form, depth, style in lines:

@@ -3,9 +3,22 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from cubecast.lab.deliveries import Stage, deliver
-from cubecast.lab.experiment import Axes, Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed, values_of
+from cubecast.lab.experiment import (
+    Claim,
+    Experiment,
+    Parameters,
+    Point,
+    Row,
+    Task,
+    matching,
+    mean_of,
+    names_of,
+    one_task_a_seed,
+    sizes_of,
+)
 from cubecast.lab.figures import penalty_row
 from cubecast.lab.kernels import compiled
 from cubecast.lab.populations import generator, group_of, members, network_of, seated_overlay
@@ -26,16 +39,16 @@ REPEATED = 3
 
 def tasks(parameters: Parameters) -> list[Task]:
     """One for every system; the slow tables first."""
-    points: list[tuple[str, int | str]] = [("pastry-full", base) for base in BASES]
-    points += [("pastry-few", base) for base in BASES] + [("cube", 0), ("can", 0), ("chord", 0)]
+    points: list[Point] = [("pastry-full", base, 0) for base in BASES]
+    points += [("pastry-few", base, 0) for base in BASES] + [("cube", 0, 0), ("can", 0, 0), ("chord", 0, 0)]
     groups = NARADA_GROUPS if parameters.group is None else (parameters.group,)
-    points += [("groups", group) for group in groups]
+    points += [("groups", group, 0) for group in groups]
     return one_task_a_seed("rivals", parameters, points)
 
 
 def measure(task: Task) -> list[Row]:
     """One system's routes between random hosts, or a group's deliveries."""
-    kind, value = str(task.point[0]), int(str(task.point[1]))
+    kind, value = task.kind, task.number
     if kind == "groups":
         return _groups(task, value)
     p = task.parameters
@@ -104,18 +117,17 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
     routes = [row for row in rows if row["kind"] == "routes"]
 
     def rad(system: str) -> float:
-        return mean_of(routes, "rad", system=system) or 0.0
+        return mean_of(routes, "rad", system=system)
 
-    greedy = next(str(s) for s in values_of(routes, "system") if str(s).endswith("Greedy"))
+    greedy = next(system for system in names_of(routes, "system") if system.endswith("Greedy"))
     odr = greedy.replace("Greedy", "ODR")
     full = min((rad(f"Pastry base {base}, full PNS"), base) for base in BASES)
-    state = mean_of(routes, "state_per_host", system=f"Pastry base {full[1]}, full PNS") or 0.0
-    narada = [(int(str(r["hosts"])), float(str(r["rad"]))) for r in rows if r["system"] == "Narada"]
-    ours = [(int(str(r["hosts"])), float(str(r["rad"]))) for r in rows if r["system"] == "hybrid"]
-    sizes = sorted({size for size, _ in narada})
+    state = mean_of(routes, "state_per_host", system=f"Pastry base {full[1]}, full PNS")
+    groups = matching(rows, kind="groups")
+    sizes = sizes_of(groups, "hosts")
 
-    def at(figures: list[tuple[int, float]], size: int) -> float:
-        return float(np.mean([value for hosts, value in figures if hosts == size]))
+    def at(system: str, size: int) -> float:
+        return mean_of(groups, "rad", system=system, hosts=size)
 
     return [
         Claim(
@@ -142,8 +154,10 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
         Claim(
             "QoS of Narada at the scale of Scribe (our hybrid tree)",
             "aim of the slides",
-            "; ".join(f"{s - 1} subscribers: Narada {at(narada, s):.2f}, hybrid {at(ours, s):.2f}" for s in sizes),
-            all(at(ours, s) <= at(narada, s) for s in sizes) if sizes else None,
+            "; ".join(
+                f"{s - 1} subscribers: Narada {at('Narada', s):.2f}, hybrid {at('hybrid', s):.2f}" for s in sizes
+            ),
+            all(at("hybrid", s) <= at("Narada", s) for s in sizes) if sizes else None,
             "Narada keeps every member at every member",
         ),
     ]
@@ -151,19 +165,19 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
 
 def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     """RAD against state."""
-    for system in values_of([r for r in rows if r["kind"] == "routes"], "system"):
+    for system in names_of(matching(rows, kind="routes"), "system"):
         state, rad = mean_of(rows, "state_per_host", system=system), mean_of(rows, "rad", system=system)
         axes[0].plot([state], [rad], "o")
-        axes[0].text(float(state or 0) * 1.05, float(rad or 0), str(system), fontsize="x-small")
+        axes[0].text(state * 1.05, rad, system, fontsize="x-small")
     axes[0].set_xscale("log", base=2)
     axes[0].set_xlim(6, 260)
     axes[0].set_xlabel("links or table entries a host")
     axes[0].set_ylabel("RAD of routes between random hosts")
-    groups = [r for r in rows if r["kind"] == "groups"]
+    groups = matching(rows, kind="groups")
+    sizes = sizes_of(groups, "hosts")
     for system, style in (("star", ":"), ("Narada", "--"), ("hybrid", "-"), ("limit", "k:")):
-        sizes = values_of(groups, "hosts")
         values = [mean_of(groups, "rad", system=system, hosts=size) for size in sizes]
-        axes[1].plot([int(str(s)) - 1 for s in sizes], values, style, label=system, marker=".")
+        axes[1].plot([size - 1 for size in sizes], values, style, label=system, marker=".")
     axes[1].set_xscale("log", base=2)
     axes[1].set_xlabel("group size")
     axes[1].set_ylabel("RAD of deliveries")

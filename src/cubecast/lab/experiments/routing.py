@@ -1,29 +1,32 @@
 """Routing: the delay penalty of ODR, Random and Greedy on a hypercube and on a 16-ary 4-cube."""
 
 from collections.abc import Sequence
+from math import isnan
 from time import perf_counter
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from cubecast.lab.experiment import (
-    Axes,
     Claim,
     Experiment,
     Parameters,
     Row,
     Task,
+    matching,
     mean_of,
+    names_of,
+    number,
     one_task_a_seed,
-    values_of,
 )
 from cubecast.lab.figures import penalty_row
 from cubecast.lab.kernels import compiled
-from cubecast.lab.populations import PUBLISHED_HOSTS, generator, network_of, seated_overlay, some_pairs
+from cubecast.lab.populations import generator, network_of, seated_overlay, some_pairs
 from cubecast.overlay.cube import Cube, label_count, mean_hops, parse_cube
 from cubecast.overlay.delays import delays_between
 from cubecast.overlay.many_routes import GREEDY, ODR, RANDOM, route_all
 from cubecast.overlay.region import live_region
-from cubecast.physical.catalogue import is_file
+from cubecast.physical.catalogue import PUBLISHED_HOSTS, is_file
 
 POLICIES = {"odr": ODR, "random": RANDOM, "greedy": GREEDY}
 SHAPES = (Cube(2, 16), Cube(16, 4))
@@ -35,7 +38,7 @@ QUANTILES = tuple(range(2, 100, 2))
 
 def tasks(parameters: Parameters) -> list[Task]:
     """One for every shape and seed."""
-    return one_task_a_seed("routing", parameters, [tuple(shape) for shape in _shapes(parameters)])
+    return one_task_a_seed("routing", parameters, [("", place, 0) for place in range(len(_shapes(parameters)))])
 
 
 def _shapes(parameters: Parameters) -> tuple[Cube, ...]:
@@ -48,9 +51,8 @@ def _shapes(parameters: Parameters) -> tuple[Cube, ...]:
 
 def measure(task: Task) -> list[Row]:
     """All policies between the same pairs of random labels."""
-    radix, dimensions = task.point
-    shape = Cube(int(str(radix)), int(str(dimensions)))
     p = task.parameters
+    shape = _shapes(p)[task.number]
     size = p.size or (None if is_file(p.network) else min(PUBLISHED_HOSTS, label_count(shape)))
     network = network_of(p.network, size, task.seed)
     rng = generator(task.seed, 2, *shape)
@@ -80,11 +82,11 @@ def measure(task: Task) -> list[Row]:
 def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
     """Greedy against ODR; hops against A(k, n); the two shapes."""
     claims: list[Claim] = []
-    for shape in map(str, values_of(rows, "shape")):
-        odr, greedy, blind = (mean_of(rows, "rad", shape=shape, policy=name) or 1.0 for name in ("odr", "greedy", "random"))
+    for shape in names_of(rows, "shape"):
+        odr, greedy, blind = (mean_of(rows, "rad", shape=shape, policy=name) for name in ("odr", "greedy", "random"))
         cube = parse_cube(shape)
         expected = mean_hops(*cube) * label_count(cube) / (label_count(cube) - 1)
-        worst = max(abs((mean_of(rows, "hops", shape=shape, policy=name) or 0) / expected - 1) for name in POLICIES)
+        worst = max(abs(mean_of(rows, "hops", shape=shape, policy=name) / expected - 1) for name in POLICIES)
         claims.append(
             Claim(
                 f"Hops equal A(k,n) on {shape}",
@@ -113,7 +115,7 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
                 )
             )
     hyper, ring = (mean_of(rows, "rad", shape=shape, policy="greedy") for shape in ("2^16", "16^4"))
-    if hyper is not None and ring is not None:
+    if not isnan(hyper) and not isnan(ring):
         claims.append(
             Claim(
                 "A 16D hypercube beats a 16-ary 4-cube",
@@ -127,10 +129,10 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
 
 def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     """Cumulative distribution of the delay penalty, as in the slides."""
-    for shape in values_of(rows, "shape"):
+    for shape in names_of(rows, "shape"):
         for name, style in (("odr", "-"), ("random", ":"), ("greedy", "--")):
-            row = next(r for r in rows if r["shape"] == shape and r["policy"] == name)
-            at = [row.get(f"rdp_{q:02d}", row.get(f"rdp_p{q}")) for q in QUANTILES]
+            row = matching(rows, shape=shape, policy=name)[0]
+            at = [number(row, f"rdp_p{q}" if q in (50, 90) else f"rdp_{q:02d}") for q in QUANTILES]
             axes[0].plot(at, QUANTILES, style, label=f"{shape} {name}")
     axes[0].set_xlabel("delay penalty, relative to unicast")
     axes[0].set_ylabel("cumulative percentage of routes")

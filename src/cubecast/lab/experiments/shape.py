@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from cubecast.lab.experiment import Axes, Claim, Experiment, Parameters, Row, Task, Value
+from cubecast.lab.experiment import Claim, Experiment, Parameters, Point, Row, Task, column_of, matching, number
 from cubecast.lab.kernels import compiled
-from cubecast.lab.populations import generator, some_pairs
+from cubecast.lab.populations import generator
 from cubecast.overlay.cube import Cube, label_count, mean_hops
 from cubecast.overlay.kernel import kernel
 from cubecast.overlay.many_routes import closer_ports, digits_of, move_digits
-from cubecast.overlay.region import exact_region, least_mean_shape, live_region, links_per_host, published_region
+from cubecast.overlay.region import exact_region, least_mean_shape, links_per_host, live_region, published_region
 from cubecast.types import Floats, Ints
 
 SHAPES = (Cube(2, 16), Cube(3, 10), Cube(4, 8), Cube(5, 7), Cube(16, 4), Cube(40, 3), Cube(256, 2))
@@ -22,17 +23,21 @@ BRUTE_FORCE_MAX = 1_000_000
 
 def tasks(parameters: Parameters) -> list[Task]:
     """Hops for every shape, then both regions."""
-    shapes = SHAPES if parameters.shape is None else (parameters.shape,)
-    points: list[tuple[Value, ...]] = [("hops", *shape) for shape in shapes] + [("regions",), ("brute force",)]
-    return [Task("shape", parameters, parameters.seeds[0], point) for point in points]
+    points: list[Point] = [("hops", place, 0) for place in range(len(_shapes(parameters)))]
+    points += [("regions", 0, 0), ("brute force", 0, 0)]
+    return [Task("shape", parameters, parameters.seeds[0], *point) for point in points]
+
+
+def _shapes(parameters: Parameters) -> tuple[Cube, ...]:
+    return SHAPES if parameters.shape is None else (parameters.shape,)
 
 
 def measure(task: Task) -> list[Row]:
     """One shape's hops, or the regions."""
-    match task.point:
-        case ("hops", int(radix), int(dimensions)):
-            return [_hops(Cube(radix, dimensions), task)]
-        case ("regions",):
+    match task.kind:
+        case "hops":
+            return [_hops(_shapes(task.parameters)[task.number], task)]
+        case "regions":
             return _regions()
         case _:
             return [_brute_force()]
@@ -119,9 +124,9 @@ def mismatches(sizes: Ints, means: Floats, hosts_max: int) -> int:
 def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
     """The claims about shapes."""
     hops = [row for row in rows if row["kind"] == "hops"]
-    worst = max(abs(float(str(row["hops"])) / float(str(row["expected"])) - 1) for row in hops)
+    worst = max(abs(number(row, "hops") / number(row, "expected") - 1) for row in hops)
     reached = {label_count(published_region(round(2 ** (tenth / 10)))) for tenth in range(230)}
-    wrong = sum(int(str(row["mismatches"])) for row in rows if row["kind"] == "brute force")
+    wrong = sum(number(row, "mismatches") for row in rows if row["kind"] == "brute force")
     literal, best = published_region(65_536), exact_region(65_536)
     return [
         Claim(
@@ -146,7 +151,7 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
         Claim(
             "The exact form has the least A(k,n) with k^n >= m, ties to the larger M",
             "",
-            f"{wrong} mismatches with brute force for m up to {BRUTE_FORCE_MAX}",
+            f"{wrong:.0f} mismatches with brute force for m up to {BRUTE_FORCE_MAX}",
             wrong == 0,
         ),
     ]
@@ -155,9 +160,9 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
 def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     """A(k, n) against m as stairs, and links per host beside it."""
     for form, style in (("published", "--"), ("exact", "-"), ("live", ":")):
-        mine = [row for row in rows if row.get("form") == form]
-        axes[0].plot([r["hosts"] for r in mine], [r["mean_hops"] for r in mine], style, label=form)
-        axes[1].plot([r["hosts"] for r in mine], [r["links_per_host"] for r in mine], style, label=form)
+        mine = matching(rows, form=form)
+        axes[0].plot(column_of(mine, "hosts"), column_of(mine, "mean_hops"), style, label=form)
+        axes[1].plot(column_of(mine, "hosts"), column_of(mine, "links_per_host"), style, label=form)
     for one, label in zip(axes, ("A(k, n), mean hops", "links per host"), strict=True):
         one.set_xscale("log", base=2)
         one.set_xlabel("hosts m")

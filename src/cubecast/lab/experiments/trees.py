@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
+
 from cubecast.lab.deliveries import METHODS, UNIONS, Stage, deliver, delivery_row, full_pns
 from cubecast.lab.experiment import (
-    Axes,
     Claim,
     Experiment,
     Parameters,
     Row,
     Task,
+    column_of,
+    matching,
     mean_of,
+    names_of,
     one_task_a_seed,
-    values_of,
+    sizes_of,
 )
 from cubecast.lab.populations import generator, group_of, network_of, seated_overlay
 from cubecast.overlay.region import live_region
@@ -29,12 +33,12 @@ MATRIX_RAD_BARS = {4: 0.99, 8: 0.95, 16: 0.93}
 
 def tasks(parameters: Parameters) -> list[Task]:
     """One for every method and seed."""
-    return one_task_a_seed("trees", parameters, [(method,) for method in METHODS])
+    return one_task_a_seed("trees", parameters, [(method, 0, 0) for method in METHODS])
 
 
 def measure(task: Task) -> list[Row]:
     """One method, averaged over the publishers."""
-    method = str(task.point[0])
+    method = task.kind
     p = task.parameters
     network = network_of(p.network, p.size, task.seed)
     group = p.group if p.group is not None else (GROUP if network.routes.links and network.hosts > GROUP else 0)
@@ -49,8 +53,8 @@ def measure(task: Task) -> list[Row]:
         stage = Stage(network, group_of(network.hosts, group, rng), over, seat, tables)
         rows.append(delivery_row(deliver(method, stage, p.fan_out, rng), stage))
     means = {
-        column: round(mean_of(rows, column) or 0.0, 4) if column != "fan_out_max"
-        else max(int(str(row[column])) for row in rows)
+        column: round(mean_of(rows, column), 4) if column != "fan_out_max"
+        else int(max(column_of(rows, column)))
         for column in FIGURES
     }  # fmt: skip
     return [{
@@ -63,16 +67,16 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
     """The bars for the live system's default, and what it must not cost."""
 
     def figure(column: str, method: str = "hybrid") -> float:
-        return mean_of(rows, column, method=method) or 0.0
+        return mean_of(rows, column, method=method)
 
-    cap, where = parameters.fan_out, ", ".join(map(str, values_of(rows, "network")))
-    sizes = "-".join(map(str, values_of(rows, "group")))
+    cap, where = parameters.fan_out, ", ".join(names_of(rows, "network"))
+    sizes = "-".join(map(str, sizes_of(rows, "group")))
     claims = [
         Claim(
             f"The hybrid tree keeps every host's fan-out at {cap}",
             "",
-            f"most copies of one host: {max(int(str(r['fan_out_max'])) for r in rows if r['method'] == 'hybrid')}",
-            all(int(str(r["fan_out_max"])) <= cap for r in rows if r["method"] == "hybrid"),
+            f"most copies of one host: {max(column_of(matching(rows, method='hybrid'), 'fan_out_max')):.0f}",
+            max(column_of(matching(rows, method="hybrid"), "fan_out_max")) <= cap,
         ),
         Claim(
             "... and its probes at 64 a host",
@@ -116,12 +120,12 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
 
 def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     """RAD with the 90th percentile of RDP, and traversals, by method."""
-    methods = values_of(rows, "method")
+    methods = names_of(rows, "method")
     places = range(len(methods))
     for column, label, offset in (("rad", "RAD", -0.2), ("rdp_p90", "RDP p90", 0.2)):
-        heights = [mean_of(rows, column, method=m) or 0.0 for m in methods]
+        heights = [mean_of(rows, column, method=m) for m in methods]
         axes[0].bar([place + offset for place in places], heights, 0.4, label=label)
-    axes[1].bar(list(places), [mean_of(rows, "traversals", method=m) or 0.0 for m in methods], 0.6)
+    axes[1].bar(list(places), [mean_of(rows, "traversals", method=m) for m in methods], 0.6)
     for one in axes:
         one.set_xticks(list(places), methods, rotation=60, ha="right")
         one.grid(visible=True, axis="y", alpha=0.3)

@@ -51,9 +51,7 @@ def chord_next(ring: Chord, delays: Delays, at: int, target: int, proximity: boo
 
 
 @kernel
-def chord_routes(
-    ring: Chord, delays: Delays, sources: Ints, targets: Ints, proximity: bool
-) -> tuple[Floats, Ints]:
+def chord_routes(ring: Chord, delays: Delays, sources: Ints, targets: Ints, proximity: bool) -> tuple[Floats, Ints]:
     """Delay, ms, and hops of routes between pairs of hosts, shape (pairs,) each."""
     delay, hops = np.zeros(len(sources)), np.zeros(len(sources), np.int64)
     for pair in range(len(sources)):

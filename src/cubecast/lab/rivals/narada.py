@@ -47,8 +47,8 @@ def narada_tree(delay_ms: Floats, source: int, rng: np.random.Generator) -> tupl
         compiled(add_links)(more, delay_ms, around, rng.integers(hosts, size=(hosts, PROBES)))
         fewer = more.copy()
         compiled(drop_links)(fewer, delay_ms, around)
-        mesh = fewer if connected_components(csr_matrix(fewer), directed=False)[0] == 1 else more
-    late, parent = dijkstra(_weights(mesh, delay_ms), indices=source, return_predecessors=True)
+        mesh = fewer if connected_components(_weights(fewer, delay_ms), directed=False)[0] == 1 else more
+    late, parent = dijkstra(_weights(mesh, delay_ms), indices=np.array(source), return_predecessors=True)
     return np.where(parent < 0, -1, parent).astype(np.int64), late, float(mesh.sum() / hosts)
 
 

@@ -172,9 +172,7 @@ def measure_around(
         yield from measured.ask(np.repeat(np.arange(nodes), random), rng.integers(nodes, size=nodes * random))
 
 
-def measure_relatives(
-    measured: Measured, parent: Ints, positions: Floats, want: Wanted, count: int
-) -> Survey[None]:
+def measure_relatives(measured: Measured, parent: Ints, positions: Floats, want: Wanted, count: int) -> Survey[None]:
     """Measures the relatives that promise most to each node, the most promising first."""
     graph = measured.graph()
     book = open_book(graph, parent, want.slots, want.weight)

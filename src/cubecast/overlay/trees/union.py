@@ -14,7 +14,7 @@ import numpy as np
 
 from cubecast.overlay.kernel import kernel
 from cubecast.overlay.many_routes import GREEDY, Overlay, digits_of, next_port, route_all
-from cubecast.types import Bools, Floats, Indices, Ints
+from cubecast.types import Bools, Floats, Ints
 
 NOT_FED = -1
 
@@ -133,9 +133,9 @@ def _scratch(over: Overlay) -> tuple[Ints, Ints, Ints]:
     return np.empty(dimensions, np.int64), np.empty(dimensions, np.int64), np.empty(links + 1, np.int64)
 
 
-def copies_sent(over: Overlay, union: Union) -> tuple[Indices, Indices]:
+def copies_sent(over: Overlay, union: Union) -> tuple[Ints, Ints]:
     """The overlay hops that packets make, as hosts (from, to); hops within one host are none."""
     fed, number = np.nonzero(union.feeds)
     source, target = over.host[over.near[fed, number]], over.host[fed]
     apart = source != target
-    return source[apart], target[apart]
+    return source[apart].astype(np.int64), target[apart].astype(np.int64)

@@ -1,0 +1,232 @@
+"""Results on disk and on the screen: tidy JSON and Parquet, tables of rows and claims, comparison with a baseline."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from cubecast.errors import LabError
+from cubecast.lab.experiment import Claim, Parameters, Result, Row, Value
+from cubecast.overlay.cube import parse_cube
+
+RESULTS = Path("lab-results")
+"""Where results go unless told otherwise."""
+ROWS_SHOWN_MAX = 60
+CHANGE_MIN = 0.01
+"""Smaller relative changes against a baseline are not listed."""
+NOT_COMPARED = frozenset({"seconds_per_million"})
+"""Columns that depend on the machine."""
+
+
+class _StoredClaim(msgspec.Struct):
+    sentence: str
+    published: str
+    measured: str
+    holds: bool | None
+    why: str
+
+
+class _Stored(msgspec.Struct):
+    experiment: str
+    version: str
+    parameters: dict[str, str | int | float | bool | list[int] | None]
+    rows: list[dict[str, str | int | float | bool | None]]
+    claims: list[_StoredClaim]
+    seconds: float = 0.0
+
+
+def save(result: Result, folder: Path) -> list[Path]:
+    """Writes a result as NAME.json and its rows as NAME.parquet.
+
+    Raises:
+        LabError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = folder / f"{result.experiment}.json"
+        text.write_text(json.dumps(result.as_json(), indent=1) + "\n", encoding="utf-8")
+        table = pa.Table.from_pylist(_same_columns(result.rows)).replace_schema_metadata(
+            {
+                "experiment": result.experiment,
+                "version": result.version,
+                "parameters": json.dumps(result.parameters.as_json()),
+            }
+        )
+        rows = folder / f"{result.experiment}.parquet"
+        pq.write_table(table, rows)
+    except OSError as error:
+        raise LabError(f"cannot write results to {folder}: {error.strerror}; choose another with --output") from error
+    return [text, rows]
+
+
+def _same_columns(rows: Sequence[Row]) -> list[Row]:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def load(path: Path) -> Result:
+    """Reads a result.
+
+    Raises:
+        LabError: the file is missing, or holds none.
+    """
+    try:
+        stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
+    except OSError as error:
+        raise LabError(f"cannot read {path}: {error.strerror}; run the experiment first: cubecast lab run") from error
+    except msgspec.DecodeError as error:
+        raise LabError(f"{path} is no result of the lab: {error}") from error
+    return Result(
+        stored.experiment,
+        stored.version,
+        _parameters(stored.parameters),
+        list(stored.rows),
+        [Claim(c.sentence, c.published, c.measured, c.holds, c.why) for c in stored.claims],
+        stored.seconds,
+    )
+
+
+def _parameters(told: dict[str, str | int | float | bool | list[int] | None]) -> Parameters:
+    seeds, shape, group, size = told.get("seeds"), told.get("shape"), told.get("group"), told.get("size")
+    default = Parameters()
+    numbers = {name: told.get(name) for name in ("pairs", "fan_out", "publishers")}
+    return Parameters(
+        network=str(told.get("network") or default.network),
+        size=size if isinstance(size, int) else None,
+        seeds=tuple(seeds) if isinstance(seeds, list) and seeds else default.seeds,
+        shape=parse_cube(shape) if isinstance(shape, str) else None,
+        group=0 if group == "all" else group if isinstance(group, int) else None,
+        **{name: value for name, value in numbers.items() if isinstance(value, int)},
+    )
+
+
+def load_all(path: Path) -> dict[str, Result]:
+    """The results of a folder, or of one file, by experiment.
+
+    Raises:
+        LabError: there are none.
+    """
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise LabError(f"{path} holds no results; make some: cubecast lab run all --output {path}")
+    return {result.experiment: result for result in map(load, files)}
+
+
+def rows_table(result: Result) -> Table:
+    """The rows, as far as they fit a screen."""
+    shown = [row for row in result.rows if row.get("kind") == result.rows[-1].get("kind")] or result.rows
+    if len(shown) > ROWS_SHOWN_MAX:
+        shown = shown[:ROWS_SHOWN_MAX]
+    columns = [c for c in dict.fromkeys(column for row in shown for column in row) if not _is_quantile(c)]
+    table = Table(title=f"{result.experiment}: {len(shown)} of {len(result.rows)} rows", title_justify="left")
+    for column in columns:
+        right = any(isinstance(row.get(column), int | float) for row in shown)
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in shown:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    return table
+
+
+def _is_quantile(column: str) -> bool:
+    return column.startswith("rdp_") and column[4:].isdecimal()
+
+
+def _cell(value: Value) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "" if value is None else str(value)
+
+
+def claims_table(results: Sequence[Result]) -> Table:
+    """Every claim: the sentence, the published figure, ours, whether it holds, why."""
+    table = Table(title="claims", title_justify="left", show_lines=True)
+    for column, ratio in (
+        ("experiment", None),
+        ("claim", 5),
+        ("published", 2),
+        ("measured", 5),
+        ("holds", None),
+        ("why", 4),
+    ):
+        table.add_column(column, ratio=ratio, overflow="fold")
+    for result in results:
+        for claim in result.claims:
+            table.add_row(
+                result.experiment, claim.sentence, claim.published, claim.measured, verdict(claim.holds), claim.why
+            )
+    return table
+
+
+def verdict(holds: bool | None) -> str:
+    """Whether a claim holds, in a word."""
+    return "not covered" if holds is None else "yes" if holds else "NO"
+
+
+def compare(ours: dict[str, Result], baseline: dict[str, Result]) -> tuple[Table, list[str]]:
+    """What changed against a baseline.
+
+    Rows are matched by everything that is no measured figure: two rows are the same when their texts, whole numbers of
+    a choice and their place among equals agree.
+
+    Returns:
+        A table of changed figures, and a line for each claim that held in the baseline and does not now.
+
+    Raises:
+        LabError: they have no experiment in common.
+    """
+    common = [name for name in baseline if name in ours]
+    if not common:
+        raise LabError(f"the baseline has {', '.join(baseline)}, the results {', '.join(ours)}: nothing in common")
+    table = Table(title="changed against the baseline", title_justify="left")
+    for column in ("experiment", "row", "column", "baseline", "now", "change"):
+        table.add_column(
+            column, justify="left" if column in ("experiment", "row", "column") else "right", overflow="fold"
+        )
+    lost: list[str] = []
+    for name in common:
+        before, now = _by_key(baseline[name].rows), _by_key(ours[name].rows)
+        for key in before.keys() & now.keys():
+            for column, old, new in _changed(before[key], now[key]):
+                table.add_row(
+                    name, key, column, _cell(old), _cell(new), f"{100 * (new / old - 1):+.1f} %" if old else ""
+                )
+        held = {claim.sentence: claim for claim in ours[name].claims}
+        lost += [
+            f"{name}: {claim.sentence}: {held[claim.sentence].measured} (was: {claim.measured})"
+            for claim in baseline[name].claims
+            if claim.holds and claim.sentence in held and held[claim.sentence].holds is False
+        ]
+    return table, lost
+
+
+def _by_key(rows: Sequence[Row]) -> dict[str, Row]:
+    found: dict[str, Row] = {}
+    for row in rows:
+        key = " ".join(f"{value}" for value in row.values() if isinstance(value, str | bool))
+        choice = [
+            f"{column}={row[column]}"
+            for column in ("hosts", "group", "fan_out", "publisher", "publishers", "depth", "seed", "probes", "tries")
+            if column in row
+        ]
+        label = " ".join([key, *choice])
+        place = 0
+        while label in found:
+            place += 1
+            label = f"{' '.join([key, *choice])} #{place}"
+        found[label] = row
+    return found
+
+
+def _changed(before: Row, now: Row) -> list[tuple[str, float, float]]:
+    changes = []
+    for column, old in before.items():
+        new = now.get(column)
+        if column in NOT_COMPARED or isinstance(old, bool | str) or isinstance(new, bool | str):
+            continue
+        if old is not None and new is not None and abs(new - old) > CHANGE_MIN * max(abs(old), 1e-9):
+            changes.append((column, float(old), float(new)))
+    return changes

@@ -27,7 +27,8 @@ def plot(result: Result, folder: Path) -> Path:
         experiment.draw(result.rows, axes)
     except (KeyError, StopIteration, ValueError, TypeError) as error:
         raise LabError(f"the rows of {result.experiment} lack what its plot needs; run the experiment again") from error
-    figure.suptitle(f"{experiment.title} ({result.parameters.network})", fontsize="medium")
+    where = f" ({result.parameters.network})" if "network" in experiment.options else ""
+    figure.suptitle(experiment.title + where, fontsize="medium")
     path = folder / f"{result.experiment}.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)

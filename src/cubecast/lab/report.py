@@ -143,7 +143,7 @@ def _cell(value: Value) -> str:
 
 def claims_table(results: Sequence[Result]) -> Table:
     """Every claim: the sentence, the published figure, ours, whether it holds, why."""
-    table = Table(title="claims", title_justify="left", show_lines=True)
+    table = Table(title="claims", title_justify="left", show_lines=True, expand=True)
     for column, ratio in (
         ("experiment", None),
         ("claim", 5),

@@ -129,7 +129,9 @@ def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
         one.set_xscale("log", base=2)
         one.set_xlabel("group size")
         one.set_ylabel(label)
-        one.legend(fontsize="small")
+        low, high = one.get_ylim()
+        one.set_ylim(low, high + 0.35 * (high - low))
+        one.legend(fontsize="small", ncols=2, loc="upper center")
 
 
 EXPERIMENT = Experiment(

@@ -165,12 +165,18 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
 
 def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     """RAD against state."""
+    places: dict[tuple[float, float], list[str]] = {}
     for system in names_of(matching(rows, kind="routes"), "system"):
         state, rad = mean_of(rows, "state_per_host", system=system), mean_of(rows, "rad", system=system)
+        near = next((p for p in places if abs(p[0] / state - 1) < 0.1 and abs(p[1] / rad - 1) < 0.04), (state, rad))
+        places.setdefault(near, []).append(system)
+    for (state, rad), systems in places.items():
         axes[0].plot([state], [rad], "o")
-        axes[0].text(state * 1.05, rad, system, fontsize="x-small")
+        axes[0].text(state * 1.06, rad, "\n".join(systems), fontsize="x-small", va="center")
     axes[0].set_xscale("log", base=2)
-    axes[0].set_xlim(6, 260)
+    axes[0].set_yscale("log")
+    axes[0].set_yticks([1.5, 2, 3, 4, 6, 8, 12], ["1.5", "2", "3", "4", "6", "8", "12"])
+    axes[0].set_xlim(6, 300)
     axes[0].set_xlabel("links or table entries a host")
     axes[0].set_ylabel("RAD of routes between random hosts")
     groups = matching(rows, kind="groups")
@@ -189,7 +195,7 @@ EXPERIMENT = Experiment(
     title="Rivals on the same network",
     source="slides: Goals (Chord, CAN, Pastry; Narada; Pastry/Scribe)",
     options=frozenset({"network", "size", "seeds", "shape", "pairs", "fan_out", "group", "publishers"}),
-    defaults=Parameters(publishers=1),
+    defaults=Parameters(publishers=3),
     tasks=tasks,
     measure=measure,
     judge=judge,

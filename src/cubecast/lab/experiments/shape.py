@@ -158,12 +158,17 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
 
 
 def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
-    """A(k, n) against m as stairs, and links per host beside it."""
+    """A(k, n) against m, links per host, and the k and n of both forms."""
     for form, style in (("published", "--"), ("exact", "-"), ("live", ":")):
         mine = matching(rows, form=form)
         axes[0].plot(column_of(mine, "hosts"), column_of(mine, "mean_hops"), style, label=form)
         axes[1].plot(column_of(mine, "hosts"), column_of(mine, "links_per_host"), style, label=form)
-    for one, label in zip(axes, ("A(k, n), mean hops", "links per host"), strict=True):
+    for form, colour in (("published", "C0"), ("exact", "C1")):
+        mine = matching(rows, form=form)
+        for column, style in (("radix", "--"), ("dimensions", "-")):
+            label = f"{'k' if column == 'radix' else 'n'}, {form}"
+            axes[2].plot(column_of(mine, "hosts"), column_of(mine, column), colour + style, label=label)
+    for one, label in zip(axes, ("A(k, n), mean hops", "links per host", "radix k, dimensions n"), strict=True):
         one.set_xscale("log", base=2)
         one.set_xlabel("hosts m")
         one.set_ylabel(label)
@@ -181,11 +186,11 @@ EXPERIMENT = Experiment(
     measure=measure,
     judge=judge,
     draw=draw,
-    panels=2,
+    panels=3,
     reading="""Hops walked between random labels (a label to itself included, as in the formula) agree with A(k, n).
 
 The slide's loop, its lost brace restored, reproduces the slide's axis of M, but it does not do what its text asks for:
 it starts at the smallest hypercube and only ever accepts a larger M, so the A it returns is rarely the least. The exact
 form searches all shapes. Neither looks at state: where m is far below M, a host carries M/m labels and their links
-(right plot). A live overlay therefore takes the least A within a budget of 2 log2(m) links a host ("live").""",
+(middle plot). A live overlay therefore takes the least A within a budget of 2 log2(m) links a host ("live").""",
 )

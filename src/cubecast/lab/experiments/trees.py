@@ -129,7 +129,9 @@ def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     for one in axes:
         one.set_xticks(list(places), methods, rotation=60, ha="right")
         one.grid(visible=True, axis="y", alpha=0.3)
+        one.set_yscale("log")
     axes[0].axhline(1.0, color="k", linewidth=0.8)
+    axes[0].set_yticks([0.8, 1, 1.5, 2, 3, 5, 10], ["0.8", "1", "1.5", "2", "3", "5", "10"])
     axes[0].set_ylabel("delay relative to unicast")
     axes[0].legend()
     axes[1].set_ylabel("traversals of physical links")

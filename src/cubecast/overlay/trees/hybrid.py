@@ -198,34 +198,40 @@ def objective(measured: Measured, parent: Ints, want: Wanted, effort: Effort) ->
 
 
 def complete(measured: Measured, parent: Ints, positions: Floats, slots: Ints) -> Survey[None]:
-    """Attaches who is left over to the nearest node that may send one more copy, and measures every link of the tree.
+    """Attaches who is left over near to it, and measures every link of the tree.
+
+    The hosts with most copies go first. Where nobody may send one more copy, such a host takes the place of a leaf that
+    may send none, which moves below it: so everyone is served whenever the fan-outs add up.
 
     Raises:
         UsageError: the fan-outs cannot serve everyone.
     """
-    if int(slots.astype(np.int64).sum()) < len(parent) - 1:
-        raise UsageError(f"fan-outs that add up to {slots.sum()} cannot serve {len(parent) - 1} subscribers")
-    served = np.zeros(len(parent), bool)
-    served[breadth_first(parent)] = True
+    if slots[PUBLISHER] < 1 or int(slots.sum()) < len(parent) - 1:
+        raise UsageError(
+            f"fan-outs that add up to {slots.sum()}, {slots[PUBLISHER]} of them the publisher's, cannot serve "
+            f"{len(parent) - 1} subscribers; let hosts send more copies"
+        )
+    left = [node for node in range(1, len(parent)) if parent[node] < 0]
+    served = np.ones(len(parent), bool)
+    served[left] = False
     copies = np.bincount(parent[parent >= 0], minlength=len(parent))
-    for node in sorted(np.flatnonzero(parent == -1)[1:], key=lambda node: (-slots[node], node)):
-        open_now = np.flatnonzero(served & (copies < slots))
-        apart = np.linalg.norm(positions[open_now] - positions[node], axis=1)
-        above = int(open_now[np.argmin(apart)])
-        parent[node], copies[above] = above, copies[above] + 1
-        served[_branch(parent, int(node))] = True
+    for node in sorted(left, key=lambda each: (-slots[each], each)):
+        able = np.flatnonzero(served & (copies < slots))
+        if len(able):
+            above = _nearest(positions, able, node)
+        else:
+            leaf = _nearest(positions, np.flatnonzero(served & (slots == 0)), node)
+            above = int(parent[leaf])
+            parent[leaf], copies[node] = node, 1
+            copies[above] -= 1
+        parent[node] = above
+        copies[above] += 1
+        served[node] = True
     yield from measured.ask(parent[1:], np.arange(1, len(parent)), always=True)
 
 
-def _branch(parent: Ints, top: int) -> Ints:
-    """The nodes of the subtree below and with `top`."""
-    inside = np.zeros(len(parent), bool)
-    inside[top] = True
-    while True:
-        more = inside | (inside[parent] & (parent >= 0))
-        if (more == inside).all():
-            return np.flatnonzero(inside)
-        inside = more
+def _nearest(positions: Floats, able: Ints, node: int) -> int:
+    return int(able[np.argmin(np.linalg.norm(positions[able] - positions[node], axis=1))])
 
 
 def _depth(parent: Ints) -> int:

@@ -27,28 +27,37 @@ def promising_relatives(graph: MeasuredGraph, book: Book, positions: Floats, cou
     late = np.full((nodes, count), np.inf)
     for node in range(1, nodes):
         above = book.parent[node]
-        _consider_children(graph, book, positions, node, above, relatives, late)
+        _consider_children(graph, book, positions, node, above, NOBODY, relatives, late)
         for generation in range(3):
             if above < 0 or book.parent[above] < 0:
                 break
             over = book.parent[above]
             _consider(graph, book, positions, node, over, relatives, late)
-            _consider_children(graph, book, positions, node, over, relatives, late)
+            _consider_children(graph, book, positions, node, over, above, relatives, late)
             if generation == 0:
                 for place in range(book.copies[over]):
                     uncle = book.child[over, place]
                     if uncle != above:
-                        _consider_children(graph, book, positions, node, uncle, relatives, late)
+                        _consider_children(graph, book, positions, node, uncle, NOBODY, relatives, late)
             above = over
     return relatives, book.late_ms.reshape(-1, 1) - late
 
 
 @kernel
 def _consider_children(
-    graph: MeasuredGraph, book: Book, positions: Floats, node: int, above: int, relatives: Ints, late: Floats
+    graph: MeasuredGraph,
+    book: Book,
+    positions: Floats,
+    node: int,
+    above: int,
+    without: int,
+    relatives: Ints,
+    late: Floats,
 ) -> None:
+    """Considers the children of a node, less one that was considered already."""
     for place in range(book.copies[above]):
-        _consider(graph, book, positions, node, book.child[above, place], relatives, late)
+        if book.child[above, place] != without:
+            _consider(graph, book, positions, node, book.child[above, place], relatives, late)
 
 
 @kernel

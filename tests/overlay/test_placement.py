@@ -1,0 +1,60 @@
+"""Label swaps."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cubecast.overlay.cube import label_count
+from cubecast.overlay.delays import Delays, delay_matrix, full_delays
+from cubecast.overlay.many_routes import neighbour_table
+from cubecast.overlay.placement import mean_link_ms, swap_gain_ms, swapped_labels
+from tests.kernels import both_forms
+from tests.strategies import cubes
+
+
+@st.composite
+def placements(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, Delays, np.ndarray]:
+    shape = draw(cubes(64))
+    hosts = label_count(shape)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    spots = rng.uniform(0, 100, size=(hosts, 2))
+    matrix = np.linalg.norm(spots[:, None] - spots[None], axis=2)
+    close = np.argsort(matrix, axis=1)[:, 1:4].astype(np.int32)
+    return neighbour_table(shape), rng.permutation(hosts).astype(np.int32), full_delays(matrix), close
+
+
+@both_forms(swap_gain_ms)
+@given(case=placements(), data=st.data())
+def test_the_gain_is_the_difference_of_all_links_before_and_after(
+    run: Callable[..., float], case: tuple[np.ndarray, np.ndarray, Delays, np.ndarray], data: st.DataObject
+) -> None:
+    near, host, delays, _ = case
+    a, b = data.draw(st.lists(st.integers(0, len(host) - 1), min_size=2, max_size=2, unique=True))
+    matrix = delay_matrix(delays)
+
+    def total(seats: np.ndarray) -> float:
+        """Every link that touches a or b, once for each of its ends that is one of them."""
+        links = {(min(x, y), max(x, y)) for x in (a, b) for y in near[x]}
+        return sum(float(matrix[seats[x], seats[y]]) for x, y in links)
+
+    after = host.copy()
+    after[[a, b]] = host[[b, a]]
+    if near.shape[1] == len({*near[a]}) == len({*near[b]}):
+        assert run(near, host, delays, a, b) == pytest.approx(total(host) - total(after), abs=1e-2)
+
+
+@both_forms(swapped_labels)
+@given(case=placements(), tries=st.integers(0, 200), seed=st.integers(0, 2**32 - 1))
+def test_swaps_only_shorten_the_links_and_lose_nobody(
+    run: Callable[..., np.ndarray],
+    case: tuple[np.ndarray, np.ndarray, Delays, np.ndarray],
+    tries: int,
+    seed: int,
+) -> None:
+    near, host, delays, close = case
+    after = run(near, host, delays, close, tries, np.random.default_rng(seed))
+    assert sorted(after) == sorted(host)
+    assert mean_link_ms(near, after, delays) <= mean_link_ms(near, host, delays) + 1e-4

@@ -1,0 +1,117 @@
+"""Refine: every move against a search over all moves, and what no refine may break."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cubecast.overlay.delays import full_delays
+from cubecast.overlay.trees.refine import GAIN_MIN_MS, SWEEP_GAIN_MIN, Move, best_move, open_book, refined_tree
+from cubecast.overlay.trees.tree import is_tree, tree_delays
+from cubecast.types import Floats, Ints
+from tests.kernels import both_forms
+from tests.overlay.trees.surveys import graph_of, some_edges
+from tests.strategies import matrices, trees
+
+Case = tuple[Floats, Ints, Ints, Ints, Floats]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Delays, a tree, measured pairs with those of the tree, slots, weights."""
+    matrix = draw(matrices(least=3))
+    limit = draw(st.integers(1, 4))
+    parent = draw(trees(len(matrix), limit))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    slots = np.full(len(matrix), limit) - rng.integers(0, 2, size=len(matrix))
+    slots = np.maximum(slots, np.bincount(parent[1:], minlength=len(matrix)))
+    return matrix, parent, draw(some_edges(matrix, parent)), slots, rng.uniform(0.1, 3, size=len(matrix))
+
+
+def objective(matrix: Floats, parent: Ints, weight: Floats, link_weight: float) -> float:
+    late = tree_delays(parent, full_delays(matrix))
+    links = matrix[parent[1:], np.arange(1, len(parent))].sum()
+    return float((late * weight).sum() + link_weight * links)
+
+
+def possible(case: Case, node: int) -> Iterator[tuple[Ints, Move]]:
+    """Every tree one move of a node away."""
+    matrix, parent, edges, slots, _ = case
+    known = {(int(a), int(b)) for a, b in edges} | {(int(b), int(a)) for a, b in edges}
+    copies = np.bincount(parent[1:], minlength=len(matrix))
+    for above in range(len(matrix)):
+        if (node, above) not in known or above == parent[node]:
+            continue
+        after = parent.copy()
+        after[node] = above
+        if copies[above] < slots[above]:
+            if is_tree(after):
+                yield after, Move(0, node, above, -1, -1)
+            continue
+        for out in np.flatnonzero(parent == above):
+            for refuge in (node, parent[node]):
+                swapped = after.copy()
+                swapped[out] = refuge
+                fits = (np.bincount(swapped[1:], minlength=len(matrix)) <= slots).all()
+                if (int(out), int(refuge)) in known and fits and is_tree(swapped) and out != node:
+                    yield swapped, Move(0, node, above, int(out), int(refuge))
+
+
+@both_forms(best_move)
+@given(case=cases(), link_weight=st.sampled_from([0.0, 0.5, 2.0]), data=st.data())
+def test_the_best_move_is_the_best_of_all(
+    run: Callable[..., Move], case: Case, link_weight: float, data: st.DataObject
+) -> None:
+    matrix, parent, edges, slots, weight = case
+    node = data.draw(st.integers(1, len(matrix) - 1))
+    graph = graph_of(matrix, edges)
+    found = run(graph, open_book(graph, parent, slots, weight), slots, node, link_weight)
+    before = objective(matrix, parent, weight, link_weight)
+    moves = list(possible(case, node))
+    gains = [before - objective(matrix, after, weight, link_weight) for after, _ in moves]
+    best = max((g for g in gains if g > GAIN_MIN_MS), default=0.0)
+    without_displacing = max((g for g, (_, m) in zip(gains, moves, strict=True) if m.displaced < 0), default=0.0)
+    assert found.gain >= without_displacing - 1e-2
+    if found.above < 0:
+        return
+    taken = next(
+        g
+        for g, (_, m) in zip(gains, moves, strict=True)
+        if (m.above, m.displaced, m.refuge) == (found.above, found.displaced, found.refuge)
+    )
+    assert found.gain == pytest.approx(taken, rel=1e-3, abs=1e-2)
+    assert found.gain <= best + 1e-2
+
+
+@both_forms(refined_tree)
+@given(case=cases(), link_weight=st.sampled_from([0.0, 0.5]), seed=st.integers(0, 2**32 - 1), slack=st.floats(0.5, 2))
+def test_a_refined_tree_is_a_tree_no_worse_within_fan_outs_and_bounds(
+    run: Callable[..., Ints], case: Case, link_weight: float, seed: int, slack: float
+) -> None:
+    matrix, parent, edges, slots, weight = case
+    graph = graph_of(matrix, edges)
+    before = tree_delays(parent, full_delays(matrix))
+    bounds = np.where(np.arange(len(matrix)) % 2, before * slack + 0.01, np.inf)
+    after = run(graph, parent, slots, weight, bounds, link_weight, 10, np.random.default_rng(seed))
+    assert is_tree(after)
+    assert (np.bincount(after[1:], minlength=len(matrix)) <= slots).all()
+    known = {(int(a), int(b)) for a, b in edges} | {(int(b), int(a)) for a, b in edges}
+    assert all((node, int(above)) in known for node, above in enumerate(after[1:], start=1))
+    gain = objective(matrix, parent, weight, link_weight) - objective(matrix, after, weight, link_weight)
+    assert gain >= -1e-2
+    late = tree_delays(after, full_delays(matrix))
+    assert (late[before <= bounds] <= bounds[before <= bounds] + 1e-3).all()
+
+
+@given(cases(), st.integers(0, 2**32 - 1))
+def test_a_tree_refined_to_the_end_has_no_move_left_worth_making(case: Case, seed: int) -> None:
+    matrix, parent, edges, slots, weight = case
+    graph = graph_of(matrix, edges)
+    none = np.full(len(matrix), np.inf)
+    after = refined_tree(graph, parent, slots, weight, none, 0.0, 500, np.random.default_rng(seed))
+    book = open_book(graph, after, slots, weight)
+    for node in range(1, len(matrix)):
+        gain = best_move(graph, book, slots, node, 0.0).gain
+        assert gain <= 2 * SWEEP_GAIN_MIN * objective(matrix, after, weight, 0.0) + 1e-2

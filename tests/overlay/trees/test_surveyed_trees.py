@@ -1,0 +1,123 @@
+"""Trees found by surveys: what holds for all of them, and what makes the hybrid one the default."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cubecast.errors import UsageError
+from cubecast.lab.kernels import compiled
+from cubecast.overlay.delays import full_delays
+from cubecast.overlay.trees.hybrid import (
+    EFFORT,
+    Effort,
+    Wanted,
+    clustered_alone,
+    clustered_refined,
+    compact_alone,
+    hybrid_tree,
+    wanted,
+)
+from cubecast.overlay.trees.measured import Survey, conduct
+from cubecast.overlay.trees.tree import fan_out, is_tree, tree_delays
+from cubecast.types import Floats, Ints
+from tests.strategies import matrices
+
+METHODS = [clustered_alone, clustered_refined, compact_alone, hybrid_tree]
+
+
+def found(survey: Survey[Ints], matrix: Floats) -> tuple[Ints, int]:
+    return conduct(survey, lambda pairs: matrix[pairs[:, 0], pairs[:, 1]])
+
+
+def internet(nodes: int, seed: int) -> Floats:
+    """Delays between spots on a plane, disturbed so that some detours are shorter."""
+    rng = np.random.default_rng(seed)
+    spots = rng.uniform(0, 100, size=(nodes, 3))
+    apart = np.linalg.norm(spots[:, None] - spots[None], axis=2) + 1
+    factor = np.triu(rng.uniform(0.7, 2, size=apart.shape), 1)
+    matrix: Floats = apart * (factor + factor.T)
+    return matrix
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(matrix=matrices(), limit=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30)
+def test_everyone_is_served_within_the_fan_out(
+    method: Callable[..., Survey[Ints]], matrix: Floats, limit: int, seed: int
+) -> None:
+    parent, asked = found(method(wanted(len(matrix), limit), np.random.default_rng(seed)), matrix)
+    assert is_tree(parent)
+    assert fan_out(parent).max() <= limit
+    assert asked <= len(matrix) * (len(matrix) - 1) / 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(slots=st.lists(st.integers(0, 4), min_size=2, max_size=14), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=40)
+def test_hosts_may_differ_and_too_few_copies_are_refused(
+    method: Callable[..., Survey[Ints]], slots: list[int], seed: int
+) -> None:
+    nodes = len(slots)
+    want = Wanted(np.array(slots), np.ones(nodes), np.full(nodes, np.inf))
+    survey = method(want, np.random.default_rng(seed))
+    reachable = slots[0] > 0 and sum(slots) >= nodes - 1
+    if not reachable:
+        with pytest.raises(UsageError, match="cannot serve"):
+            found(survey, internet(nodes, seed))
+        return
+    parent, _ = found(survey, internet(nodes, seed))
+    assert is_tree(parent)
+    assert (fan_out(parent) <= np.array(slots)).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_compiled_survey_is_the_plain_one(method: Callable[..., Survey[Ints]]) -> None:
+    matrix = internet(60, 5)
+    plain = found(method(wanted(60, 4), np.random.default_rng(7)), matrix)
+    fast = found(compiled(method)(wanted(60, 4), np.random.default_rng(7)), matrix)
+    assert plain[0].tolist() == fast[0].tolist()
+    assert plain[1] == fast[1]
+
+
+@pytest.mark.parametrize("probes", [16.0, 32.0, 64.0])
+def test_the_budget_of_probes_is_kept(probes: float) -> None:
+    nodes = 300
+    survey = compiled(hybrid_tree)(wanted(nodes, 8), np.random.default_rng(1), EFFORT._replace(probes=probes))
+    parent, asked = found(survey, internet(nodes, 3))
+    assert is_tree(parent)
+    assert asked <= probes * nodes + nodes, "beyond the budget only the links of the tree itself are measured"
+
+
+def test_the_hybrid_tree_is_the_soonest_and_more_copies_make_it_sooner() -> None:
+    matrix = internet(300, 11)
+    delays = full_delays(matrix)
+
+    def mean(method: Callable[..., Survey[Ints]], limit: int) -> float:
+        parent, _ = found(compiled(method)(wanted(300, limit), np.random.default_rng(2)), matrix)
+        return float(tree_delays(parent, delays).mean())
+
+    hybrid = {limit: mean(hybrid_tree, limit) for limit in (2, 4, 16)}
+    assert hybrid[2] > hybrid[4] > hybrid[16]
+    assert hybrid[4] < min(mean(clustered_alone, 4), mean(compact_alone, 4))
+    assert hybrid[16] < matrix[0, 1:].mean(), "sooner than a direct connection, where detours are shorter"
+
+
+def test_link_weight_trades_delay_for_load() -> None:
+    matrix = internet(200, 4)
+
+    def figures(link_weight: float) -> tuple[float, float]:
+        effort: Effort = EFFORT._replace(link_weight=link_weight)
+        parent, _ = found(compiled(hybrid_tree)(wanted(200, 8), np.random.default_rng(1), effort), matrix)
+        return float(tree_delays(parent, full_delays(matrix)).mean()), float(matrix[parent[1:], np.arange(1, 200)].sum())
+
+    (soon, heavy), (late, light) = figures(0.0), figures(4.0)
+    assert soon < late
+    assert light < heavy
+
+
+def test_a_fan_out_of_none_is_one_clear_line() -> None:
+    with pytest.raises(UsageError, match="fan-out 0: give 1 or more"):
+        wanted(5, 0)

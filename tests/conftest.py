@@ -1,11 +1,14 @@
 """Fixtures of several rooms."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from cubecast.media.synthesis import synthesise
+
+os.environ["NUMBA_BOUNDSCHECK"] = "1"  # before anything is compiled: an index out of bounds is an error, not a crash
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")

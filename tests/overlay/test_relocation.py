@@ -57,7 +57,7 @@ def test_the_published_form_is_the_slides_recursion(
     for subscriber in subscribers:
         subscribe(seats, shape, matrix, subscriber, publisher, 0, depth, publisher)
     delays = full_delays(matrix)
-    after, _ = run(neighbour_table(shape), host, delays, np.array(subscribers), publisher, depth, False)  # noqa: FBT003
+    after, _ = run(neighbour_table(shape), host, delays, np.array(subscribers), publisher, depth, False)
     assert {int(each): label for label, each in enumerate(after)} == seats
 
 
@@ -77,7 +77,7 @@ def test_breadth_first_swaps_with_the_farthest_of_the_nearest_ring_that_has_one(
             if matrix[worst, publisher] > matrix[s, publisher]:
                 seats[s], seats[worst] = seats[worst], seats[s]
                 break
-    after, swaps = run(neighbour_table(shape), host, full_delays(matrix), np.array(subscribers), publisher, depth, True)  # noqa: FBT003
+    after, swaps = run(neighbour_table(shape), host, full_delays(matrix), np.array(subscribers), publisher, depth, True)
     assert sorted(after) == sorted(host)
     assert after[seats[publisher]] == publisher == host[seats[publisher]]
     assert {int(each): label for label, each in enumerate(after)} == seats

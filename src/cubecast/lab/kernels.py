@@ -75,7 +75,8 @@ def _jit(function: FunctionType) -> Callable[..., object]:
 def _cache_folder() -> Path:
     """A folder for this version of the sources; of older ones, the last few are kept."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cubecast" / "kernels"
-    digest = hashlib.sha256(f"{version('numba')} {np.__version__}".encode())
+    checked = os.environ.get("NUMBA_BOUNDSCHECK", "")
+    digest = hashlib.sha256(f"{version('numba')} {np.__version__} {checked}".encode())
     for source in sorted(Path(cubecast.__file__).parent.glob("**/*.py")):
         digest.update(source.read_bytes())
     folder = base / digest.hexdigest()[:16]

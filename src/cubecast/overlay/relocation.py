@@ -107,18 +107,19 @@ def relocate_all(
     depth: int,
     breadth_first: bool,
 ) -> tuple[Indices, int]:
-    """Subscribes one host after another, each swap seen by the next.
+    """Subscribes one host after another, each swap seen by the next. A host with several labels moves with its last.
 
     Returns:
         host: shape (M,), the host on each label afterwards.
         swaps: how many there were.
     """
     host = host.copy()
-    seat = np.empty(len(host), np.int64)
-    cost_ms = np.empty(len(host))
+    hosts = len(delays.at)
+    seat = np.empty(hosts, np.int64)
+    cost_ms = np.empty(hosts)
     for label in range(len(host)):
         seat[host[label]] = label
-    for each in range(len(host)):
+    for each in range(hosts):
         cost_ms[each] = delay_ms(delays, each, publisher)
     home = seat[publisher]
     rings, ring_first = rings_around(near, home, depth)

@@ -111,7 +111,9 @@ def test_link_weight_trades_delay_for_load() -> None:
     def figures(link_weight: float) -> tuple[float, float]:
         effort: Effort = EFFORT._replace(link_weight=link_weight)
         parent, _ = found(compiled(hybrid_tree)(wanted(200, 8), np.random.default_rng(1), effort), matrix)
-        return float(tree_delays(parent, full_delays(matrix)).mean()), float(matrix[parent[1:], np.arange(1, 200)].sum())
+        return float(tree_delays(parent, full_delays(matrix)).mean()), float(
+            matrix[parent[1:], np.arange(1, 200)].sum()
+        )
 
     (soon, heavy), (late, light) = figures(0.0), figures(4.0)
     assert soon < late

@@ -17,10 +17,14 @@ def files(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> dict[str, str
     (folder / "text.txt").write_text("no media here\n" * 20)
     (folder / "matrix.txt").write_text("0 1 2\n1 0\n")
     (folder / "small.txt").write_text("0 1\n1 0\n")
+    (folder / "one.txt").write_text("0\n")
+    (folder / "junk.npz").write_text("junk")
     return {
         "text": str(folder / "text.txt"),
         "matrix": str(folder / "matrix.txt"),
         "small": str(folder / "small.txt"),
+        "one": str(folder / "one.txt"),
+        "junk": str(folder / "junk.npz"),
         "clip": str(clip),
         "folder": str(folder),
     }
@@ -73,6 +77,33 @@ CASES: list[tuple[tuple[str, ...], str]] = [
     (("demo", "--shape", "2^2"), "larger one"),
     (("demo", "--policy", "best"), "invalid"),
     (("channels", *NOWHERE), "does not answer"),
+    (("lab",), "VERB"),
+    (("lab", "run"), "NAME"),
+    (("lab", "run", "nothing"), "there is no experiment 'nothing'"),
+    (("lab", "run", "trees", "--network", "{matrix}"), "matrix.txt, line 1"),
+    (("lab", "run", "trees", "--network", "{one}", "--json"), "has one host"),
+    (("lab", "run", "trees", "--network", "{junk}", "--json"), "no saved network"),
+    (("lab", "run", "trees", "--network", "{small}", "--size", "5", "--json"), "holds 2 hosts"),
+    (("lab", "run", "trees", "--network", "{small}", "--group", "2", "--json"), "there are 1 other hosts"),
+    (("lab", "run", "trees", "--network", "{small}", "--publishers", "0"), "--publishers"),
+    (("lab", "run", "trees", "--network", "gone.csv", "--json"), "no such file"),
+    (("lab", "run", "trees", "--network", "transit-stub:0x1x1x1", "--json"), "impossible"),
+    (("lab", "run", "trees", "--fan-out", "0"), "--fan-out"),
+    (("lab", "run", "trees", "--group", "none"), "--group"),
+    (("lab", "run", "trees", "--seeds", "5:1"), "no seeds"),
+    (("lab", "run", "shape", "--fan-out", "3"), "--fan-out means nothing to shape"),
+    (("lab", "run", "routing", "--shape", "1^4"), "shape 1^4 is impossible"),
+    (("lab", "run", "routing", "--shape", "2^1", "--network", "{text}", "--json"), "text.txt, line 2"),
+    (
+        ("lab", "run", "trees", "--network", "{small}", "--scheduler", "tcp://127.0.0.1:1", "--json"),
+        "no Dask scheduler",
+    ),
+    (("lab", "run", "shape", "--output", "/proc/nowhere"), "cannot write results to /proc/nowhere"),
+    (("lab", "plot", "trees", "--results", "{folder}"), "run the experiment first"),
+    (("lab", "compare", "{folder}/gone"), "cannot read"),
+    (("lab", "pages", "--results", "{folder}/gone"), "cannot read"),
+    (("lab", "network", "transit-stub", "--size", "9", "-o", "{folder}/x.txt"), "does not end in .npz"),
+    (("lab", "network", "nowhere", "-o", "{folder}/x.npz"), "not known"),
 ]
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.errors import UsageError
-from cubecast.lab.populations import group_of, seated, some_pairs
+from cubecast.lab.populations import group_of, publishers_of, seated, some_pairs
 from cubecast.overlay.cube import Cube, label_count
 from tests.strategies import cubes
 
@@ -22,10 +22,18 @@ def test_every_label_has_a_host_and_every_host_its_seat(shape: Cube, data: st.Da
 @given(st.integers(2, 50), st.data())
 def test_groups_are_different_hosts_and_all_means_all(hosts: int, data: st.DataObject) -> None:
     wanted = data.draw(st.integers(0, hosts - 1))
-    group = group_of(hosts, wanted, np.random.default_rng(1))
+    publisher = data.draw(st.integers(0, hosts - 1))
+    group = group_of(hosts, publisher, wanted, np.random.default_rng(1))
+    assert group[0] == publisher
     assert len(set(group)) == len(group) == (wanted + 1 if wanted else hosts)
     with pytest.raises(UsageError, match="--group"):
-        group_of(hosts, hosts, np.random.default_rng(1))
+        group_of(hosts, publisher, hosts, np.random.default_rng(1))
+
+
+@given(st.integers(1, 50), st.data())
+def test_publishers_are_different_hosts(hosts: int, data: st.DataObject) -> None:
+    wanted = data.draw(st.integers(1, 60))
+    assert len(set(publishers_of(hosts, wanted, np.random.default_rng(1)))) == min(wanted, hosts)
 
 
 @given(st.integers(2, 50), st.integers(1, 50))

@@ -29,6 +29,8 @@ NEEDS = ("numba", "joblib", "matplotlib", "pyarrow")
 PLAIN_WIDTH = 160
 """Columns of a table that goes to no terminal."""
 SEEDS_MAX = 1000
+RESULTS = Path("lab-results")
+"""Where results go unless told otherwise."""
 OPTIONS = ("network", "size", "seeds", "shape", "pairs", "fan_out", "group", "publishers")
 
 
@@ -65,9 +67,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--results", type=Path, default=Path("lab-results"), metavar="DIR", help="folder of results (%(default)s)"
-    )
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="folder of results (%(default)s)")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask scheduler, such as tcp://host:8786")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each experiment, a line each")
-    parser.add_argument("--output", type=Path, default=Path("lab-results"), metavar="DIR", help="(%(default)s)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where results go (lab-results; with --json, nowhere)"
+    )
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -124,7 +126,7 @@ def _list(_args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from cubecast.lab.experiments import experiments  # noqa: PLC0415
-    from cubecast.lab.report import claims_table, rows_table, save  # noqa: PLC0415
+    from cubecast.lab.report import claims_table, prepare, rows_table, save  # noqa: PLC0415
     from cubecast.lab.sweep import run_experiments  # noqa: PLC0415
 
     chosen = [(experiment, _parameters(args, experiment)) for experiment in experiments(args.names)]
@@ -132,11 +134,15 @@ def _run(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None and not any(name in experiment.options for experiment, _ in chosen):
             option = "--" + name.replace("_", "-")
             raise UsageError(f"{option} means nothing to {', '.join(args.names)}; cubecast lab list tells what does")
+    output = args.output or (None if args.json else RESULTS)
+    if output is not None:
+        prepare(output)
     started = time.monotonic()
     with _Progress() as progress:
         results = run_experiments(chosen, args.jobs, args.scheduler, progress.show)
-    for result in results:
-        save(result, args.output)
+    if output is not None:
+        for result in results:
+            save(result, output)
     if args.json:
         for result in results:
             print(json.dumps(result.as_json()))
@@ -145,7 +151,7 @@ def _run(args: argparse.Namespace) -> int:
     for result in results if len(results) <= 2 else []:
         console.print(rows_table(result))
     console.print(claims_table(results))
-    notify(f"{time.monotonic() - started:.0f} s; results are in {args.output}/, cubecast lab plot draws them")
+    notify(f"{time.monotonic() - started:.0f} s; results are in {output}/, cubecast lab plot draws them")
     return 0
 
 

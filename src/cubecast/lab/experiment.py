@@ -25,7 +25,7 @@ class Parameters:
         pairs: routes to draw.
         fan_out: copies a host may send.
         group: subscribers; None for the experiment's own choice, 0 for all other hosts.
-        publishers: how many are drawn and averaged over.
+        publishers: how many are drawn and averaged over; at most all hosts.
     """
 
     network: str = "transit-stub"
@@ -37,13 +37,13 @@ class Parameters:
     group: int | None = None
     publishers: int = 4
 
-    def as_json(self) -> dict[str, object]:
-        """As a result tells them."""
+    def as_json(self, options: frozenset[str]) -> dict[str, object]:
+        """As a result tells them: those that the experiment uses."""
         told = asdict(self)
         told["seeds"] = list(self.seeds)
         told["shape"] = None if self.shape is None else str(self.shape)
         told["group"] = "all" if self.group == 0 else self.group
-        return told
+        return {name: value for name, value in told.items() if name in options}
 
 
 class Task(NamedTuple):
@@ -109,9 +109,15 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run of an experiment gave."""
+    """What a run of an experiment gave.
+
+    Attributes:
+        options: the parameters that the experiment uses.
+        seconds: of all its tasks together.
+    """
 
     experiment: str
+    options: frozenset[str]
     version: str
     parameters: Parameters
     rows: list[Row]
@@ -123,7 +129,7 @@ class Result:
         return {
             "experiment": self.experiment,
             "version": self.version,
-            "parameters": self.parameters.as_json(),
+            "parameters": self.parameters.as_json(self.options),
             "seed": self.parameters.seeds[0],
             "rows": self.rows,
             "claims": [asdict(claim) for claim in self.claims],

@@ -37,9 +37,8 @@ def _write(path: Path, text: str) -> Path:
 
 def _page(result: Result) -> str:
     experiment = EXPERIMENTS[result.experiment]
-    told = result.parameters.as_json()
-    used = {name: told[name] for name in sorted(experiment.options) if told[name] is not None}
-    parameters = ", ".join(f"{name} {_text(value)}" for name, value in used.items())
+    told = result.parameters.as_json(result.options)
+    parameters = ", ".join(f"{name} {_text(value)}" for name, value in sorted(told.items()) if value is not None)
     return "\n".join([
         f"# {experiment.title}",
         "",

@@ -23,7 +23,10 @@ def network_of(name: str, size: int | None, seed: int) -> PhysicalNetwork:
         UsageError: an unknown name, or an impossible size.
     """
     hosts = size if size is not None or is_file(name) else PUBLISHED_HOSTS
-    return load_network(name, hosts, seed)
+    network = load_network(name, hosts, seed)
+    if network.hosts < 2:
+        raise UsageError(f"network {name} has one host; a channel needs two or more")
+    return network
 
 
 def generator(seed: int, *purpose: int) -> np.random.Generator:
@@ -62,7 +65,12 @@ def seated_overlay(
     return overlay(shape, host, network.delays, positions), seat
 
 
-def group_of(hosts: int, wanted: int, rng: np.random.Generator) -> Ints:
+def publishers_of(hosts: int, wanted: int, rng: np.random.Generator) -> list[int]:
+    """Different hosts that publish, one after another; every host where more are wanted than there are."""
+    return [int(host) for host in rng.permutation(hosts)[:wanted]]
+
+
+def group_of(hosts: int, publisher: int, wanted: int, rng: np.random.Generator) -> Ints:
     """A publisher and its subscribers, shape (wanted + 1,), the publisher first; `wanted` 0 takes all other hosts.
 
     Raises:
@@ -70,7 +78,9 @@ def group_of(hosts: int, wanted: int, rng: np.random.Generator) -> Ints:
     """
     if wanted >= hosts:
         raise UsageError(f"--group {wanted}: there are {hosts - 1} other hosts; give fewer, all, or a larger --size")
-    return rng.permutation(hosts)[: wanted + 1 if wanted else hosts]
+    others = rng.permutation(hosts)
+    others = others[others != publisher][: wanted or hosts]
+    return np.concatenate([[publisher], others])
 
 
 def some_pairs(labels: int, count: int, rng: np.random.Generator) -> tuple[Ints, Ints]:

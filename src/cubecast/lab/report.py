@@ -11,10 +11,9 @@ from rich.table import Table
 
 from cubecast.errors import LabError
 from cubecast.lab.experiment import Claim, Parameters, Result, Row, Value
+from cubecast.lab.experiments import EXPERIMENTS
 from cubecast.overlay.cube import parse_cube
 
-RESULTS = Path("lab-results")
-"""Where results go unless told otherwise."""
 ROWS_SHOWN_MAX = 60
 CHANGE_MIN = 0.01
 """Smaller relative changes against a baseline are not listed."""
@@ -39,6 +38,20 @@ class _Stored(msgspec.Struct):
     seconds: float = 0.0
 
 
+def prepare(folder: Path) -> None:
+    """Makes a folder for results, so that a run does not end in vain.
+
+    Raises:
+        LabError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise LabError(f"cannot write results to {folder}: {error.strerror}; choose another with --output") from error
+
+
 def save(result: Result, folder: Path) -> list[Path]:
     """Writes a result as NAME.json and its rows as NAME.parquet.
 
@@ -53,7 +66,7 @@ def save(result: Result, folder: Path) -> list[Path]:
             {
                 "experiment": result.experiment,
                 "version": result.version,
-                "parameters": json.dumps(result.parameters.as_json()),
+                "parameters": json.dumps(result.parameters.as_json(result.options)),
             }
         )
         rows = folder / f"{result.experiment}.parquet"
@@ -80,8 +93,11 @@ def load(path: Path) -> Result:
         raise LabError(f"cannot read {path}: {error.strerror}; run the experiment first: cubecast lab run") from error
     except msgspec.DecodeError as error:
         raise LabError(f"{path} is no result of the lab: {error}") from error
+    if stored.experiment not in EXPERIMENTS:
+        raise LabError(f"{path} is a result of {stored.experiment!r}, which this version does not know")
     return Result(
         stored.experiment,
+        EXPERIMENTS[stored.experiment].options,
         stored.version,
         _parameters(stored.parameters),
         list(stored.rows),

@@ -61,7 +61,7 @@ def perform(number: int, task: Task) -> tuple[int, float, list[Row]]:
 def _result(experiment: Experiment, parameters: Parameters, found: dict[int, list[Row]], seconds: float) -> Result:
     rows = [row for place in sorted(found) for row in found[place]]
     claims = [replace(c, holds=None if c.holds is None else bool(c.holds)) for c in experiment.judge(rows, parameters)]
-    return Result(experiment.name, __version__, parameters, rows, claims, seconds)
+    return Result(experiment.name, experiment.options, __version__, parameters, rows, claims, seconds)
 
 
 Tasks = Iterator[tuple[int, float, list[Row]]]

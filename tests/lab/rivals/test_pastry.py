@@ -82,7 +82,7 @@ def test_scribe_is_the_union_of_the_subscribers_routes(
     group = data.draw(st.lists(st.integers(0, hosts - 1), min_size=2, unique=True))
     publisher, subscribers = group[0], group[1:]
     parent, late = run(tables, delays, np.array(subscribers), publisher)
-    tree = nx.DiGraph()
+    tree: nx.DiGraph[int] = nx.DiGraph()
     tree.add_node(publisher)
     for subscriber in subscribers:
         at = subscriber

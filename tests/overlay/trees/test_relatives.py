@@ -16,7 +16,7 @@ from tests.overlay.trees.surveys import graph_of, some_edges
 from tests.strategies import matrices, trees
 
 
-def family(tree: nx.DiGraph, node: int) -> set[int]:
+def family(tree: "nx.DiGraph[int]", node: int) -> set[int]:
     """Siblings, cousins, and the three ancestors above the parent with their children."""
     line = [node]
     while len(line) < 5 and (above := list(tree.predecessors(line[-1]))):

@@ -19,7 +19,7 @@ from tests.strategies import matrices, trees
 @given(matrix=matrices(), limit=st.integers(1, 4), data=st.data())
 def test_delays_are_path_lengths(run: Callable[..., Floats], matrix: Floats, limit: int, data: st.DataObject) -> None:
     parent = data.draw(trees(len(matrix), limit))
-    graph = nx.Graph()
+    graph: nx.Graph[int] = nx.Graph()
     for node, above in enumerate(parent[1:], start=1):
         graph.add_edge(node, int(above), weight=float(matrix[node, above]))
     expected = nx.single_source_dijkstra_path_length(graph, 0)

@@ -94,7 +94,7 @@ def test_graft_is_a_tree_whose_delays_are_its_paths(run: Run, case: Case) -> Non
     union = run(over, np.array(subscribers), publisher, np.random.default_rng(0))
     edges = feeds(over, union)
     assert (union.feeds.sum(axis=1) <= 1).all()
-    tree = nx.DiGraph()
+    tree: nx.DiGraph[int] = nx.DiGraph()
     tree.add_node(publisher)
     tree.add_weighted_edges_from((a, b, link_ms(over, a, b)) for a, b in edges)
     assert nx.is_arborescence(tree)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from cubecast.lab.experiment import Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed, sizes_of
 from cubecast.lab.figures import penalty_row
-from cubecast.lab.populations import generator, group_of, measure_pairs, members, network_of
+from cubecast.lab.populations import generator, group_of, measure_pairs, members, network_of, publishers_of
 from cubecast.overlay.delays import delays_between, delays_from
 from cubecast.overlay.metrics import success_ratio
 from cubecast.overlay.trees.hybrid import locate
@@ -31,7 +31,11 @@ def measure(task: Task) -> list[Row]:
     p = task.parameters
     network = network_of(p.network, p.size, task.seed)
     rng = generator(task.seed, 11, publisher)
-    group = group_of(network.hosts, min(p.group or GROUP, network.hosts - 1), rng)
+    publishers = publishers_of(network.hosts, p.publishers, generator(task.seed, 11))
+    if publisher >= len(publishers):
+        return []
+    wanted = GROUP if p.group is None else p.group
+    group = group_of(network.hosts, publishers[publisher], min(wanted, network.hosts - 1), rng)
     delays = members(network.delays, group)
     direct = delays_from(delays, 0)
     nodes = len(group)

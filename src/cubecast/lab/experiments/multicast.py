@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from cubecast.lab.deliveries import UNIONS, Delivery, Stage, deliver, delivery_row
 from cubecast.lab.experiment import Claim, Experiment, Parameters, Row, Task, mean_of, number, one_task_a_seed, sizes_of
-from cubecast.lab.populations import generator, group_of, network_of, seated_overlay
+from cubecast.lab.populations import generator, group_of, network_of, publishers_of, seated_overlay
 from cubecast.lab.stress import copies_stress
 from cubecast.overlay.metrics import lateness
 from cubecast.overlay.region import live_region
@@ -31,7 +31,11 @@ def measure(task: Task) -> list[Row]:
     network = network_of(p.network, p.size, task.seed)
     over, seat = seated_overlay(p.shape or live_region(network.hosts), network, generator(task.seed, 4))
     rng = generator(task.seed, 5, group, publisher)
-    stage = Stage(network, group_of(network.hosts, min(group, network.hosts - 1), rng), over, seat)
+    publishers = publishers_of(network.hosts, p.publishers, generator(task.seed, 5))
+    if publisher >= len(publishers):
+        return []
+    chosen = group_of(network.hosts, publishers[publisher], min(group, network.hosts - 1), rng)
+    stage = Stage(network, chosen, over, seat)
     bounds = rng.uniform(*BOUNDS_MS, size=len(stage.group) - 1)
     rows: list[Row] = []
     for method in UNIONS:

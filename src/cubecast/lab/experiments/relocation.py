@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from cubecast.lab.experiment import Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed, sizes_of
 from cubecast.lab.kernels import compiled
-from cubecast.lab.populations import generator, group_of, network_of, seated
+from cubecast.lab.populations import generator, group_of, network_of, publishers_of, seated
 from cubecast.overlay.many_routes import GREEDY, neighbour_table, overlay, route_all
 from cubecast.overlay.metrics import lateness, success_ratio
 from cubecast.overlay.region import live_region
@@ -34,7 +34,10 @@ def measure(task: Task) -> list[Row]:
     shape = p.shape or live_region(network.hosts)
     rng = generator(task.seed, 3, group, publisher)
     host, _ = seated(shape, network.hosts, rng)
-    chosen = group_of(network.hosts, min(group, network.hosts - 1), rng)
+    publishers = publishers_of(network.hosts, p.publishers, generator(task.seed, 3))
+    if publisher >= len(publishers):
+        return []
+    chosen = group_of(network.hosts, publishers[publisher], min(group, network.hosts - 1), rng)
     bounds = rng.uniform(*BOUNDS_MS, size=len(chosen) - 1)
     near = neighbour_table(shape)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from cubecast.errors import UsageError
 from cubecast.lab.deliveries import Stage, deliver
 from cubecast.lab.experiment import (
     Claim,
@@ -21,7 +22,7 @@ from cubecast.lab.experiment import (
 )
 from cubecast.lab.figures import penalty_row
 from cubecast.lab.kernels import compiled
-from cubecast.lab.populations import generator, group_of, members, network_of, seated_overlay
+from cubecast.lab.populations import generator, group_of, members, network_of, publishers_of, seated_overlay
 from cubecast.lab.rivals.chord import chord, chord_routes
 from cubecast.lab.rivals.narada import HOSTS_MAX, narada_tree
 from cubecast.lab.rivals.pastry import FULL_PNS, NO_PNS, SAMPLES, fill_tables, pastry, pastry_routes
@@ -34,7 +35,6 @@ PNS = {"none": NO_PNS, "sampled": SAMPLES, "full": FULL_PNS}
 BASES = (2, 4, 16)
 CAN_DIMENSIONS = 4
 NARADA_GROUPS = (128, 512, 1024)
-REPEATED = 3
 
 
 def tasks(parameters: Parameters) -> list[Task]:
@@ -95,9 +95,11 @@ def _groups(task: Task, group: int) -> list[Row]:
     p = task.parameters
     network = network_of(p.network, p.size, task.seed)
     rows: list[Row] = []
-    for publisher in range(min(p.publishers, REPEATED)):
+    for publisher in publishers_of(network.hosts, p.publishers, generator(task.seed, 13)):
         rng = generator(task.seed, 13, group, publisher)
-        stage = Stage(network, group_of(network.hosts, min(group, network.hosts - 1, HOSTS_MAX - 1), rng))
+        stage = Stage(network, group_of(network.hosts, publisher, min(group, network.hosts - 1), rng))
+        if len(stage.group) > HOSTS_MAX:
+            raise UsageError(f"--group: Narada keeps every member at every member; give at most {HOSTS_MAX - 1}")
         direct = stage.unicast_ms
         about: Row = {"kind": "groups", "hosts": len(stage.group), "seed": task.seed, "publisher": publisher}
         _, late, links = narada_tree(delay_matrix(members(network.delays, stage.group)), 0, rng)

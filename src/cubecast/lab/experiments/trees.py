@@ -18,7 +18,7 @@ from cubecast.lab.experiment import (
     one_task_a_seed,
     sizes_of,
 )
-from cubecast.lab.populations import generator, group_of, network_of, seated_overlay
+from cubecast.lab.populations import generator, group_of, network_of, publishers_of, seated_overlay
 from cubecast.overlay.region import live_region
 
 FIGURES = (
@@ -48,9 +48,10 @@ def measure(task: Task) -> list[Row]:
     if method == "scribe-pns":
         tables = full_pns(network.delays, generator(task.seed, 7))
     rows = []
-    for publisher in range(p.publishers):
+    publishers = publishers_of(network.hosts, p.publishers, generator(task.seed, 8))
+    for publisher in publishers:
         rng = generator(task.seed, 8, publisher)
-        stage = Stage(network, group_of(network.hosts, group, rng), over, seat, tables)
+        stage = Stage(network, group_of(network.hosts, publisher, group, rng), over, seat, tables)
         rows.append(delivery_row(deliver(method, stage, p.fan_out, rng), stage))
     means = {
         column: round(mean_of(rows, column), 4) if column != "fan_out_max"
@@ -59,7 +60,7 @@ def measure(task: Task) -> list[Row]:
     }  # fmt: skip
     return [{
         "network": network.name, "seed": task.seed, "method": method, "group": len(stage.group) - 1,
-        "fan_out": p.fan_out, "publishers": p.publishers, **means,
+        "fan_out": p.fan_out, "publishers": len(publishers), **means,
     }]  # fmt: skip
 
 

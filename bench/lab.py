@@ -1,0 +1,152 @@
+"""The lab's bars: speed and memory of the kernels, and how good trees and labels are.
+
+    python bench/lab.py [--matrices DIR] [--all] [--json]
+
+`--matrices` names a folder of measured RTT matrices (PlanetLab slices) for the bars on them; without it they are
+skipped. `--all` also times `cubecast lab run all`. Times are the best of several.
+"""
+
+import argparse
+import dataclasses
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+
+from cubecast.lab.experiment import Row as LabRow
+from cubecast.lab.experiment import mean_of, sizes_of
+from cubecast.lab.experiments import EXPERIMENTS
+from cubecast.lab.kernels import compiled
+from cubecast.lab.populations import generator, network_of, seated_overlay, some_pairs
+from cubecast.lab.sweep import run_experiments
+from cubecast.overlay.cube import Cube, label_count
+from cubecast.overlay.many_routes import GREEDY, route_all
+from rows import Row, tell  # beside this file
+
+MILLION = 1_000_000
+ROUNDS = 5
+ROUTES_BAR_S, MEMORY_BAR_GB, ALL_BAR_MINUTES = 3.0, 2.0, 6.0
+TRANSIT_STUB = [
+    (16, group, column, bar) for group in (1024, 4096, 16_384) for column, bar in (("rad", 1.23), ("rdp_p90", 1.43))
+] + [(8, 4096, "rad", 1.33), (8, 4096, "stress_mean", 2.4), (4, 1024, "rad", 1.6), (4, 4096, "rad", 1.6),
+     (4, 16_384, "rad", 1.6)]  # fmt: skip
+MATRIX_BARS = {4: 0.99, 8: 0.95, 16: 0.93}
+PROBES_BAR = 64.0
+SEEDS = (1, 2, 3)
+PUBLISHERS = 20
+
+
+def row(name: str, value: float, unit: str, relative_to: str, bar: float, at_most: bool = True) -> Row:
+    holds = value <= bar if at_most else value >= bar
+    return Row(name, round(value, 4), unit, relative_to, round(value / bar, 3), bar, holds)
+
+
+def routes() -> Row:
+    """A million greedy routes on one core."""
+    shape = Cube(2, 16)
+    over, _ = seated_overlay(shape, network_of("transit-stub", None, 1), generator(1, 2))
+    rng = generator(1, 3)
+    sources, targets = some_pairs(label_count(shape), MILLION, rng)
+    compiled(route_all)(over, GREEDY, sources[:10], targets[:10], rng)
+    seconds = []
+    for _ in range(ROUNDS):
+        start = perf_counter()
+        compiled(route_all)(over, GREEDY, sources, targets, rng)
+        seconds.append(perf_counter() - start)
+    return row("1M greedy routes, 65 536 hosts", min(seconds), "s", "the bar", ROUTES_BAR_S)
+
+
+def memory() -> Row:
+    """Routes among 2^20 hosts, in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, "--million-hosts"], capture_output=True, text=True, check=True)
+    return row("2^20 hosts route: peak memory", float(done.stdout), "GB", "the bar", MEMORY_BAR_GB)
+
+
+def route_among_a_million_hosts() -> None:
+    shape = Cube(2, 20)
+    over, _ = seated_overlay(shape, network_of("transit-stub", 1 << 20, 1), generator(1, 2))
+    rng = generator(1, 3)
+    sources, targets = some_pairs(label_count(shape), MILLION, rng)
+    delay, _ = compiled(route_all)(over, GREEDY, sources, targets, rng)
+    assert delay.min() > 0
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20))
+
+
+def tree_bars() -> Iterator[Row]:
+    """Hybrid on transit-stub, over several networks and publishers."""
+    found = {
+        (cap, group): run_trees("transit-stub", cap, group, SEEDS, 2)
+        for cap, group in dict.fromkeys((cap, group) for cap, group, _, _ in TRANSIT_STUB)
+    }
+    for cap, group, column, bar in TRANSIT_STUB:
+        value = mean_of(found[cap, group], column, method="hybrid")
+        yield row(f"hybrid, transit-stub, fan-out {cap}, {group}: {column}", value, "", "the bar", bar)
+    ours = mean_of(found[16, 4096], "traversals", method="hybrid")
+    scribe = mean_of(found[16, 4096], "traversals", method="scribe-pns")
+    yield row("hybrid, transit-stub, fan-out 16, 4096: traversals", ours, "", "Scribe with full PNS", scribe)
+
+
+def run_trees(network: str, cap: int, group: int, seeds: tuple[int, ...], publishers: int) -> list[LabRow]:
+    defaults = EXPERIMENTS["trees"].defaults
+    parameters = dataclasses.replace(
+        defaults, network=network, fan_out=cap, group=group, seeds=seeds, publishers=publishers
+    )
+    (result,) = run_experiments([(EXPERIMENTS["trees"], parameters)], os.cpu_count() or 1, "", lambda *_: None)
+    return result.rows
+
+
+def matrix_bars(folder: Path | None) -> Iterator[Row]:
+    """Hybrid on measured Internet delays, everyone subscribed."""
+    files = sorted(folder.glob("planetlab-*.txt.gz")) if folder is not None else []
+    if not files:
+        yield Row("hybrid on PlanetLab", 0, "", "", 0, 0, holds=False, skipped="no matrices; name a folder: --matrices")
+    for path in files:
+        for cap, bar in MATRIX_BARS.items():
+            rows = run_trees(str(path), cap, 0, (1,), PUBLISHERS)
+            name = f"hybrid, {path.name}, fan-out {cap}"
+            yield row(f"{name}: rad", mean_of(rows, "rad", method="hybrid"), "", "the bar", bar)
+            probes = mean_of(rows, "probes_per_host", method="hybrid")
+            yield row(f"{name}: probes a host", probes, "", "the bar", PROBES_BAR)
+
+
+def placement_bars() -> Iterator[Row]:
+    """The cube after label swaps, with lookahead."""
+    (result,) = run_experiments([(EXPERIMENTS["placement"], EXPERIMENTS["placement"].defaults)], 1, "", lambda *_: None)
+    most = max(sizes_of(result.rows, "tries"))
+    for column, bar in (("rad", 2.35), ("rdp_p90", 3.7)):
+        value = mean_of(result.rows, column, tries=most, policy="lookahead")
+        yield row(f"cube with 16 links, swaps and lookahead: {column}", value, "", "the bar", bar)
+
+
+def run_all() -> Row:
+    """Every experiment, by the command users call."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "cubecast", "lab", "run", "all", "--output", folder], capture_output=True, check=True
+        )
+    return row("lab run all", (perf_counter() - start) / 60, "minutes", "the bar", ALL_BAR_MINUTES)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--matrices", type=Path)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--million-hosts", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.million_hosts:
+        route_among_a_million_hosts()
+        return 0
+    rows = [routes(), memory(), *placement_bars(), *tree_bars(), *matrix_bars(args.matrices)]
+    if args.all:
+        rows.append(run_all())
+    return tell(rows, args.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

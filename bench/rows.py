@@ -1,0 +1,37 @@
+"""How every benchmark of this project tells its figures."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure and its bar; `skipped` says why there is none.
+
+    Attributes:
+        ratio: the figure against `relative_to`.
+    """
+
+    name: str
+    value: float
+    unit: str
+    relative_to: str
+    ratio: float
+    bar: float
+    holds: bool
+    skipped: str = ""
+
+
+def tell(rows: Sequence[Row], as_json: bool) -> int:
+    """Prints the rows; 0 when every bar holds, else 1."""
+    if as_json:
+        print(json.dumps({"rows": [asdict(row) for row in rows]}))
+    else:
+        for row in rows:
+            if row.skipped:
+                print(f"{row.name}: skipped: {row.skipped}")
+                continue
+            verdict = "holds" if row.holds else "DOES NOT HOLD"
+            print(f"{row.name}: {row.value} {row.unit}, {row.ratio} x {row.relative_to}; bar {row.bar} {verdict}")
+    return 0 if all(row.holds or row.skipped for row in rows) else 1

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
+from cubecast.lab.experiment import Parameters, mean_of, sizes_of
 from cubecast.lab.experiment import Row as LabRow
-from cubecast.lab.experiment import mean_of, sizes_of
-from cubecast.lab.experiments import EXPERIMENTS
+from cubecast.lab.experiments import EXPERIMENTS, tree_scale
 from cubecast.lab.kernels import compiled
 from cubecast.lab.populations import generator, network_of, seated_overlay, some_pairs
 from cubecast.lab.sweep import run_experiments
@@ -30,10 +30,6 @@ from rows import Row, tell  # beside this file
 MILLION = 1_000_000
 ROUNDS = 5
 ROUTES_BAR_S, MEMORY_BAR_GB, ALL_BAR_MINUTES = 3.0, 2.0, 6.0
-TRANSIT_STUB = [
-    (16, group, column, bar) for group in (1024, 4096, 16_384) for column, bar in (("rad", 1.23), ("rdp_p90", 1.43))
-] + [(8, 4096, "rad", 1.33), (8, 4096, "stress_mean", 2.4), (4, 1024, "rad", 1.6), (4, 4096, "rad", 1.6),
-     (4, 16_384, "rad", 1.6)]  # fmt: skip
 MATRIX_BARS = {4: 0.99, 8: 0.95, 16: 0.93}
 PROBES_BAR = 64.0
 SEEDS = (1, 2, 3)
@@ -77,25 +73,20 @@ def route_among_a_million_hosts() -> None:
 
 
 def tree_bars() -> Iterator[Row]:
-    """Hybrid on transit-stub, over several networks and publishers."""
-    found = {
-        (cap, group): run_trees("transit-stub", cap, group, SEEDS, 2)
-        for cap, group in dict.fromkeys((cap, group) for cap, group, _, _ in TRANSIT_STUB)
-    }
-    for cap, group, column, bar in TRANSIT_STUB:
-        value = mean_of(found[cap, group], column, method="hybrid")
-        yield row(f"hybrid, transit-stub, fan-out {cap}, {group}: {column}", value, "", "the bar", bar)
-    ours = mean_of(found[16, 4096], "traversals", method="hybrid")
-    scribe = mean_of(found[16, 4096], "traversals", method="scribe-pns")
+    """Hybrid on transit-stub, over several networks and publishers; and the links it crosses, beside Scribe's."""
+    scale = EXPERIMENTS["tree-scale"]
+    rows = run("tree-scale", dataclasses.replace(scale.defaults, seeds=SEEDS))
+    for fan_out, low, high, column, bar in tree_scale.BARS:
+        for group in (g for g in sorted(sizes_of(rows, "group")) if low <= g <= high):
+            value = mean_of(rows, column, group=group, fan_out=fan_out)
+            yield row(f"hybrid, transit-stub, fan-out {fan_out}, {group}: {column}", value, "", "the bar", bar)
+    beside = run("trees", EXPERIMENTS["trees"].defaults)
+    ours, scribe = (mean_of(beside, "traversals", method=method) for method in ("hybrid", "scribe-pns"))
     yield row("hybrid, transit-stub, fan-out 16, 4096: traversals", ours, "", "Scribe with full PNS", scribe)
 
 
-def run_trees(network: str, cap: int, group: int, seeds: tuple[int, ...], publishers: int) -> list[LabRow]:
-    defaults = EXPERIMENTS["trees"].defaults
-    parameters = dataclasses.replace(
-        defaults, network=network, fan_out=cap, group=group, seeds=seeds, publishers=publishers
-    )
-    (result,) = run_experiments([(EXPERIMENTS["trees"], parameters)], os.cpu_count() or 1, "", lambda *_: None)
+def run(name: str, parameters: Parameters) -> list[LabRow]:
+    (result,) = run_experiments([(EXPERIMENTS[name], parameters)], os.cpu_count() or 1, "", lambda *_: None)
     return result.rows
 
 
@@ -106,7 +97,8 @@ def matrix_bars(folder: Path | None) -> Iterator[Row]:
         yield Row("hybrid on PlanetLab", 0, "", "", 0, 0, holds=False, skipped="no matrices; name a folder: --matrices")
     for path in files:
         for cap, bar in MATRIX_BARS.items():
-            rows = run_trees(str(path), cap, 0, (1,), PUBLISHERS)
+            defaults = EXPERIMENTS["trees"].defaults
+            rows = run("trees", dataclasses.replace(defaults, network=str(path), fan_out=cap, publishers=PUBLISHERS))
             name = f"hybrid, {path.name}, fan-out {cap}"
             yield row(f"{name}: rad", mean_of(rows, "rad", method="hybrid"), "", "the bar", bar)
             probes = mean_of(rows, "probes_per_host", method="hybrid")
@@ -115,10 +107,10 @@ def matrix_bars(folder: Path | None) -> Iterator[Row]:
 
 def placement_bars() -> Iterator[Row]:
     """The cube after label swaps, with lookahead."""
-    (result,) = run_experiments([(EXPERIMENTS["placement"], EXPERIMENTS["placement"].defaults)], 1, "", lambda *_: None)
-    most = max(sizes_of(result.rows, "tries"))
+    rows = run("placement", EXPERIMENTS["placement"].defaults)
+    most = max(sizes_of(rows, "tries"))
     for column, bar in (("rad", 2.35), ("rdp_p90", 3.7)):
-        value = mean_of(result.rows, column, tries=most, policy="lookahead")
+        value = mean_of(rows, column, tries=most, policy="lookahead")
         yield row(f"cube with 16 links, swaps and lookahead: {column}", value, "", "the bar", bar)
 
 

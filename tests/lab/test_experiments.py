@@ -24,6 +24,8 @@ SMALL = {
     "multicast": {"size": 64, "group": 20, "publishers": 2},
     "placement": {"size": 64, "pairs": 500},
     "trees": {"size": 64, "group": 30, "publishers": 2, "fan_out": 4},
+    "trees-high-access": {"size": 64, "group": 30, "publishers": 1, "fan_out": 4},
+    "tree-scale": {"size": 64, "group": 30, "publishers": 1},
     "join": {"size": 64, "group": 30, "publishers": 1},
 }
 TREE_COLUMNS = {

@@ -1,6 +1,7 @@
 """Networks by the names users give them."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from cubecast.errors import NetworkFileError, UsageError
@@ -27,7 +28,7 @@ def load_network(name: str, hosts: int | None, seed: int) -> PhysicalNetwork:
     """
     path = Path(name)
     if name.startswith("transit-stub"):
-        return transit_stub(_needed(name, hosts), seed, _parse_transit_stub(name))
+        return replace(transit_stub(_needed(name, hosts), seed, _parse_transit_stub(name)), name=name)
     if path.exists():
         return load_saved(path, hosts) if path.suffix == SUFFIX else measured(path, hosts, seed)
     if path.suffix or path.is_absolute() or name.startswith("."):

@@ -11,12 +11,25 @@ from cubecast.lab.experiments import (
     rivals,
     routing,
     shape,
+    tree_scale,
     trees,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {
-    module.EXPERIMENT.name: module.EXPERIMENT
-    for module in (shape, m_region_load, routing, rivals, relocation, multicast, placement, trees, join)
+    experiment.name: experiment
+    for experiment in (
+        shape.EXPERIMENT,
+        m_region_load.EXPERIMENT,
+        routing.EXPERIMENT,
+        rivals.EXPERIMENT,
+        relocation.EXPERIMENT,
+        multicast.EXPERIMENT,
+        placement.EXPERIMENT,
+        trees.EXPERIMENT,
+        trees.HIGH_ACCESS,
+        tree_scale.EXPERIMENT,
+        join.EXPERIMENT,
+    )
 }
 
 

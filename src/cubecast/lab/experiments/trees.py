@@ -1,10 +1,10 @@
 """Trees: every way to deliver a channel, on the same network with the same publishers and subscribers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 
-from cubecast.lab.deliveries import METHODS, UNIONS, Stage, deliver, delivery_row, full_pns
+from cubecast.lab.deliveries import METHODS, SURVEYS, UNIONS, Stage, deliver, delivery_row, full_pns
 from cubecast.lab.experiment import (
     Claim,
     Experiment,
@@ -16,7 +16,6 @@ from cubecast.lab.experiment import (
     mean_of,
     names_of,
     one_task_a_seed,
-    sizes_of,
 )
 from cubecast.lab.populations import generator, group_of, network_of, publishers_of, seated_overlay
 from cubecast.overlay.region import live_region
@@ -26,14 +25,14 @@ FIGURES = (
     "probes_per_host",
 )  # fmt: skip
 GROUP = 4096
-RAD_BARS = {4: 1.60, 8: 1.33, 16: 1.23}
-P90_BAR, STRESS_BAR, PROBES_BAR = 1.43, 2.4, 64.0
-MATRIX_RAD_BARS = {4: 0.99, 8: 0.95, 16: 0.93}
+PROBES_BAR = 64.0
+SOONER_BY = 0.01
+"""Two trees are as soon as each other within this share."""
 
 
-def tasks(parameters: Parameters) -> list[Task]:
+def tasks_of(name: str) -> Callable[[Parameters], list[Task]]:
     """One for every method and seed."""
-    return one_task_a_seed("trees", parameters, [(method, 0, 0) for method in METHODS])
+    return lambda parameters: one_task_a_seed(name, parameters, [(method, 0, 0) for method in METHODS])
 
 
 def measure(task: Task) -> list[Row]:
@@ -70,52 +69,40 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
     def figure(column: str, method: str = "hybrid") -> float:
         return mean_of(rows, column, method=method)
 
-    cap, where = parameters.fan_out, ", ".join(names_of(rows, "network"))
-    sizes = "-".join(map(str, sizes_of(rows, "group")))
+    cap = parameters.fan_out
+    most = max(column_of(matching(rows, method="hybrid"), "fan_out_max"))
+    beside = {method: figure("rad", method) for method in SURVEYS if method != "hybrid"}
+    known = ", ".join(f"{method} {rad:.3f}" for method, rad in beside.items())
     claims = [
         Claim(
-            f"The hybrid tree keeps every host's fan-out at {cap}",
-            "",
-            f"most copies of one host: {max(column_of(matching(rows, method='hybrid'), 'fan_out_max')):.0f}",
-            max(column_of(matching(rows, method="hybrid"), "fan_out_max")) <= cap,
-        ),
-        Claim(
-            "... and its probes at 64 a host",
-            "",
-            f"{figure('probes_per_host'):.1f} round trips a host",
-            figure("probes_per_host") <= PROBES_BAR,
-        ),
-    ]
-    routed = where == "transit-stub"
-    bars = RAD_BARS if routed else MATRIX_RAD_BARS if where.startswith("planetlab") else {}
-    if cap in bars:
-        also = f", RDP p90 {figure('rdp_p90'):.2f}" if routed and cap == 16 else ""
-        claims.append(
-            Claim(
-                f"Hybrid at fan-out {cap} on {where}, {sizes} subscribers: RAD <= {bars[cap]}"
-                + (f", p90 <= {P90_BAR}" if also else ""),
-                "ours",
-                f"RAD {figure('rad'):.3f}{also}",
-                figure("rad") <= bars[cap] and (not also or figure("rdp_p90") <= P90_BAR),
-            )
-        )
-    claims.append(
-        Claim(
-            "Hybrid is sooner than every tree of bounded fan-out beside it",
+            f"The hybrid tree keeps every host's fan-out at {cap} and its probes at {PROBES_BAR:.0f} a host",
             "ours",
-            ", ".join(f"{m} {figure('rad', m):.2f}" for m in ("hybrid", "clustered-refined", "compact", "clustered")),
-            figure("rad") <= min(figure("rad", m) for m in ("clustered-refined", "compact", "clustered")) + 0.005,
-        )
-    )
-    claims.append(
+            f"most copies of one host: {most:.0f}; {figure('probes_per_host'):.1f} round trips a host",
+            most <= cap and figure("probes_per_host") <= PROBES_BAR,
+        ),
+        Claim(
+            f"No other tree of bounded fan-out is sooner by {100 * SOONER_BY:.0f} %",
+            "ours",
+            f"RAD: hybrid {figure('rad'):.3f}, {known}",
+            figure("rad") <= min(beside.values()) * (1 + SOONER_BY),
+        ),
         Claim(
             "Hybrid crosses no more physical links than Scribe with full PNS",
             "ours",
             f"{figure('traversals'):.0f} against {figure('traversals', 'scribe-pns'):.0f}; mean stress "
             f"{figure('stress_mean'):.2f} against {figure('stress_mean', 'scribe-pns'):.2f}",
             figure("traversals") <= figure("traversals", "scribe-pns"),
+        ),
+    ]
+    if figure("rad", "limit") < 1 - SOONER_BY:
+        claims.append(
+            Claim(
+                "Where detours are shorter than the direct way, the tree is sooner than direct connections",
+                "ours",
+                f"RAD {figure('rad'):.3f}; limit of any tree over these hosts {figure('rad', 'limit'):.3f}",
+                figure("rad") < 1,
+            )
         )
-    )
     return claims
 
 
@@ -138,13 +125,15 @@ def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     axes[1].set_ylabel("traversals of physical links")
 
 
+OPTIONS = frozenset({"network", "size", "seeds", "shape", "fan_out", "group", "publishers"})
+
 EXPERIMENT = Experiment(
     name="trees",
     title="Delivery trees side by side",
     source="beyond the slides; rivals: Narada provided the case for end-system multicast, Scribe the scale",
-    options=frozenset({"network", "size", "seeds", "shape", "fan_out", "group", "publishers"}),
+    options=OPTIONS,
     defaults=Parameters(),
-    tasks=tasks,
+    tasks=tasks_of("trees"),
     measure=measure,
     judge=judge,
     draw=draw,
@@ -160,4 +149,21 @@ over 1 is the price of a bounded fan-out. On measured Internet delays most pairs
 there the tree is sooner than direct connections, and not far from the limit that all pairs would allow.
 
 probes_per_host counts every round trip measured, landmarks included; half a round trip stands for one way.""",
+)
+
+HIGH_ACCESS = Experiment(
+    name="trees-high-access",
+    title="Delivery trees among hosts behind slow access lines",
+    source="beyond the slides",
+    options=OPTIONS,
+    defaults=Parameters(network="transit-stub-high-access"),
+    tasks=tasks_of("trees-high-access"),
+    measure=measure,
+    judge=judge,
+    draw=draw,
+    panels=2,
+    reading="""The same network, but hosts have an access latency of 5 to 20 ms (DSL, cable) instead of 0.5 to 2 ms. Every relay
+costs its own access twice, so bounded fan-out costs more here than anywhere else, and small fan-outs most of all. The
+order of the methods stays. Coordinates fold a host's access latency into its position; telling it apart is where
+something is left to gain.""",
 )

@@ -51,8 +51,12 @@ def pastry(delays: Delays, base: int, samples: int, rng: np.random.Generator, co
 def fill_tables(
     delays: Delays, ids: Ints, by_id: Indices, digits: Indices, samples: int, table: Indices, rng: np.random.Generator
 ) -> None:
-    """Writes the tables; hosts with a common prefix are neighbours in the order of ids."""
+    """Writes the tables; hosts with a common prefix are neighbours in the order of ids.
+
+    With full PNS all hosts of one attachment point share the first row: the nearest host of a digit is the same for all.
+    """
     hosts, rows, base = table.shape
+    shared = np.full((len(delays.between_ms), base), -1, np.int32)
     for rank in range(hosts):
         host, low, high = by_id[rank], 0, hosts
         for row in range(rows):
@@ -64,6 +68,11 @@ def fill_tables(
                 end = begin + np.searchsorted(ids[begin:high], start + (digit + 1) * width)
                 if digit == digits[rank, row]:
                     own_low, own_high = begin, end
+                elif end > begin and row == 0 and samples == FULL_PNS:
+                    point = delays.at[host]
+                    if shared[point, digit] < 0:
+                        shared[point, digit] = _entry(delays, by_id, host, begin, end, samples, rng)
+                    table[host, row, digit] = shared[point, digit]
                 elif end > begin:
                     table[host, row, digit] = _entry(delays, by_id, host, begin, end, samples, rng)
             low, high = own_low, own_high

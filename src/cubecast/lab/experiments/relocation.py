@@ -152,7 +152,8 @@ EXPERIMENT = Experiment(
 as the delay along the overlay, the swap does nothing. Bounds are uniform in 100..1000 ms, chosen so that the base
 success falls on the slide's axis (0.65 to 0.73): the slides do not say how they drew them.
 
-Depth helps. The slide's recursion goes on around the farthest neighbour instead of P, so it spreads subscribers around
-wrong places and loses its gain in large groups; comparing with all labels at exactly d hops from P keeps it. Displaced
+Depth helps. The slide's recursion goes on around the farthest neighbour instead of P, so it also gathers subscribers
+around wrong places, the more of them the larger the group; comparing with all labels at exactly d hops from P does
+better at every size. Displaced
 hosts may be subscribers: few lose a bound they kept, and the figure stands in the column "harmed".""",
 )

@@ -34,6 +34,7 @@ from cubecast.overlay.region import live_region
 PNS = {"none": NO_PNS, "sampled": SAMPLES, "full": FULL_PNS}
 BASES = (2, 4, 16)
 CAN_DIMENSIONS = 4
+FEW_LINKS = (10, 20)
 NARADA_GROUPS = (128, 512, 1024)
 
 
@@ -174,12 +175,17 @@ def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
         places.setdefault(near, []).append(system)
     for (state, rad), systems in places.items():
         axes[0].plot([state], [rad], "o")
-        axes[0].text(state * 1.06, rad, "\n".join(systems), fontsize="x-small", va="center")
+        left = FEW_LINKS[0] < state < FEW_LINKS[1]  # the right side belongs to systems with more
+        names = "\n".join(system.replace("Pastry base", "Pastry").replace(" PNS", "") for system in systems)
+        axes[0].text(
+            state * (0.93 if left else 1.06), rad, names, fontsize="x-small", va="center",
+            ha="right" if left else "left",
+        )  # fmt: skip
     axes[0].set_xscale("log", base=2)
     axes[0].set_yscale("log")
     axes[0].set_yticks([1.5, 2, 3, 4, 6, 8, 12], ["1.5", "2", "3", "4", "6", "8", "12"])
-    axes[0].set_xlim(6, 300)
-    axes[0].set_xlabel("links or table entries a host")
+    axes[0].set_xlim(2, 300)
+    axes[0].set_xlabel("links or table entries a host (Pastry: base, PNS)")
     axes[0].set_ylabel("RAD of routes between random hosts")
     groups = matching(rows, kind="groups")
     sizes = sizes_of(groups, "hosts")

@@ -94,7 +94,9 @@ def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
         one.set_xscale("log", base=2)
         one.set_xlabel("group size")
         one.set_ylabel(label)
-        one.legend(fontsize="small")
+        one.legend(fontsize="small", ncols=2)
+    low, high = axes[0].get_ylim()
+    axes[0].set_ylim(low, high + 0.3 * (high - low))
     axes[1].set_ylim(bottom=0)
 
 

@@ -142,7 +142,7 @@ EXPERIMENT = Experiment(
 single strong server does; limit is the shortest-path tree over all pairs without any limit on fan-out. The cube's own
 methods do not limit fan-out either, and neither does Scribe: fan_out_max tells.
 
-hybrid is what the live system uses by default. It takes the better of two starts (hubs chosen by coordinates; measured
+hybrid is meant to be the default of the live system, which so far knows the cube only. It takes the better of two starts (hubs chosen by coordinates; measured
 detours), then lets hosts measure promising relatives and change places while that serves everyone sooner, links in the
 score. On the transit-stub network nothing can be sooner than unicast, since packets follow shortest paths; what is left
 over 1 is the price of a bounded fan-out. On measured Internet delays most pairs have a faster way through a third host:

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubecast.errors import NetworkFileError, UsageError
-from cubecast.overlay.delays import delay_ms
+from cubecast.overlay.delays import Delays, delay_ms
 from cubecast.physical import transit_stub as ts
 from cubecast.physical.backbone import backbone, topologies
 from cubecast.physical.catalogue import load_network
 from cubecast.physical.measured import measured, read_matrix
-from cubecast.physical.network import PhysicalNetwork, Topology, routed
+from cubecast.physical.network import PhysicalNetwork, Routes, Topology, routed
+from cubecast.physical.saved import save_network
 
 SMALL = ts.TransitStub(3, 2, 2, 4, 4, 4)
 PLANETLAB = Path(__file__).parents[3] / "shared" / "data" / "latency"
@@ -158,3 +159,65 @@ def test_measured_internet_delays_are_read() -> None:
     for path in sorted(PLANETLAB.glob("*.txt.gz")):
         assert read_matrix(path).shape == (490, 490)
         assert_network_holds(measured(path, 100, seed=2), 100)
+
+
+def test_a_saved_network_comes_back_whole_or_in_part(tmp_path: Path) -> None:
+    made = load_network("transit-stub:2x2x2x4", 20, 3)
+    save_network(made, tmp_path / "net.npz")
+    again = load_network(str(tmp_path / "net.npz"), None, 0)
+    assert again.name == made.name == "transit-stub:2x2x2x4"
+    assert np.array_equal(again.matrix_ms(), made.matrix_ms())
+    assert all(again.path_links(a, b) == made.path_links(a, b) for a in range(20) for b in range(20))
+    part = load_network(str(tmp_path / "net.npz"), 7, 0)
+    assert np.array_equal(part.matrix_ms(), made.matrix_ms()[:7, :7])
+    with pytest.raises(UsageError, match="holds 20 hosts"):
+        load_network(str(tmp_path / "net.npz"), 21, 0)
+
+
+def test_what_is_no_saved_network_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.npz"
+    path.write_bytes(b"PK nonsense")
+    with pytest.raises(NetworkFileError, match="no saved network"):
+        load_network(str(path), None, 1)
+    np.savez(path, format=np.array("something else"))
+    with pytest.raises(NetworkFileError, match="another version"):
+        load_network(str(path), None, 1)
+    with pytest.raises(NetworkFileError, match=r"does not end in \.npz"):
+        save_network(load_network("transit-stub:2x2x2x4", 4, 1), tmp_path / "net.txt")
+    with pytest.raises(NetworkFileError, match="cannot write"):
+        save_network(load_network("transit-stub:2x2x2x4", 4, 1), tmp_path / "gone" / "net.npz")
+
+
+def test_networks_of_any_size_and_behind_slow_lines() -> None:
+    small = load_network("transit-stub:2x3x2x4", 30, 1)
+    assert_network_holds(small, 30)
+    assert small.routes.previous.shape[1] == 2 * 3 + 2 * 3 * 2 * 4
+    slow = load_network("transit-stub-high-access:2x3x2x4", 30, 1)
+    assert slow.delays.access_ms.min() >= 5
+    assert slow.matrix_ms().sum() > small.matrix_ms().sum()
+
+
+@pytest.mark.parametrize(
+    "name", ["transit-stub:0x1x1x1", "transit-stub:9x9", "transit-stubs", "transit-stub:99x99x99x99"]
+)
+def test_an_impossible_size_is_one_clear_line(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_network(name, 4, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_built_in_network_needs_a_number_of_hosts_and_a_matrix_has_its_own() -> None:
+    with pytest.raises(UsageError, match="say how many"):
+        load_network("transit-stub", None, 1)
+    with pytest.raises(UsageError, match="at most 8192"):
+        PhysicalNetwork(
+            "large",
+            Delays(np.zeros((1, 1), np.float32), np.zeros(9000, np.int32), np.ones(9000, np.float32)),
+            Routes(np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32), np.zeros(1, np.int32), 1),
+        ).matrix_ms()
+
+
+def test_both_halves_of_a_matrix_count(tmp_path: Path) -> None:
+    path = tmp_path / "rtt.txt"
+    path.write_text("0 10\n14 0\n")
+    assert measured(path, None, 1).matrix_ms().tolist() == [[0, 6], [6, 0]], "half of the mean round trip"

@@ -229,7 +229,8 @@ def _compare(args: argparse.Namespace) -> int:
 def _network(args: argparse.Namespace) -> int:
 
     hosts = args.size if args.size is not None or is_file(args.network) else PUBLISHED_HOSTS
-    network = load_network(args.network, hosts, args.seed)
-    save_network(network, args.output)
+    with Console(stderr=True).status(f"making {args.network}"):
+        network = load_network(args.network, hosts, args.seed)
+        save_network(network, args.output)
     notify(f"{args.output}: {network.name}, {network.hosts} hosts, {network.routes.links} router links")
     return 0

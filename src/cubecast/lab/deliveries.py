@@ -13,7 +13,7 @@ from cubecast.lab.experiment import Row
 from cubecast.lab.figures import penalty_row, stress_row
 from cubecast.lab.kernels import compiled
 from cubecast.lab.populations import measure_pairs, members
-from cubecast.lab.rivals.pastry import FULL_PNS, Pastry, fill_tables, pastry, scribe_tree
+from cubecast.lab.rivals.pastry import FULL_PNS, Pastry, pastry, scribe_tree
 from cubecast.lab.stress import copies_stress
 from cubecast.overlay.delays import Delays, delay_ms, delays_from
 from cubecast.overlay.kernel import kernel
@@ -88,7 +88,7 @@ class Stage:
 
 def full_pns(delays: Delays, rng: np.random.Generator) -> Pastry:
     """Pastry base 16 with full proximity neighbour selection."""
-    return pastry(delays, 16, FULL_PNS, rng, compiled(fill_tables))
+    return pastry(delays, 16, FULL_PNS, rng)
 
 
 def deliver(method: str, stage: Stage, fan_out: int, rng: np.random.Generator) -> Delivery:

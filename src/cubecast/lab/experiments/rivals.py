@@ -25,7 +25,7 @@ from cubecast.lab.kernels import compiled
 from cubecast.lab.populations import generator, group_of, members, network_of, publishers_of, seated_overlay
 from cubecast.lab.rivals.chord import chord, chord_routes
 from cubecast.lab.rivals.narada import HOSTS_MAX, narada_tree
-from cubecast.lab.rivals.pastry import FULL_PNS, NO_PNS, SAMPLES, fill_tables, pastry, pastry_routes
+from cubecast.lab.rivals.pastry import FULL_PNS, NO_PNS, SAMPLES, pastry, pastry_routes
 from cubecast.overlay.cube import Cube, degree
 from cubecast.overlay.delays import delay_matrix, delays_between
 from cubecast.overlay.many_routes import GREEDY, ODR, route_all
@@ -71,7 +71,7 @@ def measure(task: Task) -> list[Row]:
     if kind.startswith("pastry"):
         for name, samples in PNS.items():
             if (name == "full") == (kind == "pastry-full"):
-                tables = pastry(delays, value, samples, rng, compiled(fill_tables))
+                tables = pastry(delays, value, samples, rng)
                 state = float((tables.table >= 0).sum() / network.hosts)
                 routes = compiled(pastry_routes)(tables, delays, sources, targets)
                 rows.append(row(f"Pastry base {value}, {name} PNS", routes, state))

@@ -5,11 +5,13 @@ may be any host with that prefix. Without PNS it is a random one; with sampled P
 with full PNS the nearest of all.
 """
 
+from collections.abc import Callable
 from math import ceil, log
 from typing import NamedTuple
 
 import numpy as np
 
+from cubecast.lab.kernels import compiled
 from cubecast.overlay.delays import Delays, delay_ms
 from cubecast.overlay.kernel import kernel
 from cubecast.types import Floats, Indices, Ints
@@ -31,17 +33,22 @@ class Pastry(NamedTuple):
     table: Indices
 
 
-def pastry(delays: Delays, base: int, samples: int, rng: np.random.Generator, compiled_fill: object = None) -> Pastry:
-    """Tables of all hosts, ids drawn at random from the smallest space that holds them."""
+def pastry(
+    delays: Delays, base: int, samples: int, rng: np.random.Generator, fill: Callable[..., None] | None = None
+) -> Pastry:
+    """Tables of all hosts, ids drawn at random from the smallest space that holds them.
+
+    Args:
+        samples: candidates an entry is chosen from; `FULL_PNS` for all.
+        fill: the form of `fill_tables` to use; compiled unless told otherwise.
+    """
     hosts = len(delays.at)
     rows = max(1, ceil(log(hosts, base) - 1e-9))
     ids = np.sort(rng.choice(base**rows, size=hosts, replace=False))
     by_id = rng.permutation(hosts).astype(np.int32)
     digits_by_id = np.stack([ids // base**row % base for row in reversed(range(rows))], axis=1).astype(np.int32)
     table = np.full((hosts, rows, base), -1, np.int32)
-    fill = fill_tables if compiled_fill is None else compiled_fill
-    assert callable(fill)
-    fill(delays, ids, by_id, digits_by_id, samples, table, rng)
+    (fill or compiled(fill_tables))(delays, ids, by_id, digits_by_id, samples, table, rng)
     digits = np.empty_like(digits_by_id)
     digits[by_id] = digits_by_id
     return Pastry(digits, table)

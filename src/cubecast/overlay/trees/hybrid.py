@@ -5,6 +5,8 @@
    that coordinates cannot. Both are refined over the measured pairs; the better one stays.
 3. In rounds, nodes measure the relatives that promise most, and the tree is refined again, until the budget of
    probes is spent or a round gains next to nothing.
+4. What is left of the budget goes to more near and random pairs; a compact tree over all that is known has a last
+   chance against the tree so far.
 
 The objective is the weighted delay of all nodes plus the length of links used (the load on the physical network).
 """
@@ -35,7 +37,7 @@ class Effort(NamedTuple):
         relatives: relatives that each node measures in a round.
         rounds: rounds of measuring relatives, at most.
         gain_min: a round that gains a smaller share of the objective is the last.
-        link_weight: what a millisecond of a link's length counts, against one of a node's delay.
+        link_weight: what a millisecond of a link's length counts, against one of a node's delay, in a large group.
         sweeps: of a refine, at most.
     """
 
@@ -50,6 +52,8 @@ class Effort(NamedTuple):
 
 
 EFFORT = Effort()
+LOADED_NODES = 4096
+"""From this size on the load on the network counts in full."""
 SWEEP_WORK_MAX = 4_000_000_000
 """Steps all sweeps of a refine may take: trees as deep as a chain are refined less."""
 
@@ -76,7 +80,7 @@ def wanted(nodes: int, fan_out: int) -> Wanted:
     """
     if fan_out < 1:
         raise UsageError(f"fan-out {fan_out}: give 1 or more, somebody has to send copies")
-    return Wanted(np.full(nodes, fan_out, np.int64), np.ones(nodes), np.full(nodes, np.inf))
+    return Wanted(np.full(nodes, min(fan_out, max(1, nodes - 1)), np.int64), np.ones(nodes), np.full(nodes, np.inf))
 
 
 def hybrid_tree(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT) -> Survey[Ints]:
@@ -96,8 +100,15 @@ def hybrid_tree(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT)
     yield from complete(measured, compact, positions, want.slots)
     starts = [improved(measured, start, want, effort, rng) for start in (clustered, compact)]
     costs = [objective(measured, start, want, effort) for start in starts]
-    better = starts[int(np.argmin(costs))]
-    return (yield from refined_among_relatives(measured, better, positions, want, rng, effort))
+    parent = starts[int(np.argmin(costs))]
+    parent = yield from refined_among_relatives(measured, parent, positions, want, rng, effort)
+    left = int(effort.probes - measured.pairs / nodes)
+    if left > 1:  # few copies make few relatives
+        yield from measure_around(measured, positions, effort.near + left // 2, left - left // 2, rng)
+    compact = compact_tree(measured.graph(), want.slots)
+    yield from complete(measured, compact, positions, want.slots)
+    ends = [improved(measured, end, want, effort, rng) for end in (parent, compact)]
+    return ends[int(np.argmin([objective(measured, end, want, effort) for end in ends]))]
 
 
 def refined_among_relatives(
@@ -182,19 +193,24 @@ def measure_relatives(measured: Measured, parent: Ints, positions: Floats, want:
     yield from measured.ask(node[order], relatives[node, place][order])
 
 
+def link_weight(effort: Effort, nodes: int) -> float:
+    """What a millisecond of a link's length counts in a group: few copies load no network."""
+    return effort.link_weight * min(1.0, nodes / LOADED_NODES)
+
+
 def improved(measured: Measured, parent: Ints, want: Wanted, effort: Effort, rng: np.random.Generator) -> Ints:
     """The tree after a refine over what is measured."""
     graph = measured.graph()
     work = max(1, len(graph.other) * _depth(parent))
     sweeps = max(0, min(effort.sweeps, SWEEP_WORK_MAX // work))
-    return refined_tree(graph, parent, *want, effort.link_weight, sweeps, rng)
+    return refined_tree(graph, parent, *want, link_weight(effort, len(parent)), sweeps, rng)
 
 
 def objective(measured: Measured, parent: Ints, want: Wanted, effort: Effort) -> float:
     """What a refine makes smaller, ms."""
     book = open_book(measured.graph(), parent, want.slots, want.weight)
     links = measured.known_ms(parent[1:], np.arange(1, len(parent)))
-    return float((book.late_ms * want.weight).sum() + effort.link_weight * links.sum())
+    return float((book.late_ms * want.weight).sum() + link_weight(effort, len(parent)) * links.sum())
 
 
 def complete(measured: Measured, parent: Ints, positions: Floats, slots: Ints) -> Survey[None]:

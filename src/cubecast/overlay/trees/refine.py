@@ -109,16 +109,17 @@ def open_book(graph: MeasuredGraph, parent: Ints, slots: Ints, weight: Floats) -
 
 @kernel
 def best_move(graph: MeasuredGraph, book: Book, slots: Ints, node: int, link_weight: float) -> Move:
-    """The move of one node that gains most; its `above` is -1 when none gains."""
+    """The move of one node that gains most, among those that gain for the node itself; `above` is -1 when none does."""
     best = Move(GAIN_MIN_MS, node, NOBODY, NOBODY, NOBODY)
     link = measured_ms(graph, node, book.parent[node])
     for at in range(graph.first[node], graph.first[node + 1]):
         above, hop = int(graph.other[at]), float(graph.one_way_ms[at])
         gain = (book.late_ms[node] - book.late_ms[above] - hop) * book.load[node] + link_weight * (link - hop)
-        if gain <= best.gain or above == book.parent[node] or is_below(book.parent, above, node):
+        if gain <= GAIN_MIN_MS or above == book.parent[node] or is_below(book.parent, above, node):
             continue
         if book.copies[above] < slots[above]:
-            best = Move(gain, node, above, NOBODY, NOBODY)
+            if gain > best.gain:
+                best = Move(gain, node, above, NOBODY, NOBODY)
         else:
             best = _best_displacement(graph, book, slots, Move(gain, node, above, NOBODY, NOBODY), best, link_weight)
     return best

@@ -121,6 +121,11 @@ def test_a_comparison_tells_what_changed_and_what_no_longer_holds(results: dict[
     table, lost = compare({"trees": broken}, {"trees": now})
     assert table.row_count == 1
     assert len(lost) == sum(claim.holds is True for claim in now.claims)
+    fewer = replace(now, rows=now.rows[1:])
+    assert any("missing" in line for line in compare({"trees": fewer}, {"trees": now})[1])
+    other = replace(now, parameters=replace(now.parameters, fan_out=9))
+    with pytest.raises(LabError, match="other parameters: fan_out 4 there, 9 here"):
+        compare({"trees": other}, {"trees": now})
     with pytest.raises(LabError, match="nothing in common"):
         compare({"trees": now}, {"shape": results["shape"]})
 
@@ -130,6 +135,11 @@ def test_what_is_no_result_is_one_clear_line(tmp_path: Path) -> None:
         load_all(tmp_path)
     with pytest.raises(LabError, match="No such file"):
         load(tmp_path / "gone.json")
+    (tmp_path / "empty.json").write_text(
+        '{"experiment": "trees", "version": "1", "parameters": {}, "rows": [], "claims": []}'
+    )
+    with pytest.raises(LabError, match="no rows"):
+        load(tmp_path / "empty.json")
     (tmp_path / "bad.json").write_text('{"experiment": 3}')
     with pytest.raises(LabError, match="no result of the lab"):
         load_all(tmp_path)

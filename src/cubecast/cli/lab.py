@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cubecast.cli.arguments import Parser, whole_number
 from cubecast.cli.running import BROKEN, notify
 from cubecast.errors import LabError, UsageError
-from cubecast.overlay.cube import parse_cube
+from cubecast.overlay.cube import Cube, label_count, parse_cube
 from cubecast.physical.catalogue import NAMES, PUBLISHED_HOSTS, is_file, load_network
 from cubecast.physical.network import HOSTS_MAX
 from cubecast.physical.saved import save_network
@@ -29,6 +29,9 @@ NEEDS = ("numba", "joblib", "matplotlib", "pyarrow")
 PLAIN_WIDTH = 160
 """Columns of a table that goes to no terminal."""
 SEEDS_MAX = 1000
+FAN_OUT_MAX = 256
+LABELS_MAX = 1 << 22
+"""Labels of a cube in the lab: more do not fit in memory."""
 RESULTS = Path("lab-results")
 """Where results go unless told otherwise."""
 OPTIONS = ("network", "size", "seeds", "shape", "pairs", "fan_out", "group", "publishers")
@@ -77,7 +80,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=_seeds, metavar="S", help="such as 1, 1,5,9 or 1:4 (1 to 4) (1)")
     parser.add_argument("--shape", type=_shape, metavar="K^N", help="of the cube, such as 2^16")
     parser.add_argument("--pairs", type=whole_number(1, 10**8), metavar="N", help="routes to draw")
-    parser.add_argument("--fan-out", type=whole_number(1, 4096), metavar="N", help="copies a host may send")
+    parser.add_argument("--fan-out", type=whole_number(1, FAN_OUT_MAX), metavar="N", help="copies a host may send")
     parser.add_argument("--group", type=_group, metavar="G|all", help="subscribers")
     parser.add_argument("--publishers", type=whole_number(1, 10_000), metavar="P", help="publishers to average over")
     parser.add_argument(
@@ -93,7 +96,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _seeds(text: str) -> tuple[int, ...]:
     try:
         first, colon, last = text.partition(":")
-        seeds = tuple(range(int(first), int(last) + 1)) if colon else tuple(int(part) for part in text.split(","))
+        span = range(int(first), int(last) + 1) if colon else range(0)
+        seeds = tuple(span[: SEEDS_MAX + 1]) if colon else tuple(int(part) for part in text.split(","))
     except ValueError:
         seeds = ()
     if not seeds or min(seeds) < 0 or max(seeds) >= 2**31 or len(seeds) > SEEDS_MAX:
@@ -107,20 +111,23 @@ def _group(text: str) -> int:
     return int(whole_number(1, HOSTS_MAX)(text))
 
 
-def _shape(text: str) -> object:
+def _shape(text: str) -> Cube:
     try:
-        return parse_cube(text)
+        shape = parse_cube(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    if label_count(shape) > LABELS_MAX:
+        raise argparse.ArgumentTypeError(f"shape {text} has more than 2^22 labels, too many for the lab; try 2^16")
+    return shape
 
 
 def _list(_args: argparse.Namespace) -> int:
     from cubecast.lab.experiments import EXPERIMENTS  # noqa: PLC0415  only where the lab is installed
 
     for experiment in EXPERIMENTS.values():
-        print(f"{experiment.name:<15}{experiment.title}")
-        print(f"{'':<15}{experiment.source}")
-        print(f"{'':<15}options: {', '.join('--' + name.replace('_', '-') for name in sorted(experiment.options))}")
+        print(f"{experiment.name:<19}{experiment.title}")
+        print(f"{'':<19}{experiment.source}")
+        print(f"{'':<19}options: {', '.join('--' + name.replace('_', '-') for name in sorted(experiment.options))}")
     return 0
 
 
@@ -216,7 +223,11 @@ def _pages(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     from cubecast.lab.report import compare, load_all  # noqa: PLC0415
 
-    table, lost = compare(load_all(args.results), load_all(args.baseline))
+    ours, baseline = load_all(args.results), load_all(args.baseline)
+    table, lost = compare(ours, baseline)
+    absent = [name for name in baseline if name not in ours]
+    if absent:
+        notify(f"not compared, there is no result: {', '.join(absent)}")
     if table.row_count:
         _console().print(table)
     else:

@@ -94,5 +94,5 @@ def _index(results: Sequence[Result]) -> str:
             f"| [{result.experiment}]({result.experiment}.md) | {EXPERIMENTS[result.experiment].title} | "
             f"{sum(bool(c.holds) for c in judged)} of {len(judged)} |"
         )
-    lines += ["", "Made by `make lab`: `cubecast lab run all`, then `cubecast lab pages`.", ""]
+    lines += ["", "Made by `make lab`: `cubecast lab run all`, then `cubecast lab pages --output docs/lab`.", ""]
     return "\n".join(lines)

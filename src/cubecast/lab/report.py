@@ -93,6 +93,8 @@ def load(path: Path) -> Result:
         raise LabError(f"cannot read {path}: {error.strerror}; run the experiment first: cubecast lab run") from error
     except msgspec.DecodeError as error:
         raise LabError(f"{path} is no result of the lab: {error}") from error
+    if not stored.rows:
+        raise LabError(f"{path} holds no rows; run the experiment again: cubecast lab run {stored.experiment}")
     if stored.experiment not in EXPERIMENTS:
         raise LabError(f"{path} is a result of {stored.experiment!r}, which this version does not know")
     return Result(
@@ -189,14 +191,17 @@ def compare(ours: dict[str, Result], baseline: dict[str, Result]) -> tuple[Table
     a choice and their place among equals agree.
 
     Returns:
-        A table of changed figures, and a line for each claim that held in the baseline and does not now.
+        A table of changed figures, and a line for each claim that held in the baseline and does not now, and for each
+        row that is missing now.
 
     Raises:
-        LabError: they have no experiment in common.
+        LabError: they have no experiment in common, or ran with different parameters.
     """
     common = [name for name in baseline if name in ours]
     if not common:
         raise LabError(f"the baseline has {', '.join(baseline)}, the results {', '.join(ours)}: nothing in common")
+    for name in common:
+        _check_same_parameters(name, ours[name], baseline[name])
     table = Table(title="changed against the baseline", title_justify="left")
     for column in ("experiment", "row", "column", "baseline", "now", "change"):
         table.add_column(
@@ -205,7 +210,8 @@ def compare(ours: dict[str, Result], baseline: dict[str, Result]) -> tuple[Table
     lost: list[str] = []
     for name in common:
         before, now = _by_key(baseline[name].rows), _by_key(ours[name].rows)
-        for key in before.keys() & now.keys():
+        lost += [f"{name}: the row {key} is missing" for key in before if key not in now]
+        for key in [key for key in before if key in now]:
             for column, old, new in _changed(before[key], now[key]):
                 table.add_row(
                     name, key, column, _cell(old), _cell(new), f"{100 * (new / old - 1):+.1f} %" if old else ""
@@ -217,6 +223,13 @@ def compare(ours: dict[str, Result], baseline: dict[str, Result]) -> tuple[Table
             if claim.holds and claim.sentence in held and held[claim.sentence].holds is False
         ]
     return table, lost
+
+
+def _check_same_parameters(name: str, ours: Result, baseline: Result) -> None:
+    before, now = (each.parameters.as_json(each.options) for each in (baseline, ours))
+    other = [f"{option} {before[option]} there, {now[option]} here" for option in now if before[option] != now[option]]
+    if other:
+        raise LabError(f"{name} ran with other parameters: {'; '.join(other)}; run it with those of the baseline")
 
 
 def _by_key(rows: Sequence[Row]) -> dict[str, Row]:

@@ -1,5 +1,7 @@
 """Sweeps: the tasks of experiments, spread over processes of this machine or workers of a Dask cluster by joblib."""
 
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -74,12 +76,11 @@ def _backend(jobs: int, scheduler: str) -> Iterator[Callable[[object], Tasks]]:
         return
     from distributed import Client  # noqa: PLC0415  heavy, and only here
 
+    _check_reachable(scheduler)
     try:
         client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as error:
-        raise LabError(
-            f"no Dask scheduler answers at {scheduler}; start one with: dask scheduler, and workers with: dask worker"
-        ) from error
+        raise LabError(f"no Dask scheduler answers at {scheduler}: {error}") from error
     with client:
         if not client.scheduler_info()["workers"]:
             raise LabError(
@@ -87,3 +88,16 @@ def _backend(jobs: int, scheduler: str) -> Iterator[Callable[[object], Tasks]]:
             )
         with joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=CONNECT_S):
             yield lambda tasks: iter(joblib.Parallel(batch_size=1)(tasks))
+
+
+def _check_reachable(scheduler: str) -> None:
+    """A plain connection first: Dask's own attempt leaves tasks behind when it fails."""
+    match = re.fullmatch(r"(?:tcp|tls)://\[?([^\]]+)\]?:(\d{1,5})", scheduler)
+    if match is None:
+        raise LabError(f"--scheduler {scheduler!r} is no address of a Dask scheduler; write tcp://HOST:8786")
+    try:
+        socket.create_connection((match[1], int(match[2])), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise LabError(
+            f"no Dask scheduler answers at {scheduler}; start one with: dask scheduler, and workers with: dask worker"
+        ) from error

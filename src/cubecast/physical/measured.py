@@ -79,7 +79,8 @@ def _read(path: Path) -> str:
 
 def _strip_names(cells: list[Row]) -> tuple[list[Row], bool]:
     """Drops a header line of names, and says whether each row begins with a name."""
-    header = len(cells) > 1 and not any(_is_number(text) for text in cells[0][1][1:])
+    first = cells[0][1]
+    header = len(cells) > 1 and len(first) > 1 and (not first[0] or not any(_is_number(text) for text in first))
     rows = cells[1:] if header else cells
     named = len(rows[0][1]) == len(rows) + 1 and (header or not any(_is_number(texts[0]) for _, texts in rows))
     return rows, named

@@ -13,10 +13,8 @@ from cubecast.lab.experiment import (
     Parameters,
     Row,
     Task,
-    matching,
     mean_of,
     names_of,
-    number,
     one_task_a_seed,
 )
 from cubecast.lab.figures import penalty_row
@@ -33,6 +31,8 @@ SHAPES = (Cube(2, 16), Cube(16, 4))
 TIMINGS = 3
 GREEDY_BAR = 0.30
 HOPS_TOLERANCE = 0.005
+PAIRS_ENOUGH = 20_000
+"""With fewer routes the mean of their hops is too uncertain to be judged."""
 QUANTILES = tuple(range(2, 100, 2))
 
 
@@ -92,7 +92,8 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
                 f"Hops equal A(k,n) on {shape}",
                 "formula",
                 f"off by at most {100 * worst:.2f} % ({parameters.pairs} pairs of different labels)",
-                worst <= HOPS_TOLERANCE,
+                worst <= HOPS_TOLERANCE if parameters.pairs >= PAIRS_ENOUGH else None,
+                "" if parameters.pairs >= PAIRS_ENOUGH else f"take {PAIRS_ENOUGH} pairs or more to judge",
             )
         )
         if cube.radix == 2:
@@ -101,14 +102,14 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
                     f"Greedy lowers delay penalties significantly on {shape}",
                     "as much as 40 %",
                     f"RAD {greedy:.2f} against {odr:.2f} of ODR: {100 * (1 - greedy / odr):.1f} % lower",
-                    1 - greedy / odr >= GREEDY_BAR if cube.dimensions == 16 else greedy < odr,
+                    1 - greedy / odr >= GREEDY_BAR if cube.dimensions == 16 else None,
                     "" if cube.dimensions == 16 else "the bar of 30 % is for 16 dimensions",
                 )
             )
             claims.append(
                 Claim(
-                    f"Random ordering of dimensions is another policy than ODR on {shape}",
-                    "a curve of its own",
+                    f"Random ordering of dimensions makes a difference to ODR on {shape}",
+                    "",
                     f"RAD {blind:.2f} against {odr:.2f}",
                     abs(blind / odr - 1) > 0.02,
                     "with random labels the order of dimensions says nothing about latency",
@@ -131,8 +132,8 @@ def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     """Cumulative distribution of the delay penalty, as in the slides."""
     for shape in names_of(rows, "shape"):
         for name, style in (("odr", "-"), ("random", ":"), ("greedy", "--")):
-            row = matching(rows, shape=shape, policy=name)[0]
-            at = [number(row, f"rdp_p{q}" if q in (50, 90) else f"rdp_{q:02d}") for q in QUANTILES]
+            columns = [f"rdp_p{q}" if q in (50, 90) else f"rdp_{q:02d}" for q in QUANTILES]
+            at = [mean_of(rows, column, shape=shape, policy=name) for column in columns]
             axes[0].plot(at, QUANTILES, style, label=f"{shape} {name}")
     axes[0].set_xlabel("delay penalty, relative to unicast")
     axes[0].set_ylabel("cumulative percentage of routes")

@@ -8,7 +8,7 @@ group, which is why the rival ends at 4 096 hosts.
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.sparse.csgraph import dijkstra
 
 from cubecast.errors import UsageError
 from cubecast.lab.kernels import compiled
@@ -17,7 +17,9 @@ from cubecast.types import Bools, Floats, Ints
 
 HOSTS_MAX = 4096
 LINKS_START, LINKS_MAX = 4, 12
-ROUNDS, PROBES = 20, 4
+ROUNDS_MAX, PROBES = 80, 4
+PATIENCE, GAIN_MIN = 5, 0.005
+"""The mesh has settled when so many rounds together shorten its mean path by less than this share."""
 ADD_GAIN = 0.005
 """A link is added when it saves its end this share of the delay to a member, summed over members and divided by them
 (the paper's utility, averaged)."""
@@ -41,13 +43,14 @@ def narada_tree(delay_ms: Floats, source: int, rng: np.random.Generator) -> tupl
     if hosts > HOSTS_MAX:
         raise UsageError(f"Narada keeps every member at every member: give at most {HOSTS_MAX} hosts, not {hosts}")
     mesh = _random_mesh(hosts, rng)
-    for _ in range(ROUNDS):
+    means: list[float] = []
+    for _ in range(ROUNDS_MAX):
         around = dijkstra(_weights(mesh, delay_ms))
-        more = mesh.copy()
-        compiled(add_links)(more, delay_ms, around, rng.integers(hosts, size=(hosts, PROBES)))
-        fewer = more.copy()
-        compiled(drop_links)(fewer, delay_ms, around)
-        mesh = fewer if connected_components(_weights(fewer, delay_ms), directed=False)[0] == 1 else more
+        means.append(float(around.mean()))
+        if len(means) > PATIENCE and means[-1 - PATIENCE] - means[-1] < GAIN_MIN * means[-1]:
+            break
+        compiled(add_links)(mesh, delay_ms, around, rng.integers(hosts, size=(hosts, PROBES)))
+        compiled(drop_links)(mesh, delay_ms, around)
     late, parent = dijkstra(_weights(mesh, delay_ms), indices=np.array(source), return_predecessors=True)
     return np.where(parent < 0, -1, parent).astype(np.int64), late, float(mesh.sum() / hosts)
 
@@ -83,7 +86,10 @@ def add_links(mesh: Bools, delay_ms: Floats, around: Floats, probed: Ints) -> No
 
 @kernel
 def drop_links(mesh: Bools, delay_ms: Floats, around: Floats) -> None:
-    """Each host with too many links drops those over which it reaches the fewest members soonest."""
+    """Each host with too many links drops those that serve neither end: the paper's consensus cost.
+
+    The cost of a link is the number of members that an end reaches soonest over it, of the end that has more. A link without which the mesh would fall apart stays, and with it the host's other links for this round.
+    """
     hosts = len(mesh)
     for host in range(hosts):
         links = mesh[host].sum()
@@ -91,13 +97,38 @@ def drop_links(mesh: Bools, delay_ms: Floats, around: Floats) -> None:
             worst, least = -1, hosts + 1
             for other in range(hosts):
                 if mesh[host, other]:
-                    used = 0
+                    used, back, hop = 0, 0, delay_ms[host, other] - 1e-6
                     for member in range(hosts):
-                        used += delay_ms[host, other] + around[other, member] <= around[host, member] + 1e-6
-                    if used < least:
-                        worst, least = other, used
+                        used += hop + around[other, member] <= around[host, member]
+                        back += hop + around[host, member] <= around[other, member]
+                    if max(used, back) < least:
+                        worst, least = other, max(used, back)
             mesh[host, worst] = mesh[worst, host] = False
+            if not _joined(mesh, host, worst):
+                mesh[host, worst] = mesh[worst, host] = True
+                break
             links -= 1
+
+
+@kernel
+def _joined(mesh: Bools, a: int, b: int) -> bool:
+    """Whether a way leads from one host to another."""
+    hosts = len(mesh)
+    seen = np.zeros(hosts, np.bool_)
+    waiting = np.empty(hosts, np.int64)
+    seen[a] = True
+    waiting[0], held = a, 1
+    while held > 0:
+        held -= 1
+        host = waiting[held]
+        if host == b:
+            return True
+        for other in range(hosts):
+            if mesh[host, other] and not seen[other]:
+                seen[other] = True
+                waiting[held] = other
+                held += 1
+    return False
 
 
 def _weights(mesh: Bools, delay_ms: Floats) -> csr_matrix:

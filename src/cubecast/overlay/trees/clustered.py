@@ -23,12 +23,14 @@ Cluster = tuple[int, Ints]
 def clustered_tree(measured: Measured, positions: Floats, slots: Ints, rng: np.random.Generator) -> Survey[Ints]:
     """The tree's parents, shape (n,); -1 where the fan-outs of a cluster's members did not suffice.
 
+    Where nobody sends two copies there is nothing to cluster, and nobody is attached.
+
     Args:
         positions: shape (n, d), coordinates, ms.
         slots: shape (n,), copies each node may send.
     """
     parent = np.full(len(slots), NOBODY, np.int64)
-    level: list[Cluster] = [(PUBLISHER, np.arange(1, len(slots)))]
+    level: list[Cluster] = [(PUBLISHER, np.arange(1, len(slots)))] if slots.max() > 1 else []
     while level:
         candidates: list[Cluster] = []
         middles: list[Floats] = []

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
-from cubecast.lab.experiment import Parameters, mean_of, sizes_of
+from cubecast.lab.experiment import Parameters, matching, mean_of, number, sizes_of
 from cubecast.lab.experiment import Row as LabRow
 from cubecast.lab.experiments import EXPERIMENTS, tree_scale
 from cubecast.lab.kernels import compiled
@@ -105,6 +105,28 @@ def matrix_bars(folder: Path | None) -> Iterator[Row]:
             yield row(f"{name}: probes a host", probes, "", "the bar", PROBES_BAR)
 
 
+def published_bars() -> Iterator[Row]:
+    """What the slides say of shapes, next hops and relocation."""
+    rows = run("shape", EXPERIMENTS["shape"].defaults)
+    off = max(abs(number(r, "hops") / number(r, "expected") - 1) for r in matching(rows, kind="hops"))
+    yield row("hops against A(k, n): largest difference", off, "", "the bar", 0.005)
+    wrong = mean_of(rows, "mismatches", kind="brute force")
+    yield Row("exact M-region against brute force, m <= 10^6", wrong, "mismatches", "none", 0, 0, wrong == 0)
+    rows = run("routing", EXPERIMENTS["routing"].defaults)
+    odr, greedy = (mean_of(rows, "rad", shape="2^16", policy=policy) for policy in ("odr", "greedy"))
+    yield row("greedy below ODR on the 16-D hypercube", 1 - greedy / odr, "", "the bar", 0.30, at_most=False)
+    rows = run("relocation", EXPERIMENTS["relocation"].defaults)
+
+    def points(group: int, form: str, depth: int) -> float:
+        gained = mean_of(rows, "success", group=group, form=form, depth=depth)
+        return 100 * (gained - mean_of(rows, "success", group=group, form="none"))
+
+    best = max(points(group, "published", 1) for group in sizes_of(rows, "group") if 512 <= group <= 16_384)
+    yield row("relocation, D = 1, best group of 512..16384: success", best, "points", "the bar", 3.0, at_most=False)
+    deep = points(1024, "breadth-first", 4)
+    yield row("relocation, D = 4 breadth-first, 1024: success", deep, "points", "the bar", 13.0, at_most=False)
+
+
 def placement_bars() -> Iterator[Row]:
     """The cube after label swaps, with lookahead."""
     rows = run("placement", EXPERIMENTS["placement"].defaults)
@@ -134,7 +156,7 @@ def main() -> int:
     if args.million_hosts:
         route_among_a_million_hosts()
         return 0
-    rows = [routes(), memory(), *placement_bars(), *tree_bars(), *matrix_bars(args.matrices)]
+    rows = [routes(), memory(), *published_bars(), *placement_bars(), *tree_bars(), *matrix_bars(args.matrices)]
     if args.all:
         rows.append(run_all())
     return tell(rows, args.json)

@@ -127,7 +127,7 @@ def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
     axes[0].set_yticks([0.8, 1, 1.5, 2, 3, 5, 10], ["0.8", "1", "1.5", "2", "3", "5", "10"])
     axes[0].set_ylabel("delay relative to unicast")
     axes[0].legend()
-    axes[1].set_ylabel("links crossed (of a matrix: access links)")
+    axes[1].set_ylabel("physical links crossed")
 
 
 OPTIONS = frozenset({"network", "size", "seeds", "shape", "fan_out", "group", "publishers"})

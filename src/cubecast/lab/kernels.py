@@ -8,7 +8,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -66,23 +65,28 @@ def _names(code: object) -> set[str]:
 
 
 def _jit(function: FunctionType) -> Callable[..., object]:
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(_cache_folder()))
+    folder = _cache_folder()
+    if folder is not None:
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
     import numba  # noqa: PLC0415  it reads the name of its cache folder when it is imported
 
-    return cast("Callable[..., object]", numba.njit(cache=True, nogil=True)(function))
+    return cast("Callable[..., object]", numba.njit(cache=folder is not None, nogil=True)(function))
 
 
-def _cache_folder() -> Path:
-    """A folder for this version of the sources; of older ones, the last few are kept."""
+@cache
+def _cache_folder() -> Path | None:
+    """A folder for this version of the sources; of older ones, the last few are kept. None where none can be written."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cubecast" / "kernels"
     checked = os.environ.get("NUMBA_BOUNDSCHECK", "")
     digest = hashlib.sha256(f"{version('numba')} {np.__version__} {checked}".encode())
     for source in sorted(Path(cubecast.__file__).parent.glob("**/*.py")):
         digest.update(source.read_bytes())
     folder = base / digest.hexdigest()[:16]
-    with suppress(OSError):  # a cache that cannot be written only costs time
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.touch()
         for old in sorted(base.iterdir(), key=lambda path: path.stat().st_mtime)[:-CACHES_MAX]:
             shutil.rmtree(old, ignore_errors=True)
-    return folder
+    except OSError:  # a cache that cannot be written only costs time
+        return None
+    return folder if os.access(folder, os.W_OK) else None

@@ -90,7 +90,7 @@ def hybrid_tree(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT)
         UsageError: the fan-outs cannot serve everyone.
     """
     nodes = len(want.slots)
-    measured = Measured(nodes, int(effort.probes * nodes))
+    measured = Measured(nodes, budget(effort, nodes))
     positions = yield from locate(measured, rng)
     yield from measured.ask(np.full(nodes, PUBLISHER), np.arange(nodes))
     yield from measure_around(measured, positions, effort.near, effort.random, rng)
@@ -109,6 +109,11 @@ def hybrid_tree(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT)
     yield from complete(measured, compact, positions, want.slots)
     ends = [improved(measured, end, want, effort, rng) for end in (parent, compact)]
     return ends[int(np.argmin([objective(measured, end, want, effort) for end in ends]))]
+
+
+def budget(effort: Effort, nodes: int) -> int:
+    """Pairs that may be asked for; one a node is kept back for links that must be measured because the tree has them."""
+    return int((effort.probes - 1) * nodes)
 
 
 def refined_among_relatives(
@@ -130,7 +135,7 @@ def refined_among_relatives(
 
 def clustered_alone(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT) -> Survey[Ints]:
     """The clustered tree as it comes from the coordinates, for comparison."""
-    measured = Measured(len(want.slots), int(effort.probes * len(want.slots)))
+    measured = Measured(len(want.slots), budget(effort, len(want.slots)))
     positions = yield from locate(measured, rng)
     parent = yield from clustered_tree(measured, positions, want.slots, rng)
     yield from complete(measured, parent, positions, want.slots)
@@ -139,7 +144,7 @@ def clustered_alone(want: Wanted, rng: np.random.Generator, effort: Effort = EFF
 
 def clustered_refined(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT) -> Survey[Ints]:
     """The clustered tree, refined among its relatives until the budget is spent, for comparison."""
-    measured = Measured(len(want.slots), int(effort.probes * len(want.slots)))
+    measured = Measured(len(want.slots), budget(effort, len(want.slots)))
     positions = yield from locate(measured, rng)
     parent = yield from clustered_tree(measured, positions, want.slots, rng)
     yield from complete(measured, parent, positions, want.slots)
@@ -149,7 +154,7 @@ def clustered_refined(want: Wanted, rng: np.random.Generator, effort: Effort = E
 def compact_alone(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT) -> Survey[Ints]:
     """The compact tree over as many measured pairs as the budget allows, half near and half random, for comparison."""
     nodes = len(want.slots)
-    measured = Measured(nodes, int(effort.probes * nodes))
+    measured = Measured(nodes, budget(effort, nodes))
     positions = yield from locate(measured, rng)
     yield from measured.ask(np.full(nodes, PUBLISHER), np.arange(nodes))
     each = int(effort.probes - measured.pairs / nodes) // 2

@@ -6,6 +6,15 @@ from cubecast.lab.experiment import Row
 from cubecast.overlay.metrics import Stress, delay_penalty, relative_average_delay
 from cubecast.types import Floats
 
+HOPS_TOLERANCE = 0.005
+PAIRS_ENOUGH = 20_000
+"""With fewer routes the mean of their hops is too uncertain to be judged."""
+
+
+def hops_agree(off: float, pairs: int) -> bool | None:
+    """Whether mean hops that are `off` by a share of A(k, n) agree with it; None for too few pairs to tell."""
+    return off <= HOPS_TOLERANCE if pairs >= PAIRS_ENOUGH else None
+
 
 def penalty_row(overlay_ms: Floats, unicast_ms: Floats) -> Row:
     """RAD, and the median and 90th percentile of RDP: its mean is heavy-tailed."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cubecast.errors import LabError
-from cubecast.lab.experiment import Claim, Result, Value
+from cubecast.lab.experiment import Claim, Result
 from cubecast.lab.experiments import EXPERIMENTS
 from cubecast.lab.plots import plot
-from cubecast.lab.report import save, verdict
+from cubecast.lab.report import cell, save, verdict
 
 ROWS_MAX = 40
 
@@ -38,7 +38,7 @@ def _write(path: Path, text: str) -> Path:
 def _page(result: Result) -> str:
     experiment = EXPERIMENTS[result.experiment]
     told = result.parameters.as_json(result.options)
-    parameters = ", ".join(f"{name} {_text(value)}" for name, value in sorted(told.items()) if value is not None)
+    parameters = ", ".join(f"{name} {cell(value)}" for name, value in sorted(told.items()) if value is not None)
     return "\n".join([
         f"# {experiment.title}",
         "",
@@ -74,16 +74,10 @@ def _rows(result: Result) -> list[str]:
     rows = [row for row in result.rows if row.get("kind") == kind]
     columns = [c for c in rows[0] if c != "kind" and not (c.startswith("rdp_") and c[4:].isdecimal())]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(_text(row.get(column)) for column in columns) + " |" for row in rows[:ROWS_MAX]]
+    lines += ["| " + " | ".join(cell(row.get(column)) for column in columns) + " |" for row in rows[:ROWS_MAX]]
     if len(result.rows) > min(len(rows), ROWS_MAX):
         lines += ["", f"{min(len(rows), ROWS_MAX)} of {len(result.rows)} rows."]
     return lines
-
-
-def _text(value: Value | object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
-    return "" if value is None else str(value)
 
 
 def _index(results: Sequence[Result]) -> str:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from cubecast.errors import LabError
-from cubecast.lab.experiment import Claim, Parameters, Result, Row, Value
+from cubecast.lab.experiment import Claim, Parameters, Result, Row
 from cubecast.lab.experiments import EXPERIMENTS
 from cubecast.overlay.cube import parse_cube
 
@@ -145,7 +145,7 @@ def rows_table(result: Result) -> Table:
         right = any(isinstance(row.get(column), int | float) for row in shown)
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in shown:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+        table.add_row(*(cell(row.get(column)) for column in columns))
     return table
 
 
@@ -153,7 +153,8 @@ def _is_quantile(column: str) -> bool:
     return column.startswith("rdp_") and column[4:].isdecimal()
 
 
-def _cell(value: Value) -> str:
+def cell(value: object) -> str:
+    """A value as tables and pages show it."""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
     return "" if value is None else str(value)
@@ -213,9 +214,7 @@ def compare(ours: dict[str, Result], baseline: dict[str, Result]) -> tuple[Table
         lost += [f"{name}: the row {key} is missing" for key in before if key not in now]
         for key in [key for key in before if key in now]:
             for column, old, new in _changed(before[key], now[key]):
-                table.add_row(
-                    name, key, column, _cell(old), _cell(new), f"{100 * (new / old - 1):+.1f} %" if old else ""
-                )
+                table.add_row(name, key, column, cell(old), cell(new), f"{100 * (new / old - 1):+.1f} %" if old else "")
         held = {claim.sentence: claim for claim in ours[name].claims}
         lost += [
             f"{name}: {claim.sentence}: {held[claim.sentence].measured} (was: {claim.measured})"

@@ -7,7 +7,7 @@ swap alone: each needs its delays to its own and to the other's neighbours.
 
 import numpy as np
 
-from cubecast.overlay.delays import Delays, delay_ms
+from cubecast.overlay.delays import Delays, delay_ms, delays_between
 from cubecast.overlay.kernel import kernel
 from cubecast.types import Indices
 
@@ -57,5 +57,4 @@ def swap_gain_ms(near: Indices, host: Indices, delays: Delays, a: int, b: int) -
 def mean_link_ms(near: Indices, host: Indices, delays: Delays) -> float:
     """Mean delay of all cube links, ms."""
     a, b = np.repeat(host, near.shape[1]), host[near].ravel()
-    apart = delays.between_ms[delays.at[a], delays.at[b]] + delays.access_ms[a] + delays.access_ms[b]
-    return float(np.where(a == b, 0, apart).mean())
+    return float(delays_between(delays, a, b).mean())

@@ -17,7 +17,7 @@ from cubecast.lab.experiment import (
     names_of,
     one_task_a_seed,
 )
-from cubecast.lab.figures import penalty_row
+from cubecast.lab.figures import PAIRS_ENOUGH, hops_agree, penalty_row
 from cubecast.lab.kernels import compiled
 from cubecast.lab.populations import generator, network_of, seated_overlay, some_pairs
 from cubecast.overlay.cube import Cube, label_count, mean_hops, parse_cube
@@ -30,9 +30,6 @@ POLICIES = {"odr": ODR, "random": RANDOM, "greedy": GREEDY}
 SHAPES = (Cube(2, 16), Cube(16, 4))
 TIMINGS = 3
 GREEDY_BAR = 0.30
-HOPS_TOLERANCE = 0.005
-PAIRS_ENOUGH = 20_000
-"""With fewer routes the mean of their hops is too uncertain to be judged."""
 QUANTILES = tuple(range(2, 100, 2))
 
 
@@ -92,7 +89,7 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
                 f"Hops equal A(k,n) on {shape}",
                 "formula",
                 f"off by at most {100 * worst:.2f} % ({parameters.pairs} pairs of different labels)",
-                worst <= HOPS_TOLERANCE if parameters.pairs >= PAIRS_ENOUGH else None,
+                hops_agree(worst, parameters.pairs),
                 "" if parameters.pairs >= PAIRS_ENOUGH else f"take {PAIRS_ENOUGH} pairs or more to judge",
             )
         )

@@ -17,6 +17,7 @@ from cubecast.lab.experiment import (
     number,
     one_task_a_seed,
 )
+from cubecast.lab.figures import hops_agree
 from cubecast.lab.kernels import compiled
 from cubecast.lab.populations import generator
 from cubecast.overlay.cube import Cube, label_count, mean_hops
@@ -28,9 +29,6 @@ from cubecast.types import Floats, Ints
 SHAPES = (Cube(2, 16), Cube(3, 10), Cube(4, 8), Cube(5, 7), Cube(16, 4), Cube(40, 3), Cube(256, 2))
 SLIDE_AXIS = (2, 4, 9, 27, 32, 81, 243, 729, 4_782_969)
 """Values of M along the slide's axis."""
-HOPS_TOLERANCE = 0.005
-PAIRS_ENOUGH = 20_000
-"""With fewer routes the mean of their hops is too uncertain to be judged."""
 BRUTE_FORCE_MAX = 1_000_000
 
 
@@ -147,7 +145,7 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
             "Average case path length: A(k,n) = n floor(k^2/4) / k",
             "formula",
             f"{len(hops)} shapes, hops walked are off by at most {100 * worst:.2f} %",
-            worst <= HOPS_TOLERANCE if parameters.pairs >= PAIRS_ENOUGH else None,
+            hops_agree(worst, parameters.pairs),
         ),
         Claim(
             "M-region analysis determines optimal values for k and n (axis 2, 4, 9, 27, 32, 81, 243, 729 ... 4 782 969)",

@@ -135,20 +135,22 @@ def refined_among_relatives(
 
 def clustered_alone(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT) -> Survey[Ints]:
     """The clustered tree as it comes from the coordinates, for comparison."""
-    measured = Measured(len(want.slots), budget(effort, len(want.slots)))
-    positions = yield from locate(measured, rng)
-    parent = yield from clustered_tree(measured, positions, want.slots, rng)
-    yield from complete(measured, parent, positions, want.slots)
+    _, _, parent = yield from _clustered_start(want, rng, effort)
     return parent
 
 
 def clustered_refined(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT) -> Survey[Ints]:
     """The clustered tree, refined among its relatives until the budget is spent, for comparison."""
+    measured, positions, parent = yield from _clustered_start(want, rng, effort)
+    return (yield from refined_among_relatives(measured, parent, positions, want, rng, effort))
+
+
+def _clustered_start(want: Wanted, rng: np.random.Generator, effort: Effort) -> Survey[tuple[Measured, Floats, Ints]]:
     measured = Measured(len(want.slots), budget(effort, len(want.slots)))
     positions = yield from locate(measured, rng)
     parent = yield from clustered_tree(measured, positions, want.slots, rng)
     yield from complete(measured, parent, positions, want.slots)
-    return (yield from refined_among_relatives(measured, parent, positions, want, rng, effort))
+    return measured, positions, parent
 
 
 def compact_alone(want: Wanted, rng: np.random.Generator, effort: Effort = EFFORT) -> Survey[Ints]:

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -40,7 +41,9 @@ def run_experiments(
     tasks = [task for experiment, parameters in in_order for task in experiment.tasks(parameters)]
     rows: dict[str, dict[int, list[Row]]] = {experiment.name: {} for experiment, _ in chosen}
     seconds = dict.fromkeys(rows, 0.0)
-    with _backend(jobs, scheduler) as parallel:
+    with _backend(jobs, scheduler) as parallel, warnings.catch_warnings():
+        # a worker that has grown is replaced; its task is not lost, and the user can do nothing about it
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
         told = parallel(joblib.delayed(perform)(number, task) for number, task in enumerate(tasks))
         for done, (place, spent, found) in enumerate(told, start=1):
             name = tasks[place].experiment

@@ -22,9 +22,10 @@ import psutil
 import uvloop
 
 from cubecast.host.config import HostConfig
+from cubecast.host.reader import ChannelReader
 from cubecast.host.runtime import running
 from cubecast.host.tasks import Tasks
-from cubecast.host.tracks import ChannelReader, ChannelWriter, CopyCount
+from cubecast.host.tracks import ChannelWriter, CopyCount
 from cubecast.media.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
@@ -164,7 +165,7 @@ async def cubecast() -> AsyncIterator[Path2]:
                     await asyncio.sleep(1.0)
                     writer = await publisher.publish(CHANNEL, [TRACK])
                     subscription = await subscriber.subscribe(CHANNEL, 1000.0)
-                    assert subscription.terms.reach.path[1] == 0b01, subscription.terms.reach.path
+                    assert subscription.terms.reach.path[1] == "r", subscription.terms.reach.path
                     yield Path2(psutil.Process(process.pid), writer, subscription._reader)  # noqa: SLF001
             finally:
                 process.terminate()

@@ -4,7 +4,7 @@ Local errors are our caller's mistake and carry the line the user reads; remote 
 mistake: whoever meets one drops the peer's message and goes on.
 """
 
-from cubecast.types import ChannelName, HostId, Label
+from cubecast.types import ChannelName, HostId
 
 
 class CubecastError(Exception):
@@ -84,7 +84,7 @@ class BoundRefused(SubscriptionError):
         channel: ChannelName,
         bound_ms: float,
         best_ms: float | None,
-        best_path: tuple[Label, ...] = (),
+        best_path: tuple[HostId, ...] = (),
         reason: str = "",
     ) -> None:
         if best_ms is None:

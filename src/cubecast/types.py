@@ -9,6 +9,7 @@ HostId = NewType("HostId", str)
 ChannelName = NewType("ChannelName", str)
 Label = NewType("Label", int)
 """A position in the cube: the base-k digits d[0] .. d[n-1] packed as sum(d[i] * k**i)."""
+ORIGIN = Label(0)
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]

@@ -11,7 +11,7 @@ from cubecast.engine import messages as m
 from cubecast.engine.branches import DRAIN_TICKS
 from cubecast.engine.links import CLOCK_UNKNOWN_MS
 from cubecast.engine.membership import TICK_S
-from cubecast.engine.subscriptions import OFFER_TICKS, SEARCH_TICKS, SEARCHES_MAX
+from cubecast.engine.search import OFFER_TICKS, SEARCH_TICKS, SEARCHES_MAX
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
 from cubecast.types import ChannelName, HostId, Label
@@ -35,14 +35,14 @@ def test_lost_messages_delay_a_decision_but_never_swallow_it(hosts: int, seed: i
     overlay = ready(hosts, seed)
     overlay.loss = loss
     for index in range(1, hosts):
-        overlay.handle(overlay.hosts[index], ev.SubscribeRequested(CHANNEL, NO_BOUND_MS))
+        overlay.handle(overlay.names[index], ev.SubscribeRequested(CHANNEL, NO_BOUND_MS))
         overlay.run(0.05)
     overlay.run(QUIET_S)
     overlay.loss = 0.0
     overlay.run(QUIET_S)
     decided = (fx.Admitted, fx.Refused)
-    for host in overlay.hosts[1:]:
-        assert any(isinstance(outcome, decided) for outcome in overlay.outcomes[host]), f"{host} was forgotten"
+    for host in overlay.names[1:]:
+        assert any(isinstance(outcome, decided) for outcome in overlay.hosts[host].outcomes), f"{host} was forgotten"
     assert_nothing_is_held(overlay)
 
 
@@ -53,13 +53,13 @@ def test_crashes_while_everyone_subscribes_leave_whole_trees(hosts: int, seed: i
     victims = data.draw(st.sets(st.integers(1, hosts - 1), min_size=1, max_size=3))
     rng = np.random.default_rng(seed)
     for index in range(1, hosts):
-        overlay.handle(overlay.hosts[index], ev.SubscribeRequested(CHANNEL, float(rng.choice([40, 120, NO_BOUND_MS]))))
+        overlay.handle(overlay.names[index], ev.SubscribeRequested(CHANNEL, float(rng.choice([40, 120, NO_BOUND_MS]))))
         overlay.run(float(rng.uniform(0, 0.1)))
         if index in victims:
-            overlay.kill(int(rng.choice(sorted(victims))))
+            overlay.crash(overlay.names[int(rng.choice(sorted(victims)))])
     overlay.run(QUIET_S)
-    for index, host in enumerate(overlay.hosts[1:], start=1):
-        assert overlay.outcomes[host] or host in overlay.dead, f"host {index} was forgotten"
+    for index, host in enumerate(overlay.names[1:], start=1):
+        assert overlay.hosts[host].outcomes or host in overlay.dead, f"host {index} was forgotten"
     assert_nothing_is_held(overlay)
     assert_trees_hold(overlay, 8)
 
@@ -70,16 +70,16 @@ def test_coming_and_going_leaves_nothing_behind(seed: int) -> None:
     overlay = ready(12, seed)
     rng = np.random.default_rng(seed)
     for _ in range(60):
-        host = overlay.hosts[int(rng.integers(1, 12))]
+        host = overlay.names[int(rng.integers(1, 12))]
         wants = rng.random() < 0.5
         overlay.handle(host, ev.SubscribeRequested(CHANNEL, 500.0) if wants else ev.UnsubscribeRequested(CHANNEL))
         overlay.run(float(rng.uniform(0, 0.4)))
-    for host in overlay.hosts[1:]:
+    for host in overlay.names[1:]:
         overlay.handle(host, ev.UnsubscribeRequested(CHANNEL))
     overlay.run(QUIET_S)
     assert_nothing_is_held(overlay)
-    assert [h for h, e in overlay.engines.items() if e.view().branches] == [overlay.hosts[0]]
-    assert not overlay.pulls
+    assert [h for h, e in overlay.engines.items() if e.view().branches] == [overlay.names[0]]
+    assert not any(overlay.sessions(host) for host in overlay.names)
 
 
 def test_without_the_super_node_a_new_subscriber_gets_an_answer_and_old_ones_go_on() -> None:
@@ -89,49 +89,34 @@ def test_without_the_super_node_a_new_subscriber_gets_an_answer_and_old_ones_go_
     refused = overlay.subscribe(2, NO_BOUND_MS)
     assert isinstance(refused, fx.Refused)
     assert "super-node did not answer" in refused.reason
-    host = overlay.hosts[3]
+    host = overlay.names[3]
     overlay.handle(host, ev.SubscribeRequested(CHANNEL, NO_BOUND_MS))
     overlay.handle(host, ev.ResolveFailed(CHANNEL, "away"))
-    assert overlay.outcomes[host] == [fx.Refused(CHANNEL, NO_BOUND_MS, None, (), "away")]
-    assert not any(isinstance(o, fx.StreamEnded) for o in overlay.outcomes[overlay.hosts[1]])
-
-
-def test_the_end_of_a_media_session_breaks_the_branch_below() -> None:
-    overlay = ready(8, 3)
-    outcomes = {i: overlay.subscribe(i, NO_BOUND_MS) for i in range(1, 8)}
-    deepest = max((o.reach.path for o in outcomes.values() if isinstance(o, fx.Admitted)), key=len)
-    seats = {m_.record.seat: h for h, m_ in overlay.directory.members.items()}
-    relay, upstream = seats[deepest[1]], seats[deepest[0]]
-    overlay.handle(relay, ev.PullFailed(CHANNEL, HostId("another"), "closed"))
-    assert (relay, CHANNEL) in overlay.pulls, "an older session of another host says nothing"
-    overlay.handle(relay, ev.PullFailed(CHANNEL, upstream, "closed"))
-    overlay.run(1)
-    end = overlay.outcomes[seats[deepest[-1]]][-1]
-    assert isinstance(end, fx.StreamEnded)
-    assert (end.finished, end.host, end.reason) == (False, upstream, "closed")
+    assert overlay.hosts[host].outcomes == [fx.Refused(CHANNEL, NO_BOUND_MS, None, (), "away")]
+    assert not any(isinstance(o, fx.StreamEnded) for o in overlay.hosts[overlay.names[1]].outcomes)
 
 
 def test_a_finished_channel_takes_no_new_subscriber_and_is_forgotten_in_the_end() -> None:
     overlay = ready(8, 3)
     overlay.subscribe(1, NO_BOUND_MS)
     record = overlay.directory.channels[CHANNEL]
-    overlay.handle(overlay.hosts[0], ev.PublishFinished(CHANNEL))
-    late = overlay.hosts[2]
+    overlay.handle(overlay.names[0], ev.PublishFinished(CHANNEL))
+    late = overlay.names[2]
     overlay.handle(late, ev.SubscribeRequested(CHANNEL, NO_BOUND_MS))
     overlay.handle(late, ev.ChannelResolved(record, ""))
     overlay.run(QUIET_S)
-    assert isinstance(overlay.outcomes[late][-1], fx.Refused | fx.NotFound)
+    assert isinstance(overlay.hosts[late].outcomes[-1], fx.Refused | fx.NotFound)
     overlay.run(DRAIN_TICKS * TICK_S)
-    assert not overlay.engines[overlay.hosts[0]].view().branches
+    assert not overlay.hosts[overlay.names[0]].engine.view().branches
 
 
 def test_answers_nobody_asked_for_are_given_back_or_ignored() -> None:
     overlay = ready(4, 1, cube=Cube(2, 2))
-    host = overlay.hosts[0]
-    engine = overlay.engines[host]
+    host = overlay.names[0]
+    engine = overlay.hosts[host].engine
     peer = engine.view().neighbours[0]
-    offer = m.PathOffer(77, CHANNEL, m.Reach(1.0, 1.0, (Label(1),)), 3)
-    confirm = m.Confirm(77, CHANNEL, m.Reach(1.0, 1.0, (Label(1),)))
+    offer = m.PathOffer(77, CHANNEL, m.Reach(1.0, 1.0, (HostId("z"),)), 3)
+    confirm = m.Confirm(77, CHANNEL, m.Reach(1.0, 1.0, (HostId("z"),)))
 
     def answers(message: m.Message) -> list[fx.Effect]:
         return engine.handle(ev.Received(peer, message), overlay.now)
@@ -149,13 +134,13 @@ def test_answers_nobody_asked_for_are_given_back_or_ignored() -> None:
 
 def test_a_request_that_came_round_and_one_too_many_are_refused() -> None:
     overlay = ready(8, 1)
-    host = overlay.hosts[3]
-    engine = overlay.engines[host]
+    host = overlay.names[3]
+    engine = overlay.hosts[host].engine
     peer = engine.view().neighbours[0]
-    target = overlay.directory.members[overlay.hosts[0]].record.seat
+    target = overlay.directory.members[overlay.names[0]].record.seat
 
     def ask(number: int, trail: tuple[HostId, ...]) -> list[fx.Effect]:
-        request = m.PathRequest(number, CHANNEL, Label(0), target, 100.0, 5, trail, "")
+        request = m.PathRequest(number, CHANNEL, 0, Label(0), target, 100.0, 5, trail, "")
         return engine.handle(ev.Received(peer, request), overlay.now)
 
     (circle,) = ask(1, (peer, host))
@@ -173,15 +158,15 @@ def test_a_request_that_came_round_and_one_too_many_are_refused() -> None:
 
 def test_an_asker_that_disappears_frees_its_place() -> None:
     overlay = ready(8, 1, fan_out=1)
-    publisher = overlay.engines[overlay.hosts[0]]
+    publisher = overlay.hosts[overlay.names[0]].engine
     peer = publisher.view().neighbours[0]
-    seat = overlay.directory.members[overlay.hosts[0]].record.seat
-    request = m.PathRequest(5, CHANNEL, seat, seat, 100.0, 5, (peer,), "")
+    seat = overlay.directory.members[overlay.names[0]].record.seat
+    request = m.PathRequest(5, CHANNEL, 0, seat, seat, 100.0, 5, (peer,), "")
     (offer,) = publisher.handle(ev.Received(peer, request), overlay.now)
     assert isinstance(offer, fx.Send)
     assert isinstance(offer.message, m.PathOffer)
     other = publisher.view().neighbours[1]
-    again = m.PathRequest(6, CHANNEL, seat, seat, 100.0, 5, (other,), "")
+    again = m.PathRequest(6, CHANNEL, 0, seat, seat, 100.0, 5, (other,), "")
     (full,) = publisher.handle(ev.Received(other, again), overlay.now)
     assert isinstance(full, fx.Send)
     assert isinstance(full.message, m.PathRefusal)
@@ -204,9 +189,9 @@ def test_clocks_of_hosts_are_known_along_the_path() -> None:
 
 def test_publishing_twice_or_before_joining_does_nothing() -> None:
     overlay = ready(4, 1, cube=Cube(2, 2))
-    host = overlay.hosts[0]
-    assert overlay.engines[host].handle(ev.PublishRequested(CHANNEL), overlay.now) == []
-    assert overlay.engines[host].handle(ev.PublishFinished(ChannelName("other")), overlay.now) == [
+    host = overlay.names[0]
+    assert overlay.hosts[host].engine.handle(ev.PublishRequested(CHANNEL), overlay.now) == []
+    assert overlay.hosts[host].engine.handle(ev.PublishFinished(ChannelName("other")), overlay.now) == [
         fx.Withdraw(ChannelName("other"))
     ]
 
@@ -216,10 +201,10 @@ def test_whoever_leaves_tells_parents_and_neighbours(leaver: int) -> None:
     overlay = ready(8, 3)
     for index in range(1, 8):
         overlay.subscribe(index, NO_BOUND_MS)
-    host = overlay.hosts[leaver]
-    branch = overlay.engines[host].view().branches[0]
-    effects = overlay.engines[host].handle(ev.LeaveRequested(), overlay.now)
+    host = overlay.names[leaver]
+    branch = overlay.hosts[host].engine.view().branches[0]
+    effects = overlay.hosts[host].engine.handle(ev.LeaveRequested(), overlay.now)
     goodbyes = {e.host for e in effects if isinstance(e, fx.Send) and e.message == m.Goodbye()}
-    assert goodbyes >= set(overlay.engines[host].view().neighbours)
+    assert goodbyes >= set(overlay.hosts[host].engine.view().neighbours)
     assert (fx.Send(branch.upstream, m.Release(CHANNEL)) in effects) == (branch.upstream is not None)  # type: ignore[arg-type]
     assert effects[-1] == fx.Leave()

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.engine import messages as m
+from cubecast.engine.freshness import Floor
+from cubecast.engine.records import HostRecord
 from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
 
@@ -15,19 +17,30 @@ delays = st.floats(0, 1e9)
 numbers = st.integers(0, 2**31)
 tries = st.integers(0, m.HOPS_MAX)
 
-paths = st.lists(numbers.map(Label), min_size=1, max_size=20).map(tuple)
+paths = st.lists(names.map(HostId), min_size=1, max_size=20).map(tuple)
 reaches = st.builds(
-    m.Reach, delay_ms=delays, spread_ms=delays, path=paths, clock_offset_ms=times, clock_uncertainty_ms=delays
+    m.Reach,
+    delay_ms=delays,
+    spread_ms=delays,
+    seqno=tries,
+    path=paths,
+    clock_offset_ms=times,
+    clock_uncertainty_ms=delays,
 )
 channels = names.map(ChannelName)
 messages = st.one_of(
-    st.builds(m.Beat),
+    st.builds(
+        m.Beat,
+        spare=tries,
+        carried=st.lists(st.builds(m.Carried, channel=channels, reach=reaches), max_size=3).map(tuple),
+    ),
     st.builds(m.Ping, sent_s=times),
     st.builds(m.Pong, sent_s=times, seen_s=times),
     st.builds(
         m.PathRequest,
         ask=numbers,
         channel=names.map(ChannelName),
+        epoch=numbers,
         at=numbers.map(Label),
         target=numbers.map(Label),
         budget_ms=times,
@@ -40,6 +53,27 @@ messages = st.one_of(
     st.builds(m.Cancel, ask=numbers),
     st.builds(m.Commit, ask=numbers),
     st.builds(m.Confirm, ask=numbers, channel=channels, reach=reaches),
+    st.builds(
+        m.Attach,
+        ask=numbers,
+        channel=channels,
+        budget_ms=times,
+        trail=st.lists(names.map(HostId), min_size=1, max_size=10).map(tuple),
+        grant=names,
+        floor=st.builds(Floor, seqno=numbers, depth=numbers),
+    ),
+    st.builds(
+        m.Pulse,
+        channel=channels,
+        reach=reaches,
+        epoch=numbers,
+        target=numbers.map(Label),
+        flowing=st.booleans(),
+        fed=st.booleans(),
+    ),
+    st.builds(m.Need, channel=channels, budget_ms=times),
+    st.builds(m.Kin, channel=channels, hosts=st.just(())),
+    st.builds(m.Leaving),
     st.builds(m.Release, channel=names.map(ChannelName)),
     st.builds(m.Ended, channel=names.map(ChannelName), finished=st.booleans(), host=names.map(HostId), reason=names),
     st.builds(m.Goodbye),
@@ -72,11 +106,11 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
     def pack(version: int, body: dict[str, object]) -> bytes:
         return msgspec.msgpack.encode({"v": version, "m": body, "later": 1})
 
-    assert m.decode(pack(1, {"kind": "cancel", "ask": 3, "colour": "blue"})) == m.Cancel(3)
+    assert m.decode(pack(m.VERSION, {"kind": "cancel", "ask": 3, "colour": "blue"})) == m.Cancel(3)
     with pytest.raises(MessageError, match="Invalid value 'dance'"):
-        m.decode(pack(1, {"kind": "dance"}))
-    with pytest.raises(MessageError, match="version 2"):
-        m.decode(pack(2, {"kind": "cancel", "ask": 3}))
+        m.decode(pack(m.VERSION, {"kind": "dance"}))
+    with pytest.raises(MessageError, match="version 3"):
+        m.decode(pack(m.VERSION + 1, {"kind": "cancel", "ask": 3}))
 
 
 @pytest.mark.parametrize(
@@ -84,11 +118,18 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
     [
         m.Ping(float("nan")),
         m.Ping(float("inf")),
-        m.PathRequest(1, ChannelName("c"), Label(0), Label(1), 1.0, m.HOPS_MAX + 1, (), ""),
-        m.PathRequest(1, ChannelName("c"), Label(0), Label(1), 1.0, 1, (HostId("h"),) * (m.HOPS_MAX + 1), ""),
-        m.PathOffer(1, ChannelName("c"), m.Reach(-1.0, 0.0, (Label(0),)), 1),
-        m.Confirm(1, ChannelName("c"), m.Reach(1.0, -1.0, (Label(0),))),
+        m.PathRequest(1, ChannelName("c"), 0, Label(0), Label(1), 1.0, m.HOPS_MAX + 1, (), ""),
+        m.PathRequest(1, ChannelName("c"), 0, Label(0), Label(1), 1.0, 1, (HostId("h"),) * (m.HOPS_MAX + 1), ""),
+        m.PathOffer(1, ChannelName("c"), m.Reach(-1.0, 0.0, (HostId("z"),)), 1),
+        m.Confirm(1, ChannelName("c"), m.Reach(1.0, -1.0, (HostId("z"),))),
         m.Confirm(1, ChannelName("c"), m.Reach(1.0, 1.0, ())),
+        m.Confirm(1, ChannelName("c"), m.Reach(1.0, 1.0, (HostId("z"),), seqno=m.SEQNO_MAX + 1)),
+        m.Attach(1, ChannelName("c"), 1.0, (), ""),
+        m.Attach(1, ChannelName("c"), float("nan"), (HostId("z"),), ""),
+        m.Beat(1, (m.Carried(ChannelName("c"), m.Reach(1.0, 1.0, (HostId("z"),))),) * (m.CARRIED_MAX + 1)),
+        m.Beat(1, (m.Carried(ChannelName("c"), m.Reach(-1.0, 1.0, (HostId("z"),))),)),
+        m.Kin(ChannelName("c"), (HostRecord(HostId("h"), "a", "f", "k", Label(0)),) * (m.KIN_MAX + 1)),
+        m.Need(ChannelName("c"), float("inf")),
     ],
 )
 def test_values_out_of_range_are_refused(message: m.Message) -> None:

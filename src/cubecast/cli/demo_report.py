@@ -37,7 +37,7 @@ class SubscriberReport:
     admitted: bool
     promised_ms: float | None
     best_ms: float | None
-    path: list[int]
+    path: list[str]
     path_ms: float | None
     direct_ms: float
     delay_ms: dict[str, float | None]
@@ -112,7 +112,7 @@ def make_report(bed: Testbed, network: PhysicalNetwork) -> Report:
         success_ratio=success_ratio(row.served for row in rows),
         lateness_mean=float(lateness(overlay, bounds).mean()) if reached else 0.0,
         rad=relative_average_delay(overlay, direct) if reached else None,
-        stress=link_stress(network.path_links(plan.host_of(a), plan.host_of(b)) for a, b in sorted(edges)),
+        stress=link_stress(network.path_links(plan.index(a), plan.index(b)) for a, b in sorted(edges)),
         relay_copies_in_python=sum(_copies(child) for child in bed.hosts),
         subscribers=rows,
         emulator=dict(bed.emulator.status),
@@ -135,8 +135,8 @@ def _row(bed: Testbed, network: PhysicalNetwork, order: int, published: int) -> 
         "duplicated": counted["duplicated"] if isinstance(counted, dict) else 0,
     }
     delay_ms = delay if isinstance(delay, dict) else {"p50": None, "p99": None}
-    path = _counts(admitted.get("path") or refused.get("best_path") or [])
-    hops = [(plan.host_of(a), plan.host_of(b)) for a, b in pairwise(path)]
+    path = _names(admitted.get("path") or refused.get("best_path") or [])
+    hops = [(plan.index(a), plan.index(b)) for a, b in pairwise(path)]
     in_time = _number(told.get("in_time")) if admitted else None
     return SubscriberReport(
         host=child.name,
@@ -153,6 +153,10 @@ def _row(bed: Testbed, network: PhysicalNetwork, order: int, published: int) -> 
         served=bool(admitted) and frames["lost"] == 0 and in_time is not None and in_time >= SERVED_SHARE,
         reason="" if admitted else str(refused.get("reason") or (child.errors[-1] if child.errors else "no answer")),
     )
+
+
+def _names(value: object) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list) else []
 
 
 def _counts(value: object) -> list[int]:
@@ -231,11 +235,12 @@ def draw_report(path: Path, report: Report) -> None:
 
 
 def _tree(report: Report, plan: Plan) -> Tree:
-    def name(label: int) -> str:
-        return f"{plan.name(plan.host_of(label))} at {spell(plan.cube, label)}"
+    def name(host: str) -> str:
+        return f"{host} at {spell(plan.cube, plan.seats[plan.index(host)])}"
 
-    root = Tree(f"{name(plan.seats[0])} publishes")
-    branches = {int(plan.seats[0]): root}
+    publisher = plan.name(0)
+    root = Tree(f"{name(publisher)} publishes")
+    branches = {str(publisher): root}
     subscribers = {s.path[-1]: s for s in report.subscribers if s.admitted}
     for path in sorted(s.path for s in subscribers.values()):
         for above, below in pairwise(path):

@@ -19,9 +19,9 @@ from cubecast.engine.effects import Admitted
 from cubecast.engine.records import check_name
 from cubecast.errors import BoundRefused, MediaError, OutputClosedError, SubscriptionError, UsageError
 from cubecast.host.config import HostConfig
+from cubecast.host.reader import ReceivedFrame
 from cubecast.host.runtime import HostRuntime, running
 from cubecast.host.subscription import Subscription
-from cubecast.host.tracks import ReceivedFrame
 from cubecast.media.frames import TrackFormat
 from cubecast.media.sinks import Container, MediaSink, NullSink, Sink, container_for
 from cubecast.types import ChannelName

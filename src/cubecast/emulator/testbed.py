@@ -58,9 +58,9 @@ class Plan:
         role = "p" if index == 0 else "s" if index in self.subscribers else "r"
         return HostId(f"{role}{index:02d}")
 
-    def host_of(self, label: int) -> int:
-        """The host whose seat a label is."""
-        return self.seats.index(Label(label))
+    def index(self, name: str) -> int:
+        """A host's number."""
+        return int(name[1:])
 
     def neighbours(self) -> dict[HostId, set[HostId]]:
         """Who must have a link to whom once everyone has joined."""

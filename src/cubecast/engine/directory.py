@@ -164,6 +164,7 @@ class DirectoryEngine:
         self.cube = cube
         self._rng = rng
         self._version = 0
+        self.epoch = 0
         self.members: dict[HostId, Member] = {}
         self.channels: dict[ChannelName, ChannelRecord] = {}
 
@@ -287,7 +288,7 @@ class DirectoryEngine:
             )
         if len(self.channels_of(host)) >= CHANNELS_PER_HOST_MAX:
             raise DirectoryError(f"host {host} already publishes {CHANNELS_PER_HOST_MAX} channels")
-        record = ChannelRecord(channel, host, member.record.seat)
+        record = ChannelRecord(channel, host, member.record.seat, self.epoch)
         self.channels[channel] = record
         return [SaveChannel(record)]
 
@@ -322,7 +323,13 @@ class DirectoryEngine:
             }
             beside = tuple(around[label] for label in sorted(around))
             placement = Placement(
-                self._version, self.cube.radix, self.cube.dimensions, member.record.seat, tuple(labels), beside
+                self._version,
+                self.epoch,
+                self.cube.radix,
+                self.cube.dimensions,
+                member.record.seat,
+                tuple(labels),
+                beside,
             )
             before = member.placement
             if before is None or replace(before, version=self._version) != placement:

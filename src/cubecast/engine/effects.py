@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from cubecast.engine.messages import Message, Reach
 from cubecast.engine.records import HostRecord, SubscriptionRecord
-from cubecast.types import ChannelName, HostId, Label
+from cubecast.types import ChannelName, HostId
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,10 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Open a media session for the channel to its upstream; failures come back as PullFailed."""
+    """Open a media session for the channel to a new parent, beside the one before.
+
+    Pulled tells that its media may flow; a failure comes back as PullFailed.
+    """
 
     channel: ChannelName
     record: HostRecord
@@ -69,9 +72,10 @@ class Evict:
 
 @dataclass(frozen=True, slots=True)
 class StopPull:
-    """Close the channel's media session; nobody here needs it any more."""
+    """Close the channel's media session to a host; with None every one, nobody here needs the channel any more."""
 
     channel: ChannelName
+    host: HostId | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class Refused:
     channel: ChannelName
     bound_ms: float
     best_ms: float | None
-    best_path: tuple[Label, ...]
+    best_path: tuple[HostId, ...]
     reason: str
 
 

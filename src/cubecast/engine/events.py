@@ -108,10 +108,19 @@ class ResolveFailed:
 
 @dataclass(frozen=True, slots=True)
 class MediaSampled:
-    """Bytes received so far on the pull session of a channel."""
+    """Bytes received so far on the pull session to a host; of a channel of our own, from ourselves: bytes published."""
 
     channel: ChannelName
+    host: HostId
     bytes_received: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The media session to a new parent is open and its media may flow."""
+
+    channel: ChannelName
+    host: HostId
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +152,7 @@ Event: TypeAlias = (
     | ChannelNotFound
     | ResolveFailed
     | MediaSampled
+    | Pulled
     | PullFailed
     | LeaveRequested
 )

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cubecast.engine.branches import Branches
-from cubecast.engine.effects import Announce, Effect, Leave, Withdraw
+from cubecast.engine.branches import Branch, Branches
+from cubecast.engine.effects import Announce, Effect, Leave, Send, Withdraw
 from cubecast.engine.events import (
     ChannelNotFound,
     ChannelResolved,
@@ -16,6 +16,7 @@ from cubecast.engine.events import (
     Placed,
     PublishFinished,
     PublishRequested,
+    Pulled,
     PullFailed,
     Received,
     ResolveFailed,
@@ -25,25 +26,36 @@ from cubecast.engine.events import (
 )
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import (
+    Attach,
+    Beat,
     Cancel,
     Commit,
     Confirm,
     Ended,
     Goodbye,
+    Kin,
+    Leaving,
+    Message,
+    Need,
     PathOffer,
     PathRefusal,
     PathRequest,
     Ping,
     Pong,
+    Pulse,
     Release,
 )
+from cubecast.engine.parents import Parents
 from cubecast.engine.records import Placement
+from cubecast.engine.search import Searches
 from cubecast.engine.snapshot import BranchView, HostView, LinkView
 from cubecast.engine.subscriptions import Subscriptions
 from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId
 
-SAMPLES_READY = 4
+LEAVE_TICKS = 30
+"""A host that leaves feeds its children for so long while they look for other parents."""
+SAMPLES_READY = 8
 """Samples of every link before its cost is worth a promise."""
 
 
@@ -59,8 +71,11 @@ class HostEngine:
         """
         self.host = host
         self._around = Neighbourhood(host)
-        self._branches = Branches(self._around)
-        self._searches = Subscriptions(self._around, self._branches, policy, fan_out, rng)
+        self._branches = Branches(self._around, fan_out)
+        self._parents = Parents(self._around, self._branches)
+        self._searches = Searches(self._around, self._branches, self._parents, policy, rng)
+        self._subscriptions = Subscriptions(self._branches, self._searches)
+        self._leave_ticks: int | None = None
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Takes one event in and says what to do.
@@ -78,8 +93,8 @@ class HostEngine:
                 if link is not None and link.up:
                     link.estimate.sample(rtt_ms, lost, sent)
                 return []
-            case MediaSampled(channel, bytes_received):
-                self._branches.on_media(channel, bytes_received)
+            case MediaSampled(channel, host, bytes_received):
+                self._parents.on_media(channel, host, bytes_received)
                 return []
             case Placed(placement):
                 return self._around.place(placement)
@@ -93,19 +108,21 @@ class HostEngine:
             case PublishFinished(channel):
                 return [Withdraw(channel), *self._branches.finish(channel)]
             case SubscribeRequested(channel, bound_ms):
-                return self._searches.subscribe(channel, bound_ms)
+                return self._subscriptions.subscribe(channel, bound_ms)
             case UnsubscribeRequested(channel):
-                return self._searches.unsubscribe(channel)
+                return self._subscriptions.unsubscribe(channel)
             case ChannelResolved(record, grant):
-                return self._searches.resolved(record, grant)
+                return self._subscriptions.resolved(record, grant)
             case ResolveFailed(channel, reason):
-                return self._searches.resolve_failed(channel, reason)
+                return self._subscriptions.resolve_failed(channel, reason)
             case ChannelNotFound(channel, known):
-                return self._searches.not_found(channel, known)
+                return self._subscriptions.not_found(channel, known)
+            case Pulled(channel, host):
+                return self._parents.on_pulled(channel, host)
             case PullFailed(channel, host, reason):
-                return self._branches.on_pull_failed(channel, host, reason)
+                return self._parents.on_pull_failed(channel, host, reason)
             case LeaveRequested():
-                return [*self._branches.leave(), *self._around.leave(), Leave()]
+                return self._leave()
 
     @property
     def placement(self) -> Placement | None:
@@ -115,6 +132,28 @@ class HostEngine:
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
         """Whether a media session for the channel from this host is one we confirmed."""
         return self._branches.may_pull(channel, host)
+
+    def published(self) -> list[ChannelName]:
+        """The channels of our own."""
+        return [branch.channel for branch in self._branches.carried.values() if branch.publishes]
+
+    def publishes(self, channel: ChannelName) -> bool:
+        """Whether a channel is our own."""
+        branch = self._branches.carried.get(channel)
+        return branch is not None and branch.publishes
+
+    def branches(self) -> list[Branch]:
+        """Everything this host carries."""
+        return list(self._branches.carried.values())
+
+    def upstream(self, channel: ChannelName) -> HostId | None:
+        """The parent for a channel; None without one."""
+        branch = self._branches.carried.get(channel)
+        return None if branch is None else branch.upstream
+
+    def searching(self, channel: ChannelName) -> bool:
+        """Whether a parent for a channel is being looked for."""
+        return bool(self._searches.own(channel))
 
     def ready(self) -> bool:
         """Whether every neighbour's link is up and measured."""
@@ -142,25 +181,52 @@ class HostEngine:
         placement = self._around.placement
         if placement is None or channel in self._branches.carried:
             return []
-        self._branches.publish(channel, placement.seat)
+        self._branches.publish(channel)
         return [Announce(channel)]
 
+    def _leave(self) -> list[Effect]:
+        """Children are asked to go first, and fed until they have."""
+        self._branches.leaving, self._leave_ticks = True, LEAVE_TICKS
+        children = self._branches.dependants()
+        return [Send(child, Leaving()) for child in sorted(children)] if children else self._go()
+
+    def _go(self) -> list[Effect]:
+        self._leave_ticks = None
+        return [*self._branches.leave(), *self._around.leave(), Leave()]
+
     def _tick(self, now: float) -> list[Effect]:
-        effects, silent = self._around.tick(self._branches.in_use(), now)
+        beat = self._branches.beat(self._searches.reserved())
+        effects, silent = self._around.tick(self._branches.in_use(), beat, now)
         for host in silent:
             effects += self._searches.on_link_down(host)
-        return [*effects, *self._searches.tick(), *self._branches.tick()]
+        effects += self._searches.tick()
+        for channel, branch in list(self._branches.carried.items()):
+            effects += self._parents.tick(branch, now)
+            if self._branches.carried.get(channel) is not branch:
+                continue
+            if not branch.fed and branch.finished_ticks is None and branch.retry_ticks <= 0:
+                effects += self._searches.repair(branch)
+            if branch.upstream is not None and self._around.leaves(branch.upstream) and branch.retry_ticks <= 0:
+                effects += self._searches.escape(branch)
+            effects += self._branches.tick(branch)
+        if self._leave_ticks is not None:
+            self._leave_ticks -= 1
+            if self._leave_ticks <= 0 or not self._branches.dependants():
+                effects += self._go()
+        return effects
 
-    def _received(self, host: HostId, message: object, now: float) -> list[Effect]:
+    def _received(self, host: HostId, message: Message, now: float) -> list[Effect]:
         link = self._around.links.get(host)
         if link is None or not link.up:
             return []
         link.silent_ticks = 0
         match message:
-            case Ping() | Pong():
+            case Beat() | Ping() | Pong():
                 return self._around.heard(host, message, now)
             case PathRequest():
                 return self._searches.on_request(host, message)
+            case Attach():
+                return self._searches.on_attach(host, message)
             case PathOffer():
                 return self._searches.on_offer(host, message)
             case PathRefusal():
@@ -173,9 +239,17 @@ class HostEngine:
                 return self._searches.on_confirm(host, message)
             case Release():
                 return self._branches.on_release(host, message)
-            case Ended():
-                return self._branches.on_ended(host, message)
+            case Pulse():
+                return [*self._parents.on_pulse(host, message), *self._searches.on_fresh(message.channel)]
+            case Need():
+                return self._branches.on_need(host, message)
+            case Kin():
+                return self._parents.on_kin(host, message)
+            case Ended(finished=finished):
+                return (self._branches if finished else self._parents).on_ended(host, message)
             case Goodbye():
-                return [*self._branches.on_goodbye(host), *self._searches.on_link_down(host)]
-            case _:
+                effects = [*self._branches.on_goodbye(host), *self._searches.on_link_down(host)]
+                return [*effects, *self._parents.lose_host(host, "it left the overlay")]
+            case Leaving():
+                link.leaving = True
                 return []

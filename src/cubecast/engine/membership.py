@@ -1,26 +1,31 @@
-"""The neighbourhood of a host: its place in the cube, the links to its neighbours, heartbeats and suspicion.
+"""The neighbourhood of a host: its place in the cube, the links it keeps, heartbeats and suspicion.
 
-Of two neighbours the one with the smaller name dials. Either end sends a beat a tick, now and then one that asks for
-the peer's clock; silence is counted in our own
-ticks, so a host that was stalled itself does not blame its peers for it.
+Links lead to the neighbours in the cube, to parents and children, and to hosts that others here wish for: possible
+parents. Of two neighbours the one with the smaller name dials; a wish is dialled by whoever has it. Either end sends a
+beat every few ticks, and asks for the peer's clock now and then; silence is counted in our own ticks, so a host that
+was stalled itself does not blame its peers for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from cubecast.engine.effects import Dial, Effect, HangUp, Send, Suspect
 from cubecast.engine.links import CLOCK_UNKNOWN_MS, LinkEstimate
-from cubecast.engine.messages import Beat, Goodbye, Ping, Pong
+from cubecast.engine.messages import Beat, Goodbye, Ping, Pong, Reach
 from cubecast.engine.records import HostRecord, Placement
 from cubecast.overlay.cube import Cube
-from cubecast.types import HostId, Label
+from cubecast.types import ChannelName, HostId, Label
 
-TICK_S = 0.25
-SUSPECT_TICKS = 5
-PING_TICKS = 16
-"""Every so many ticks a beat asks for the peer's clock; while that is unknown every beat does."""
-REDIAL_TICKS = (1, 2, 4, 8, 16, 20)
-STRANGER_TICKS = 40
+TICK_S = 0.1
+BEAT_TICKS = 5
+SUSPECT_TICKS = 15
+"""After so many ticks without a word a link is given up."""
+PING_BEATS = 8
+"""Every so many beats the peer's clock is asked for; while that is unknown, with every beat."""
+REDIAL_TICKS = (3, 5, 10, 20, 40, 50)
+STRANGER_TICKS = 100
+WISHES_MAX = 64
+"""Wishes of one purpose."""
 
 
 @dataclass(slots=True)
@@ -34,7 +39,13 @@ class Link:
     redial_in: int = 0
     failures: int = 0
     idle_ticks: int = 0
-    beats: int = 0
+    ticks: int = 0
+    leaving: bool = False
+    """The peer has said that it is about to leave."""
+    spare: int = 0
+    """Copies the peer says it has left."""
+    carried: dict[ChannelName, Reach] = field(default_factory=dict)
+    """What the peer said last of the channels it carries."""
     estimate: LinkEstimate = field(default_factory=LinkEstimate)
 
 
@@ -46,6 +57,7 @@ class Neighbourhood:
         self.placement: Placement | None = None
         self.links: dict[HostId, Link] = {}
         self._carriers: dict[Label, HostId] = {}
+        self._wishes: dict[Hashable, dict[HostId, HostRecord]] = {}
 
     @property
     def cube(self) -> Cube | None:
@@ -83,22 +95,38 @@ class Neighbourhood:
         self._carriers = {n.label: n.record.host for n in placement.neighbours}
         effects: list[Effect] = []
         for record in {n.record.host: n.record for n in placement.neighbours}.values():
-            link = self.links.get(record.host)
-            if link is None:
-                link = self.links[record.host] = Link(record)
-            elif link.record is not None and _moved(link.record, record):
-                effects += self._drop(record.host, link)
-                link.failures = link.redial_in = 0
-            link.record = record
-            if self._dials(record.host) and not link.up and not link.dialling:
-                effects += self._dial(link)
+            effects += self._learn(record)
         return effects
+
+    def wish(self, purpose: Hashable, records: Iterable[HostRecord]) -> list[Effect]:
+        """Wants links to these hosts, and to no others for this purpose; an empty wish ends it."""
+        wanted = {record.host: record for record in list(records)[:WISHES_MAX] if record.host != self.host}
+        self._wishes.pop(purpose, None)
+        effects: list[Effect] = []
+        if wanted:
+            self._wishes[purpose] = wanted
+            for record in wanted.values():
+                effects += self._learn(record)
+        return effects
+
+    def wished(self, purpose: Hashable) -> list[HostId]:
+        """The hosts a purpose has links to, or tries to have."""
+        return list(self._wishes.get(purpose, ()))
+
+    def carrying(self, channel: ChannelName) -> dict[HostId, Reach]:
+        """The hosts with a working, measured link that say they carry the channel, and how it reaches them."""
+        return {
+            host: link.carried[channel]
+            for host, link in self.links.items()
+            if link.up and channel in link.carried and link.estimate.one_way_ms is not None
+        }
 
     def up(self, host: HostId) -> list[Effect]:
         """The link works; a host we do not know yet is kept for a while, the directory may be slower than its dial."""
         link = self.links.setdefault(host, Link(None))
-        link.up, link.dialling = True, False
+        link.up, link.dialling, link.leaving = True, False, False
         link.silent_ticks = link.failures = link.idle_ticks = 0
+        link.ticks = 0
         link.estimate = LinkEstimate()
         return []
 
@@ -108,36 +136,49 @@ class Neighbourhood:
         if link is None:
             return
         link.up = link.dialling = False
+        link.carried.clear()
         link.redial_in = REDIAL_TICKS[min(link.failures, len(REDIAL_TICKS) - 1)]
         link.failures += 1
 
-    def heard(self, host: HostId, message: Ping | Pong, now: float) -> list[Effect]:
-        """A question for our clock, or the answer to ours."""
+    def heard(self, host: HostId, message: Beat | Ping | Pong, now: float) -> list[Effect]:
+        """What the peer carries, a question for our clock, or the answer to ours."""
         link = self.links.get(host)
         if link is None or not link.up:
             return []
-        if isinstance(message, Ping):
-            return [Send(host, Pong(message.sent_s, now))]
-        link.estimate.clock(message.sent_s, message.seen_s, now)
+        match message:
+            case Beat(spare, carried):
+                link.spare, link.carried = spare, {each.channel: each.reach for each in carried}
+            case Ping(sent_s):
+                return [Send(host, Pong(sent_s, now))]
+            case Pong(sent_s, seen_s):
+                link.estimate.clock(sent_s, seen_s, now)
         return []
 
-    def quiet(self, host: HostId) -> bool:
-        """No working link, or nothing heard over it for SUSPECT_TICKS."""
+    def leaves(self, host: HostId) -> bool:
+        """Whether a host has said that it is about to leave."""
         link = self.links.get(host)
-        return link is None or not link.up or link.silent_ticks >= SUSPECT_TICKS
+        return link is not None and link.leaving
 
-    def tick(self, needed: Iterable[HostId], now: float) -> tuple[list[Effect], list[HostId]]:
-        """One heartbeat round.
+    def quiet(self, host: HostId, ticks: int = SUSPECT_TICKS) -> bool:
+        """No working link, or nothing heard over it for so many ticks."""
+        link = self.links.get(host)
+        return link is None or not link.up or link.silent_ticks >= ticks
+
+    def tick(self, needed: Iterable[HostId], beat: Beat, now: float) -> tuple[list[Effect], list[HostId]]:
+        """One round: beats where they are due, silent links given up, missing ones dialled.
 
         Args:
             needed: hosts whose links carry streams, kept even when they are no neighbours any more.
+            beat: what to tell of ourselves.
 
         Returns:
             Effects, and the hosts that fell silent in this round.
         """
         effects: list[Effect] = []
         silent: list[HostId] = []
-        keep = set(needed) | set(self._carriers.values())
+        neighbours = set(self._carriers.values())
+        wished = {host for wish in self._wishes.values() for host in wish}
+        keep = neighbours.union(wished, needed)
         for host, link in list(self.links.items()):
             if link.up:
                 link.silent_ticks += 1
@@ -146,10 +187,10 @@ class Neighbourhood:
                     effects.append(Suspect(host))
                     effects += self._drop(host, link)
                     continue
-                link.beats += 1
-                asks = link.beats % PING_TICKS == 0 or link.estimate.clock_offset_ms[1] >= CLOCK_UNKNOWN_MS
-                effects.append(Send(host, Ping(now) if asks else Beat()))
-            elif not link.dialling and host in self._carriers.values() and self._dials(host):
+                if link.ticks % BEAT_TICKS == 0:
+                    effects += self._beats(host, link, beat, now)
+                link.ticks += 1
+            elif not link.dialling and (host in wished or (host in neighbours and self._dials(host))):
                 link.redial_in -= 1
                 if link.redial_in <= 0:
                     effects += self._dial(link)
@@ -162,6 +203,26 @@ class Neighbourhood:
     def leave(self) -> list[Effect]:
         """Says goodbye to everyone."""
         return [Send(host, Goodbye()) for host, link in self.links.items() if link.up]
+
+    def _learn(self, record: HostRecord) -> list[Effect]:
+        """Takes a record in, and dials its host unless that one will dial us."""
+        link = self.links.get(record.host)
+        effects: list[Effect] = []
+        if link is None:
+            link = self.links[record.host] = Link(record)
+        elif link.record is not None and _moved(link.record, record):
+            effects += self._drop(record.host, link)
+            link.failures = link.redial_in = 0
+        link.record = record
+        wished = any(record.host in wish for wish in self._wishes.values())
+        if (wished or self._dials(record.host)) and not link.up and not link.dialling and link.redial_in <= 0:
+            effects += self._dial(link)
+        return effects
+
+    def _beats(self, host: HostId, link: Link, beat: Beat, now: float) -> list[Effect]:
+        beats = link.ticks // BEAT_TICKS
+        asks = beats % PING_BEATS == 0 or link.estimate.clock_offset_ms[1] >= CLOCK_UNKNOWN_MS
+        return [Send(host, beat), *([Send(host, Ping(now))] if asks else [])]
 
     def _dials(self, host: HostId) -> bool:
         return self.host < host

@@ -1,14 +1,17 @@
 """Messages between hosts: versioned msgspec structs, one a frame on the link's control track.
 
-A path to a channel is found, then taken, in four messages that travel hop by hop over cube neighbours:
+A path to a channel over the cube is found, then taken, in four messages that travel hop by hop:
 
     subscriber --PathRequest--> ... --PathRequest--> a host that carries the channel
     subscriber <--PathOffer---- ... <--PathOffer---- with the delay from the publisher, link by link
     subscriber --Commit-------> ...                  the subscriber's bound is kept, so it takes the offer
     subscriber <--Confirm------ ...                  the definitive delay; each hop pulls the media from the one before
 
-PathRefusal answers a request that found nothing, Cancel gives an offer back, Release ends a confirmed branch from
-below and Ended from above. `ask` is a number the asker chose; answers repeat it. Fields unknown to us are ignored,
+A host that knows a host on the tree asks it directly: Attach, answered by Confirm. PathRefusal answers a request that
+found nothing, Cancel gives an offer back, Release ends a confirmed branch from below and Ended from above. `ask` is a
+number the asker chose; answers repeat it.
+
+On a confirmed branch a Pulse goes down every tick, and a Need goes up every few. Fields unknown to us are ignored,
 unknown kinds raise MessageError and the receiver goes on.
 """
 
@@ -16,24 +19,70 @@ from typing import TypeAlias
 
 import msgspec
 
+from cubecast.engine.freshness import Floor
+from cubecast.engine.records import HostRecord
 from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
 
-VERSION = 1
+VERSION = 2
 MESSAGE_BYTES_MAX = 64 * 1024
 HOPS_MAX = 256
+CARRIED_MAX = 64
+"""Channels one beat tells of."""
+KIN_MAX = 16
+NUMBER_MAX = 1e12
+SEQNO_MAX = 1 << 53
 
 
 class _Struct(msgspec.Struct, frozen=True, tag_field="kind", array_like=False):
     pass
 
 
+class Reach(msgspec.Struct, frozen=True):
+    """How a channel reaches a host.
+
+    Attributes:
+        delay_ms: from the publisher to the host.
+        spread_ms: how much later than that a late frame may come.
+        path: hosts from the publisher to the host, both included.
+        seqno: how fresh this is (cubecast.engine.freshness).
+        clock_offset_ms: publisher's clock minus the host's, give or take clock_uncertainty_ms (half the round trips).
+    """
+
+    delay_ms: float
+    spread_ms: float
+    path: tuple[HostId, ...]
+    seqno: int = 0
+    clock_offset_ms: float = 0.0
+    clock_uncertainty_ms: float = 0.0
+
+    @property
+    def least_bound_ms(self) -> float:
+        """The least bound that can be kept there."""
+        return self.delay_ms + self.spread_ms
+
+    @property
+    def depth(self) -> int:
+        """Hops from the publisher."""
+        return len(self.path) - 1
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """A channel the sender carries and can pass on."""
+
+    channel: ChannelName
+    reach: Reach
+
+
 class Beat(_Struct, frozen=True, tag="beat"):
-    """Heartbeat: the sender lives. Wants no answer."""
+    """Heartbeat: the sender lives, has `spare` copies left, and carries these channels. Wants no answer."""
+
+    spare: int = 0
+    carried: tuple[Carried, ...] = ()
 
 
 class Ping(_Struct, frozen=True, tag="ping"):
-    """A heartbeat that wants the peer's clock; `sent_s` is the sender's, s since the Unix epoch."""
+    """A question for the peer's clock; `sent_s` is the sender's, s since the Unix epoch."""
 
     sent_s: float
 
@@ -46,45 +95,44 @@ class Pong(_Struct, frozen=True, tag="pong"):
 
 
 class PathRequest(_Struct, frozen=True, tag="path-request"):
-    """Find the channel from label `at`, towards the publisher's seat `target`.
+    """Find the channel from label `at`, towards the publisher's seat `target`, both labels of the given epoch.
 
     Attributes:
         budget_ms: what is left of the subscriber's bound at this host.
         tries: requests this search may still send.
         trail: hosts already on the way, the subscriber first.
         grant: the subscriber's permission for this channel; the shell checks it before the engine sees the request.
+        floor: what the offer must be fresher than, so that no loop comes about.
     """
 
     ask: int
     channel: ChannelName
+    epoch: int
     at: Label
     target: Label
     budget_ms: float
     tries: int
     trail: tuple[HostId, ...]
     grant: str
+    floor: Floor = Floor()
 
 
-class Reach(msgspec.Struct, frozen=True):
-    """How a channel reaches a host.
+class Attach(_Struct, frozen=True, tag="attach"):
+    """Feed me this channel; asked of a host that carries it.
 
     Attributes:
-        delay_ms: from the publisher to the host.
-        spread_ms: how much later than that a late frame may come.
-        path: seats from the publisher to the host, both included.
-        clock_offset_ms: publisher's clock minus the host's, give or take clock_uncertainty_ms (half the round trips).
+        budget_ms: the channel must reach the host asked within this for everyone below to keep its bound.
+        trail: hosts this is asked for, the subscriber first, the sender last.
+        grant: that subscriber's permission.
+        floor: as in PathRequest.
     """
 
-    delay_ms: float
-    spread_ms: float
-    path: tuple[Label, ...]
-    clock_offset_ms: float = 0.0
-    clock_uncertainty_ms: float = 0.0
-
-    @property
-    def least_bound_ms(self) -> float:
-        """The least bound that can be kept there."""
-        return self.delay_ms + self.spread_ms
+    ask: int
+    channel: ChannelName
+    budget_ms: float
+    trail: tuple[HostId, ...]
+    grant: str
+    floor: Floor = Floor()
 
 
 class PathOffer(_Struct, frozen=True, tag="path-offer"):
@@ -125,6 +173,41 @@ class Confirm(_Struct, frozen=True, tag="confirm"):
     reach: Reach
 
 
+class Pulse(_Struct, frozen=True, tag="pulse"):
+    """From parent to child, every tick: how the channel reaches the parent now.
+
+    Attributes:
+        epoch, target: the publisher's seat, a label of that epoch.
+        flowing: media has come in at the parent without a pause for a while.
+        fed: the parent has a parent itself, or publishes; else it looks for one.
+    """
+
+    channel: ChannelName
+    reach: Reach
+    epoch: int
+    target: Label
+    flowing: bool
+    fed: bool
+
+
+class Need(_Struct, frozen=True, tag="need"):
+    """From child to parent: the channel must reach the parent within budget_ms for everyone below to keep its bound."""
+
+    channel: ChannelName
+    budget_ms: float
+
+
+class Kin(_Struct, frozen=True, tag="kin"):
+    """From parent to child: its grandparent, then its siblings. Whoever of them has copies left can replace the parent."""
+
+    channel: ChannelName
+    hosts: tuple[HostRecord, ...]
+
+
+class Leaving(_Struct, frozen=True, tag="leaving"):
+    """The sender is about to leave, and feeds its children until they have found other parents."""
+
+
 class Release(_Struct, frozen=True, tag="release"):
     """The sender no longer pulls the channel."""
 
@@ -145,7 +228,23 @@ class Goodbye(_Struct, frozen=True, tag="goodbye"):
 
 
 Message: TypeAlias = (
-    Beat | Ping | Pong | PathRequest | PathOffer | PathRefusal | Cancel | Commit | Confirm | Release | Ended | Goodbye
+    Beat
+    | Ping
+    | Pong
+    | PathRequest
+    | Attach
+    | PathOffer
+    | PathRefusal
+    | Cancel
+    | Commit
+    | Confirm
+    | Pulse
+    | Need
+    | Kin
+    | Leaving
+    | Release
+    | Ended
+    | Goodbye
 )
 
 
@@ -183,6 +282,7 @@ def decode(payload: bytes) -> Message:
 
 def _check_ranges(message: Message) -> None:
     numbers: tuple[float, ...] = ()
+    reaches: tuple[Reach, ...] = ()
     match message:
         case Ping(sent_s):
             numbers = (sent_s,)
@@ -192,12 +292,26 @@ def _check_ranges(message: Message) -> None:
             numbers = (message.budget_ms,)
             if len(message.trail) > HOPS_MAX or not 0 <= message.tries <= HOPS_MAX:
                 raise MessageError("a path request longer than any cube")
-        case PathOffer() | Confirm():
-            r = message.reach
-            numbers = (r.delay_ms, r.spread_ms, r.clock_offset_ms, r.clock_uncertainty_ms)
-            if not 0 < len(r.path) <= HOPS_MAX or r.delay_ms < 0 or r.spread_ms < 0:
-                raise MessageError("an offer with an impossible path or delay")
+        case Attach():
+            numbers = (message.budget_ms,)
+            if not 0 < len(message.trail) <= HOPS_MAX:
+                raise MessageError("a request with an impossible trail")
+        case Beat():
+            reaches = tuple(each.reach for each in message.carried)
+            if len(reaches) > CARRIED_MAX:
+                raise MessageError("a beat with too many channels")
+        case Kin():
+            if len(message.hosts) > KIN_MAX:
+                raise MessageError("too many relatives")
+        case Need():
+            numbers = (message.budget_ms,)
+        case PathOffer() | Confirm() | Pulse():
+            reaches = (message.reach,)
         case _:
             pass
-    if not all(abs(n) <= 1e12 for n in numbers):
+    for r in reaches:
+        numbers += (r.delay_ms, r.spread_ms, r.clock_offset_ms, r.clock_uncertainty_ms)
+        if not 0 < len(r.path) <= HOPS_MAX or r.delay_ms < 0 or r.spread_ms < 0 or not 0 <= r.seqno <= SEQNO_MAX:
+            raise MessageError("a channel told with an impossible path or delay")
+    if not all(abs(n) <= NUMBER_MAX for n in numbers):
         raise MessageError("a number that is no time")

@@ -72,11 +72,13 @@ class Placement:
 
     Attributes:
         version: rises with every change; an older one is ignored.
+        epoch: rises with every change of shape; labels of different epochs mean different seats.
         labels: every label this host carries, its seat among them.
         neighbours: one entry for every label next to ours that another host carries.
     """
 
     version: int
+    epoch: int
     radix: int
     dimensions: int
     seat: Label
@@ -86,11 +88,12 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class ChannelRecord:
-    """An announced channel and its publisher's place."""
+    """An announced channel and its publisher's place: its seat, a label of the given epoch."""
 
     channel: ChannelName
     publisher: HostId
     seat: Label
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +109,4 @@ class SubscriptionRecord:
     state: str
     promised_ms: float | None = None
     best_ms: float | None = None
-    path: tuple[Label, ...] = ()
+    path: tuple[HostId, ...] = ()

@@ -24,7 +24,8 @@ class BranchView:
     upstream: HostId | None
     children: tuple[HostId, ...]
     delay_ms: float
-    path: tuple[Label, ...]
+    path: tuple[HostId, ...]
+    """Hosts from the publisher to this one."""
     bound_ms: float | None
 
 

@@ -2,6 +2,8 @@
 
 - One origin a channel. A pull is a client session whose frames land in the channel's origin; every child is a server
   session that is given the same origin to read from. Python decides who pulls from whom and never sees a frame.
+- A change of parents opens the new pull beside the old one on the same origin. Rust moves the media over without loss
+  or duplicate once the new route has been announced; the old pull is closed after that (docs/decisions/0010).
 - One link a neighbour, on the same port: each end publishes a control broadcast and reads the other's.
 - Every session shows a host token made for this peer and pins the peer's certificate.
 """
@@ -27,6 +29,8 @@ LEFT = "the session ended"
 CONTROL, MESSAGES = "control", "messages"
 MESSAGES_PER_GROUP = 64
 DIAL_S = 3.0
+ANNOUNCED_ROUND_TRIPS, ANNOUNCED_S = 2.0, 0.02
+"""After a media session's handshake its route has been announced within this."""
 CACHE_BYTES = 32 << 20
 """A channel's cache: bitrate x repair time, with room."""
 LINK_CACHE_BYTES = 1 << 20
@@ -51,6 +55,9 @@ class Hooks(Protocol):
 
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
         """Whether the host is a child of ours on this channel."""
+
+    def pulled(self, channel: ChannelName, host: HostId) -> None:
+        """A pull is open and its route has been announced: others of the channel may close."""
 
     def pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> None:
         """A pull could not be opened, or closed."""
@@ -99,11 +106,11 @@ class _Link:
 
 @dataclass(slots=True, eq=False)
 class _Pull:
-    """The media session to one channel's upstream."""
+    """A media session to one of a channel's parents, the new one or the one before."""
 
-    host: HostId
     task: asyncio.Task[None]
     client: moq.Client | None = None
+    ready: bool = False
 
 
 class DataPlane:
@@ -136,7 +143,7 @@ class DataPlane:
         self._sessions = 0
         self._links: dict[HostId, _Link] = {}
         self._dialling: dict[HostId, asyncio.Task[None]] = {}
-        self._pulls: dict[ChannelName, _Pull] = {}
+        self._pulls: dict[ChannelName, dict[HostId, _Pull]] = {}
         self._origins: dict[ChannelName, moq.OriginProducer] = {}
         self._children: dict[ChannelName, dict[moq.Session, HostId]] = {}
         self.copies: dict[ChannelName, CopyCount] = {}
@@ -171,9 +178,7 @@ class DataPlane:
         """Closes every session and the port."""
         for link in list(self._links.values()):
             self._close_link(link)
-        for channel in list(self._pulls):
-            self.stop_pull(channel)
-        for channel in list(self._children):
+        for channel in {*self._pulls, *self._children}:
             self.drop_channel(channel)
         if self._accepting is not None:
             self._accepting.cancel()
@@ -205,20 +210,25 @@ class DataPlane:
                 link.send(payload)
 
     def pull(self, channel: ChannelName, record: HostRecord) -> None:
-        """Opens the media session of a channel to its upstream, instead of the one before."""
-        self.stop_pull(channel)
-        task = self._tasks.create_task(self._pull(channel, record))
-        self._pulls[channel] = _Pull(record.host, task)
+        """Opens a media session of a channel to a parent, beside those it has; ends in pulled or pull_failed."""
+        pulls = self._pulls.setdefault(channel, {})
+        known = pulls.get(record.host)
+        if known is None:
+            pulls[record.host] = _Pull(self._tasks.create_task(self._pull(channel, record)))
+        elif known.ready:
+            asyncio.get_running_loop().call_soon(self._hooks.pulled, channel, record.host)
 
-    def stop_pull(self, channel: ChannelName) -> None:
-        """Closes the media session to the channel's upstream."""
-        pull = self._pulls.pop(channel, None)
+    def stop_pull(self, channel: ChannelName, host: HostId) -> None:
+        """Closes the media session of a channel to a host."""
+        pull = self._pulls.get(channel, {}).pop(host, None)
         if pull is not None:
             pull.task.cancel()
 
     def drop_channel(self, channel: ChannelName) -> None:
-        """Forgets a channel: its origin, its cache and its children's sessions."""
-        self.stop_pull(channel)
+        """Forgets a channel: its pulls, its origin, its cache and its children's sessions."""
+        for host in list(self._pulls.get(channel, {})):
+            self.stop_pull(channel, host)
+        self._pulls.pop(channel, None)
         self._origins.pop(channel, None)
         for session in self._children.pop(channel, {}):
             session.shutdown()
@@ -243,11 +253,12 @@ class DataPlane:
         """Statistics of every link."""
         return {host: _stats(link.session) for host, link in self._links.items()}
 
-    def pull_stats(self) -> dict[ChannelName, SessionStats]:
+    def pull_stats(self) -> dict[tuple[ChannelName, HostId], SessionStats]:
         """Statistics of every open pull."""
         return {
-            channel: _stats(pull.client.session)
-            for channel, pull in self._pulls.items()
+            (channel, host): _stats(pull.client.session)
+            for channel, pulls in self._pulls.items()
+            for host, pull in pulls.items()
             if pull.client is not None and pull.client.session is not None
         }
 
@@ -333,22 +344,38 @@ class DataPlane:
         try:
             async with asyncio.timeout(DIAL_S):
                 await client.__aenter__()
-            if client.session is None:
+            mine = self._pulls.get(channel, {}).get(record.host)
+            if client.session is None or mine is None or mine.task is not asyncio.current_task():
                 return
-            mine = self._pulls.get(channel)
-            if mine is not None and mine.task is asyncio.current_task():
-                mine.client = client
-            await client.session.closed()
+            mine.client = client
+            await self._run_pull(channel, record.host, mine, client.session)
         except TimeoutError:
             reason = "no answer"
         except (moq.Error, ValueError) as error:
             reason = _reason(error)
         finally:
             await client.__aexit__(None, None, None)
-        current = self._pulls.get(channel)
-        if current is not None and current.task is asyncio.current_task():
-            del self._pulls[channel]
+        pulls = self._pulls.get(channel, {})
+        if record.host in pulls and pulls[record.host].task is asyncio.current_task():
+            del pulls[record.host]
             self._hooks.pull_failed(channel, record.host, reason)
+
+    async def _run_pull(self, channel: ChannelName, host: HostId, pull: _Pull, session: moq.Session) -> None:
+        """Tells when the route must have been announced, then waits for the session's end.
+
+        An announcement takes one round trip after the handshake; on an origin that has a shorter route there is no other
+        sign of it.
+        """
+        closed = asyncio.ensure_future(session.closed())
+        try:
+            rtt_s = (session.stats().rtt_us or 0) / 1e6
+            await asyncio.wait((closed,), timeout=ANNOUNCED_ROUND_TRIPS * rtt_s + ANNOUNCED_S)
+            if not closed.done():
+                pull.ready = True
+                self._hooks.pulled(channel, host)
+            await closed
+        finally:
+            closed.cancel()
 
     async def _accept_pull(self, request: moq.Request, channel: ChannelName, host: HostId) -> None:
         origin = self._origins.get(channel)

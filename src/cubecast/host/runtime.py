@@ -13,7 +13,7 @@ from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine import messages
 from cubecast.engine.directory_api import JoinRequest, RefreshRequest
-from cubecast.engine.host import HostEngine
+from cubecast.engine.host import LEAVE_TICKS, HostEngine
 from cubecast.engine.membership import TICK_S
 from cubecast.engine.records import Placement, SubscriptionRecord
 from cubecast.engine.snapshot import HostView
@@ -31,9 +31,10 @@ from cubecast.errors import (
 from cubecast.host.config import HostConfig
 from cubecast.host.dataplane import LEFT, DataPlane
 from cubecast.host.directory_client import DirectoryClient, supernode_url
+from cubecast.host.reader import ChannelReader
 from cubecast.host.subscription import Answers, Subscription
 from cubecast.host.tasks import Tasks
-from cubecast.host.tracks import ChannelReader, ChannelWriter, CopyCount
+from cubecast.host.tracks import ChannelWriter, CopyCount
 from cubecast.media.frames import TrackFormat
 from cubecast.tokens import Verifier
 from cubecast.types import ChannelName, HostId
@@ -42,6 +43,7 @@ REFRESH_S = 2.0
 READY_S = 8.0
 """A subscriber waits this long for its neighbours' links before it searches with those it has."""
 LEAVE_S = 1.0
+HANDOVER_S = LEAVE_TICKS * TICK_S + 1.0
 LINGER_S = 10.0
 """A publisher that has finished stays this long for children that have not."""
 FOLLOW_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
@@ -70,6 +72,7 @@ class HostRuntime:
         self._started = (time.time(), time.monotonic())
         self._locals: dict[ChannelName, Answers] = {}
         self._announced: dict[ChannelName, asyncio.Future[None]] = {}
+        self._writers: dict[ChannelName, ChannelWriter] = {}
         self._failures: dict[ChannelName, CubecastError] = {}
         self._resolving: set[ChannelName] = set()
         self._ledger: dict[ChannelName, SubscriptionRecord] = {}
@@ -78,6 +81,7 @@ class HostRuntime:
         self._background: list[asyncio.Task[None]] = []
         self._report = asyncio.Event()
         self._changed = asyncio.Event()
+        self._left = asyncio.Event()
         self._told = ""
         self.refused_messages = 0
 
@@ -134,11 +138,13 @@ class HostRuntime:
             self._handle(ev.PublishFinished(channel))
             self._plane.drop_channel(channel)
             raise
+        self._writers[channel] = writer
         return writer
 
     async def finish(self, channel: ChannelName, writer: ChannelWriter) -> None:
         """Ends a published channel and waits for the children to have it all."""
         writer.finish()
+        self._writers.pop(channel, None)
         self._announced.pop(channel, None)
         self._handle(ev.PublishFinished(channel))
         with suppress(TimeoutError):
@@ -202,10 +208,13 @@ class HostRuntime:
         self._background = [self._tasks.create_task(each) for each in work]
 
     async def stop(self) -> None:
-        """Leaves the overlay: tells neighbours and the super-node, closes every session."""
+        """Leaves the overlay: waits for children to find other parents, tells everyone, closes every session."""
+        self._handle(ev.LeaveRequested())
+        if self._background:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), HANDOVER_S)
         for task in self._background:
             task.cancel()
-        self._handle(ev.LeaveRequested())
         await asyncio.sleep(0)
         if self._verifier is not None:  # it had joined
             with suppress(DirectoryError, TokenError, TimeoutError):
@@ -239,8 +248,10 @@ class HostRuntime:
             for host, stats in self._plane.link_stats().items():
                 if stats.rtt_ms is not None:
                     self._handle(ev.LinkSampled(host, stats.rtt_ms, stats.packets_lost, stats.packets_sent))
-            for channel, stats in self._plane.pull_stats().items():
-                self._handle(ev.MediaSampled(channel, stats.bytes_received))
+            for (channel, upstream), stats in self._plane.pull_stats().items():
+                self._handle(ev.MediaSampled(channel, upstream, stats.bytes_received))
+            for channel, writer in self._writers.items():
+                self._handle(ev.MediaSampled(channel, self.config.name, sum(writer.published)))
             self._handle(ev.Tick())
             due = max(due + TICK_S, loop.time())
             await asyncio.sleep(due - loop.time())
@@ -318,8 +329,11 @@ class HostRuntime:
                 self._plane.pull(channel, record)
             case fx.Evict(channel, host):
                 self._plane.evict(channel, host)
-            case fx.StopPull(channel):
-                self._plane.drop_channel(channel)
+            case fx.StopPull(channel, host):
+                if host is None:
+                    self._plane.drop_channel(channel)
+                else:
+                    self._plane.stop_pull(channel, host)
             case fx.Suspect(host):
                 self._suspects.add(host)
                 self._report.set()
@@ -328,7 +342,7 @@ class HostRuntime:
                     self._ledger[record.channel] = record
                 self._report.set()
             case fx.Leave():
-                pass  # `stop` asked for it and goes on
+                self._left.set()
             case fx.Admitted() | fx.Refused() | fx.NotFound() | fx.StreamEnded():
                 self._answer(effect)
 
@@ -404,7 +418,7 @@ class HostRuntime:
         except MessageError:
             self.refused_messages += 1  # the peer's mistake: drop it and go on
             return
-        if isinstance(message, messages.PathRequest) and self._verifier is not None:
+        if isinstance(message, messages.PathRequest | messages.Attach) and self._verifier is not None:
             try:
                 subscriber = self._verifier.grant(message.grant, message.channel)
                 if (subscriber, host) != (*message.trail[:1], *message.trail[-1:]):
@@ -418,6 +432,10 @@ class HostRuntime:
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
         """See Hooks."""
         return self._engine.may_pull(channel, host)
+
+    def pulled(self, channel: ChannelName, host: HostId) -> None:
+        """See Hooks."""
+        self._handle(ev.Pulled(channel, host))
 
     def pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> None:
         """See Hooks."""

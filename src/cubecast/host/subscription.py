@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from cubecast.engine import effects as fx
 from cubecast.errors import RemoteError, SubscriptionError, UpstreamLost
+from cubecast.host.reader import ChannelReader, ReceivedFrame
 from cubecast.host.tasks import Tasks
-from cubecast.host.tracks import ChannelReader, ReceivedFrame
 from cubecast.media.frames import TrackFormat
 
 OPEN_S = 10.0

@@ -1,0 +1,223 @@
+"""The trees this host is part of, seen upwards: who feeds it, and who should instead.
+
+A parent counts as lost when its media session fails, when media and heartbeat are both silent, when it has itself been
+without a fresh sequence number for long, or when media flows there and not here. The host then looks for another one
+while its children wait: their streams stop, and nothing below is told but that. A change of parents is always make
+before break: the former one feeds us until media of the new one arrives.
+"""
+
+from cubecast.engine.branches import Branch, Branches
+from cubecast.engine.effects import Effect, Pull, Send, StopPull
+from cubecast.engine.links import CLOCK_UNKNOWN_MS
+from cubecast.engine.membership import Neighbourhood
+from cubecast.engine.messages import NUMBER_MAX, Ended, Kin, Need, Pulse, Reach, Release
+from cubecast.engine.records import HostRecord
+from cubecast.types import ChannelName, HostId
+
+RELAY_MS = 0.5
+"""Processing a relay adds to a frame; part of every promise (measured: 0.35 ms a relay, docs/decisions)."""
+SILENT_TICKS = 3
+"""Without media and without a word from the parent for so long, it is lost."""
+STALE_TICKS = 20
+"""A parent that tells nothing fresh for so long has lost its own and finds no other."""
+STALLED_TICKS = 15
+"""Media that flows at the parent and has not come here for so long will not come."""
+REPAIR_TICKS = 60
+"""After so long without a parent the branch is given up."""
+PULL_TICKS = 40
+"""A new parent's media must arrive within this, or it is no parent."""
+NEED_TICKS = 2
+BACKUPS = 4
+"""Relatives a link is kept to."""
+
+
+class Parents:
+    """Parents of all branches. The engine owns one and passes it messages, ticks and failures."""
+
+    def __init__(self, neighbourhood: Neighbourhood, branches: Branches) -> None:
+        self._around = neighbourhood
+        self._branches = branches
+
+    def reach_through(self, host: HostId, there: Reach) -> Reach | None:
+        """How a channel reaches us through a host it reaches so; None when its path came by here, or the link is down.
+
+        Delays, spreads and clock uncertainties add up hop by hop.
+        """
+        mine, link = self._around.host, self._around.links.get(host)
+        link_ms = self._around.one_way_ms(host)
+        if link is None or link_ms is None or mine in there.path:
+            return None
+        offset_ms, uncertainty_ms = link.estimate.clock_offset_ms
+        return Reach(
+            min(NUMBER_MAX, there.delay_ms + link_ms + RELAY_MS),
+            min(NUMBER_MAX, there.spread_ms + link.estimate.spread_ms),
+            (*there.path, mine),
+            there.seqno,
+            there.clock_offset_ms + offset_ms,
+            min(CLOCK_UNKNOWN_MS, there.clock_uncertainty_ms + uncertainty_ms),
+        )
+
+    def budget_ms(self, branch_due_ms: float, host: HostId) -> float:
+        """When the channel must be at a host for it to be here in time."""
+        link_ms = self._around.one_way_ms(host)
+        if link_ms is None:
+            return branch_due_ms
+        return branch_due_ms - link_ms - RELAY_MS - self._around.spread_ms(host)
+
+    # ------------------------------------------------------------------ changes of parents
+
+    def adopt(self, branch: Branch, record: HostRecord, reach: Reach) -> list[Effect]:
+        """Takes a host that confirmed us as the parent, the first one or instead of another."""
+        self._branches.carried[branch.channel] = branch
+        effects: list[Effect] = []
+        before = branch.upstream or branch.former
+        if before is not None and before != record.host:
+            if branch.former not in (None, before, record.host):
+                effects += [StopPull(branch.channel, branch.former), Send(branch.former, Release(branch.channel))]
+            branch.former, branch.former_ticks = before, 0
+        elif branch.former == record.host:
+            branch.former = None
+        branch.upstream, branch.failure, branch.lost = record.host, "", None
+        branch.flat_ticks = branch.stale_ticks = branch.orphan_ticks = 0
+        branch.held, branch.heard_seqno = False, reach.seqno
+        effects.append(Pull(branch.channel, record))
+        return effects + self._branches.pass_on(branch, reach)
+
+    def on_pulled(self, channel: ChannelName, host: HostId) -> list[Effect]:
+        """Media of a new parent has arrived: the former one is let go."""
+        branch = self._branches.carried.get(channel)
+        if branch is None or branch.upstream != host:
+            return []
+        former, branch.former = branch.former, None
+        return [] if former is None else [StopPull(channel, former), Send(former, Release(channel))]
+
+    def on_pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> list[Effect]:
+        """A media session is gone; the next tick looks for another parent, unless Ended says before that it is over."""
+        branch = self._branches.carried.get(channel)
+        if branch is None or branch.finished_ticks is not None:
+            return []
+        if branch.former == host:
+            branch.former = None
+            return [Send(host, Release(channel))]
+        if branch.upstream == host:
+            branch.failure = reason
+        return []
+
+    def lose(self, branch: Branch, reason: str) -> list[Effect]:
+        """The parent is no good any more; children are told to wait, and whoever ticks us looks for another."""
+        host = branch.upstream
+        if host is None:
+            return []
+        if branch.failure:
+            effects: list[Effect] = [StopPull(branch.channel, host), Send(host, Release(branch.channel))]
+        elif branch.former is None:
+            branch.former, effects = host, []
+        else:  # the change under way has failed: the parent before feeds us as long as it can
+            effects = [StopPull(branch.channel, host), Send(host, Release(branch.channel))]
+        branch.upstream, branch.lost, branch.failure = None, (host, reason), ""
+        branch.orphan_ticks = branch.retry_ticks = 0
+        branch.held = False
+        return effects + self._branches.pass_on(branch, branch.reach)
+
+    def on_ended(self, host: HostId, m: Ended) -> list[Effect]:
+        """The parent has given the channel up."""
+        branch = self._branches.carried.get(m.channel)
+        if branch is None or branch.upstream != host or branch.finished_ticks is not None:
+            return []
+        branch.failure = m.reason
+        effects = self.lose(branch, m.reason)
+        branch.lost = (m.host, m.reason)
+        return effects
+
+    def lose_host(self, host: HostId, reason: str) -> list[Effect]:
+        """A host has left: it is nobody's parent any more."""
+        effects: list[Effect] = []
+        for branch in list(self._branches.carried.values()):
+            if branch.finished_ticks is not None:
+                continue
+            if branch.former == host:
+                branch.former = None
+                effects.append(StopPull(branch.channel, host))
+            if branch.upstream == host:
+                effects += self.lose(branch, reason)
+        return effects
+
+    # ------------------------------------------------------------------ messages
+
+    def on_pulse(self, host: HostId, m: Pulse) -> list[Effect]:
+        """How the channel reaches our parent now; passed on at once."""
+        branch = self._branches.carried.get(m.channel)
+        if branch is None or branch.upstream != host:
+            waiting = branch is not None and (branch.former == host or branch.upstream is None)
+            return [] if waiting else [Send(host, Release(m.channel))]
+        if branch.finished_ticks is not None:
+            return []
+        link = self._around.links[host]
+        link.carried[m.channel] = m.reach
+        reach = self.reach_through(host, m.reach)
+        if reach is None:
+            return self.lose(branch, "its path leads back here") if self._around.host in m.reach.path else []
+        if m.reach.seqno > branch.heard_seqno and m.fed:
+            branch.heard_seqno, branch.stale_ticks = m.reach.seqno, 0
+        branch.epoch, branch.target = m.epoch, m.target
+        if m.flowing and branch.flat_ticks >= STALLED_TICKS:
+            return self.lose(branch, "media flows there and does not come here")
+        if branch.held:
+            reach = Reach(
+                reach.delay_ms, reach.spread_ms, reach.path, branch.reach.seqno,
+                reach.clock_offset_ms, reach.clock_uncertainty_ms,
+            )  # fmt: skip
+        return self._branches.pass_on(branch, reach)
+
+    def on_kin(self, host: HostId, m: Kin) -> list[Effect]:
+        """Our relatives: links to the first few are kept, so that one of them can feed us at once."""
+        branch = self._branches.carried.get(m.channel)
+        if branch is None or branch.upstream != host:
+            return []
+        branch.kin = tuple(record for record in m.hosts if record.host != self._around.host)
+        return self._around.wish(m.channel, branch.kin[:BACKUPS])
+
+    def on_media(self, channel: ChannelName, host: HostId, bytes_received: int) -> None:
+        """Bytes so far on the session to a host."""
+        branch = self._branches.carried.get(channel)
+        if branch is not None and branch.upstream == host and branch.bytes_received != bytes_received:
+            branch.bytes_received, branch.flat_ticks = bytes_received, 0
+
+    # ------------------------------------------------------------------ time
+
+    def tick(self, branch: Branch, now: float) -> list[Effect]:
+        """Watches the parent of a branch."""
+        branch.flat_ticks += 1
+        branch.stale_ticks += 1
+        branch.busy_ticks = branch.busy_ticks + 1 if branch.flat_ticks < SILENT_TICKS else 0
+        if branch.publishes:
+            placement = self._around.placement
+            if placement is not None:
+                branch.epoch, branch.target = placement.epoch, placement.seat
+            seqno = max(branch.reach.seqno + 1, int(now * 1000))
+            return self._branches.pass_on(branch, Reach(0.0, 0.0, branch.reach.path, seqno))
+        if branch.finished_ticks is not None:
+            return []
+        branch.retry_ticks -= 1
+        if branch.upstream is None:
+            branch.orphan_ticks += 1
+            if branch.orphan_ticks >= REPAIR_TICKS and branch.lost is not None:
+                return self._branches.give_up(branch, *branch.lost)
+            return []
+        effects = self._watch(branch, branch.upstream)
+        if branch.upstream is not None and branch.ticks % NEED_TICKS == 0:
+            effects.append(Send(branch.upstream, Need(branch.channel, self.budget_ms(branch.due_ms, branch.upstream))))
+        return effects
+
+    def _watch(self, branch: Branch, upstream: HostId) -> list[Effect]:
+        if branch.former is not None:
+            branch.former_ticks += 1
+            if branch.former_ticks >= PULL_TICKS:
+                return self.lose(branch, "its media does not arrive")
+        if branch.failure:
+            return self.lose(branch, branch.failure)
+        if branch.flat_ticks >= SILENT_TICKS and self._around.quiet(upstream, SILENT_TICKS):
+            return self.lose(branch, "no heartbeat and no media")
+        if branch.stale_ticks >= STALE_TICKS:
+            return self.lose(branch, "it has lost its own parent")
+        return []

@@ -1,0 +1,604 @@
+"""The search for a parent that keeps a bound.
+
+Hosts that are known to carry the channel are asked first, best first; one of them may attach us at once. Else the search
+runs over the cube, hop by hop: each host asks the next hops its policy allows, best first, until an offer keeps what is
+left of the bound, and answers with the best it found. So the bound chooses the path; under ODR, which allows one next
+hop, there is one path to choose from. A host that already carries the channel grafts the request: it offers its own
+delay.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from math import ceil
+
+import numpy as np
+
+from cubecast.engine.branches import Branch, Branches
+from cubecast.engine.effects import Admitted, Effect, Refused, Report, Send
+from cubecast.engine.freshness import Floor
+from cubecast.engine.membership import BEAT_TICKS, TICK_S, Neighbourhood
+from cubecast.engine.messages import (
+    Attach,
+    Cancel,
+    Commit,
+    Confirm,
+    PathOffer,
+    PathRefusal,
+    PathRequest,
+    Reach,
+    Release,
+)
+from cubecast.engine.parents import SILENT_TICKS, Parents
+from cubecast.engine.records import SubscriptionRecord
+from cubecast.overlay.cube import distance
+from cubecast.overlay.routing import Policy, ranked_next_hops
+from cubecast.types import ORIGIN, ChannelName, HostId, Label
+
+TRIES = 24
+"""Requests one search may send over the cube in all: it bounds the messages of a subscribe, whatever the cube."""
+DIRECT_MAX = 12
+"""Hosts on the tree one search asks directly."""
+SEARCH_TICKS = 50
+"""After this long a subscriber decides on what it has."""
+OFFER_TICKS = 70
+"""An offer nobody commits to is given back after this long; longer than a search."""
+PARK_TICKS = 6
+"""Whoever is asked to attach a host and is not fresh enough waits this long to become so."""
+ANSWER_TICKS = 2
+"""Beyond the round trip, a host asked to attach us may take this long."""
+SHUN_TICKS = 5
+"""So long a lost parent is not asked to be the next one."""
+RETRY_TICKS = 3
+"""A repair that found nobody is tried again after so long."""
+SEARCHES_MAX = 1024
+
+
+class Purpose(Enum):
+    """What a search is for."""
+
+    JOIN = auto()
+    """The local subscriber."""
+    RELAY = auto()
+    """Another host asks through us."""
+    REPAIR = auto()
+    """A branch of ours that has lost its parent: late is better than never."""
+    CHANGE = auto()
+    """A branch of ours that may have a better parent, or has one that is about to leave."""
+
+
+class Phase(Enum):
+    """Where a search stands."""
+
+    RESOLVING = auto()
+    ASKING = auto()
+    ATTACHING = auto()
+    PARKED = auto()
+    OFFERED = auto()
+    COMMITTING = auto()
+
+
+RESERVING = (Phase.PARKED, Phase.OFFERED, Phase.COMMITTING)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a next hop offered: how the channel would reach this host through it."""
+
+    host: HostId
+    ask: int
+    reach: Reach
+
+
+@dataclass(slots=True)
+class Search:
+    """One request for a parent. `asker` is this host itself but for RELAY."""
+
+    purpose: Purpose
+    asker: HostId
+    ask: int
+    channel: ChannelName
+    budget_ms: float
+    tries: int = TRIES
+    epoch: int = 0
+    target: Label = ORIGIN
+    trail: tuple[HostId, ...] = ()
+    grant: str = ""
+    floor: Floor = field(default_factory=Floor)
+    direct: list[HostId] = field(default_factory=list)
+    untried: list[tuple[Label, HostId]] = field(default_factory=list)
+    over_cube: bool = False
+    """The cube's next hops were looked up."""
+    asked: tuple[HostId, int] | None = None
+    best: Offer | None = None
+    nearest: Reach | None = None
+    """The best that was declined, for it does not keep the bound."""
+    phase: Phase = Phase.ASKING
+    age_ticks: int = 0
+    wait_ticks: int = 0
+    reason: str = "no next hop answers"
+
+
+class Searches:
+    """Searches of one host and for others. The engine owns one and passes it messages, ticks and failures."""
+
+    def __init__(
+        self,
+        neighbourhood: Neighbourhood,
+        branches: Branches,
+        parents: Parents,
+        policy: Policy,
+        rng: np.random.Generator,
+    ) -> None:
+        self._around = neighbourhood
+        self._branches = branches
+        self._parents = parents
+        self._policy = policy
+        self._rng = rng
+        self._searches: dict[tuple[HostId, int], Search] = {}
+        self._asked: dict[int, Search] = {}
+        self._asks = 0
+
+    # ------------------------------------------------------------------ starting one
+
+    def open(self, purpose: Purpose, channel: ChannelName, budget_ms: float) -> Search:
+        """A search of our own that has not begun."""
+        search = Search(purpose, self._around.host, self._next_ask(), channel, budget_ms)
+        self._searches[search.asker, search.ask] = search
+        return search
+
+    def own(self, channel: ChannelName) -> list[Search]:
+        """Our searches for a channel."""
+        mine = self._around.host
+        return [s for s in self._searches.values() if s.asker == mine and s.channel == channel]
+
+    def repair(self, branch: Branch) -> list[Effect]:
+        """Looks for a parent for a branch that has none, unless it does already."""
+        effects: list[Effect] = []
+        for other in self.own(branch.channel):
+            if other.purpose is Purpose.REPAIR:
+                return []
+            if other.purpose is Purpose.CHANGE:
+                effects += self.abandon(other)
+        search = self.open(Purpose.REPAIR, branch.channel, branch.due_ms)
+        search.trail, search.grant = branch.trail, branch.grant
+        search.epoch, search.target = branch.epoch, branch.target
+        gone = None if branch.lost is None or branch.orphan_ticks >= SHUN_TICKS else branch.lost[0]
+        search.direct = self.candidates(branch.channel, search.budget_ms, without=gone)
+        return effects + self.advance(search)
+
+    def change(self, branch: Branch, hosts: list[HostId]) -> list[Effect]:
+        """Tries to hang a branch on one of these hosts instead, the first that will have it."""
+        if self.own(branch.channel) or not hosts:
+            return []
+        search = self.open(Purpose.CHANGE, branch.channel, branch.due_ms)
+        search.trail, search.grant, search.direct, search.over_cube = branch.trail, branch.grant, hosts, True
+        branch.held = True
+        return self.advance(search)
+
+    def escape(self, branch: Branch) -> list[Effect]:
+        """Changes the parent that is about to leave."""
+        branch.retry_ticks = RETRY_TICKS
+        return self.change(branch, self.candidates(branch.channel, branch.due_ms))
+
+    def candidates(self, channel: ChannelName, budget_ms: float, without: HostId | None = None) -> list[HostId]:
+        """Linked hosts that carry the channel and have a copy left, those first that keep the budget, soonest first."""
+        branch = self._branches.carried.get(channel)
+        mine = {without} if branch is None else {without, branch.upstream, *branch.children}
+        ranked: list[tuple[bool, float, HostId]] = []
+        for host, there in self._around.carrying(channel).items():
+            reach = self._parents.reach_through(host, there)
+            quiet = self._around.quiet(host, BEAT_TICKS + SILENT_TICKS)
+            link = self._around.links[host]
+            if reach is not None and host not in mine and not quiet and link.spare > 0 and not link.leaving:
+                ranked.append((reach.least_bound_ms > budget_ms, reach.least_bound_ms, host))
+        return [host for _, _, host in sorted(ranked)[:DIRECT_MAX]]
+
+    # ------------------------------------------------------------------ messages
+
+    def on_request(self, host: HostId, m: PathRequest) -> list[Effect]:
+        """Another host looks for a channel through us."""
+        if (host, m.ask) in self._searches or len(self._searches) >= SEARCHES_MAX:
+            return [Send(host, PathRefusal(m.ask, m.channel, "too many requests at once", m.tries))]
+        search = Search(
+            Purpose.RELAY, host, m.ask, m.channel, m.budget_ms, m.tries, m.epoch, m.target, m.trail, m.grant
+        )
+        search.floor = m.floor
+        self._searches[host, m.ask] = search
+        if self._full(search):
+            search.reason = f"{self._around.host} is full"
+            return self._settle(search)
+        branch = self._branches.carried.get(search.channel)
+        if branch is None:
+            return self.advance(search)
+        reason = self._unfit(branch, search)
+        if reason:
+            search.reason = reason
+            return self._settle(search)
+        search.phase = Phase.OFFERED
+        return [Send(host, PathOffer(search.ask, search.channel, branch.reach, search.tries))]
+
+    def on_attach(self, host: HostId, m: Attach) -> list[Effect]:
+        """Another host that knows that we carry the channel wants to hang on us."""
+        if (host, m.ask) in self._searches or len(self._searches) >= SEARCHES_MAX:
+            return [Send(host, PathRefusal(m.ask, m.channel, "too many requests at once", 0))]
+        search = Search(Purpose.RELAY, host, m.ask, m.channel, m.budget_ms, 0, trail=m.trail, grant=m.grant)
+        search.floor, search.phase = m.floor, Phase.PARKED
+        self._searches[host, m.ask] = search
+        branch = self._branches.carried.get(m.channel)
+        if branch is None:
+            search.reason = f"{self._around.host} does not carry the channel"
+        elif self._full(search):
+            search.reason = f"{self._around.host} is full"
+        elif host == branch.upstream or host in branch.reach.path:
+            search.reason = f"{self._around.host} hangs on {host}"
+        elif branch.finished_ticks is not None:
+            search.reason = "the channel is over"
+        else:
+            return self._unpark(search, branch)
+        return self._settle(search)
+
+    def on_fresh(self, channel: ChannelName) -> list[Effect]:
+        """The channel reaches us anew: whoever waited for that may hang on us now."""
+        branch = self._branches.carried.get(channel)
+        effects: list[Effect] = []
+        if branch is not None:
+            for search in list(self._searches.values()):
+                if search.phase is Phase.PARKED and search.channel == channel:
+                    effects += self._unpark(search, branch)
+        return effects
+
+    def _unpark(self, search: Search, branch: Branch) -> list[Effect]:
+        fresh = search.floor.below(branch.reach.seqno, branch.reach.depth)
+        return self.grant(search) if branch.fed and fresh else []
+
+    def on_offer(self, host: HostId, m: PathOffer) -> list[Effect]:
+        """A next hop found a path; keep the better of it and the best so far."""
+        search = self._asked.get(m.ask)
+        if search is None or search.asked != (host, m.ask) or search.phase is not Phase.ASKING:
+            return [Send(host, Cancel(m.ask))]
+        search.asked, search.tries = None, min(search.tries, m.tries)
+        reach = self._parents.reach_through(host, m.reach)
+        if reach is None:
+            search.reason = f"the path through {host} leads back here"
+            self._asked.pop(m.ask, None)
+            return [Send(host, Cancel(m.ask)), *self.advance(search)]
+        effects: list[Effect] = []
+        offer = worse = Offer(host, m.ask, reach)
+        if search.best is None or reach.least_bound_ms < search.best.reach.least_bound_ms:
+            search.best, worse = offer, search.best or offer
+        if worse is not search.best:
+            self._asked.pop(worse.ask, None)
+            effects.append(Send(worse.host, Cancel(worse.ask)))
+        kept = search.best.reach.least_bound_ms <= search.budget_ms
+        return effects + (self._settle(search) if kept else self.advance(search))
+
+    def on_refusal(self, host: HostId, m: PathRefusal) -> list[Effect]:
+        """A next hop found nothing, or an offer we took is gone."""
+        search = self._asked.get(m.ask)
+        if search is None:
+            return []
+        if search.phase is Phase.COMMITTING and search.best is not None and search.best.host == host:
+            search.reason = m.reason
+            self._asked.pop(search.best.ask, None)
+            search.best = None
+            return self._settle(search)
+        if search.asked != (host, m.ask):
+            return []
+        self._asked.pop(m.ask, None)
+        search.asked, search.reason = None, m.reason
+        if search.phase is Phase.ASKING:
+            search.tries = min(search.tries, m.tries)
+        return self.advance(search)
+
+    def on_cancel(self, host: HostId, m: Cancel) -> list[Effect]:
+        """The asker gives the offer back."""
+        search = self._searches.get((host, m.ask))
+        return [] if search is None else self.abandon(search)
+
+    def on_commit(self, host: HostId, m: Commit) -> list[Effect]:
+        """The asker takes our offer: grant it from what we carry, or commit further up."""
+        search = self._searches.get((host, m.ask))
+        if search is None or search.phase is not Phase.OFFERED:
+            return [Send(host, PathRefusal(m.ask, ChannelName(""), "the offer has expired", 0))]
+        branch = self._branches.carried.get(search.channel)
+        if branch is not None:
+            search.reason = self._unfit(branch, search)
+            return self._settle_as(search, None) if search.reason else self.grant(search)
+        if search.best is None:
+            self._drop(search)
+            return [Send(host, PathRefusal(m.ask, search.channel, "the stream ended meanwhile", 0))]
+        search.phase, search.age_ticks = Phase.COMMITTING, 0
+        return [Send(search.best.host, Commit(search.best.ask))]
+
+    def on_confirm(self, host: HostId, m: Confirm) -> list[Effect]:
+        """A parent is ours: hang on it, pull, and confirm below; or decline, when it is not what we need."""
+        search, record = self._asked.get(m.ask), self._around.record(host)
+        attached = search is not None and search.phase is Phase.ATTACHING and search.asked == (host, m.ask)
+        committed = (
+            search is not None
+            and search.phase is Phase.COMMITTING
+            and search.best is not None
+            and search.best.host == host
+        )
+        if search is None or not (attached or committed):
+            return self._decline(host, m.channel)
+        self._asked.pop(m.ask, None)
+        search.asked = search.best = None
+        reach = self._parents.reach_through(host, m.reach)
+        branch = self._branches.carried.get(search.channel)
+        reason = self._unsuitable(search, host, m.reach, reach)
+        if record is None or reach is None or reason:
+            search.reason = reason
+            onward = self.advance(search) if attached else self._settle(search)
+            return [*self._decline(host, m.channel), *onward]
+        if search.purpose in (Purpose.REPAIR, Purpose.CHANGE):
+            if branch is None:
+                return [*self._decline(host, m.channel), *self.abandon(search)]
+            return [*self.abandon(search), *self._parents.adopt(branch, record, reach)]
+        if branch is not None:
+            return [*self._decline(host, search.channel), *self.grant(search)]
+        branch = Branch(search.channel, None, reach, trail=search.trail, grant=search.grant)
+        branch.epoch, branch.target = search.epoch, search.target
+        return [*self._parents.adopt(branch, record, reach), *self.grant(search)]
+
+    def _unsuitable(self, search: Search, host: HostId, there: Reach, reach: Reach | None) -> str:
+        """Why a confirmed parent is none for this search; empty when it is."""
+        if reach is None:
+            return f"the path through {host} leads back here"
+        if not self._branches.floor(search.channel).below(there.seqno, there.depth):
+            return f"{host} may hang on us"
+        if search.purpose is Purpose.JOIN and reach.least_bound_ms > search.budget_ms:
+            if search.nearest is None or reach.least_bound_ms < search.nearest.least_bound_ms:
+                search.nearest = reach
+            return "no path keeps the bound"
+        branch = self._branches.carried.get(search.channel)
+        if search.purpose is Purpose.CHANGE and branch is not None and branch.upstream is not None:
+            worse = reach.least_bound_ms >= branch.reach.least_bound_ms
+            if worse and not self._around.leaves(branch.upstream):
+                return f"{host} is no better than {branch.upstream}"
+        return ""
+
+    def _decline(self, host: HostId, channel: ChannelName) -> list[Effect]:
+        """Gives a confirmed branch back, unless it is one that feeds us."""
+        branch = self._branches.carried.get(channel)
+        feeds = branch is not None and host in (branch.upstream, branch.former)
+        return [] if feeds else [Send(host, Release(channel))]
+
+    # ------------------------------------------------------------------ failures and time
+
+    def on_link_down(self, host: HostId) -> list[Effect]:
+        """Searches that wait for this host go on without it; its own searches are over."""
+        effects: list[Effect] = []
+        for search in list(self._searches.values()):
+            if search.asker == host:
+                effects += self.abandon(search)
+            elif search.asked is not None and search.asked[0] == host:
+                silence = PathRefusal(search.asked[1], search.channel, f"{host} is silent", search.tries)
+                effects += self.on_refusal(host, silence)
+            elif search.best is not None and search.best.host == host:
+                ask, search.best = search.best.ask, None
+                self._asked.pop(ask, None)
+                search.reason = f"{host} is silent"
+                if search.phase is Phase.COMMITTING:
+                    effects += self._settle(search)
+        return effects
+
+    def tick(self) -> list[Effect]:
+        """Ages searches and offers."""
+        effects: list[Effect] = []
+        for search in list(self._searches.values()):
+            search.age_ticks += 1
+            search.wait_ticks -= 1
+            mine = search.asker == self._around.host
+            if search.phase is Phase.ATTACHING and search.asked is not None and search.wait_ticks <= 0:
+                host, ask = search.asked
+                effects += [Send(host, Cancel(ask)), Send(host, Release(search.channel))]
+                late = PathRefusal(ask, search.channel, f"{host} did not answer in time", search.tries)
+                effects += self.on_refusal(host, late)
+            elif search.phase is Phase.PARKED and search.age_ticks >= PARK_TICKS:
+                search.reason = f"{self._around.host} may hang on {search.asker}"
+                effects += self._settle(search)
+            elif mine and search.age_ticks == SEARCH_TICKS:
+                effects += self._give_up_waiting(search)
+            elif search.age_ticks >= OFFER_TICKS:
+                effects += self.abandon(search)
+        return effects
+
+    # ------------------------------------------------------------------ the search
+
+    def advance(self, search: Search) -> list[Effect]:
+        """Asks the next candidate, or settles when none is left."""
+        while search.direct:
+            host = search.direct.pop(0)
+            if self._around.one_way_ms(host) is not None:
+                return self._attach(search, host)
+        if not search.over_cube:
+            search.over_cube = True
+            search.untried = self._next_hops(search)
+        while search.untried and search.tries > 0:
+            label, host = search.untried.pop(0)
+            if self._around.one_way_ms(host) is not None:
+                return self._ask(search, label, host)
+        return self._settle(search)
+
+    def _attach(self, search: Search, host: HostId) -> list[Effect]:
+        ask = self._asking(search, host, Phase.ATTACHING)
+        rtt_ms = 2 * (self._around.one_way_ms(host) or 0.0)
+        search.wait_ticks = ANSWER_TICKS + ceil(rtt_ms / 1000 / TICK_S)
+        if search.purpose is not Purpose.JOIN:
+            search.wait_ticks += PARK_TICKS if search.purpose is Purpose.CHANGE else 1
+        budget_ms = self._parents.budget_ms(search.budget_ms, host)
+        trail = (*search.trail, self._around.host)
+        floor = self._branches.floor(search.channel)
+        return [Send(host, Attach(ask, search.channel, budget_ms, trail, search.grant, floor))]
+
+    def _ask(self, search: Search, label: Label, host: HostId) -> list[Effect]:
+        search.tries -= 1
+        ask = self._asking(search, host, Phase.ASKING)
+        floor = search.floor.one_above().stricter(self._branches.floor(search.channel))
+        request = PathRequest(
+            ask,
+            search.channel,
+            search.epoch,
+            label,
+            search.target,
+            self._parents.budget_ms(search.budget_ms, host),
+            search.tries,
+            (*search.trail, self._around.host),
+            search.grant,
+            floor,
+        )
+        return [Send(host, request)]
+
+    def _asking(self, search: Search, host: HostId, phase: Phase) -> int:
+        ask = self._next_ask()
+        search.asked, search.phase = (host, ask), phase
+        self._asked[ask] = search
+        return ask
+
+    def _next_hops(self, search: Search) -> list[tuple[Label, HostId]]:
+        """Next hops towards the target with a measured link, best first; hops between our own labels are free."""
+        placement, cube = self._around.placement, self._around.cube
+        if search.purpose is Purpose.RELAY and self._around.host in search.trail:
+            search.reason = "the request came back to a host it had passed"
+            return []
+        if placement is None or cube is None or search.epoch != placement.epoch:
+            search.reason = "the cube changes its shape"
+            return []
+        here = min(placement.labels, key=lambda label: (distance(cube, label, search.target), label))
+
+        def cost_ms(label: Label) -> float:
+            host = self._around.carrier(label)
+            measured = None if host is None else self._around.one_way_ms(host)
+            return float("inf") if measured is None else measured
+
+        ranked = ranked_next_hops(self._policy, cube, here, search.target, cost_ms, self._rng)
+        usable: dict[HostId, Label] = {}
+        for label in ranked:
+            host = self._around.carrier(label)
+            if host is not None and host not in search.trail and cost_ms(label) < float("inf"):
+                usable.setdefault(host, label)
+        return [(label, host) for host, label in usable.items()]
+
+    def _settle(self, search: Search) -> list[Effect]:
+        """The search is over here: commit or refuse locally, offer or refuse to the asker."""
+        best = search.best
+        if search.purpose is Purpose.RELAY:
+            if best is not None and self._full(search):  # others may have taken the places while this search asked
+                search.reason, best = f"{self._around.host} is full", None
+            return self._settle_as(search, best)
+        strict = search.purpose is Purpose.JOIN
+        if best is None or (strict and best.reach.least_bound_ms > search.budget_ms):
+            return self._fail(search, None if best is None else best.reach)
+        search.phase, search.age_ticks = Phase.COMMITTING, 0
+        return [Send(best.host, Commit(best.ask))]
+
+    def _settle_as(self, search: Search, best: Offer | None) -> list[Effect]:
+        """Answers another host."""
+        if best is None:
+            refusal = PathRefusal(search.ask, search.channel, search.reason, search.tries)
+            return [*self.abandon(search), Send(search.asker, refusal)]
+        search.phase = Phase.OFFERED
+        return [Send(search.asker, PathOffer(search.ask, search.channel, best.reach, search.tries))]
+
+    def _fail(self, search: Search, best: Reach | None) -> list[Effect]:
+        """A search of our own found nothing good enough."""
+        if search.purpose is not Purpose.JOIN:
+            branch = self._branches.carried.get(search.channel)
+            if branch is not None:
+                branch.held, branch.retry_ticks = False, RETRY_TICKS
+            return self.abandon(search)
+        return self.refuse(search, best)
+
+    def refuse(self, search: Search, best: Reach | None) -> list[Effect]:
+        """No path keeps the local subscriber's bound."""
+        seen = [reach for reach in (best, search.nearest) if reach is not None]
+        nearest = min(seen, key=lambda reach: reach.least_bound_ms, default=None)
+        best_ms, path = (None, ()) if nearest is None else (nearest.least_bound_ms, nearest.path)
+        refused = Refused(search.channel, search.budget_ms, best_ms, path, search.reason)
+        return [*self.abandon(search), refused, self.report(search, "refused", best_ms=best_ms, path=path)]
+
+    def grant(self, search: Search) -> list[Effect]:
+        """The channel is carried here: admit the local subscriber, or confirm to the asker."""
+        branch = self._branches.carried[search.channel]
+        reach = branch.reach
+        if search.purpose is Purpose.RELAY:
+            fed = self._branches.feed(branch, search.asker, search.budget_ms)
+            return [*self.abandon(search), Send(search.asker, Confirm(search.ask, branch.channel, reach)), *fed]
+        if reach.least_bound_ms > search.budget_ms:
+            return [*self.refuse(search, reach), *self._branches.prune(branch)]
+        branch.bound_ms = search.budget_ms
+        if search.grant:
+            branch.trail, branch.grant = (), search.grant
+        report = self.report(search, "receiving", promised_ms=reach.delay_ms, path=reach.path)
+        return [*self.abandon(search), Admitted(branch.channel, search.budget_ms, reach), report]
+
+    def _give_up_waiting(self, search: Search) -> list[Effect]:
+        """Time is up for a search of our own: decide on the best so far."""
+        if search.phase in (Phase.RESOLVING, Phase.COMMITTING):
+            resolving = search.phase is Phase.RESOLVING
+            search.reason = "the super-node did not answer in time" if resolving else "the path did not confirm in time"
+            return self._fail(search, None)
+        search.untried.clear()
+        search.direct.clear()
+        search.over_cube = True
+        effects: list[Effect] = []
+        if search.asked is not None:
+            host, ask = search.asked
+            self._asked.pop(ask, None)
+            search.asked = None
+            search.reason = f"{host} did not answer in time"
+            effects.append(Send(host, Cancel(ask)))
+        return effects + self._settle(search)
+
+    def abandon(self, search: Search) -> list[Effect]:
+        """Forgets a search and gives back what it holds further up."""
+        self._drop(search)
+        held = [] if search.asked is None else [search.asked]
+        if search.best is not None:
+            held.append((search.best.host, search.best.ask))
+        search.asked = search.best = None
+        for _, ask in held:
+            self._asked.pop(ask, None)
+        return [Send(host, Cancel(ask)) for host, ask in held]
+
+    def _drop(self, search: Search) -> None:
+        self._searches.pop((search.asker, search.ask), None)
+
+    # ------------------------------------------------------------------ small pieces
+
+    def reserved(self, without: Search | None = None) -> int:
+        """Copies promised to others by offers in flight."""
+        mine = self._around.host
+        return sum(s.phase in RESERVING and s.asker != mine and s is not without for s in self._searches.values())
+
+    def _full(self, search: Search) -> bool:
+        """Whether no copy is left for a host that is no child yet."""
+        spare = self._branches.spare(self.reserved(search))
+        return spare <= 0 and not self._branches.may_pull(search.channel, search.asker)
+
+    def _unfit(self, branch: Branch, search: Search) -> str:
+        """Why what we carry is nothing for the asker of a path; empty when it is."""
+        if branch.finished_ticks is not None:
+            return "the channel is over"
+        if not branch.fed:
+            return f"{self._around.host} looks for a parent itself"
+        fresh = search.floor.below(branch.reach.seqno, branch.reach.depth)
+        return "" if fresh else f"{self._around.host} may hang on {search.asker}"
+
+    def _next_ask(self) -> int:
+        self._asks += 1
+        return self._asks
+
+    def report(
+        self,
+        search: Search,
+        state: str,
+        promised_ms: float | None = None,
+        best_ms: float | None = None,
+        path: tuple[HostId, ...] = (),
+    ) -> Report:
+        """A line of the ledger."""
+        return Report(
+            SubscriptionRecord(search.channel, self._around.host, search.budget_ms, state, promised_ms, best_ms, path)
+        )

@@ -1,0 +1,249 @@
+"""The subscriber's side of a channel's tracks (cubecast.host.tracks): frames joined with their timing records."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import moq
+import msgspec
+
+from cubecast.errors import CubecastError, RemoteError
+from cubecast.host.tasks import Tasks
+from cubecast.host.tracks import (
+    BROADCAST,
+    FORMAT,
+    MEDIA_PRIORITY,
+    TIMING,
+    WARM_UP,
+    CopyCount,
+    EndRecord,
+    FrameRecord,
+    parse_description,
+    timing_records,
+)
+from cubecast.media.frames import EncodedFrame, TrackFormat
+
+REPAIR_S = 7.0
+"""Beyond its bound a subscriber waits this long for a late group before it is skipped: time for a repair."""
+JOIN_S = 0.5
+"""A frame waits this long for its timing record."""
+VERDICT_S = 8.0
+"""A broken stream waits this long for the overlay to find another parent, or to say which host was lost."""
+RECORDS_MAX = 8192
+QUEUE_MAX = 4096
+REOPENS_MAX, REOPEN_PAUSE_S = 40, 0.1
+SEEN_MAX = 4096
+"""Frames of a track remembered, to tell which are sent again after a stream broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFrame:
+    """A frame at a subscriber. `number` and `captured_s` are None when its timing record did not arrive."""
+
+    frame: EncodedFrame
+    arrived_s: float
+    number: int | None
+    captured_s: float | None
+
+
+@dataclass(slots=True)
+class _Joiner:
+    """Joins frames with their timing records; both sides are bounded, the oldest goes first."""
+
+    records: OrderedDict[tuple[int, int], FrameRecord] = field(default_factory=OrderedDict)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, record: FrameRecord) -> None:
+        self.records[record.track, record.pts_us] = record
+        while len(self.records) > RECORDS_MAX:
+            self.records.popitem(last=False)
+        self.arrived.set()
+
+    async def take(self, track: int, pts_us: int, until: float) -> FrameRecord | None:
+        """The record of a frame, waited for until a time of the loop's clock."""
+        loop = asyncio.get_running_loop()
+        while True:
+            record = self.records.pop((track, pts_us), None)
+            if record is not None or loop.time() >= until:
+                return record
+            self.arrived.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.arrived.wait(), max(0.001, until - loop.time()))
+
+
+class ChannelReader:
+    """Reads one channel from an origin: `open`, then `start`, then iterate `frames`; `stop` at the end."""
+
+    def __init__(
+        self, origin: moq.OriginProducer, bound_ms: float, copies: CopyCount, clock: Callable[[], float]
+    ) -> None:
+        self._origin = origin
+        self._copies = copies
+        self._clock = clock
+        self._subscription = moq.Subscription(
+            priority=MEDIA_PRIORITY, max_age_us=round(bound_ms * 1000 + REPAIR_S * 1_000_000)
+        )
+        self._queue: asyncio.Queue[ReceivedFrame | None] = asyncio.Queue(QUEUE_MAX)
+        self._joiner = _Joiner()
+        self._broadcast: moq.BroadcastConsumer | None = None
+        self._running: list[asyncio.Task[None]] = []
+        self._reading = 0
+        self._broken: dict[int, str] = {}
+        self._verdict: asyncio.Future[CubecastError] = asyncio.get_running_loop().create_future()
+        self.tracks: tuple[TrackFormat, ...] = ()
+        self.published: tuple[int, ...] | None = None
+        """Frames the publisher says it wrote, by track; known once the channel has ended."""
+
+    async def open(self) -> None:
+        """Waits for the broadcast to arrive and learns its tracks.
+
+        Raises:
+            RemoteError: what arrives is no cubecast channel.
+        """
+        try:
+            self._broadcast = await self._origin.consume().announced_broadcast(BROADCAST)
+            snapshots = await self._broadcast.subscribe_json_snapshot(FORMAT)
+            self.tracks = parse_description(await anext(snapshots))
+            snapshots.cancel()
+        except StopAsyncIteration:
+            raise RemoteError("the channel ended before it told its format") from None
+        except moq.Error as error:
+            raise RemoteError(f"the channel cannot be opened: {error}") from error
+
+    def start(self, tasks: Tasks) -> None:
+        """Begins to read every track."""
+        assert self._broadcast is not None, "open() first"
+        self._reading = len(self.tracks)
+        self._running = [tasks.create_task(self._read_timing())]
+        self._running.append(tasks.create_task(self._read_warm_up(self._broadcast)))
+        self._running += [tasks.create_task(self._read(n)) for n in range(len(self.tracks))]
+
+    def stop(self) -> None:
+        """Stops reading; `frames` ends."""
+        for task in self._running:
+            task.cancel()
+        self._reading = 0
+        self._wake()
+
+    def fail(self, error: CubecastError) -> None:
+        """The overlay knows that the stream is lost: `frames` raises this."""
+        if not self._verdict.done():
+            self._verdict.set_result(error)
+        self._wake()
+
+    async def frames(self) -> AsyncGenerator[ReceivedFrame]:
+        """Frames of all tracks as they arrive, until the publisher ends the channel or `stop`.
+
+        Raises:
+            CubecastError: what `fail` was given.
+            RemoteError: the stream broke and the overlay did not say why.
+        """
+        while self._reading or not self._queue.empty():
+            item = await self._queue.get()
+            if item is not None:
+                yield item
+            elif self._verdict.done():
+                raise self._verdict.result()
+        if self._broken:
+            with suppress(TimeoutError):
+                raise await asyncio.wait_for(asyncio.shield(self._verdict), VERDICT_S)
+            raise RemoteError(next(iter(self._broken.values())))
+
+    def _wake(self) -> None:
+        with suppress(asyncio.QueueFull):  # then `frames` is awake anyway
+            self._queue.put_nowait(None)
+
+    async def _read(self, number: int) -> None:
+        """Reads one track to its end; a stream that broke is read on, when the overlay has found another parent."""
+        again: set[int] = set()
+        seen: OrderedDict[int, None] = OrderedDict()
+        for _ in range(REOPENS_MAX):
+            try:
+                assert self._broadcast is not None, "open() first"
+                media = await self._broadcast.subscribe_media(str(number), moq.Container.LEGACY(), self._subscription)
+                async for raw in media:
+                    if raw.payload and raw.timestamp_us not in again:  # no payload: the marker at the end of a group
+                        seen[raw.timestamp_us] = None
+                        await self._deliver(number, raw)
+                    while len(seen) > SEEN_MAX:
+                        seen.popitem(last=False)
+                self._broken.pop(number, None)
+                break
+            except moq.Error as error:
+                self._broken[number] = f"track {number} broke: {error}"
+                again = set(seen)
+                if not await self._reopen():
+                    break
+        await self._end_of_track()
+
+    async def _deliver(self, number: int, raw: moq.MediaFrame) -> None:
+        arrived_s, arrived_at = self._clock(), asyncio.get_running_loop().time()
+        self._copies.into_python += 1
+        self._broken.pop(number, None)
+        record = await self._joiner.take(number, raw.timestamp_us, arrived_at + JOIN_S)
+        await self._queue.put(_join(number, raw, record, arrived_s))
+
+    async def _reopen(self) -> bool:
+        """Waits for the broadcast to come back after a break; False when it does not, or the overlay knows it is lost."""
+        if self._verdict.done():
+            return False
+        await asyncio.sleep(REOPEN_PAUSE_S)
+        try:
+            async with asyncio.timeout(VERDICT_S):
+                self._broadcast = await self._origin.consume().announced_broadcast(BROADCAST)
+        except (TimeoutError, moq.Error):
+            return False
+        return True
+
+    async def _end_of_track(self) -> None:
+        """The last track to end waits for the publisher's count, which travels on its own."""
+        if self._reading == 1 and not self._broken:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._running[0]), JOIN_S)
+        self._reading = max(0, self._reading - 1)
+        self._wake()
+
+    async def _read_timing(self) -> None:
+        """Frames without a record are delivered all the same, so a break is the media tracks' to tell."""
+        for _ in range(REOPENS_MAX):
+            broken = False
+            try:
+                assert self._broadcast is not None, "open() first"
+                track = await self._broadcast.subscribe_track(TIMING, self._subscription)
+                async with asyncio.TaskGroup() as groups:
+                    async for group in track.groups_as_arrived():
+                        groups.create_task(self._read_group(group))
+            except* moq.Error:
+                broken = True
+            if not broken:
+                break
+            await asyncio.sleep(REOPEN_PAUSE_S)
+
+    async def _read_warm_up(self, broadcast: moq.BroadcastConsumer) -> None:
+        with suppress(moq.Error):
+            track = await broadcast.subscribe_track(WARM_UP, moq.Subscription(max_age_us=self._subscription.max_age_us))
+            group = await track.next_group()
+            while group is not None and await group.read_frame() is not None:
+                pass  # padding: that it crossed the path was its purpose
+            track.cancel()
+
+    async def _read_group(self, group: moq.GroupConsumer) -> None:
+        async for raw in group:
+            try:
+                record = timing_records.decode(raw.payload)
+            except msgspec.DecodeError:
+                continue  # not ours; a frame without a record is still delivered
+            if isinstance(record, EndRecord):
+                self.published = record.frames
+            else:
+                self._joiner.add(record)
+
+
+def _join(number: int, raw: moq.MediaFrame, record: FrameRecord | None, arrived_s: float) -> ReceivedFrame:
+    if record is None:
+        frame = EncodedFrame(number, raw.timestamp_us, raw.timestamp_us, 0, raw.keyframe, raw.payload)
+        return ReceivedFrame(frame, arrived_s, None, None)
+    frame = EncodedFrame(number, record.pts_us, record.dts_us, record.duration_us, raw.keyframe, raw.payload)
+    return ReceivedFrame(frame, arrived_s, record.number, record.captured_s)

@@ -1,0 +1,61 @@
+"""What must hold after every event, whatever happens: the laws of the overlay.
+
+- One parent a host and channel; following parents never leads round in a loop.
+- A host sends no more copies than it may.
+- Every label is held by exactly one host, in every placement the directory stands by.
+- No subscriber is forgotten: whoever asked has its answer, or its search is under way.
+"""
+
+from cubecast.engine import effects as fx
+from cubecast.engine.directory import DirectoryEngine
+from cubecast.lab.simulation.overlay import SimulatedHost, SimulatedOverlay
+from cubecast.overlay.cube import label_count
+from cubecast.types import ChannelName, HostId
+
+
+def broken_at(overlay: SimulatedOverlay, here: SimulatedHost) -> list[str]:
+    """The laws that a host breaks now, one line each; called after every event it handled."""
+    found = []
+    copies = 0
+    for branch in here.engine.branches():
+        copies += len(branch.children)
+        if branch.upstream is not None and _loops(overlay, here.host, branch.channel):
+            found.append(f"{here.host}: its parents for {branch.channel} lead round in a loop")
+    if copies > here.fan_out:
+        found.append(f"{here.host}: sends {copies} copies, {here.fan_out} are allowed")
+    return found
+
+
+def _loops(overlay: SimulatedOverlay, start: HostId, channel: ChannelName) -> bool:
+    at = overlay.hosts[start].engine.upstream(channel)
+    for _ in range(len(overlay.hosts)):
+        if at is None or at == start:
+            return at == start
+        there = overlay.hosts.get(at)
+        if there is None or not there.alive:
+            return False
+        at = there.engine.upstream(channel)
+    return True
+
+
+def broken_labels(directory: DirectoryEngine) -> list[str]:
+    """Labels that are not held by exactly one host, in the placements that the directory stands by."""
+    held: dict[int, HostId] = {}
+    found = []
+    for host, member in directory.members.items():
+        placement = member.placement
+        if placement is None or placement.epoch != directory.epoch:
+            found.append(f"{host}: has no place in epoch {directory.epoch}")
+            continue
+        for label in placement.labels:
+            if label in held:
+                found.append(f"label {label}: held by {held[label]} and {host}")
+            held[label] = host
+    missing = label_count(directory.cube) - len(held)
+    return found + ([f"{missing} labels are held by nobody"] if missing and directory.members else [])
+
+
+def forgotten(here: SimulatedHost, channel: ChannelName, asked: int) -> bool:
+    """Whether a subscriber that has asked so often got fewer answers and is not looked after any more."""
+    answers = [o for o in here.outcomes if o.channel == channel and not isinstance(o, fx.StreamEnded)]
+    return len(answers) < asked and not here.engine.searching(channel)

@@ -109,7 +109,7 @@ async def _demo(
         if "holding; press Enter" not in line and not line.startswith(("super-node", "host ")):
             console.print(f"{process}: {line}", style="dim", highlight=False, markup=False)
 
-    async with running(plan, network_name, source, folder, on_line, notify) as bed:
+    async with running(plan, network_name, source, folder, on_line, notify, keep=True) as bed:
         notify(f"subscribing {len(plan.subscribers)} hosts, one after another")
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch(bed, console)) if show_live else None

@@ -113,7 +113,7 @@ def make_report(bed: Testbed, network: PhysicalNetwork) -> Report:
         lateness_mean=float(lateness(overlay, bounds).mean()) if reached else 0.0,
         rad=relative_average_delay(overlay, direct) if reached else None,
         stress=link_stress(network.path_links(plan.index(a), plan.index(b)) for a, b in sorted(edges)),
-        relay_copies_in_python=sum(_copies(child) for child in bed.hosts),
+        relay_copies_in_python=sum(_copies(child) for child in bed.hosts.values()),
         subscribers=rows,
         emulator=dict(bed.emulator.status),
         published=published,

@@ -5,9 +5,10 @@ import os
 from contextlib import closing, suppress
 
 from cubecast.cli.arguments import Parser, whole_number
-from cubecast.cli.running import emit, notify, serve
+from cubecast.cli.running import emit, input_lines, notify, serve
 from cubecast.emulator.addresses import NETS, PORT, Addresses, lease
 from cubecast.emulator.delays import DelayStage, Impairment
+from cubecast.emulator.faults import decode
 from cubecast.errors import UsageError
 from cubecast.physical.catalogue import load_network
 from cubecast.physical.network import PhysicalNetwork
@@ -21,7 +22,9 @@ def run(arguments: list[str]) -> int:
     parser = Parser(
         prog="cubecast emulator",
         description="Delay datagrams between hosts of this machine as a network would. Host i binds 127.N.0.(i+1) "
-        f"port {PORT}, gives that as --source-address, and is reached at 127.(N+1).0.(i+1).",
+        f"port {PORT}, gives that as --source-address, and is reached at 127.(N+1).0.(i+1). Faults come as lines on "
+        'standard input: {"fault": "slower", "a": 0, "b": 1, "by_ms": 100}, {"fault": "island", "hosts": [2, 3]}, '
+        '{"fault": "weather", "jitter_ms": 20, "loss": 0.01}.',
     )
     parser.add_argument("--network", default="transit-stub", help="transit-stub, sndlib/NAME, or a file of RTTs in ms")
     parser.add_argument("--hosts", type=whole_number(1, 1000), default=16, metavar="M", help="(%(default)s)")
@@ -52,13 +55,29 @@ async def _serve(network: PhysicalNetwork, plan: Addresses, impairment: Impairme
             emit("serving", network=network.name, hosts=hosts, net=plan.net, port=PORT)
         else:
             notify(f"{network.name}: {hosts} hosts bind {plan.host(0)}.. and are reached at {plan.door(0)}:{PORT}..")
-        while True:
-            await asyncio.sleep(STATUS_S)
-            report = stage.report
-            late = report.lateness_ms()
-            if json:
-                emit("status", datagrams=report.datagrams, lost=report.lost, dropped=report.dropped, late_ms=late)
-            elif report.datagrams:
-                notify(
-                    f"{report.datagrams} datagrams, {report.dropped} dropped, late p50 {late['p50']} p99 {late['p99']} ms"
-                )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_faults(stage))
+            await _report(stage, json)
+    return 0
+
+
+async def _faults(stage: DelayStage) -> None:
+    """Applies the faults that standard input asks for, until its end."""
+    async for line in input_lines():
+        try:
+            stage.apply(decode(line))
+        except UsageError as error:
+            notify(str(error))
+
+
+async def _report(stage: DelayStage, json: bool) -> None:
+    while True:
+        await asyncio.sleep(STATUS_S)
+        report = stage.report
+        late = report.lateness_ms()
+        if json:
+            emit("status", datagrams=report.datagrams, lost=report.lost, dropped=report.dropped, late_ms=late)
+        elif report.datagrams:
+            notify(
+                f"{report.datagrams} datagrams, {report.dropped} dropped, late p50 {late['p50']} p99 {late['p99']} ms"
+            )

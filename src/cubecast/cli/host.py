@@ -4,6 +4,7 @@ import asyncio
 
 from cubecast.cli.arguments import Parser, add_host_options, host_config
 from cubecast.cli.running import emit, notify, serve
+from cubecast.engine.effects import ParentChanged
 from cubecast.host.config import HostConfig
 from cubecast.host.runtime import HostRuntime, running
 from cubecast.overlay.cube import Cube, spell
@@ -35,7 +36,8 @@ async def _relay(config: HostConfig, json: bool) -> int:
 
 
 def tell_joined(host: HostRuntime, json: bool) -> None:
-    """Says that the host is in the overlay, and where."""
+    """Says that the host is in the overlay, and where; from now on also when a channel gets another parent."""
+    host.on_parent_changed = lambda change: _tell_parent(host, change, json)
     placement = host.placement
     seat = spell(Cube(placement.radix, placement.dimensions), placement.seat)
     if json:
@@ -45,6 +47,14 @@ def tell_joined(host: HostRuntime, json: bool) -> None:
             f"host {host.config.name} joined at label {seat} of {placement.radix}^{placement.dimensions}, "
             f"reachable at {host.address} (UDP)"
         )
+
+
+def _tell_parent(host: HostRuntime, change: ParentChanged, json: bool) -> None:
+    if json:
+        told = {"channel": change.channel, "before": change.before, "after": change.after, "reason": change.reason}
+        emit("parent", at_s=round(host.clock(), 3), **told)
+    else:
+        notify(f"{change.channel} now comes from {change.after} instead of {change.before} ({change.reason})")
 
 
 def status(host: HostRuntime) -> dict[str, object]:

@@ -17,6 +17,7 @@ COMMANDS = {
     "token": "make a join token",
     "route": "show the path a policy takes between two labels",
     "lab": "reproduce the published experiments, beside the rivals and what goes beyond",
+    "testbed": "let things go wrong on real processes, and see what comes of it",
     "emulator": "run a delay stage: an Internet on one machine",
 }
 

@@ -1,10 +1,11 @@
 """`cubecast publish CHANNEL SOURCE`: one channel from a file, URL or pipe, paced in real time."""
 
 import asyncio
+import math
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
-from cubecast.cli.arguments import Parser, add_host_options, host_config
+from cubecast.cli.arguments import Parser, add_host_options, host_config, milliseconds
 from cubecast.cli.host import status, tell_joined
 from cubecast.cli.running import emit, held, notify, serve
 from cubecast.engine.records import check_name
@@ -25,6 +26,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("channel", help="the channel's name: letters, digits, dots, dashes, underscores")
     parser.add_argument("source", help="any file or URL FFmpeg reads, or - for standard input")
     parser.add_argument("--loop", action="store_true", help="start the source again at its end")
+    parser.add_argument(
+        "--for", dest="period_ms", type=milliseconds, metavar="TIME", help="stop after this, such as 60s"
+    )
     parser.add_argument("--hold", action="store_true", help="announce, then start when a line comes on standard input")
     parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
     add_host_options(parser)
@@ -32,7 +36,7 @@ def run(arguments: list[str]) -> int:
     if args.source == "-" and (args.hold or args.loop):
         raise UsageError("--hold and --loop need a source that is not standard input")
     check_name("channel name", args.channel)
-    wish = _Wish(ChannelName(args.channel), args.source, args.loop, args.hold)
+    wish = _Wish(ChannelName(args.channel), args.source, args.loop, args.hold, args.period_ms)
     return serve(_publish(host_config(args), wish, args.json))
 
 
@@ -44,6 +48,7 @@ class _Wish:
     source: str
     loop: bool
     hold: bool
+    period_ms: float | None
 
 
 async def _publish(config: HostConfig, wish: _Wish, json: bool) -> int:
@@ -68,7 +73,7 @@ async def _publish(config: HostConfig, wish: _Wish, json: bool) -> int:
             try:
                 if wish.hold:
                     await held()
-                await _pace(host, writer, reader)
+                await _pace(host, writer, reader, wish.period_ms)
             finally:
                 reporter.cancel()
                 await host.finish(wish.channel, writer)
@@ -79,14 +84,18 @@ async def _publish(config: HostConfig, wish: _Wish, json: bool) -> int:
     return 0
 
 
-async def _pace(host: HostRuntime, writer: ChannelWriter, reader: SourceReader) -> None:
+async def _pace(host: HostRuntime, writer: ChannelWriter, reader: SourceReader, period_ms: float | None) -> None:
     """Writes each frame when it is due; one that comes late from a live source goes at once."""
+    end = math.inf if period_ms is None else period_ms / 1000
     loop = asyncio.get_running_loop()
     start: float | None = None
     async with aclosing(reader.frames()) as frames:
         async for frame in frames:
             if start is None:
                 start = loop.time() - frame.dts_us / US
+                end += loop.time()
+            if loop.time() >= end:
+                return
             wait_s = start + frame.dts_us / US - loop.time()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)

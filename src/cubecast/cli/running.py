@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import TypeVar
 
@@ -15,6 +15,8 @@ import uvloop
 from cubecast.errors import CubecastError, LocalError, RemoteError, SubscriptionError, UpstreamLost
 
 T = TypeVar("T")
+
+LINE_MAX = 64 * 1024
 
 BAD_INPUT, BROKEN, INTERRUPTED, INTERNAL = 2, 1, 130, 70
 
@@ -48,6 +50,28 @@ async def held() -> None:
         await ready.wait()
     finally:
         loop.remove_reader(sys.stdin.fileno())
+
+
+async def input_lines() -> AsyncIterator[bytes]:
+    """The lines of standard input as they come; ends at its end, at once when it cannot be waited on."""
+    if sys.stdin is None:
+        return
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=LINE_MAX)
+    try:
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    except (OSError, ValueError):  # a file, /dev/null, or closed
+        return
+    while True:
+        try:
+            line = await reader.readline()
+        except ValueError:
+            notify(f"a line of more than {LINE_MAX} bytes is ignored")
+            continue
+        if not line:
+            return
+        if line.strip():
+            yield line
 
 
 def run_async(work: Coroutine[object, object, T], interrupted: T) -> T:

@@ -30,6 +30,7 @@ BOUND_DEFAULT_MS = 1000.0
 STATUS_S = 0.5
 DELAYS_MAX = 20_000
 """Delays kept: percentiles are over the last so many frames."""
+GAP_MS, GAPS_MAX = 60.0, 500
 SEEN_MAX = 20_000
 """Frames remembered to tell a duplicate."""
 
@@ -144,6 +145,9 @@ class Tally:
     timed: int = 0
     in_time: int = 0
     """Of the timed frames, those within the bound."""
+    gaps: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=GAPS_MAX))
+    """Times without a frame of GAP_MS or more: when they ended, s since the Unix epoch, and how long, ms."""
+    last_s: float | None = None
     delays_ms: deque[float] = field(default_factory=lambda: deque(maxlen=DELAYS_MAX))
 
     def expect(self, terms: Admitted, now_s: float) -> None:
@@ -161,6 +165,9 @@ class Tally:
             self.duplicated += 1
             return False
         self.seen[key] = None
+        if self.last_s is not None and (item.arrived_s - self.last_s) * 1000 >= GAP_MS:
+            self.gaps.append((round(item.arrived_s, 3), round((item.arrived_s - self.last_s) * 1000, 1)))
+        self.last_s = item.arrived_s
         self.received += 1
         if len(self.seen) > SEEN_MAX:
             self.seen.popitem(last=False)
@@ -279,6 +286,7 @@ def _tell_summary(host: HostRuntime, subscription: Subscription, tally: Tally, j
             "summary",
             **summary,
             catch_up=tally.catch_up,
+            gaps=list(tally.gaps),
             untimed=tally.untimed,
             clock_correction_ms=tally.clock_correction_ms,
             **status(host),

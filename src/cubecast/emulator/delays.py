@@ -12,12 +12,14 @@ import resource
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cubecast.emulator.addresses import HOSTS_MAX, PORT, Addresses
+from cubecast.emulator.faults import Fault, Island, Slower, Weather
 from cubecast.emulator.timers import FineTimer
 from cubecast.errors import AddressError, UsageError
 from cubecast.types import Floats
@@ -61,7 +63,7 @@ class StageReport:
 
     datagrams: int = 0
     lost: int = 0
-    """Dropped on purpose, by Impairment.loss."""
+    """Dropped on purpose: by Impairment.loss, or between an island and the rest."""
     dropped: int = 0
     """Dropped for want of room: a full queue, too many flows, a full socket."""
     strangers: int = 0
@@ -87,6 +89,7 @@ class DelayStage:
         if len(delay_ms) > HOSTS_MAX:
             raise UsageError(f"{len(delay_ms)} hosts: one emulation takes at most {HOSTS_MAX}")
         self._delay_s: list[list[float]] = (delay_ms / 1000).tolist()
+        self._island: frozenset[int] = frozenset()
         self._addresses = addresses
         self._impairment = impairment
         self._rng = np.random.default_rng([seed, 2])
@@ -113,6 +116,24 @@ class DelayStage:
             door = _bind((self._addresses.door(index), PORT))
             self._doors.append(door)
             self._loop.add_reader(door, self._at_door, index, door)
+
+    def apply(self, fault: Fault) -> None:
+        """Changes the network while it runs; what is under way is not touched.
+
+        Raises:
+            UsageError: it names hosts that there are not.
+        """
+        hosts = range(len(self._delay_s))
+        match fault:
+            case Slower(a, b, by_ms):
+                _check_hosts((a, b), hosts)
+                self._delay_s[a][b] += by_ms / 1000
+                self._delay_s[b][a] += by_ms / 1000
+            case Island(cut):
+                _check_hosts(cut, hosts)
+                self._island = frozenset(cut)
+            case Weather(jitter_ms, loss):
+                self._impairment = Impairment(jitter_ms, loss)
 
     def close(self) -> None:
         """Stops forwarding and releases every socket."""
@@ -172,13 +193,16 @@ class DelayStage:
 
     def _hold(self, source: int, target: int, via: socket.socket, data: bytes, to: Address) -> None:
         impairment = self._impairment
+        if self._island and (source in self._island) != (target in self._island):
+            self.report.lost += 1
+            return
         if impairment.loss and self._rng.random() < impairment.loss:
             self.report.lost += 1
             return
         if len(self._queue) >= QUEUE_MAX:
             self.report.dropped += 1
             return
-        wait_s = self._delay_s[source][target]
+        wait_s = max(0.0, self._delay_s[source][target])
         if impairment.jitter_ms:
             wait_s += self._rng.random() * impairment.jitter_ms / 1000
         self._number += 1
@@ -212,6 +236,12 @@ class DelayStage:
         self._armed_for = math.inf
         if queue:
             self._arm()
+
+
+def _check_hosts(named: Iterable[int], hosts: range) -> None:
+    strangers = [host for host in named if host not in hosts]
+    if strangers:
+        raise UsageError(f"there is no host {strangers[0]}; hosts are 0 to {hosts[-1]}")
 
 
 def _descriptors() -> int:

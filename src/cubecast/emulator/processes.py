@@ -15,6 +15,7 @@ from cubecast.errors import CubecastError
 
 LINE_BYTES_MAX = 1 << 20
 STDERR_LINES = 20
+CHANGES_MAX = 10_000
 TERM_S, KILL_S = 4.0, 2.0
 _PR_SET_PDEATHSIG = 1
 
@@ -27,11 +28,12 @@ class ProcessDied(CubecastError):
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """One running command. `events` keeps the latest object of each event it told."""
+    """One running command. `events` keeps the latest object of each event it told, `changes` those of its parents."""
 
     name: str
     process: asyncio.subprocess.Process
     events: dict[str, Fields] = field(default_factory=dict)
+    changes: deque[Fields] = field(default_factory=lambda: deque(maxlen=CHANGES_MAX))
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     readers: list[asyncio.Task[None]] = field(default_factory=list)
@@ -48,9 +50,19 @@ class Child:
 
     def press_enter(self) -> None:
         """Lets a held command go on."""
+        self.tell("")
+
+    def tell(self, line: str) -> None:
+        """Writes a line to its standard input."""
         assert self.process.stdin is not None
         with suppress(ConnectionError):
-            self.process.stdin.write(b"\n")
+            self.process.stdin.write(f"{line}\n".encode())
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends a signal, unless it is gone."""
+        if not self.ended:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(number)
 
     async def wait_for(self, *events: str) -> str:
         """Waits until it told one of the events.
@@ -124,10 +136,11 @@ class Processes:
     async def end(self, children: list[Child]) -> None:
         """Asks processes to end, then makes them."""
         for child in children:
-            _signal(child, signal.SIGTERM)
+            child.send_signal(signal.SIGCONT)
+            child.send_signal(signal.SIGTERM)
         await _gone(children, TERM_S)
         for child in children:
-            _signal(child, signal.SIGKILL)
+            child.send_signal(signal.SIGKILL)
         await _gone(children, KILL_S)
         for child in children:
             for reader in child.readers:
@@ -138,7 +151,10 @@ class Processes:
         async for line in child.process.stdout:
             with suppress(json.JSONDecodeError, KeyError, TypeError):
                 told = json.loads(line)
-                child.events[told.pop("event")] = told
+                event = told.pop("event")
+                child.events[event] = told
+                if event == "parent":
+                    child.changes.append(told)
             child.changed.set()
 
     async def _read_errors(self, child: Child) -> None:
@@ -148,12 +164,6 @@ class Processes:
             child.errors.append(line)
             self._on_line(child.name, line)
             child.changed.set()
-
-
-def _signal(child: Child, number: signal.Signals) -> None:
-    if not child.ended:
-        with suppress(ProcessLookupError):
-            child.process.send_signal(number)
 
 
 async def _gone(children: list[Child], timeout_s: float) -> None:

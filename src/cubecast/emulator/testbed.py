@@ -5,15 +5,17 @@ subscriptions, each of which waits for the one before.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from cubecast.emulator.addresses import PORT, Addresses, lease
-from cubecast.emulator.processes import Child, Fields, ProcessDied, Processes
+from cubecast.emulator.faults import Fault, encode
+from cubecast.emulator.processes import Child, ProcessDied, Processes
 from cubecast.errors import UsageError
 from cubecast.overlay.cube import Cube, label_count, neighbours, spell
 from cubecast.overlay.occupancy import labels_of
@@ -24,6 +26,7 @@ from cubecast.types import HostId, Label
 
 CHANNEL = "demo"
 START_S = 60.0
+START_S_PER_HOST = 2.0
 SETTLE_S = 30.0
 TAIL_S = 30.0
 QUIET_S = 2.0
@@ -43,6 +46,8 @@ class Plan:
         seats: label of each host; host 0 publishes.
         subscribers: indices of the subscribing hosts, in the order they subscribe.
         bounds_ms: bound of each subscriber, in that order.
+        publishers: indices of the publishing hosts.
+        spare: places of the network for hosts that come later.
     """
 
     cube: Cube
@@ -52,10 +57,12 @@ class Plan:
     seats: tuple[Label, ...]
     subscribers: tuple[int, ...]
     bounds_ms: tuple[float, ...]
+    publishers: tuple[int, ...] = (0,)
+    spare: int = 0
 
     def name(self, index: int) -> HostId:
         """A host's name: a letter for what it does, and its number."""
-        role = "p" if index == 0 else "s" if index in self.subscribers else "r"
+        role = "p" if index in self.publishers else "s" if index in self.subscribers else "r"
         return HostId(f"{role}{index:02d}")
 
     def index(self, name: str) -> int:
@@ -81,13 +88,17 @@ def make_plan(
     fan_out: int,
     cube: Cube | None = None,
     bound_ms: float | None = None,
+    spare: int = 0,
 ) -> Plan:
     """Draws seats, subscribers and bounds.
+
+    Args:
+        spare: hosts of the network that come later and have no seat yet.
 
     Raises:
         UsageError: more subscribers than other hosts, or a shape with fewer labels than hosts.
     """
-    hosts = network.hosts
+    hosts = network.hosts - spare
     if not 1 <= subscribers <= hosts - 1:
         raise UsageError(f"{subscribers} subscribers among {hosts} hosts: give 1 to {hosts - 1}, one host publishes")
     shape = cube or live_region(hosts)
@@ -96,21 +107,24 @@ def make_plan(
     rng = np.random.default_rng([seed, 16])
     seats = tuple(Label(int(label)) for label in rng.permutation(label_count(shape))[:hosts])
     chosen = tuple(int(i) + 1 for i in rng.permutation(hosts - 1)[:subscribers])
-    hop_ms = network.matrix_ms()[~np.eye(hosts, dtype=bool)].mean() + HOP_OWN_MS
+    hop_ms = network.matrix_ms()[~np.eye(network.hosts, dtype=bool)].mean() + HOP_OWN_MS
     spread = rng.permutation(np.linspace(*BOUND_SPREAD, num=subscribers)) * hop_ms
     bounds = tuple(bound_ms if bound_ms is not None else float(10 * round(b / 10)) for b in spread)
-    return Plan(shape, policy, seed, fan_out, seats, chosen, bounds)
+    return Plan(shape, policy, seed, fan_out, seats, chosen, bounds, spare=spare)
 
 
 @dataclass(slots=True)
 class Testbed:
-    """A running testbed."""
+    """A running testbed. `hosts` has the plan's hosts that were started, by number."""
 
     plan: Plan
     addresses: Addresses
+    processes: Processes
+    folder: Path
+    source: str
     supernode: Child
     emulator: Child
-    hosts: list[Child] = field(default_factory=list)
+    hosts: dict[int, Child] = field(default_factory=dict)
 
     @property
     def publisher(self) -> Child:
@@ -120,36 +134,123 @@ class Testbed:
     @property
     def subscribers(self) -> list[Child]:
         """Subscribing hosts, in the order of the plan."""
-        return [self.hosts[i] for i in self.plan.subscribers]
+        return [self.hosts[i] for i in self.plan.subscribers if i in self.hosts]
+
+    # ------------------------------------------------------------------ processes
+
+    async def start(
+        self, index: int, *, channel: str = CHANNEL, options: Sequence[str] = (), keep: bool = False
+    ) -> Child:
+        """Starts a host of the plan in its role.
+
+        Args:
+            options: more of the command's options.
+            keep: subscribers write what they receive to the folder.
+        """
+        name, common = self.plan.name(index), self._options(index)
+        if index in self.plan.publishers:
+            child = await self.processes.start(name, "publish", channel, self.source, "--hold", *options, *common)
+        elif index in self.plan.subscribers:
+            bound = self.plan.bounds_ms[self.plan.subscribers.index(index)]
+            output = ["-o", str(self.folder / f"{name}-received")] if keep else []
+            wish = ["--hold", "--stay", "--bound", f"{bound:g}ms", *output]
+            child = await self.processes.start(name, "subscribe", channel, *wish, *options, *common)
+        else:
+            child = await self.processes.start(name, "host", *options, *common)
+        self.hosts[index] = child
+        return child
+
+    def _options(self, index: int) -> list[str]:
+        serving = self.supernode.events["serving"]
+        here, door = self.addresses.host(index), self.addresses.door(index)
+        label = ["--label", spell(self.plan.cube, self.plan.seats[index])] if index < len(self.plan.seats) else []
+        return [
+            "--json", "--supernode", str(serving["url"]), "--token", f"@{serving['token']}",
+            "--name", self.plan.name(index), *label,
+            "--listen", f"{here}:{PORT}", "--advertise", f"{door}:{PORT}", "--source-address", here,
+            "--policy", self.plan.policy, "--seed", str(self.plan.seed), "--fan-out", str(self.plan.fan_out),
+        ]  # fmt: skip
+
+    def kill(self, index: int) -> None:
+        """As a power cut: kill -9, no word to anybody."""
+        self.hosts[index].send_signal(signal.SIGKILL)
+
+    def fault(self, fault: Fault) -> None:
+        """Changes the network."""
+        self.emulator.tell(encode(fault))
+
+    async def restart_supernode(self) -> None:
+        """Starts the super-node again with the state and the port it had; the old one must be gone."""
+        port = str(self.supernode.events["serving"]["url"]).rpartition(":")[2]
+        self.supernode = await _start_supernode(self.processes, self.plan, self.folder, int(port))
+
+    # ------------------------------------------------------------------ what it does
+
+    async def joined(self, on_progress: Callable[[str], None]) -> None:
+        """Waits until every host has joined and has measured the links it must have."""
+        wanted = self.plan.neighbours()
+        told = 0
+        waiting = list(self.hosts.values())
+        while waiting:
+            for child in list(waiting):
+                links = child.status.get("links")
+                measured = {h for h, ms in links.items() if ms is not None} if isinstance(links, dict) else set()
+                if wanted[HostId(child.name)] <= measured and links is not None:
+                    waiting.remove(child)
+            done = len(self.hosts) - len(waiting)
+            if done != told:
+                on_progress(f"{done} of {len(self.hosts)} hosts are in the cube {self.plan.cube}")
+                told = done
+            if waiting:
+                await waiting[0].until_changed()
 
     async def subscribe_all(self) -> None:
         """Lets the subscribers go, one after another; each is admitted or refused before the next."""
         for child in self.subscribers:
-            child.press_enter()
-            try:
-                async with asyncio.timeout(SETTLE_S):
-                    await child.wait_for("receiving", "refused")
-            except ProcessDied:
-                continue  # its last words are in its errors; the report shows it as not served
-            except TimeoutError:
-                continue
+            await self.subscribe(child)
 
-    async def stream(self) -> None:
+    async def subscribe(self, child: Child) -> None:
+        """Lets a subscriber go, and waits for the answer it gets."""
+        child.press_enter()
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await child.wait_for("receiving", "refused")
+        except (ProcessDied, TimeoutError):
+            pass  # its last words are in its errors; the report shows it as not served
+
+    async def stream(self, during: Callable[[], Awaitable[None]] | None = None) -> None:
         """Lets the publisher go, and waits for everyone to end.
+
+        Args:
+            during: called once the stream runs.
 
         Raises:
             ProcessDied: the publisher died.
         """
         await asyncio.sleep(QUIET_S)
         self.publisher.press_enter()
+        if during is not None:
+            await during()
         await self.publisher.wait_for("finished")
-        receiving = [c for c in self.subscribers if "receiving" in c.events]
+        receiving = [c for c in self.subscribers if "receiving" in c.events and not c.ended]
         try:
             async with asyncio.timeout(TAIL_S):
                 for child in receiving:
-                    await child.wait_for("summary")
-        except (TimeoutError, ProcessDied):
+                    with suppress(ProcessDied):
+                        await child.wait_for("summary")
+        except TimeoutError:
             pass  # whoever has no summary counts what it last told
+
+    def parents(self, channel: str = CHANNEL) -> dict[int, int]:
+        """Who feeds whom, as the hosts told last: parent by child, numbers of living hosts."""
+        found = {}
+        for index, child in self.hosts.items():
+            carried = child.status.get("channels")
+            branch = carried.get(channel) if isinstance(carried, dict) else None
+            upstream = branch.get("upstream") if isinstance(branch, dict) else None
+            if upstream is not None and not child.ended:
+                found[index] = self.plan.index(str(upstream))
+        return found
 
 
 @asynccontextmanager
@@ -160,13 +261,18 @@ async def running(
     folder: Path,
     on_line: Callable[[str, str], None],
     on_progress: Callable[[str], None],
+    *,
+    publish: Sequence[str] = (),
+    keep: bool = False,
 ) -> AsyncIterator[Testbed]:
     """Starts everything, up to the point where all hosts have joined and measured their links.
 
     Args:
         network_name: as `cubecast emulator --network` takes it.
-        source: what host 0 publishes.
+        source: what the publishers publish.
         folder: for the super-node's state and the received files.
+        publish: more options of `cubecast publish`.
+        keep: whether to keep what subscribers receive.
 
     Raises:
         ProcessDied: a process did not start.
@@ -175,71 +281,30 @@ async def running(
     with closing(lease()) as held:
         async with Processes(on_line) as processes:
             on_progress("starting the super-node and the delay stage")
-            seed = str(plan.seed)
+            places = len(plan.seats) + plan.spare
             emulator = await processes.start(
-                "emulator", "emulator", "--json", "--network", network_name, "--seed", seed,
-                "--hosts", str(len(plan.seats)), "--net", str(held.addresses.net),
+                "emulator", "emulator", "--json", "--network", network_name, "--seed", str(plan.seed),
+                "--hosts", str(places), "--net", str(held.addresses.net),
             )  # fmt: skip
-            supernode = await processes.start(
-                "supernode", "supernode", "--json", "--listen", "127.0.0.1:0", "--shape", str(plan.cube),
-                "--state", str(folder / "supernode"), "--seed", seed,
-            )  # fmt: skip
-            bed = Testbed(plan, held.addresses, supernode, emulator)
             try:
-                async with asyncio.timeout(START_S):
+                async with asyncio.timeout(START_S + START_S_PER_HOST * places):
+                    supernode = await _start_supernode(processes, plan, folder, 0)
                     await emulator.wait_for("serving")
-                    await supernode.wait_for("serving")
-                    await _start_hosts(processes, bed, source, folder, on_progress)
-                    await _joined(bed, on_progress)
+                    bed = Testbed(plan, held.addresses, processes, folder, source, supernode, emulator)
+                    on_progress(f"starting {len(plan.seats)} hosts")
+                    for index in range(len(plan.seats)):
+                        options = publish if index in plan.publishers else ()
+                        await bed.start(index, options=options, keep=keep)
+                    await bed.joined(on_progress)
             except TimeoutError:
-                raise ProcessDied(f"the hosts did not find each other within {START_S:.0f} s") from None
+                raise ProcessDied("the hosts did not find each other in time") from None
             yield bed
 
 
-async def _start_hosts(
-    processes: Processes, bed: Testbed, source: str, folder: Path, on_progress: Callable[[str], None]
-) -> None:
-    serving = bed.supernode.events["serving"]
-    on_progress(f"starting {len(bed.plan.seats)} hosts")
-    for index in range(len(bed.plan.seats)):
-        name = bed.plan.name(index)
-        options = _host_options(bed, index, serving)
-        if index == 0:
-            child = await processes.start(name, "publish", CHANNEL, source, "--hold", *options)
-        elif index in bed.plan.subscribers:
-            bound = bed.plan.bounds_ms[bed.plan.subscribers.index(index)]
-            output = ["--hold", "--stay", "--bound", f"{bound:g}ms", "-o", str(folder / f"{name}-received")]
-            child = await processes.start(name, "subscribe", CHANNEL, *output, *options)
-        else:
-            child = await processes.start(name, "host", *options)
-        bed.hosts.append(child)
-
-
-def _host_options(bed: Testbed, index: int, serving: Fields) -> list[str]:
-    here, door = bed.addresses.host(index), bed.addresses.door(index)
-    return [
-        "--json", "--supernode", str(serving["url"]), "--token", f"@{serving['token']}",
-        "--name", bed.plan.name(index), "--label", spell(bed.plan.cube, bed.plan.seats[index]),
-        "--listen", f"{here}:{PORT}", "--advertise", f"{door}:{PORT}", "--source-address", here,
-        "--policy", bed.plan.policy, "--seed", str(bed.plan.seed), "--fan-out", str(bed.plan.fan_out),
-    ]  # fmt: skip
-
-
-async def _joined(bed: Testbed, on_progress: Callable[[str], None]) -> None:
-    """Waits until every host has joined and has measured the links it must have."""
-    wanted = bed.plan.neighbours()
-    told = 0
-    waiting = list(bed.hosts)
-    while waiting:
-        for child in list(waiting):
-            links = child.status.get("links")
-            if isinstance(links, dict) and wanted[HostId(child.name)] <= {
-                h for h, ms in links.items() if ms is not None
-            }:
-                waiting.remove(child)
-        done = len(bed.hosts) - len(waiting)
-        if done != told:
-            on_progress(f"{done} of {len(bed.hosts)} hosts are in the cube {bed.plan.cube}")
-            told = done
-        if waiting:
-            await waiting[0].until_changed()
+async def _start_supernode(processes: Processes, plan: Plan, folder: Path, port: int) -> Child:
+    child = await processes.start(
+        "supernode", "supernode", "--json", "--listen", f"127.0.0.1:{port}", "--shape", str(plan.cube),
+        "--state", str(folder / "supernode"), "--seed", str(plan.seed),
+    )  # fmt: skip
+    await child.wait_for("serving")
+    return child

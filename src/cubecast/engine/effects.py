@@ -117,6 +117,16 @@ class StreamEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ParentChanged:
+    """A channel this host carries has another parent now: `after` instead of `before`, for a reason."""
+
+    channel: ChannelName
+    before: HostId
+    after: HostId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Suspect:
     """Tell the directory that a neighbour is silent."""
 
@@ -149,6 +159,7 @@ Effect: TypeAlias = (
     | Refused
     | NotFound
     | StreamEnded
+    | ParentChanged
     | Suspect
     | Report
     | Leave

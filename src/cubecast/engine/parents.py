@@ -7,7 +7,7 @@ before break: the former one feeds us until media of the new one arrives.
 """
 
 from cubecast.engine.branches import Branch, Branches
-from cubecast.engine.effects import Effect, Pull, Send, StopPull
+from cubecast.engine.effects import Effect, ParentChanged, Pull, Send, StopPull
 from cubecast.engine.links import CLOCK_UNKNOWN_MS
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import NUMBER_MAX, Ended, Kin, Need, Pulse, Reach, Release
@@ -77,6 +77,11 @@ class Parents:
             branch.former, branch.former_ticks = before, 0
         elif branch.former == record.host:
             branch.former = None
+        if branch.lost is not None:
+            effects.append(ParentChanged(branch.channel, branch.lost[0], record.host, branch.lost[1]))
+        elif before is not None and before != record.host:
+            leaves = self._around.leaves(before)
+            effects.append(ParentChanged(branch.channel, before, record.host, "it leaves" if leaves else "sooner"))
         branch.upstream, branch.failure, branch.lost = record.host, "", None
         branch.flat_ticks = branch.stale_ticks = branch.orphan_ticks = 0
         branch.held, branch.heard_seqno = False, reach.seqno

@@ -84,6 +84,8 @@ class HostRuntime:
         self._left = asyncio.Event()
         self._told = ""
         self.refused_messages = 0
+        self.on_parent_changed: Callable[[fx.ParentChanged], None] = lambda _: None
+        """Told whenever a channel gets another parent."""
 
     # ------------------------------------------------------------------ for the command line
 
@@ -334,6 +336,8 @@ class HostRuntime:
                     self._plane.drop_channel(channel)
                 else:
                     self._plane.stop_pull(channel, host)
+            case fx.ParentChanged():
+                self.on_parent_changed(effect)
             case fx.Suspect(host):
                 self._suspects.add(host)
                 self._report.set()

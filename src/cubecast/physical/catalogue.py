@@ -4,16 +4,19 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from cubecast.errors import NetworkFileError, UsageError
 from cubecast.physical.backbone import backbone
 from cubecast.physical.measured import measured
-from cubecast.physical.network import PhysicalNetwork
+from cubecast.physical.network import PhysicalNetwork, check_hosts, unrouted
 from cubecast.physical.saved import SUFFIX, load_saved
 from cubecast.physical.transit_stub import ACCESS_MS, HIGH_ACCESS_MS, TransitStub, transit_stub
 
+NO_DELAY = "none"
 PUBLISHED_HOSTS = 65_536
 """Hosts of the slides' experiments."""
-NAMES = "transit-stub, transit-stub-high-access, transit-stub:10x5x10x10 (domains, routers, stubs, routers), a topohub name such as sndlib/germany50, or a file: RTTs in ms, or a saved network"
+NAMES = "none (no delay at all), transit-stub, transit-stub-high-access, transit-stub:10x5x10x10 (domains, routers, stubs, routers), a topohub name such as sndlib/germany50, or a file: RTTs in ms, or a saved network"
 
 
 def load_network(name: str, hosts: int | None, seed: int) -> PhysicalNetwork:
@@ -27,6 +30,10 @@ def load_network(name: str, hosts: int | None, seed: int) -> PhysicalNetwork:
         UsageError: the name is unknown, or the network cannot seat the hosts.
     """
     path = Path(name)
+    if name == NO_DELAY:
+        hosts = _needed(name, hosts)
+        check_hosts(hosts)
+        return unrouted(name, np.zeros((hosts, hosts)))
     if name.startswith("transit-stub"):
         return replace(transit_stub(_needed(name, hosts), seed, _parse_transit_stub(name)), name=name)
     if path.exists():
@@ -38,7 +45,7 @@ def load_network(name: str, hosts: int | None, seed: int) -> PhysicalNetwork:
 
 def is_file(name: str) -> bool:
     """Whether a network's name is a file, which brings its own number of hosts."""
-    return not name.startswith("transit-stub") and Path(name).exists()
+    return name != NO_DELAY and not name.startswith("transit-stub") and Path(name).exists()
 
 
 def _needed(name: str, hosts: int | None) -> int:

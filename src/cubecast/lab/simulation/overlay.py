@@ -62,6 +62,8 @@ class SimulatedHost:
     bytes: dict[ChannelName, int] = field(default_factory=dict)
     dialled: set[HostId] = field(default_factory=set)
     suspects: set[HostId] = field(default_factory=set)
+    changes: int = 0
+    """Changes of parents."""
     outcomes: list[Outcome] = field(default_factory=list)
     frozen: list[ev.Event] = field(default_factory=list)
     """What arrived while it was stalled."""
@@ -223,6 +225,8 @@ class SimulatedOverlay:
                 self._tell(here, ChannelAnnounced(here.host, channel))
             case fx.Withdraw(channel):
                 self._tell(here, ChannelWithdrawn(here.host, channel))
+            case fx.ParentChanged():
+                here.changes += 1
             case fx.Suspect(host):
                 here.suspects.add(host)
             case fx.Report(record):

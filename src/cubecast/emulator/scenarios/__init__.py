@@ -1,0 +1,1 @@
+"""Scripted faults on real processes, each a scenario of `cubecast testbed`."""

@@ -1,0 +1,70 @@
+"""relay-kill: kill -9 of a host that feeds others, in the middle of the stream."""
+
+import asyncio
+import time
+
+from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, processes_left
+from cubecast.emulator.testbed import make_plan, running
+from cubecast.engine.records import FAN_OUT_DEFAULT
+from cubecast.overlay.routing import Policy
+
+BOUND_MS = 2_000.0
+SECONDS = 7.0
+KILL_AT_S = (2.0, 4.0)
+
+
+async def relay_kill(setting: Setting) -> Run:
+    """Kills a relay drawn from the seed; whoever is admitted and lives should miss no frame."""
+    rng, run = setting.rng(), Run()
+    plan = make_plan(
+        setting.network, setting.subscribers, Policy.GREEDY, setting.seed, FAN_OUT_DEFAULT, bound_ms=BOUND_MS
+    )
+    seconds = setting.seconds or SECONDS
+    publish = ("--loop", "--for", f"{seconds:g}s")
+    started = running(
+        plan, setting.network_name, setting.source, setting.folder, setting.on_line, setting.notify, publish=publish
+    )
+    async with started as bed:
+        await bed.subscribe_all()
+        killed_s, victim = 0.0, 0
+        hit: set[str] = set()
+
+        async def kill() -> None:
+            nonlocal killed_s, victim, hit
+            await asyncio.sleep(float(rng.uniform(*KILL_AT_S)))
+            relays = sorted(set(bed.parents().values()) - set(plan.publishers))
+            if not relays:
+                return
+            victim = int(rng.choice(relays))
+            parents = bed.parents()
+            fed = sorted(plan.name(child) for child, parent in parents.items() if parent == victim)
+            hit = {plan.name(host) for host in parents if _hangs_on(parents, host, victim)}
+            setting.notify(f"kill -9 of {plan.name(victim)}, which feeds {', '.join(fed)}")
+            run.detail |= {"killed": plan.name(victim), "fed": fed}
+            killed_s = time.time()
+            bed.kill(victim)
+
+        await bed.stream(kill)
+        served = [c for c in bed.subscribers if "receiving" in c.events and c is not bed.hosts.get(victim)]
+        delivered(run, served, killed_s, hit)
+        changes = changes_after(bed, killed_s)
+        run.switches = len(changes)
+        run.detail["changes"] = changes
+        run.detail["slowest_rtt_ms"] = _slowest_rtt_ms(setting, bed.parents())
+        children = bed.processes.children
+    run.processes_left = processes_left(children)
+    return run
+
+
+def _hangs_on(parents: dict[int, int], host: int, top: int) -> bool:
+    for _ in range(len(parents)):
+        host = parents.get(host, -1)
+        if host == top:
+            return True
+    return False
+
+
+def _slowest_rtt_ms(setting: Setting, parents: dict[int, int]) -> float:
+    """The round trip of the slowest link used after the repair."""
+    matrix = setting.network.matrix_ms()
+    return max((2 * float(matrix[child, parent]) for child, parent in parents.items()), default=0.0)

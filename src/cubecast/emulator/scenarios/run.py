@@ -1,0 +1,114 @@
+"""What every scenario is given and what it tells."""
+
+from collections.abc import Awaitable, Callable, Container
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cubecast.emulator.processes import Child, Fields
+from cubecast.emulator.testbed import Testbed
+from cubecast.physical.network import PhysicalNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One run of a scenario.
+
+    Attributes:
+        network: the delays between all hosts, spare ones included.
+        source: the file that is published.
+        tree: how parents are chosen, as `cubecast publish --tree`.
+        seconds: how long the stream lasts; None leaves it to the scenario.
+        notify: told one line at a time what happens.
+    """
+
+    network: PhysicalNetwork
+    network_name: str
+    hosts: int
+    subscribers: int
+    seed: int
+    tree: str
+    source: str
+    folder: Path
+    seconds: float | None
+    notify: Callable[[str], None]
+    on_line: Callable[[str, str], None]
+
+    def rng(self) -> np.random.Generator:
+        """What the scenario draws from."""
+        return np.random.default_rng([self.seed, 32])
+
+
+@dataclass(slots=True)
+class Run:
+    """What came of one run; None where a scenario says nothing about it.
+
+    Attributes:
+        frames_lost: frames that admitted subscribers did not get, from their first one on.
+        gap_ms_max: the longest time without a frame that ended after the fault, over the subscribers it has touched.
+        gaps_ms: that of each of them.
+        switches: changes of parents after the fault.
+        seconds_to_leave_bad_link: from the fault to the last change away from it.
+        success_ratio: admitted subscribers that lost nothing and got 99 % of their frames within the bound.
+        processes_left: processes that live on after the run.
+    """
+
+    frames_lost: int | None = None
+    frames_duplicated: int | None = None
+    gap_ms_max: float | None = None
+    switches: int | None = None
+    seconds_to_leave_bad_link: float | None = None
+    success_ratio: float | None = None
+    rad: float | None = None
+    processes_left: int | None = None
+    gaps_ms: list[float] = field(default_factory=list)
+    detail: Fields = field(default_factory=dict)
+
+    def as_json(self) -> Fields:
+        """The object of --json."""
+        return asdict(self)
+
+
+Scenario = Callable[[Setting], Awaitable[Run]]
+
+SERVED_SHARE = 0.99
+"""Served: nothing lost, and at least this share of the frames within the bound."""
+
+
+def delivered(run: Run, children: list[Child], after_s: float, hit: Container[str] | None = None) -> None:
+    """Sums up what the subscribers got: losses, duplicates, gaps that ended after a time, success.
+
+    Args:
+        hit: names of those whose gaps count, as the fault has touched them; None for everyone.
+    """
+    lost = duplicated = served = 0
+    for child in children:
+        told = child.events.get("summary") or {}
+        frames = told.get("frames")
+        if not isinstance(frames, dict) or frames.get("lost") is None:
+            run.detail.setdefault("without a summary", []).append(child.name)  # type: ignore[attr-defined]
+            continue
+        lost += int(frames["lost"])
+        duplicated += int(frames["duplicated"])
+        gaps = told.get("gaps")
+        longest = [float(ms) for at_s, ms in gaps if float(at_s) >= after_s] if isinstance(gaps, list) else []
+        if hit is None or child.name in hit:
+            run.gaps_ms.append(max(longest, default=0.0))
+        in_time = told.get("in_time")
+        served += int(frames["lost"]) == 0 and isinstance(in_time, float | int) and in_time >= SERVED_SHARE
+    run.frames_lost, run.frames_duplicated = lost, duplicated
+    run.gap_ms_max = max(run.gaps_ms, default=None)
+    run.success_ratio = served / len(children) if children else None
+
+
+def changes_after(bed: Testbed, after_s: float) -> list[Fields]:
+    """Changes of parents after a time, of all hosts, the earliest first."""
+    told = [change for child in bed.hosts.values() for change in child.changes]
+    late = [change for change in told if isinstance(change["at_s"], float) and change["at_s"] >= after_s]
+    return sorted(late, key=lambda change: str(change["at_s"]))
+
+
+def processes_left(children: list[Child]) -> int:
+    """How many of the processes live."""
+    return sum(not child.ended for child in children)

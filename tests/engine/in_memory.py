@@ -5,6 +5,7 @@ import numpy as np
 from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine.host import HostEngine
+from cubecast.engine.records import Tree
 from cubecast.lab.simulation.invariants import broken_at
 from cubecast.lab.simulation.overlay import Outcome, SimulatedHost, SimulatedOverlay
 from cubecast.overlay.cube import Cube, label_count, spell
@@ -29,8 +30,8 @@ class Overlay(SimulatedOverlay):
         for index, host in enumerate(self.names):
             self.join(host, index, fan_out, spell(cube, int(seats[index])))
 
-    def publish(self, index: int, channel: ChannelName = CHANNEL) -> None:
-        self.handle(self.names[index], ev.PublishRequested(channel))
+    def publish(self, index: int, channel: ChannelName = CHANNEL, tree: Tree = Tree.HYBRID) -> None:
+        self.handle(self.names[index], ev.PublishRequested(channel, tree))
 
     def subscribe(self, index: int, bound_ms: float, channel: ChannelName = CHANNEL) -> Outcome:
         """Subscribes and waits for the decision."""

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubecast.engine import directory as d
+from cubecast.engine import directory_events as d
+from cubecast.engine.directory import (
+    CHANNELS_PER_HOST_MAX,
+    LEASE_S,
+    SUBSCRIPTIONS_PER_HOST_MAX,
+    SUSPECT_LEASE_S,
+    DirectoryEngine,
+)
 from cubecast.engine.records import SubscriptionRecord
 from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, label_count, neighbours, spell
@@ -15,15 +22,15 @@ from tests.strategies import cubes
 CLIP = ChannelName("clip")
 
 
-def engine(cube: Cube = Cube(2, 4)) -> d.DirectoryEngine:  # noqa: B008  an immutable value
-    return d.DirectoryEngine(cube, np.random.default_rng(1))
+def engine(cube: Cube = Cube(2, 4)) -> DirectoryEngine:  # noqa: B008  an immutable value
+    return DirectoryEngine(cube, np.random.default_rng(1))
 
 
 def joined(host: str, seat: str = "") -> d.HostJoined:
     return d.HostJoined(HostId(host), f"{host}.example:4443", "f" * 64, f"key of {host}", 8, seat)
 
 
-def assert_placements_hold(directory: d.DirectoryEngine) -> None:
+def assert_placements_hold(directory: DirectoryEngine) -> None:
     """Every label has one carrier, neighbours know each other, and what was pushed is what is true."""
     carrier: dict[Label, HostId] = {}
     for host in directory.members:
@@ -104,12 +111,12 @@ def test_a_silent_host_is_removed_with_its_channels_sooner_when_suspected() -> N
     directory.handle(d.HostSuspected(HostId("b"), HostId("a")), 3.0)
     directory.handle(d.HostRefreshed(HostId("b")), 4.0)  # it lives after all
     directory.handle(d.HostSuspected(HostId("a"), HostId("b")), 3.5)
-    effects = directory.handle(d.LeaseTick(), 3.5 + d.SUSPECT_LEASE_S + 0.1)
+    effects = directory.handle(d.LeaseTick(), 3.5 + SUSPECT_LEASE_S + 0.1)
     assert d.DeleteHost(HostId("a")) in effects
     assert d.DeleteChannel(CLIP) in effects
     assert set(directory.members) == {HostId("b")}
     assert directory.placement(HostId("b")).labels == tuple(range(16))
-    assert directory.handle(d.LeaseTick(), 4.0 + d.LEASE_S - 0.1) == []
+    assert directory.handle(d.LeaseTick(), 4.0 + LEASE_S - 0.1) == []
 
 
 def test_a_channel_belongs_to_its_publisher() -> None:
@@ -135,9 +142,9 @@ def test_only_a_neighbour_is_believed_when_it_suspects() -> None:
     for host, seat in (("a", "000"), ("b", "001"), ("far", "111"), ("c", "010"), ("e", "100"), ("f", "110")):
         directory.handle(joined(host, seat), 0.0)
     directory.handle(d.HostSuspected(HostId("a"), HostId("far")), 0.0)
-    assert directory.handle(d.LeaseTick(), d.SUSPECT_LEASE_S + 0.1) == []
+    assert directory.handle(d.LeaseTick(), SUSPECT_LEASE_S + 0.1) == []
     directory.handle(d.HostSuspected(HostId("a"), HostId("b")), 0.0)
-    assert d.DeleteHost(HostId("a")) in directory.handle(d.LeaseTick(), d.SUSPECT_LEASE_S + 0.1)
+    assert d.DeleteHost(HostId("a")) in directory.handle(d.LeaseTick(), SUSPECT_LEASE_S + 0.1)
 
 
 def test_a_shape_no_super_node_could_place_is_refused() -> None:
@@ -148,13 +155,13 @@ def test_a_shape_no_super_node_could_place_is_refused() -> None:
 def test_limits_hold() -> None:
     directory = engine()
     directory.handle(joined("a"), 0.0)
-    for n in range(d.CHANNELS_PER_HOST_MAX):
+    for n in range(CHANNELS_PER_HOST_MAX):
         directory.handle(d.ChannelAnnounced(HostId("a"), ChannelName(f"c{n}")), 0.0)
     with pytest.raises(DirectoryError, match="already publishes"):
         directory.handle(d.ChannelAnnounced(HostId("a"), ChannelName("more")), 0.0)
-    for n in range(d.SUBSCRIPTIONS_PER_HOST_MAX + 5):
+    for n in range(SUBSCRIPTIONS_PER_HOST_MAX + 5):
         line = SubscriptionRecord(ChannelName(f"c{n}"), HostId("a"), 100.0, "searching")
         directory.handle(d.SubscriptionReported(line), 0.0)
-    assert len(directory.subscriptions()) == d.SUBSCRIPTIONS_PER_HOST_MAX
+    assert len(directory.subscriptions()) == SUBSCRIPTIONS_PER_HOST_MAX
     with pytest.raises(DirectoryError, match="fan-out"):
         directory.handle(d.HostJoined(HostId("b"), "10.0.0.2:1", "f" * 64, "b", -1), 0.0)

@@ -55,14 +55,17 @@ def test_messages_of_strangers_are_ignored() -> None:
     assert overlay.hosts[overlay.names[0]].engine.handle(ev.Received(HostId("nobody"), Ping(5.0)), 9.0) == []
 
 
-def test_a_link_to_a_host_that_is_no_neighbour_any_more_is_let_go() -> None:
-    overlay = Overlay(random_delays(3, 1), Cube(2, 2))
+def test_a_link_is_kept_while_either_end_needs_it() -> None:
+    overlay = Overlay(random_delays(6, 1), Cube(2, 3))
     overlay.run(3)
-    stranger = HostId("zz")
     host = overlay.names[0]
-    overlay.handle(host, ev.LinkUp(stranger))
-    hung_up = []
-    for _ in range(100):
-        overlay.handle(host, ev.Received(stranger, Pong(0.0, 0.0)))
-        hung_up += [e for e in overlay.hosts[host].engine.handle(ev.Tick(), overlay.now) if e == fx.HangUp(stranger)]
-    assert len(hung_up) == 1
+    engine = overlay.engines[host]
+    stranger = next(h for h in overlay.names[1:] if h not in engine.view().neighbours)
+    record = overlay.directory.members[stranger].record
+    for wish in ((record,), ()):
+        for effect in engine.handle(ev.ProbesWanted(wish), overlay.now):
+            overlay._perform(overlay.hosts[host], effect)
+        overlay.run(30)
+        linked = {link.host for link in engine.view().links if link.up}
+        assert (stranger in linked) == bool(wish), "as long as it is wished for"
+        assert (host in overlay.hosts[stranger].dialled) == bool(wish)

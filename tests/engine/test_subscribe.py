@@ -11,6 +11,7 @@ from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine.links import SPREAD_MS_MIN
 from cubecast.engine.parents import RELAY_MS
+from cubecast.engine.records import Tree
 from cubecast.overlay.cube import Cube, distance
 from cubecast.overlay.region import live_region
 from cubecast.overlay.routing import Policy
@@ -21,11 +22,18 @@ WARM_S = 4.0
 NO_BOUND_MS = 100_000.0
 
 
-def ready(hosts: int, seed: int, policy: Policy = Policy.GREEDY, fan_out: int = 8, cube: Cube | None = None) -> Overlay:
+def ready(
+    hosts: int,
+    seed: int,
+    policy: Policy = Policy.GREEDY,
+    fan_out: int = 8,
+    cube: Cube | None = None,
+    tree: Tree = Tree.HYBRID,
+) -> Overlay:
     overlay = Overlay(random_delays(hosts, seed), cube or live_region(hosts), policy, seed, fan_out)
     overlay.run(WARM_S)
     assert all(engine.ready() for engine in overlay.engines.values())
-    overlay.publish(0)
+    overlay.publish(0, tree=tree)
     return overlay
 
 
@@ -43,7 +51,9 @@ def assert_trees_hold(overlay: Overlay, fan_out: int) -> None:
             seen.add(upstream)
             at = upstream
         assert at == overlay.names[0]
-        assert overlay.sessions(host) == ({branch.upstream} if branch.upstream is not None else set())
+        former = next(b.former for b in overlay.engines[host].branches())
+        assert {branch.upstream} <= overlay.sessions(host) | {None}
+        assert overlay.sessions(host) <= {branch.upstream, former}
 
 
 def path_ms(overlay: Overlay, path: tuple[HostId, ...]) -> float:
@@ -51,11 +61,11 @@ def path_ms(overlay: Overlay, path: tuple[HostId, ...]) -> float:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(4, 24), st.integers(0, 10_000), st.sampled_from(list(Policy)))
+@given(st.integers(4, 24), st.integers(0, 10_000), st.sampled_from(list(Policy)), st.sampled_from(list(Tree)))
 def test_every_subscriber_is_admitted_with_a_promise_that_is_its_paths_delay(
-    hosts: int, seed: int, policy: Policy
+    hosts: int, seed: int, policy: Policy, tree: Tree
 ) -> None:
-    overlay = ready(hosts, seed, policy)
+    overlay = ready(hosts, seed, policy, tree=tree)
     for index in range(1, hosts):
         outcome = overlay.subscribe(index, NO_BOUND_MS)
         assert isinstance(outcome, fx.Admitted)
@@ -116,7 +126,7 @@ def test_greedy_paths_are_shorter_than_odr_paths_in_the_mean() -> None:
     def mean_promise(policy: Policy) -> float:
         promises = []
         for seed in range(6):
-            overlay = ready(16, seed, policy)
+            overlay = ready(16, seed, policy, tree=Tree.CUBE)
             outcomes = [overlay.subscribe(i, NO_BOUND_MS) for i in range(1, 9)]
             promises += [o.reach.delay_ms for o in outcomes if isinstance(o, fx.Admitted)]
         assert len(promises) == 48
@@ -127,7 +137,7 @@ def test_greedy_paths_are_shorter_than_odr_paths_in_the_mean() -> None:
 
 @pytest.mark.parametrize("fan_out", [1, 2])
 def test_fan_out_is_never_exceeded_and_what_does_not_fit_is_refused_with_a_reason(fan_out: int) -> None:
-    overlay = ready(16, 5, fan_out=fan_out)
+    overlay = ready(16, 5, fan_out=fan_out, tree=Tree.CUBE)
     outcomes = [overlay.subscribe(i, NO_BOUND_MS) for i in range(1, 16)]
     assert_trees_hold(overlay, fan_out)
     refused = [o for o in outcomes if isinstance(o, fx.Refused)]

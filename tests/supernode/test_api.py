@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from cubecast.engine.directory_api import JoinRequest, RefreshRequest
-from cubecast.engine.records import SubscriptionRecord
+from cubecast.engine.records import SubscriptionRecord, Tree
 from cubecast.errors import (
     AddressError,
     ChannelUnknown,
@@ -79,7 +79,7 @@ async def test_a_host_joins_announces_resolves_and_leaves(tmp_path: Path) -> Non
         assert placed.seat == 0b101
         assert placed.labels == tuple(range(8))
         await subscriber.join(request(subscriber, "s"))
-        await publisher.announce(CLIP)
+        await publisher.announce(CLIP, Tree.HYBRID)
         answer = await subscriber.resolve(CLIP)
         assert (answer.channel.publisher, answer.channel.seat) == ("p", 0b101)
         line = SubscriptionRecord(CLIP, HostId("s"), 100.0, "receiving", 42.0)
@@ -112,7 +112,7 @@ async def test_state_is_there_again_after_a_restart(tmp_path: Path) -> None:
     async with node(tmp_path) as running:
         client = running.client()
         placed = (await client.join(request(client, "p"))).placement
-        await client.announce(CLIP)
+        await client.announce(CLIP, Tree.HYBRID)
     async with serving(config(tmp_path, None)) as service:
         assert service.engine.cube == Cube(2, 3)
         assert service.engine.placement(HostId("p")).seat == placed.seat
@@ -131,7 +131,7 @@ async def test_tokens_decide_who_may_do_what(tmp_path: Path) -> None:
             await viewer.join(request(viewer, "radio"))
         await viewer.join(request(viewer, "tv-1"))
         with pytest.raises(TokenError, match="publishing"):
-            await viewer.announce(ChannelName("news"))
+            await viewer.announce(ChannelName("news"), Tree.HYBRID)
         with pytest.raises(TokenError, match="subscribing"):
             await viewer.resolve(CLIP)
         with pytest.raises(ChannelUnknown):
@@ -151,9 +151,9 @@ async def test_a_host_cannot_act_for_another(tmp_path: Path) -> None:
         await b.join(request(b, "b"))
         with pytest.raises(TokenError, match="host a's, not b's"):
             await a.leave(HostId("b"))
-        await a.announce(CLIP)
+        await a.announce(CLIP, Tree.HYBRID)
         with pytest.raises(DirectoryError, match="already published by host a"):
-            await b.announce(CLIP)
+            await b.announce(CLIP, Tree.HYBRID)
 
 
 async def test_a_name_belongs_to_the_key_that_joined_with_it(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ async def test_a_name_belongs_to_the_key_that_joined_with_it(tmp_path: Path) -> 
     async with node(tmp_path) as running:
         owner, thief = running.client(), running.client(Permission(publish="", subscribe=""))
         await owner.join(request(owner, "p"))
-        await owner.announce(CLIP)
+        await owner.announce(CLIP, Tree.HYBRID)
         with pytest.raises(DirectoryError, match="the name p is taken"):
             await thief.join(request(thief, "p"))
         former = owner.identity.credential

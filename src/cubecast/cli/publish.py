@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cubecast.cli.arguments import Parser, add_host_options, host_config, milliseconds
 from cubecast.cli.host import status, tell_joined
 from cubecast.cli.running import emit, held, notify, serve
-from cubecast.engine.records import check_name
+from cubecast.engine.records import Tree, check_name
 from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig
 from cubecast.host.runtime import HostRuntime, running
@@ -29,6 +29,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--for", dest="period_ms", type=milliseconds, metavar="TIME", help="stop after this, such as 60s"
     )
+    parser.add_argument(
+        "--tree", type=Tree, choices=list(Tree), default=Tree.HYBRID, help="how hosts choose parents (hybrid)"
+    )
     parser.add_argument("--hold", action="store_true", help="announce, then start when a line comes on standard input")
     parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
     add_host_options(parser)
@@ -36,7 +39,7 @@ def run(arguments: list[str]) -> int:
     if args.source == "-" and (args.hold or args.loop):
         raise UsageError("--hold and --loop need a source that is not standard input")
     check_name("channel name", args.channel)
-    wish = _Wish(ChannelName(args.channel), args.source, args.loop, args.hold, args.period_ms)
+    wish = _Wish(ChannelName(args.channel), args.source, args.loop, args.hold, args.period_ms, args.tree)
     return serve(_publish(host_config(args), wish, args.json))
 
 
@@ -49,6 +52,7 @@ class _Wish:
     loop: bool
     hold: bool
     period_ms: float | None
+    tree: Tree
 
 
 async def _publish(config: HostConfig, wish: _Wish, json: bool) -> int:
@@ -62,7 +66,7 @@ async def _publish(config: HostConfig, wish: _Wish, json: bool) -> int:
             notify(note)
         host = await stack.enter_async_context(running(config, notify))
         tell_joined(host, json)
-        writer = await host.publish(wish.channel, source.tracks)
+        writer = await host.publish(wish.channel, source.tracks, wish.tree)
         tracks = [str(track) for track in source.tracks]
         if json:
             emit("announced", channel=wish.channel, tracks=tracks)

@@ -22,7 +22,7 @@ from cubecast.engine.messages import (
     Reach,
     Release,
 )
-from cubecast.engine.records import HostRecord, SubscriptionRecord
+from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
 from cubecast.types import ORIGIN, ChannelName, HostId, Label
 
 CHILD_TICKS = 50
@@ -60,6 +60,7 @@ class Branch:
     """The hosts `grant` was handed on by, the subscriber it is for first; empty for our own."""
     grant: str = ""
     finished_ticks: int | None = None
+    tree: Tree = Tree.HYBRID
     epoch: int = 0
     target: Label = ORIGIN
     """The publisher's seat, a label of that epoch."""
@@ -112,9 +113,10 @@ class Branches:
         self.leaving = False
         """This host is about to leave: it takes no more children."""
 
-    def publish(self, channel: ChannelName) -> None:
+    def publish(self, channel: ChannelName, tree: Tree) -> None:
         """Carries a channel of our own."""
-        self.carried[channel] = Branch(channel, None, Reach(0.0, 0.0, (self._around.host,)), publishes=True)
+        reach = Reach(0.0, 0.0, (self._around.host,))
+        self.carried[channel] = Branch(channel, None, reach, publishes=True, tree=tree)
 
     def finish(self, channel: ChannelName) -> list[Effect]:
         """A channel of our own is over: tells the tree."""
@@ -291,7 +293,9 @@ class Branches:
     def _pulse(self, branch: Branch) -> list[Effect]:
         branch.pulsed = True
         busy = branch.busy_ticks >= BUSY_TICKS
-        pulse = Pulse(branch.channel, branch.reach, branch.epoch, branch.target, flowing=busy, fed=branch.fed)
+        pulse = Pulse(
+            branch.channel, branch.reach, branch.epoch, branch.target, flowing=busy, fed=branch.fed, tree=branch.tree
+        )
         return [Send(child, pulse) for child in branch.children]
 
     def _tell_kin(self, branch: Branch) -> list[Effect]:

@@ -5,23 +5,49 @@ for one that is free. A host that does not refresh its lease is removed; its lab
 whoever's neighbourhood changed is pushed a new placement.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 import numpy as np
 
+from cubecast.engine.directory_events import (
+    Advise,
+    AskProbes,
+    ChannelAnnounced,
+    ChannelWithdrawn,
+    DeleteChannel,
+    DeleteHost,
+    DirectoryEffect,
+    DirectoryEvent,
+    HostJoined,
+    HostLeft,
+    HostRefreshed,
+    HostSuspected,
+    LeaseTick,
+    LinksReported,
+    Push,
+    SaveChannel,
+    SaveHost,
+    SubscriptionReported,
+)
+from cubecast.engine.planner import Member as GroupMember
+from cubecast.engine.planner import Planner
 from cubecast.engine.records import (
     FAN_OUT_MAX,
+    Advice,
     ChannelRecord,
     HostRecord,
     Neighbour,
     Placement,
     SubscriptionRecord,
+    Tree,
 )
+from cubecast.engine.surveys import Surveys
 from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, label_count, neighbours, parse_label
 from cubecast.overlay.occupancy import carriers, free_labels
+from cubecast.overlay.trees.join import join_candidates
 from cubecast.types import ChannelName, HostId, Label
 
 LEASE_S = 6.0
@@ -30,119 +56,8 @@ SUSPECT_LEASE_S = 3.5
 LABELS_LIVE_MAX = 1 << 17
 CHANNELS_PER_HOST_MAX = 256
 SUBSCRIPTIONS_PER_HOST_MAX = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class HostJoined:
-    """A host asks for a place. `seat` is the label it wishes for, spelled in digits; empty takes a random one."""
-
-    host: HostId
-    address: str
-    fingerprint: str
-    key: str
-    fan_out: int
-    seat: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class HostRefreshed:
-    """A host is alive."""
-
-    host: HostId
-
-
-@dataclass(frozen=True, slots=True)
-class HostLeft:
-    """A host leaves."""
-
-    host: HostId
-
-
-@dataclass(frozen=True, slots=True)
-class HostSuspected:
-    """A neighbour says that a host is silent."""
-
-    host: HostId
-    by: HostId
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelAnnounced:
-    """A host publishes a channel."""
-
-    host: HostId
-    channel: ChannelName
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelWithdrawn:
-    """A host no longer publishes a channel."""
-
-    host: HostId
-    channel: ChannelName
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionReported:
-    """A host reports a line of its ledger."""
-
-    record: SubscriptionRecord
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseTick:
-    """Time to look for expired leases."""
-
-
-DirectoryEvent: TypeAlias = (
-    HostJoined
-    | HostRefreshed
-    | HostLeft
-    | HostSuspected
-    | ChannelAnnounced
-    | ChannelWithdrawn
-    | SubscriptionReported
-    | LeaseTick
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SaveHost:
-    """Make a host's record last."""
-
-    record: HostRecord
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteHost:
-    """Forget a host."""
-
-    host: HostId
-
-
-@dataclass(frozen=True, slots=True)
-class SaveChannel:
-    """Make a channel last."""
-
-    record: ChannelRecord
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteChannel:
-    """Forget a channel."""
-
-    channel: ChannelName
-
-
-@dataclass(frozen=True, slots=True)
-class Push:
-    """Tell a host its new place."""
-
-    host: HostId
-    placement: Placement
-
-
-DirectoryEffect: TypeAlias = SaveHost | DeleteHost | SaveChannel | DeleteChannel | Push
+LINKS_PER_HOST_MAX = 256
+PROPOSALS = 8
 
 
 @dataclass(slots=True)
@@ -165,6 +80,8 @@ class DirectoryEngine:
         self._rng = rng
         self._version = 0
         self.epoch = 0
+        self._surveys = Surveys()
+        self._planner = Planner(self._surveys, rng)
         self.members: dict[HostId, Member] = {}
         self.channels: dict[ChannelName, ChannelRecord] = {}
 
@@ -197,11 +114,12 @@ class DirectoryEngine:
                     member = self.members[host]
                     member.lease_until = min(member.lease_until, now + SUSPECT_LEASE_S)
                 return []
-            case ChannelAnnounced(host, channel):
-                return self._announce(host, channel)
+            case ChannelAnnounced(host, channel, tree):
+                return self._announce(host, channel, tree)
             case ChannelWithdrawn(host, channel):
                 if channel in self.channels and self.channels[channel].publisher == host:
                     del self.channels[channel]
+                    self._planner.forget(channel)
                     return [DeleteChannel(channel)]
                 return []
             case SubscriptionReported(record):
@@ -209,8 +127,13 @@ class DirectoryEngine:
                 if len(member.subscriptions) < SUBSCRIPTIONS_PER_HOST_MAX or record.channel in member.subscriptions:
                     member.subscriptions[record.channel] = record
                 return []
+            case LinksReported(host, links_ms):
+                known = {other: ms for other, ms in links_ms.items() if other in self.members and ms >= 0}
+                self._surveys.report(host, dict(list(known.items())[:LINKS_PER_HOST_MAX]), now)
+                return []
             case LeaseTick():
-                return self._remove({h for h, m in self.members.items() if m.lease_until < now}, now)
+                gone = {h for h, m in self.members.items() if m.lease_until < now}
+                return [*self._remove(gone, now), *self._improve_trees(now)]
 
     def placement(self, host: HostId) -> Placement:
         """Where a host stands.
@@ -230,6 +153,65 @@ class DirectoryEngine:
     def channels_of(self, host: HostId) -> tuple[ChannelName, ...]:
         """What a host publishes."""
         return tuple(c for c, r in self.channels.items() if r.publisher == host)
+
+    def proposals(self, host: HostId, channel: ChannelName) -> tuple[HostRecord, ...]:
+        """Hosts that may be the best parents for a newcomer to a channel, the most promising first."""
+        record = self.channels.get(channel)
+        if record is None or record.tree is not Tree.HYBRID:
+            return ()
+        group = self._group(record)
+        hosts = [each for each in group if each != host]
+        late_ms = np.array([self._late_ms(each, channel) for each in hosts])
+        open_hosts = np.array([group[each].spare > 0 for each in hosts], bool)
+        positions = self._surveys.positions([*hosts, host])
+        best = join_candidates(
+            np.append(late_ms, np.inf), np.append(open_hosts, False), positions, len(hosts), PROPOSALS
+        )
+        return tuple(self.members[hosts[int(index)]].record for index in best)
+
+    def _late_ms(self, host: HostId, channel: ChannelName) -> float:
+        line = self.members[host].subscriptions.get(channel)
+        return 0.0 if line is None or line.promised_ms is None else line.promised_ms
+
+    def _group(self, record: ChannelRecord) -> dict[HostId, GroupMember]:
+        """The publisher and the subscribers of a channel, with what a plan needs to know."""
+        lines = {
+            host: line
+            for host, member in self.members.items()
+            for line in [member.subscriptions.get(record.channel)]
+            if line is not None and line.state == "receiving" and host != record.publisher
+        }
+        copies = self._copies()
+        here = Counter(line.path[-2] for line in lines.values() if len(line.path) > 1)
+        bounds = {record.publisher: np.inf} | {host: line.bound_ms for host, line in lines.items()}
+        group = {}
+        for host, bound_ms in bounds.items():
+            fan_out = self.members[host].record.fan_out
+            parent = lines[host].path[-2] if host in lines and len(lines[host].path) > 1 else None
+            slots = max(0, fan_out - copies[host] + here[host])
+            group[host] = GroupMember(parent, bound_ms, slots, max(0, fan_out - copies[host]))
+        return group
+
+    def _copies(self) -> Counter[HostId]:
+        """Copies each host sends, as far as subscribers tell."""
+        return Counter(
+            line.path[-2]
+            for member in self.members.values()
+            for line in member.subscriptions.values()
+            if line.state == "receiving" and len(line.path) > 1
+        )
+
+    def _improve_trees(self, now: float) -> list[DirectoryEffect]:
+        """Advice for hosts whose parents could be better, and questions about delays nobody knows."""
+        effects: list[DirectoryEffect] = []
+        for channel, record in self.channels.items():
+            if record.tree is not Tree.HYBRID:
+                continue
+            for host, parent in self._planner.advise(channel, self._group(record), now).items():
+                effects.append(Advise(host, Advice(channel, self.members[parent].record)))
+        for host, others in self._surveys.probes(now, self.members).items():
+            effects.append(AskProbes(host, tuple(self.members[other].record for other in others)))
+        return effects
 
     def _are_neighbours(self, host: HostId, by: HostId) -> bool:
         placement = self.members[host].placement
@@ -278,7 +260,7 @@ class DirectoryEngine:
         free = free_labels(self.cube, seats)
         return free[int(self._rng.integers(len(free)))]
 
-    def _announce(self, host: HostId, channel: ChannelName) -> list[DirectoryEffect]:
+    def _announce(self, host: HostId, channel: ChannelName, tree: Tree) -> list[DirectoryEffect]:
         member = self._member(host)
         known = self.channels.get(channel)
         if known is not None and known.publisher != host:
@@ -288,7 +270,7 @@ class DirectoryEngine:
             )
         if len(self.channels_of(host)) >= CHANNELS_PER_HOST_MAX:
             raise DirectoryError(f"host {host} already publishes {CHANNELS_PER_HOST_MAX} channels")
-        record = ChannelRecord(channel, host, member.record.seat, self.epoch)
+        record = ChannelRecord(channel, host, member.record.seat, self.epoch, tree)
         self.channels[channel] = record
         return [SaveChannel(record)]
 
@@ -297,9 +279,11 @@ class DirectoryEngine:
             return []
         for host in gone:
             del self.members[host]
+            self._surveys.forget(host)
         ended = [c for c, r in self.channels.items() if r.publisher in gone]
         for channel in ended:
             del self.channels[channel]
+            self._planner.forget(channel)
         return [*map(DeleteHost, sorted(gone)), *map(DeleteChannel, ended), *self._place(now)]
 
     def _place(self, now: float) -> list[DirectoryEffect]:

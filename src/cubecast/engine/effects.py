@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cubecast.engine.messages import Message, Reach
-from cubecast.engine.records import HostRecord, SubscriptionRecord
+from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
 from cubecast.types import ChannelName, HostId
 
 
@@ -42,6 +42,7 @@ class Announce:
     """Tell the directory that this host publishes the channel."""
 
     channel: ChannelName
+    tree: Tree
 
 
 @dataclass(frozen=True, slots=True)

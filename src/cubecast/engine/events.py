@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cubecast.engine.messages import Message
-from cubecast.engine.records import ChannelRecord, Placement
+from cubecast.engine.records import Advice, ChannelRecord, HostRecord, Placement, Tree
 from cubecast.types import ChannelName, HostId
 
 
@@ -58,6 +58,7 @@ class PublishRequested:
     """The local user wants to publish a channel."""
 
     channel: ChannelName
+    tree: Tree = Tree.HYBRID
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,25 @@ class UnsubscribeRequested:
 
 @dataclass(frozen=True, slots=True)
 class ChannelResolved:
-    """The directory knows the channel; `grant` is our permission to subscribe to it."""
+    """The directory knows the channel; `grant` is our permission to subscribe to it, `proposals` possible parents."""
 
     record: ChannelRecord
     grant: str
+    proposals: tuple[HostRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Advised:
+    """The directory thinks that a host would be a better parent."""
+
+    advice: Advice
+
+
+@dataclass(frozen=True, slots=True)
+class ProbesWanted:
+    """The directory wants to know the delays to these hosts."""
+
+    hosts: tuple[HostRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +165,8 @@ Event: TypeAlias = (
     | SubscribeRequested
     | UnsubscribeRequested
     | ChannelResolved
+    | Advised
+    | ProbesWanted
     | ChannelNotFound
     | ResolveFailed
     | MediaSampled

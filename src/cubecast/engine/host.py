@@ -3,8 +3,9 @@
 import numpy as np
 
 from cubecast.engine.branches import Branch, Branches
-from cubecast.engine.effects import Announce, Effect, Leave, Send, Withdraw
+from cubecast.engine.effects import Announce, Effect, Leave, ParentChanged, Send, Withdraw
 from cubecast.engine.events import (
+    Advised,
     ChannelNotFound,
     ChannelResolved,
     Event,
@@ -14,6 +15,7 @@ from cubecast.engine.events import (
     LinkUp,
     MediaSampled,
     Placed,
+    ProbesWanted,
     PublishFinished,
     PublishRequested,
     Pulled,
@@ -24,6 +26,7 @@ from cubecast.engine.events import (
     Tick,
     UnsubscribeRequested,
 )
+from cubecast.engine.improvement import Improvement
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import (
     Attach,
@@ -46,7 +49,7 @@ from cubecast.engine.messages import (
     Release,
 )
 from cubecast.engine.parents import Parents
-from cubecast.engine.records import Placement
+from cubecast.engine.records import Placement, Tree
 from cubecast.engine.search import Searches
 from cubecast.engine.snapshot import BranchView, HostView, LinkView
 from cubecast.engine.subscriptions import Subscriptions
@@ -75,6 +78,7 @@ class HostEngine:
         self._parents = Parents(self._around, self._branches)
         self._searches = Searches(self._around, self._branches, self._parents, policy, rng)
         self._subscriptions = Subscriptions(self._branches, self._searches)
+        self._improvement = Improvement(self._around, self._parents, self._searches)
         self._leave_ticks: int | None = None
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -83,6 +87,13 @@ class HostEngine:
         Args:
             now: this host's clock, s since the Unix epoch, never running backwards.
         """
+        effects = self._handle(event, now)
+        for effect in effects:
+            if isinstance(effect, ParentChanged):
+                self._improvement.note_left(effect.channel, effect.before)
+        return effects
+
+    def _handle(self, event: Event, now: float) -> list[Effect]:
         match event:
             case Received(host, message):
                 return self._received(host, message, now)
@@ -103,16 +114,20 @@ class HostEngine:
             case LinkDown(host):
                 self._around.down(host)
                 return self._searches.on_link_down(host)
-            case PublishRequested(channel):
-                return self._publish(channel)
+            case PublishRequested(channel, tree):
+                return self._publish(channel, tree)
             case PublishFinished(channel):
                 return [Withdraw(channel), *self._branches.finish(channel)]
             case SubscribeRequested(channel, bound_ms):
                 return self._subscriptions.subscribe(channel, bound_ms)
             case UnsubscribeRequested(channel):
                 return self._subscriptions.unsubscribe(channel)
-            case ChannelResolved(record, grant):
-                return self._subscriptions.resolved(record, grant)
+            case ChannelResolved(record, grant, proposals):
+                return self._subscriptions.resolved(record, grant, proposals)
+            case Advised(advice):
+                return self._improvement.on_advice(advice)
+            case ProbesWanted(hosts):
+                return self._around.wish("probes", hosts)
             case ResolveFailed(channel, reason):
                 return self._subscriptions.resolve_failed(channel, reason)
             case ChannelNotFound(channel, known):
@@ -155,6 +170,14 @@ class HostEngine:
         """Whether a parent for a channel is being looked for."""
         return bool(self._searches.own(channel))
 
+    def links_ms(self) -> dict[HostId, float]:
+        """One-way delays of the links that are well measured, ms."""
+        return {
+            host: link.estimate.one_way_ms
+            for host, link in self._around.links.items()
+            if link.up and link.estimate.samples >= SAMPLES_READY and link.estimate.one_way_ms is not None
+        }
+
     def ready(self) -> bool:
         """Whether every neighbour's link is up and measured."""
         placement = self._around.placement
@@ -177,12 +200,12 @@ class HostEngine:
         )
         return HostView(self.host, labels, around, links, branches)
 
-    def _publish(self, channel: ChannelName) -> list[Effect]:
+    def _publish(self, channel: ChannelName, tree: Tree) -> list[Effect]:
         placement = self._around.placement
         if placement is None or channel in self._branches.carried:
             return []
-        self._branches.publish(channel)
-        return [Announce(channel)]
+        self._branches.publish(channel, tree)
+        return [Announce(channel, tree)]
 
     def _leave(self) -> list[Effect]:
         """Children are asked to go first, and fed until they have."""
@@ -208,7 +231,10 @@ class HostEngine:
                 effects += self._searches.repair(branch)
             if branch.upstream is not None and self._around.leaves(branch.upstream) and branch.retry_ticks <= 0:
                 effects += self._searches.escape(branch)
+            else:
+                effects += self._improvement.tick(branch)
             effects += self._branches.tick(branch)
+        self._improvement.forget(set(self._branches.carried))
         if self._leave_ticks is not None:
             self._leave_ticks -= 1
             if self._leave_ticks <= 0 or not self._branches.dependants():

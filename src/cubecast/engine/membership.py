@@ -9,6 +9,8 @@ was stalled itself does not blame its peers for it.
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from cubecast.engine.effects import Dial, Effect, HangUp, Send, Suspect
 from cubecast.engine.links import CLOCK_UNKNOWN_MS, LinkEstimate
 from cubecast.engine.messages import Beat, Goodbye, Ping, Pong, Reach
@@ -35,6 +37,8 @@ class Link:
     record: HostRecord | None
     up: bool = False
     dialling: bool = False
+    needed: bool = False
+    """The peer has said that it needs the link."""
     silent_ticks: int = 0
     redial_in: int = 0
     failures: int = 0
@@ -81,6 +85,15 @@ class Neighbourhood:
     def spread_ms(self, host: HostId) -> float:
         """How much later than one_way_ms a frame may come over the link to a host."""
         return self.links[host].estimate.spread_ms
+
+    def rttvar_ms(self, host: HostId) -> float:
+        """Variation of the round trip to a host."""
+        link = self.links.get(host)
+        return 0.0 if link is None else link.estimate.rttvar_ms
+
+    def neighbours(self) -> set[HostId]:
+        """The hosts that carry labels next to ours."""
+        return set(self._carriers.values())
 
     def record(self, host: HostId) -> HostRecord | None:
         """What the directory told of a host we have a link to."""
@@ -146,13 +159,18 @@ class Neighbourhood:
         if link is None or not link.up:
             return []
         match message:
-            case Beat(spare, carried):
-                link.spare, link.carried = spare, {each.channel: each.reach for each in carried}
+            case Beat(spare, carried, needs):
+                link.needed, link.spare, link.carried = needs, spare, {each.channel: each.reach for each in carried}
             case Ping(sent_s):
                 return [Send(host, Pong(sent_s, now))]
             case Pong(sent_s, seen_s):
                 link.estimate.clock(sent_s, seen_s, now)
         return []
+
+    def disbelieve(self, host: HostId, channel: ChannelName) -> None:
+        """A host will not pass a channel on, whatever its last beat said; its next one counts again."""
+        if host in self.links:
+            self.links[host].carried.pop(channel, None)
 
     def leaves(self, host: HostId) -> bool:
         """Whether a host has said that it is about to leave."""
@@ -176,9 +194,10 @@ class Neighbourhood:
         """
         effects: list[Effect] = []
         silent: list[HostId] = []
-        neighbours = set(self._carriers.values())
+        neighbours = self.neighbours()
         wished = {host for wish in self._wishes.values() for host in wish}
         keep = neighbours.union(wished, needed)
+        needing = structs.replace(beat, needs=True)
         for host, link in list(self.links.items()):
             if link.up:
                 link.silent_ticks += 1
@@ -188,7 +207,7 @@ class Neighbourhood:
                     effects += self._drop(host, link)
                     continue
                 if link.ticks % BEAT_TICKS == 0:
-                    effects += self._beats(host, link, beat, now)
+                    effects += self._beats(host, link, needing if host in keep else beat, now)
                 link.ticks += 1
             elif not link.dialling and (host in wished or (host in neighbours and self._dials(host))):
                 link.redial_in -= 1
@@ -239,7 +258,8 @@ class Neighbourhood:
         return [HangUp(host)]
 
     def _forget_later(self, host: HostId, link: Link) -> list[Effect]:
-        link.idle_ticks += 1
+        """Lets go of a link that neither end needs."""
+        link.idle_ticks = 0 if link.up and link.needed else link.idle_ticks + 1
         if link.idle_ticks < STRANGER_TICKS:
             return []
         del self.links[host]

@@ -20,7 +20,7 @@ from typing import TypeAlias
 import msgspec
 
 from cubecast.engine.freshness import Floor
-from cubecast.engine.records import HostRecord
+from cubecast.engine.records import HostRecord, Tree
 from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
 
@@ -75,10 +75,15 @@ class Carried(msgspec.Struct, frozen=True):
 
 
 class Beat(_Struct, frozen=True, tag="beat"):
-    """Heartbeat: the sender lives, has `spare` copies left, and carries these channels. Wants no answer."""
+    """Heartbeat: the sender lives, has `spare` copies left, and carries these channels. Wants no answer.
+
+    Attributes:
+        needs: the sender needs this link; one that neither end needs is let go.
+    """
 
     spare: int = 0
     carried: tuple[Carried, ...] = ()
+    needs: bool = False
 
 
 class Ping(_Struct, frozen=True, tag="ping"):
@@ -180,6 +185,7 @@ class Pulse(_Struct, frozen=True, tag="pulse"):
         epoch, target: the publisher's seat, a label of that epoch.
         flowing: media has come in at the parent without a pause for a while.
         fed: the parent has a parent itself, or publishes; else it looks for one.
+        tree: how parents are chosen, as the publisher wishes.
     """
 
     channel: ChannelName
@@ -188,6 +194,7 @@ class Pulse(_Struct, frozen=True, tag="pulse"):
     target: Label
     flowing: bool
     fed: bool
+    tree: Tree = Tree.HYBRID
 
 
 class Need(_Struct, frozen=True, tag="need"):

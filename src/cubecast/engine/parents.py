@@ -27,6 +27,8 @@ REPAIR_TICKS = 60
 PULL_TICKS = 40
 """A new parent's media must arrive within this, or it is no parent."""
 NEED_TICKS = 2
+LEDGER_TICKS = 50
+"""The directory hears so often how a local subscription fares."""
 BACKUPS = 4
 """Relatives a link is kept to."""
 
@@ -86,7 +88,10 @@ class Parents:
         branch.flat_ticks = branch.stale_ticks = branch.orphan_ticks = 0
         branch.held, branch.heard_seqno = False, reach.seqno
         effects.append(Pull(branch.channel, record))
-        return effects + self._branches.pass_on(branch, reach)
+        effects += self._branches.pass_on(branch, reach)
+        if branch.bound_ms is not None:
+            effects.append(self._branches.ledger(branch, "receiving"))
+        return effects
 
     def on_pulled(self, channel: ChannelName, host: HostId) -> list[Effect]:
         """Media of a new parent has arrived: the former one is let go."""
@@ -164,7 +169,7 @@ class Parents:
             return self.lose(branch, "its path leads back here") if self._around.host in m.reach.path else []
         if m.reach.seqno > branch.heard_seqno and m.fed:
             branch.heard_seqno, branch.stale_ticks = m.reach.seqno, 0
-        branch.epoch, branch.target = m.epoch, m.target
+        branch.epoch, branch.target, branch.tree = m.epoch, m.target, m.tree
         if m.flowing and branch.flat_ticks >= STALLED_TICKS:
             return self.lose(branch, "media flows there and does not come here")
         if branch.held:
@@ -210,6 +215,8 @@ class Parents:
                 return self._branches.give_up(branch, *branch.lost)
             return []
         effects = self._watch(branch, branch.upstream)
+        if branch.bound_ms is not None and branch.ticks % LEDGER_TICKS == LEDGER_TICKS - 1:
+            effects.append(self._branches.ledger(branch, "receiving"))
         if branch.upstream is not None and branch.ticks % NEED_TICKS == 0:
             effects.append(Send(branch.upstream, Need(branch.channel, self.budget_ms(branch.due_ms, branch.upstream))))
         return effects

@@ -5,6 +5,7 @@ Plain dataclasses, so that the super-node's HTTP API can show them in its OpenAP
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 
 from cubecast.errors import UsageError
 from cubecast.types import ChannelName, HostId, Label
@@ -14,6 +15,19 @@ FAN_OUT_MAX = 1024
 NAME_MAX = 64
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _ADDRESS = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
+
+
+class Tree(StrEnum):
+    """How hosts choose their parents for a channel.
+
+    - cube: over the cube alone, as in the slides: the union of the policy's paths.
+    - graft: over the cube, but a neighbour that receives the channel already is preferred where the whole delay falls.
+    - hybrid: among all hosts on the tree, as the directory proposes and the hosts measure; the cube is the fallback.
+    """
+
+    CUBE = "cube"
+    GRAFT = "graft"
+    HYBRID = "hybrid"
 
 
 def check_name(what: str, name: str) -> None:
@@ -94,6 +108,15 @@ class ChannelRecord:
     publisher: HostId
     seat: Label
     epoch: int = 0
+    tree: Tree = Tree.HYBRID
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The directory thinks that a host would be a better parent for a channel."""
+
+    channel: ChannelName
+    parent: HostRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ hop, there is one path to choose from. A host that already carries the channel g
 delay.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import ceil
@@ -29,7 +30,7 @@ from cubecast.engine.messages import (
     Release,
 )
 from cubecast.engine.parents import SILENT_TICKS, Parents
-from cubecast.engine.records import SubscriptionRecord
+from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
 from cubecast.overlay.cube import distance
 from cubecast.overlay.routing import Policy, ranked_next_hops
 from cubecast.types import ORIGIN, ChannelName, HostId, Label
@@ -46,6 +47,8 @@ PARK_TICKS = 6
 """Whoever is asked to attach a host and is not fresh enough waits this long to become so."""
 ANSWER_TICKS = 2
 """Beyond the round trip, a host asked to attach us may take this long."""
+PROBE_TICKS, PROBE_SAMPLES = 15, 2
+"""A newcomer waits so long, or for so many samples of each, for the hosts that were proposed as parents."""
 SHUN_TICKS = 5
 """So long a lost parent is not asked to be the next one."""
 RETRY_TICKS = 3
@@ -70,6 +73,7 @@ class Phase(Enum):
     """Where a search stands."""
 
     RESOLVING = auto()
+    PROBING = auto()
     ASKING = auto()
     ATTACHING = auto()
     PARKED = auto()
@@ -110,6 +114,8 @@ class Search:
     """The cube's next hops were looked up."""
     asked: tuple[HostId, int] | None = None
     best: Offer | None = None
+    advised: bool = False
+    """The directory asked for a CHANGE: it may be for the others' good."""
     nearest: Reach | None = None
     """The best that was declined, for it does not keep the bound."""
     phase: Phase = Phase.ASKING
@@ -151,6 +157,24 @@ class Searches:
         mine = self._around.host
         return [s for s in self._searches.values() if s.asker == mine and s.channel == channel]
 
+    def probe(self, search: Search, tree: Tree, proposals: Iterable[HostRecord]) -> list[Effect]:
+        """Begins a search that has resolved its channel: hosts that may be parents are measured first."""
+        if tree is Tree.HYBRID:
+            search.phase, search.age_ticks = Phase.PROBING, 0
+            return self._around.wish(search.channel, proposals)
+        if tree is Tree.GRAFT:
+            search.direct = self.candidates(search.channel, search.budget_ms, tree)
+        search.phase = Phase.ASKING
+        return self.advance(search)
+
+    def _probed(self, search: Search) -> bool:
+        """Whether every host proposed has told what it carries, or cannot be reached."""
+        links = [self._around.links.get(host) for host in self._around.wished(search.channel)]
+        return all(
+            link is None or link.failures or (search.channel in link.carried and link.estimate.samples >= PROBE_SAMPLES)
+            for link in links
+        )
+
     def repair(self, branch: Branch) -> list[Effect]:
         """Looks for a parent for a branch that has none, unless it does already."""
         effects: list[Effect] = []
@@ -163,33 +187,50 @@ class Searches:
         search.trail, search.grant = branch.trail, branch.grant
         search.epoch, search.target = branch.epoch, branch.target
         gone = None if branch.lost is None or branch.orphan_ticks >= SHUN_TICKS else branch.lost[0]
-        search.direct = self.candidates(branch.channel, search.budget_ms, without=gone)
+        search.direct = self.candidates(branch.channel, search.budget_ms, Tree.HYBRID, gone)
         return effects + self.advance(search)
 
-    def change(self, branch: Branch, hosts: list[HostId]) -> list[Effect]:
+    def change(self, branch: Branch, hosts: list[HostId], *, advised: bool = False) -> list[Effect]:
         """Tries to hang a branch on one of these hosts instead, the first that will have it."""
         if self.own(branch.channel) or not hosts:
             return []
         search = self.open(Purpose.CHANGE, branch.channel, branch.due_ms)
         search.trail, search.grant, search.direct, search.over_cube = branch.trail, branch.grant, hosts, True
+        search.advised = advised
         branch.held = True
         return self.advance(search)
 
     def escape(self, branch: Branch) -> list[Effect]:
         """Changes the parent that is about to leave."""
         branch.retry_ticks = RETRY_TICKS
-        return self.change(branch, self.candidates(branch.channel, branch.due_ms))
+        return self.change(branch, self.candidates(branch.channel, branch.due_ms, Tree.HYBRID))
 
-    def candidates(self, channel: ChannelName, budget_ms: float, without: HostId | None = None) -> list[HostId]:
-        """Linked hosts that carry the channel and have a copy left, those first that keep the budget, soonest first."""
+    def candidates(
+        self, channel: ChannelName, budget_ms: float, tree: Tree, without: HostId | None = None
+    ) -> list[HostId]:
+        """Linked hosts that carry the channel and have a copy left, those first that keep the budget, soonest first.
+
+        Args:
+            tree: under `cube` and `graft` only neighbours in the cube count.
+        """
         branch = self._branches.carried.get(channel)
+        eligible = None if tree is Tree.HYBRID else self._around.neighbours()
         mine = {without} if branch is None else {without, branch.upstream, *branch.children}
+        ours = None if branch is None else branch.former  # where we have a place, be it full
         ranked: list[tuple[bool, float, HostId]] = []
         for host, there in self._around.carrying(channel).items():
             reach = self._parents.reach_through(host, there)
             quiet = self._around.quiet(host, BEAT_TICKS + SILENT_TICKS)
             link = self._around.links[host]
-            if reach is not None and host not in mine and not quiet and link.spare > 0 and not link.leaving:
+            if eligible is not None and host not in eligible:
+                continue
+            if (
+                reach is not None
+                and host not in mine
+                and not quiet
+                and (link.spare > 0 or host == ours)
+                and not link.leaving
+            ):
                 ranked.append((reach.least_bound_ms > budget_ms, reach.least_bound_ms, host))
         return [host for _, _, host in sorted(ranked)[:DIRECT_MAX]]
 
@@ -233,6 +274,8 @@ class Searches:
             search.reason = f"{self._around.host} hangs on {host}"
         elif branch.finished_ticks is not None:
             search.reason = "the channel is over"
+        elif not branch.fed:
+            search.reason = f"{self._around.host} looks for a parent itself"
         else:
             return self._unpark(search, branch)
         return self._settle(search)
@@ -288,6 +331,8 @@ class Searches:
         search.asked, search.reason = None, m.reason
         if search.phase is Phase.ASKING:
             search.tries = min(search.tries, m.tries)
+        else:
+            self._around.disbelieve(host, search.channel)
         return self.advance(search)
 
     def on_cancel(self, host: HostId, m: Cancel) -> list[Effect]:
@@ -354,6 +399,8 @@ class Searches:
         branch = self._branches.carried.get(search.channel)
         if search.purpose is Purpose.CHANGE and branch is not None and branch.upstream is not None:
             worse = reach.least_bound_ms >= branch.reach.least_bound_ms
+            if search.advised:
+                worse = worse and reach.least_bound_ms > branch.due_ms
             if worse and not self._around.leaves(branch.upstream):
                 return f"{host} is no better than {branch.upstream}"
         return ""
@@ -395,6 +442,11 @@ class Searches:
                 effects += [Send(host, Cancel(ask)), Send(host, Release(search.channel))]
                 late = PathRefusal(ask, search.channel, f"{host} did not answer in time", search.tries)
                 effects += self.on_refusal(host, late)
+            elif search.phase is Phase.PROBING:
+                if self._probed(search) or search.age_ticks >= PROBE_TICKS:
+                    search.direct = self.candidates(search.channel, search.budget_ms, Tree.HYBRID)
+                    search.phase, search.age_ticks = Phase.ASKING, 0
+                    effects += self.advance(search)
             elif search.phase is Phase.PARKED and search.age_ticks >= PARK_TICKS:
                 search.reason = f"{self._around.host} may hang on {search.asker}"
                 effects += self._settle(search)
@@ -516,7 +568,9 @@ class Searches:
         nearest = min(seen, key=lambda reach: reach.least_bound_ms, default=None)
         best_ms, path = (None, ()) if nearest is None else (nearest.least_bound_ms, nearest.path)
         refused = Refused(search.channel, search.budget_ms, best_ms, path, search.reason)
-        return [*self.abandon(search), refused, self.report(search, "refused", best_ms=best_ms, path=path)]
+        report = self.report(search, "refused", best_ms=best_ms, path=path)
+        wish = [] if search.channel in self._branches.carried else self._around.wish(search.channel, ())
+        return [*self.abandon(search), *wish, refused, report]
 
     def grant(self, search: Search) -> list[Effect]:
         """The channel is carried here: admit the local subscriber, or confirm to the asker."""

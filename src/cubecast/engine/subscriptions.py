@@ -2,7 +2,7 @@
 
 from cubecast.engine.branches import Branches
 from cubecast.engine.effects import Effect, NotFound, Resolve
-from cubecast.engine.records import ChannelRecord
+from cubecast.engine.records import ChannelRecord, HostRecord
 from cubecast.engine.search import Phase, Purpose, Searches
 from cubecast.types import ChannelName
 
@@ -32,16 +32,17 @@ class Subscriptions:
                 effects += self._searches.abandon(search)
         return effects + self._branches.leave_local(channel)
 
-    def resolved(self, record: ChannelRecord, grant: str) -> list[Effect]:
-        """The directory knows the publisher's seat: search for a parent."""
+    def resolved(self, record: ChannelRecord, grant: str, proposals: tuple[HostRecord, ...]) -> list[Effect]:
+        """The directory knows the publisher's seat and who may be a parent: search for one."""
         effects: list[Effect] = []
         for search in self._searches.own(record.channel):
             if search.phase is not Phase.RESOLVING:
                 continue
             search.epoch, search.target, search.grant = record.epoch, record.seat, grant
-            search.phase = Phase.ASKING
-            branch = self._branches.carried.get(record.channel)
-            effects += self._searches.advance(search) if branch is None else self._searches.grant(search)
+            if record.channel in self._branches.carried:
+                effects += self._searches.grant(search)
+            else:
+                effects += self._searches.probe(search, record.tree, proposals)
         return effects
 
     def not_found(self, channel: ChannelName, known: tuple[ChannelName, ...]) -> list[Effect]:

@@ -17,7 +17,7 @@ from cubecast.engine.directory_api import (
     RefreshRequest,
     ResolveAnswer,
 )
-from cubecast.engine.records import Placement
+from cubecast.engine.records import Placement, Tree
 from cubecast.errors import ChannelUnknown, DirectoryError, DirectoryUnreachable, TokenError, UsageError
 from cubecast.tokens import SUPERNODE, Identity
 from cubecast.types import ChannelName, HostId
@@ -81,14 +81,14 @@ class DirectoryClient:
         """
         await self._call("DELETE", f"/v1/hosts/{host}", None, tries=1)
 
-    async def announce(self, channel: ChannelName) -> None:
+    async def announce(self, channel: ChannelName, tree: Tree) -> None:
         """Publishes a channel.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
             TokenError: not allowed.
         """
-        await self._call("PUT", f"/v1/channels/{quote(channel, safe='')}", None)
+        await self._call("PUT", f"/v1/channels/{quote(channel, safe='')}?tree={tree}", None)
 
     async def withdraw(self, channel: ChannelName) -> None:
         """Takes a channel off the list; one try.

@@ -15,7 +15,7 @@ from cubecast.engine import messages
 from cubecast.engine.directory_api import JoinRequest, RefreshRequest
 from cubecast.engine.host import LEAVE_TICKS, HostEngine
 from cubecast.engine.membership import TICK_S
-from cubecast.engine.records import Placement, SubscriptionRecord
+from cubecast.engine.records import Placement, SubscriptionRecord, Tree
 from cubecast.engine.snapshot import HostView
 from cubecast.errors import (
     AddressError,
@@ -72,6 +72,7 @@ class HostRuntime:
         self._started = (time.time(), time.monotonic())
         self._locals: dict[ChannelName, Answers] = {}
         self._announced: dict[ChannelName, asyncio.Future[None]] = {}
+        self._trees: dict[ChannelName, Tree] = {}
         self._writers: dict[ChannelName, ChannelWriter] = {}
         self._failures: dict[ChannelName, CubecastError] = {}
         self._resolving: set[ChannelName] = set()
@@ -118,7 +119,9 @@ class HostRuntime:
         """Frames that crossed into Python, by channel."""
         return self._plane.copies
 
-    async def publish(self, channel: ChannelName, tracks: Sequence[TrackFormat]) -> ChannelWriter:
+    async def publish(
+        self, channel: ChannelName, tracks: Sequence[TrackFormat], tree: Tree = Tree.HYBRID
+    ) -> ChannelWriter:
         """Announces a channel; frames go to the writer.
 
         Raises:
@@ -131,7 +134,7 @@ class HostRuntime:
             raise UsageError(f"this host carries {channel} already; publish under another name")
         writer = ChannelWriter(self._plane.origin(channel), tracks, self._plane.copy_count(channel))
         announced = self._announced[channel] = asyncio.get_running_loop().create_future()
-        self._handle(ev.PublishRequested(channel))
+        self._handle(ev.PublishRequested(channel, tree))
         try:
             await announced
         except CubecastError:
@@ -323,7 +326,8 @@ class HostRuntime:
                 self._plane.hang_up(host)
             case fx.Resolve(channel):
                 self._tasks.create_task(self._resolve(channel))
-            case fx.Announce(channel):
+            case fx.Announce(channel, tree):
+                self._trees[channel] = tree
                 self._tasks.create_task(self._announce(channel))
             case fx.Withdraw(channel):
                 self._tasks.create_task(self._withdraw(channel))
@@ -387,7 +391,7 @@ class HostRuntime:
     async def _announce(self, channel: ChannelName) -> None:
         future = self._announced.get(channel)
         try:
-            await self._client.announce(channel)
+            await self._client.announce(channel, self._trees[channel])
             if future is not None:
                 _resolve_future(future, None)
         except (DirectoryError, TokenError) as error:

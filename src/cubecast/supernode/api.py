@@ -24,6 +24,7 @@ from cubecast.engine.directory_api import (
     RefreshRequest,
     ResolveAnswer,
 )
+from cubecast.engine.records import Tree
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, TokenError, UsageError
 from cubecast.overlay.cube import label_count
 from cubecast.supernode.service import Service
@@ -122,9 +123,9 @@ def _channel_routes(app: FastAPI, service: Service) -> None:
     Who = Annotated[Bearer, Depends(bearer)]  # noqa: N806  a type, as at module level
 
     @app.put("/v1/channels/{channel}", status_code=204, responses=problems, tags=["channels"])
-    async def announce(who: Who, channel: ChannelName) -> None:
+    async def announce(who: Who, channel: ChannelName, tree: Tree = Tree.HYBRID) -> None:
         """Publish a channel from this host."""
-        service.announce(who, channel)
+        service.announce(who, channel, tree)
 
     @app.delete("/v1/channels/{channel}", status_code=204, responses=problems, tags=["channels"])
     async def withdraw(who: Who, channel: ChannelName) -> None:

@@ -6,19 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from cubecast.engine.directory import (
-    ChannelAnnounced,
-    ChannelWithdrawn,
-    DirectoryEngine,
-    DirectoryEvent,
-    HostJoined,
-    HostLeft,
-    HostRefreshed,
-    HostSuspected,
-    LeaseTick,
-    Push,
-    SubscriptionReported,
-)
+from cubecast.engine.directory import DirectoryEngine
 from cubecast.engine.directory_api import (
     ChannelView,
     JoinAnswer,
@@ -28,7 +16,19 @@ from cubecast.engine.directory_api import (
     RefreshRequest,
     ResolveAnswer,
 )
-from cubecast.engine.records import Placement, check_address, check_name
+from cubecast.engine.directory_events import (
+    ChannelAnnounced,
+    ChannelWithdrawn,
+    DirectoryEvent,
+    HostJoined,
+    HostLeft,
+    HostRefreshed,
+    HostSuspected,
+    LeaseTick,
+    Push,
+    SubscriptionReported,
+)
+from cubecast.engine.records import Placement, Tree, check_address, check_name
 from cubecast.errors import ChannelUnknown, DirectoryError, StoreError, TokenError
 from cubecast.overlay.cube import spell
 from cubecast.supernode.store import Store
@@ -144,7 +144,7 @@ class Service:
         """Removes a host that says so itself."""
         self._handle(HostLeft(bearer.host))
 
-    def announce(self, bearer: Bearer, channel: ChannelName) -> None:
+    def announce(self, bearer: Bearer, channel: ChannelName, tree: Tree = Tree.HYBRID) -> None:
         """Adds a channel.
 
         Raises:
@@ -154,7 +154,7 @@ class Service:
         check_name("channel name", channel)
         if not bearer.permission.may("publish", channel):
             raise TokenError(f"this token does not allow publishing {channel!r}")
-        self._handle(ChannelAnnounced(bearer.host, channel))
+        self._handle(ChannelAnnounced(bearer.host, channel, tree))
 
     def withdraw(self, bearer: Bearer, channel: ChannelName) -> None:
         """Takes a channel off the list."""

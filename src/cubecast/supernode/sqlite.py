@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from cubecast.engine.directory import DeleteChannel, DeleteHost, DirectoryEffect, SaveChannel, SaveHost
+from cubecast.engine.directory_events import DeleteChannel, DeleteHost, DirectoryEffect, SaveChannel, SaveHost
 from cubecast.engine.records import ChannelRecord, HostRecord
 from cubecast.errors import LocalError, StoreError
 from cubecast.overlay.cube import Cube, parse_cube

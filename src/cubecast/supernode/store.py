@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from cubecast.engine.directory import DirectoryEffect
+from cubecast.engine.directory_events import DirectoryEffect
 from cubecast.engine.records import ChannelRecord, HostRecord
 from cubecast.overlay.cube import Cube
 

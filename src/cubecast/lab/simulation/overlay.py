@@ -12,16 +12,19 @@ import numpy as np
 
 from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
-from cubecast.engine.directory import (
+from cubecast.engine.directory import DirectoryEngine
+from cubecast.engine.directory_events import (
+    Advise,
+    AskProbes,
     ChannelAnnounced,
     ChannelWithdrawn,
-    DirectoryEngine,
     DirectoryEvent,
     HostJoined,
     HostLeft,
     HostRefreshed,
     HostSuspected,
     LeaseTick,
+    LinksReported,
     Push,
     SubscriptionReported,
 )
@@ -160,8 +163,15 @@ class SimulatedOverlay:
             DirectoryError: it refuses.
         """
         for effect in self.directory.handle(event, self.queue.now):
-            if isinstance(effect, Push):
-                self.queue.after(DIRECTORY_S, self._placed, effect)
+            match effect:
+                case Push(host, placement):
+                    self.queue.after(DIRECTORY_S, self._pushed, host, ev.Placed(placement))
+                case Advise(host, advice):
+                    self.queue.after(DIRECTORY_S, self._pushed, host, ev.Advised(advice))
+                case AskProbes(host, others):
+                    self.queue.after(DIRECTORY_S, self._pushed, host, ev.ProbesWanted(others))
+                case _:
+                    pass
 
     # ------------------------------------------------------------------ what can be seen of it
 
@@ -221,8 +231,8 @@ class SimulatedOverlay:
             case fx.Resolve(channel):
                 if self._directory_answers(here):
                     self.queue.after(DIRECTORY_S, self._resolve, here, channel)
-            case fx.Announce(channel):
-                self._tell(here, ChannelAnnounced(here.host, channel))
+            case fx.Announce(channel, tree):
+                self._tell(here, ChannelAnnounced(here.host, channel, tree))
             case fx.Withdraw(channel):
                 self._tell(here, ChannelWithdrawn(here.host, channel))
             case fx.ParentChanged():
@@ -314,20 +324,23 @@ class SimulatedOverlay:
         if self._directory_answers(here):
             self.tell_directory(HostJoined(here.host, address, "f" * 64, here.host, here.fan_out, seat))
 
-    def _placed(self, push: Push) -> None:
-        if push.host in self.hosts and self._directory_answers(self.hosts[push.host]):
-            self.handle(push.host, ev.Placed(push.placement))
+    def _pushed(self, host: HostId, event: ev.Event) -> None:
+        if host in self.hosts and self._directory_answers(self.hosts[host]):
+            self.handle(host, event)
 
     def _resolve(self, here: SimulatedHost, channel: ChannelName) -> None:
         record = self.directory.channels.get(channel)
         known = tuple(self.directory.channels)
-        self.handle(here.host, ev.ChannelResolved(record, "grant") if record else ev.ChannelNotFound(channel, known))
+        proposals = self.directory.proposals(here.host, channel)
+        found = ev.ChannelResolved(record, "grant", proposals) if record else ev.ChannelNotFound(channel, known)
+        self.handle(here.host, found)
 
     def _refresh(self, here: SimulatedHost) -> None:
         if not here.alive or self.hosts.get(here.host) is not here:
             return
         if not here.stalled:
             self._tell(here, HostRefreshed(here.host))
+            self._tell(here, LinksReported(here.host, here.engine.links_ms()))
             suspects, here.suspects = here.suspects, set()
             for suspect in sorted(suspects):
                 self._tell(here, HostSuspected(suspect, here.host))

@@ -1,0 +1,147 @@
+"""What happens to a DirectoryEngine, and what it asks its shell to do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from cubecast.engine.records import Advice, ChannelRecord, HostRecord, Placement, SubscriptionRecord, Tree
+from cubecast.types import ChannelName, HostId
+
+
+@dataclass(frozen=True, slots=True)
+class HostJoined:
+    """A host asks for a place. `seat` is the label it wishes for, spelled in digits; empty takes a random one."""
+
+    host: HostId
+    address: str
+    fingerprint: str
+    key: str
+    fan_out: int
+    seat: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostRefreshed:
+    """A host is alive."""
+
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class HostLeft:
+    """A host leaves."""
+
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class HostSuspected:
+    """A neighbour says that a host is silent."""
+
+    host: HostId
+    by: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAnnounced:
+    """A host publishes a channel."""
+
+    host: HostId
+    channel: ChannelName
+    tree: Tree = Tree.HYBRID
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelWithdrawn:
+    """A host no longer publishes a channel."""
+
+    host: HostId
+    channel: ChannelName
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionReported:
+    """A host reports a line of its ledger."""
+
+    record: SubscriptionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class LinksReported:
+    """A host tells the one-way delays of its links, ms."""
+
+    host: HostId
+    links_ms: Mapping[HostId, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTick:
+    """Time to look for expired leases, and for better trees."""
+
+
+DirectoryEvent: TypeAlias = (
+    HostJoined
+    | HostRefreshed
+    | HostLeft
+    | HostSuspected
+    | ChannelAnnounced
+    | ChannelWithdrawn
+    | SubscriptionReported
+    | LinksReported
+    | LeaseTick
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SaveHost:
+    """Make a host's record last."""
+
+    record: HostRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteHost:
+    """Forget a host."""
+
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class SaveChannel:
+    """Make a channel last."""
+
+    record: ChannelRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteChannel:
+    """Forget a channel."""
+
+    channel: ChannelName
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Tell a host its new place."""
+
+    host: HostId
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Advise:
+    """Tell a host that another one would be a better parent for a channel."""
+
+    host: HostId
+    advice: Advice
+
+
+@dataclass(frozen=True, slots=True)
+class AskProbes:
+    """Ask a host to measure others."""
+
+    host: HostId
+    others: tuple[HostRecord, ...]
+
+
+DirectoryEffect: TypeAlias = SaveHost | DeleteHost | SaveChannel | DeleteChannel | Push | Advise | AskProbes

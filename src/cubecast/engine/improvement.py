@@ -1,0 +1,125 @@
+"""Better parents: a branch moves when another host has promised to serve it sooner for a while.
+
+Link costs are noisy, so a gain counts only beyond a threshold that grows with the variation of both links, and only
+when it holds: the larger the gain, the shorter it must. A parent that was left for a better one must be better for
+longer before it is taken again. Under a bound that is broken any gain counts.
+"""
+
+from dataclasses import dataclass, field
+
+from cubecast.engine.branches import Branch
+from cubecast.engine.effects import Effect
+from cubecast.engine.membership import Neighbourhood
+from cubecast.engine.messages import Reach
+from cubecast.engine.parents import Parents
+from cubecast.engine.records import Advice, HostRecord
+from cubecast.engine.search import Searches
+from cubecast.types import ChannelName, HostId
+
+LOOK_TICKS = 2
+"""Candidates are compared every so many ticks."""
+GAIN_MS, GAIN_SHARE = 10.0, 0.1
+"""The least gain, and its least share of the delay now."""
+BROKEN_GAIN_MS = 2.0
+"""The least gain where the bound is broken."""
+HOLD_TICKS, HOLD_TICKS_MIN = 40, 8
+"""A gain just at the threshold must hold so long, a larger one for less."""
+RETURN_TICKS = 60
+"""A parent that was left must be better for so long."""
+LEFT_MAX = 16
+ADVICE_TICKS, ADVICE_SAMPLES = 30, 3
+"""Advice is tried for so long, once there are so many samples of the link."""
+REST_TICKS = 100
+"""After advice a branch stays where it is for so long, so that the directory can finish what it has planned."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of one branch's candidates."""
+
+    better_ticks: dict[HostId, int] = field(default_factory=dict)
+    left: list[HostId] = field(default_factory=list)
+    rest_ticks: int = 0
+    """Until candidates are looked at again, after advice was followed."""
+
+
+class Improvement:
+    """Looks for better parents. The engine owns one."""
+
+    def __init__(self, neighbourhood: Neighbourhood, parents: Parents, searches: Searches) -> None:
+        self._around = neighbourhood
+        self._parents = parents
+        self._searches = searches
+        self._records: dict[ChannelName, Record] = {}
+        self._advice: dict[ChannelName, tuple[HostRecord, int]] = {}
+        """The parent that the directory proposes, and for how many ticks it has been tried."""
+
+    def note_left(self, channel: ChannelName, host: HostId) -> None:
+        """A parent was left."""
+        record = self._records.setdefault(channel, Record())
+        record.left = [*[each for each in record.left if each != host], host][-LEFT_MAX:]
+        record.better_ticks.clear()
+
+    def rest(self, channel: ChannelName, ticks: int) -> None:
+        """Leaves a branch where it is for a while."""
+        self._records.setdefault(channel, Record()).rest_ticks = ticks
+
+    def on_advice(self, advice: Advice) -> list[Effect]:
+        """The directory proposes a parent: it is measured, then tried."""
+        self._advice[advice.channel] = (advice.parent, 0)
+        return self._around.wish(("advice", advice.channel), [advice.parent])
+
+    def _follow(self, branch: Branch) -> list[Effect]:
+        """Tries the advice once its link is measured."""
+        record, ticks = self._advice[branch.channel]
+        self._advice[branch.channel] = (record, ticks + 1)
+        link = self._around.links.get(record.host)
+        known = link is not None and branch.channel in link.carried and link.estimate.samples >= ADVICE_SAMPLES
+        if branch.upstream == record.host or ticks >= ADVICE_TICKS or branch.upstream is None:
+            del self._advice[branch.channel]
+            return self._around.wish(("advice", branch.channel), ())
+        if not known or branch.former is not None:
+            return []
+        self.rest(branch.channel, REST_TICKS)
+        return self._searches.change(branch, [record.host], advised=True)
+
+    def forget(self, channels: set[ChannelName]) -> None:
+        """Forgets what was known of channels that are no longer carried."""
+        for channel in self._records.keys() - channels:
+            del self._records[channel]
+        for channel in self._advice.keys() - channels:
+            del self._advice[channel]
+            self._around.wish(("advice", channel), ())
+
+    def tick(self, branch: Branch) -> list[Effect]:
+        """Compares the candidates with the parent; the first that has been better for long enough is tried."""
+        if branch.channel in self._advice:
+            return self._follow(branch)
+        record = self._records.setdefault(branch.channel, Record())
+        record.rest_ticks -= 1
+        broken = branch.reach.least_bound_ms > branch.due_ms
+        if branch.upstream is None or branch.former is not None or branch.ticks % LOOK_TICKS:
+            return []
+        if record.rest_ticks > 0 and not broken:
+            return []
+        held: dict[HostId, int] = {}
+        for host in self._searches.candidates(branch.channel, branch.due_ms, branch.tree):
+            reach = self._parents.reach_through(host, self._around.links[host].carried[branch.channel])
+            share = 0.0 if reach is None else self._gain(branch, host, reach, broken)
+            if share >= 1:
+                held[host] = record.better_ticks.get(host, 0) + LOOK_TICKS
+                needed = RETURN_TICKS if host in record.left else max(HOLD_TICKS_MIN, HOLD_TICKS / share)
+                if held[host] >= needed:
+                    record.better_ticks = {}
+                    return self._searches.change(branch, [host])
+        record.better_ticks = held
+        return []
+
+    def _gain(self, branch: Branch, host: HostId, reach: Reach, broken: bool) -> float:
+        """What a candidate gains, in thresholds."""
+        assert branch.upstream is not None, "the caller looked"
+        if broken:
+            return (branch.reach.least_bound_ms - reach.least_bound_ms) / BROKEN_GAIN_MS
+        noise_ms = (self._around.rttvar_ms(branch.upstream) + self._around.rttvar_ms(host)) / 2
+        threshold_ms = max(GAIN_MS, GAIN_SHARE * branch.reach.delay_ms) + noise_ms
+        return (branch.reach.delay_ms - reach.delay_ms) / threshold_ms

@@ -34,6 +34,7 @@ messages = st.one_of(
         spare=tries,
         carried=st.lists(st.builds(m.Carried, channel=channels, reach=reaches), max_size=3).map(tuple),
     ),
+    st.builds(m.Hello, record=st.builds(HostRecord, host=names.map(HostId), seat=numbers.map(Label), fan_out=tries)),
     st.builds(m.Ping, sent_s=times),
     st.builds(m.Pong, sent_s=times, seen_s=times),
     st.builds(

@@ -10,6 +10,7 @@ import pytest
 from cubecast.cli.subscribe import Tally
 from cubecast.engine.membership import TICK_S
 from cubecast.engine.parents import REPAIR_TICKS
+from cubecast.engine.records import Tree
 from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost, UsageError
 from cubecast.host.config import HostConfig
 from cubecast.host.reader import ReceivedFrame
@@ -93,7 +94,7 @@ async def test_a_clip_crosses_relays_whole_and_no_relay_touches_it(start: Start,
     ):
         await eventually(subscriber.ready)
         source, sent = read(clip)
-        writer = await publisher.publish(CLIP, source.tracks)
+        writer = await publisher.publish(CLIP, source.tracks, Tree.CUBE)
         far = await subscriber.subscribe(CLIP, BOUND_MS)
         assert len(far.terms.reach.path) == 3, "two hops: through one of the relays"
         near = await r1.subscribe(CLIP, BOUND_MS)
@@ -193,7 +194,7 @@ async def test_a_relay_is_refused_a_bound_its_own_branch_cannot_keep_and_goes_on
     ):
         await eventually(lambda: all(host.ready() for host in (publisher, relay, closed, subscriber)))
         source, sent = read(clip)
-        writer = await publisher.publish(CLIP, source.tracks)
+        writer = await publisher.publish(CLIP, source.tracks, Tree.CUBE)
         subscription = await subscriber.subscribe(CLIP, BOUND_MS)
         assert subscription.terms.reach.path[1] == "r"
         with pytest.raises(BoundRefused, match="ask with --bound"):
@@ -215,7 +216,7 @@ async def test_when_a_relay_leaves_its_subscriber_moves_over_without_losing_a_fr
         other = await stack.enter_async_context(start("x", "10", fan_out=0))
         await eventually(lambda: all(host.ready() for host in (publisher, subscriber, relay, other)))
         source, sent = read(clip)
-        writer = await publisher.publish(CLIP, source.tracks)
+        writer = await publisher.publish(CLIP, source.tracks, Tree.CUBE)
         subscription = await subscriber.subscribe(CLIP, BOUND_MS)
         assert subscription.terms.reach.path == ("p", "r", "s"), "x sends no copies"
         await subscription.open()

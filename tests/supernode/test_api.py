@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from cubecast.engine.directory_api import JoinRequest, RefreshRequest
-from cubecast.engine.records import SubscriptionRecord, Tree
+from cubecast.engine.records import Placement, SubscriptionRecord, Tree
 from cubecast.errors import (
     AddressError,
     ChannelUnknown,
@@ -97,15 +97,19 @@ async def test_changes_are_pushed_to_hosts(tmp_path: Path) -> None:
     async with node(tmp_path) as running:
         first, second = running.client(), running.client()
         await first.join(request(first, "a"))
-        async with contextlib.aclosing(first.placements(HostId("a"))) as placements:
-            assert len((await anext(placements)).labels) == 8
+        async with contextlib.aclosing(first.pushes(HostId("a"))) as pushes:
+
+            async def placed() -> Placement:
+                async with asyncio.timeout(1):
+                    pushed = await anext(pushes)
+                assert pushed.placement is not None
+                return pushed.placement
+
+            assert len((await placed()).labels) == 8
             await second.join(request(second, "b"))
-            async with asyncio.timeout(1):
-                pushed = await anext(placements)
-            assert {n.record.host for n in pushed.neighbours} == {"b"}
+            assert {n.record.host for n in (await placed()).neighbours} == {"b"}
             await second.leave(HostId("b"))
-            async with asyncio.timeout(1):
-                assert (await anext(placements)).neighbours == ()
+            assert (await placed()).neighbours == ()
 
 
 async def test_state_is_there_again_after_a_restart(tmp_path: Path) -> None:

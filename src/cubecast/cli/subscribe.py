@@ -31,6 +31,8 @@ STATUS_S = 0.5
 DELAYS_MAX = 20_000
 """Delays kept: percentiles are over the last so many frames."""
 GAP_MS, GAPS_MAX = 60.0, 500
+RECENT_MAX = 300
+"""Frames that `recent_ms` is over."""
 SEEN_MAX = 20_000
 """Frames remembered to tell a duplicate."""
 
@@ -148,6 +150,7 @@ class Tally:
     gaps: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=GAPS_MAX))
     """Times without a frame of GAP_MS or more: when they ended, s since the Unix epoch, and how long, ms."""
     last_s: float | None = None
+    recent_ms: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_MAX))
     delays_ms: deque[float] = field(default_factory=lambda: deque(maxlen=DELAYS_MAX))
 
     def expect(self, terms: Admitted, now_s: float) -> None:
@@ -182,6 +185,7 @@ class Tally:
         self.timed += 1
         self.in_time += delay_ms <= self.bound_ms
         self.delays_ms.append(delay_ms)
+        self.recent_ms.append(delay_ms)
         return True
 
     def summary(self, published: tuple[int, ...] | None) -> dict[str, object]:
@@ -195,6 +199,7 @@ class Tally:
                 "duplicated": self.duplicated,
             },
             "delay_ms": percentiles(self.delays_ms),
+            "recent_ms": percentiles(self.recent_ms),
             "in_time": round(self.in_time / self.timed, 4) if self.timed else None,
         }
 
@@ -241,7 +246,7 @@ async def _receive(host: HostRuntime, wish: _Wish, tally: Tally, json: bool) -> 
     try:
         async with aclosing(subscription.frames()) as frames:
             async for item in frames:
-                if tally.add(item):
+                if tally.add(item) and not isinstance(sink, NullSink):
                     await asyncio.to_thread(sink.write, item.frame)
     except OutputClosedError:
         notify("the output was closed")

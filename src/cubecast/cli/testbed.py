@@ -11,15 +11,17 @@ from cubecast.cli.running import INTERRUPTED, notify, run_async
 from cubecast.emulator.processes import Fields
 from cubecast.emulator.scenarios.catalogue import SCENARIOS, Shape
 from cubecast.emulator.scenarios.run import Run, Setting
+from cubecast.engine.records import Tree
 from cubecast.errors import UsageError
 from cubecast.media.sources import MediaSource
-from cubecast.media.synthesis import synthesise
+from cubecast.media.synthesis import synthesise, synthesise_light
 from cubecast.physical.catalogue import load_network
 
 HOSTS_MAX = 250
 RUNS_MAX = 1000
 CLIP_S = 8.0
-TREES = ("cube",)
+LIGHT_FROM = 24
+"""From so many hosts on the clip that is made is a light one, so that the machine keeps up."""
 QUIET = ("holding; press Enter", "super-node", "host ")
 """Lines of the processes that say nothing new."""
 
@@ -39,7 +41,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--runs", type=whole_number(1, RUNS_MAX), default=1, metavar="N", help="seeds from --seed on (1)"
     )
-    parser.add_argument("--tree", choices=TREES, default=TREES[0], help="how parents are chosen (%(default)s)")
+    parser.add_argument(
+        "--tree", type=Tree, choices=list(Tree), default=Tree.HYBRID, help="how hosts choose parents (hybrid)"
+    )
     parser.add_argument("--clip", metavar="FILE", help="what to publish (a clip is made on the spot)")
     parser.add_argument("--seconds", type=milliseconds, metavar="TIME", help="length of the stream (by the scenario)")
     parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
@@ -51,7 +55,7 @@ def run(arguments: list[str]) -> int:
         raise UsageError(f"{subscribers} subscribers among {hosts} hosts: give 1 to {hosts - 1}, one host publishes")
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="cubecast-testbed-") as folder:
-        source = _clip(args.clip, Path(folder))
+        source = _clip(args.clip, Path(folder), light=hosts >= LIGHT_FROM)
         for number in range(args.runs):
             name = args.network or shape.network
             network = load_network(name, hosts + shape.spare, args.seed + number)
@@ -81,11 +85,11 @@ def _on_line(process: str, line: str) -> None:
         notify(f"{process}: {line}")
 
 
-def _clip(wanted: str | None, folder: Path) -> str:
+def _clip(wanted: str | None, folder: Path, *, light: bool) -> str:
     """The clip's path, checked before anything starts; made on the spot when none was given."""
     if wanted is None:
         path = folder / "clip.mp4"
-        synthesise(path, CLIP_S)
+        (synthesise_light if light else synthesise)(path, CLIP_S)
         return str(path)
     with MediaSource(wanted):
         return wanted

@@ -29,6 +29,8 @@ CHILD_TICKS = 50
 """Ticks without a word about the channel after which a child's place is given away."""
 DRAIN_TICKS = 100
 """After a channel is finished its pull stays open this long for the last frames below."""
+PULSE_TICKS = 2
+"""The publisher tells how fresh the channel is every so many ticks, and everyone passes that on at once."""
 KIN_TICKS = 20
 """Children are told of their relatives every so many ticks."""
 BUSY_TICKS = 15
@@ -81,8 +83,8 @@ class Branch:
     orphan_ticks: int = 0
     retry_ticks: int = 0
     """Until the next search for a parent."""
-    pulsed: bool = False
-    """A pulse went out since the last tick."""
+    quiet_ticks: int = 0
+    """Since a pulse went out."""
     ticks: int = 0
     failure: str = ""
     """Why the media session to the parent is gone."""
@@ -271,9 +273,9 @@ class Branches:
             if branch.finished_ticks >= DRAIN_TICKS:
                 return self.remove(branch)
         effects: list[Effect] = []
-        if not branch.pulsed:
+        branch.quiet_ticks += 1
+        if branch.quiet_ticks > PULSE_TICKS:  # nothing to pass on: the children should know that we live
             effects += self._pulse(branch)
-        branch.pulsed = False
         if branch.ticks % KIN_TICKS == 1:
             effects += self._tell_kin(branch)
         branch.ticks += 1
@@ -291,7 +293,7 @@ class Branches:
         return Report(SubscriptionRecord(branch.channel, host, bound_ms, state, reach.delay_ms, None, reach.path))
 
     def _pulse(self, branch: Branch) -> list[Effect]:
-        branch.pulsed = True
+        branch.quiet_ticks = 0
         busy = branch.busy_ticks >= BUSY_TICKS
         pulse = Pulse(
             branch.channel, branch.reach, branch.epoch, branch.target, flowing=busy, fed=branch.fed, tree=branch.tree

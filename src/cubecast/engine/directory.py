@@ -311,7 +311,7 @@ class DirectoryEngine:
                 self.epoch,
                 self.cube.radix,
                 self.cube.dimensions,
-                member.record.seat,
+                member.record,
                 tuple(labels),
                 beside,
             )

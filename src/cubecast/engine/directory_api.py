@@ -3,10 +3,11 @@
 Plain dataclasses, so that the OpenAPI page shows them and a host decodes them without a framework.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cubecast.engine.records import (
     FAN_OUT_DEFAULT,
+    Advice,
     ChannelRecord,
     HostRecord,
     Placement,
@@ -38,10 +39,23 @@ class JoinAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RefreshRequest:
-    """Body of POST /v1/hosts/HOST/refresh: the lease is renewed, ledger lines and suspicions reported."""
+    """Body of POST /v1/hosts/HOST/refresh: the lease is renewed; ledger lines, suspicions and delays reported.
+
+    `links_ms` are the one-way delays of the host's links.
+    """
 
     subscriptions: tuple[SubscriptionRecord, ...] = ()
     suspects: tuple[HostId, ...] = ()
+    links_ms: dict[HostId, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """One line of GET /v1/hosts/HOST/pushes: a new place, advice on parents, hosts to measure."""
+
+    placement: Placement | None = None
+    advice: tuple[Advice, ...] = ()
+    probes: tuple[HostRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +70,11 @@ class RefreshAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ResolveAnswer:
-    """An announced channel, and the grant to subscribe to it."""
+    """An announced channel, the grant to subscribe to it, and hosts that may be parents, the best first."""
 
     channel: ChannelRecord
     grant: str
+    proposals: tuple[HostRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

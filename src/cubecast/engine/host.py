@@ -27,7 +27,7 @@ from cubecast.engine.events import (
     UnsubscribeRequested,
 )
 from cubecast.engine.improvement import Improvement
-from cubecast.engine.membership import Neighbourhood
+from cubecast.engine.membership import SAMPLES_READY, Neighbourhood
 from cubecast.engine.messages import (
     Attach,
     Beat,
@@ -36,6 +36,7 @@ from cubecast.engine.messages import (
     Confirm,
     Ended,
     Goodbye,
+    Hello,
     Kin,
     Leaving,
     Message,
@@ -58,8 +59,6 @@ from cubecast.types import ChannelName, HostId
 
 LEAVE_TICKS = 30
 """A host that leaves feeds its children for so long while they look for other parents."""
-SAMPLES_READY = 8
-"""Samples of every link before its cost is worth a promise."""
 
 
 class HostEngine:
@@ -170,6 +169,10 @@ class HostEngine:
         """Whether a parent for a channel is being looked for."""
         return bool(self._searches.own(channel))
 
+    def to_sample(self) -> list[HostId]:
+        """The links whose statistics the next tick wants."""
+        return self._around.to_sample(self._branches.in_use())
+
     def links_ms(self) -> dict[HostId, float]:
         """One-way delays of the links that are well measured, ms."""
         return {
@@ -220,6 +223,7 @@ class HostEngine:
     def _tick(self, now: float) -> list[Effect]:
         beat = self._branches.beat(self._searches.reserved())
         effects, silent = self._around.tick(self._branches.in_use(), beat, now)
+        self._around.release_measured("probes")
         for host in silent:
             effects += self._searches.on_link_down(host)
         effects += self._searches.tick()
@@ -247,7 +251,7 @@ class HostEngine:
             return []
         link.silent_ticks = 0
         match message:
-            case Beat() | Ping() | Pong():
+            case Hello() | Beat() | Ping() | Pong():
                 return self._around.heard(host, message, now)
             case PathRequest():
                 return self._searches.on_request(host, message)

@@ -6,26 +6,32 @@ beat every few ticks, and asks for the peer's clock now and then; silence is cou
 was stalled itself does not blame its peers for it.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Container, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from msgspec import structs
 
 from cubecast.engine.effects import Dial, Effect, HangUp, Send, Suspect
 from cubecast.engine.links import CLOCK_UNKNOWN_MS, LinkEstimate
-from cubecast.engine.messages import Beat, Goodbye, Ping, Pong, Reach
+from cubecast.engine.messages import Beat, Goodbye, Hello, Ping, Pong, Reach
 from cubecast.engine.records import HostRecord, Placement
 from cubecast.overlay.cube import Cube
 from cubecast.types import ChannelName, HostId, Label
 
 TICK_S = 0.1
-BEAT_TICKS = 5
-SUSPECT_TICKS = 15
+BEAT_TICKS = 10
+SUSPECT_TICKS = 25
 """After so many ticks without a word a link is given up."""
-PING_BEATS = 8
+PING_BEATS = 4
 """Every so many beats the peer's clock is asked for; while that is unknown, with every beat."""
 REDIAL_TICKS = (3, 5, 10, 20, 40, 50)
 STRANGER_TICKS = 100
+REPORT_TICKS = 25
+"""A link that was dialled to be measured is kept so long: until the directory has been told."""
+SAMPLES_READY = 5
+"""Samples of a link before its cost is worth a promise."""
+SAMPLE_TICKS, SAMPLE_TICKS_IN_USE = 10, 2
+"""Links are sampled every so many ticks, those that carry a stream more often."""
 WISHES_MAX = 64
 """Wishes of one purpose."""
 
@@ -126,6 +132,31 @@ class Neighbourhood:
         """The hosts a purpose has links to, or tries to have."""
         return list(self._wishes.get(purpose, ()))
 
+    def to_sample(self, in_use: Container[HostId]) -> list[HostId]:
+        """The links whose statistics are wanted before the next tick: those in use and new ones always, others at times."""
+        return [
+            host
+            for host, link in self.links.items()
+            if link.up
+            and (
+                link.estimate.samples < SAMPLES_READY
+                or link.ticks % (SAMPLE_TICKS_IN_USE if host in in_use else SAMPLE_TICKS) == 0
+            )
+        ]
+
+    def release_measured(self, purpose: Hashable) -> None:
+        """Lets go of links that were wished for to be measured, and are."""
+        wanted = self._wishes.get(purpose)
+        if not wanted:
+            return
+        done = [h for h in wanted if h in self.links and self.links[h].estimate.samples >= SAMPLES_READY]
+        for host in done:
+            del wanted[host]
+        others = {host for each, wish in self._wishes.items() if each != purpose for host in wish}
+        free = [h for h in done if h not in others and h not in self.neighbours() and not self.links[h].needed]
+        for host in free:
+            self.links[host].idle_ticks = STRANGER_TICKS - REPORT_TICKS
+
     def carrying(self, channel: ChannelName) -> dict[HostId, Reach]:
         """The hosts with a working, measured link that say they carry the channel, and how it reaches them."""
         return {
@@ -141,7 +172,7 @@ class Neighbourhood:
         link.silent_ticks = link.failures = link.idle_ticks = 0
         link.ticks = 0
         link.estimate = LinkEstimate()
-        return []
+        return [] if self.placement is None else [Send(host, Hello(self.placement.record))]
 
     def down(self, host: HostId) -> None:
         """The link broke or could not be opened; it is dialled again after a growing pause."""
@@ -153,12 +184,15 @@ class Neighbourhood:
         link.redial_in = REDIAL_TICKS[min(link.failures, len(REDIAL_TICKS) - 1)]
         link.failures += 1
 
-    def heard(self, host: HostId, message: Beat | Ping | Pong, now: float) -> list[Effect]:
-        """What the peer carries, a question for our clock, or the answer to ours."""
+    def heard(self, host: HostId, message: Hello | Beat | Ping | Pong, now: float) -> list[Effect]:
+        """Who the peer is, what it carries, a question for our clock, or the answer to ours."""
         link = self.links.get(host)
         if link is None or not link.up:
             return []
         match message:
+            case Hello(record):
+                if record.host == host and link.record is None:
+                    link.record = record
             case Beat(spare, carried, needs):
                 link.needed, link.spare, link.carried = needs, spare, {each.channel: each.reach for each in carried}
             case Ping(sent_s):

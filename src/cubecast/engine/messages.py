@@ -74,6 +74,12 @@ class Carried(msgspec.Struct, frozen=True):
     reach: Reach
 
 
+class Hello(_Struct, frozen=True, tag="hello"):
+    """First on every link: who the sender is and where it is dialled."""
+
+    record: HostRecord
+
+
 class Beat(_Struct, frozen=True, tag="beat"):
     """Heartbeat: the sender lives, has `spare` copies left, and carries these channels. Wants no answer.
 
@@ -235,7 +241,8 @@ class Goodbye(_Struct, frozen=True, tag="goodbye"):
 
 
 Message: TypeAlias = (
-    Beat
+    Hello
+    | Beat
     | Ping
     | Pong
     | PathRequest

@@ -6,7 +6,7 @@ while its children wait: their streams stop, and nothing below is told but that.
 before break: the former one feeds us until media of the new one arrives.
 """
 
-from cubecast.engine.branches import Branch, Branches
+from cubecast.engine.branches import PULSE_TICKS, Branch, Branches
 from cubecast.engine.effects import Effect, ParentChanged, Pull, Send, StopPull
 from cubecast.engine.links import CLOCK_UNKNOWN_MS
 from cubecast.engine.membership import Neighbourhood
@@ -26,7 +26,7 @@ REPAIR_TICKS = 60
 """After so long without a parent the branch is given up."""
 PULL_TICKS = 40
 """A new parent's media must arrive within this, or it is no parent."""
-NEED_TICKS = 2
+NEED_TICKS = 5
 LEDGER_TICKS = 50
 """The directory hears so often how a local subscription fares."""
 BACKUPS = 4
@@ -204,6 +204,8 @@ class Parents:
             placement = self._around.placement
             if placement is not None:
                 branch.epoch, branch.target = placement.epoch, placement.seat
+            if branch.ticks % PULSE_TICKS:
+                return []
             seqno = max(branch.reach.seqno + 1, int(now * 1000))
             return self._branches.pass_on(branch, Reach(0.0, 0.0, branch.reach.path, seqno))
         if branch.finished_ticks is not None:

@@ -87,6 +87,7 @@ class Placement:
     Attributes:
         version: rises with every change; an older one is ignored.
         epoch: rises with every change of shape; labels of different epochs mean different seats.
+        record: this host itself, as others are told of it.
         labels: every label this host carries, its seat among them.
         neighbours: one entry for every label next to ours that another host carries.
     """
@@ -95,9 +96,14 @@ class Placement:
     epoch: int
     radix: int
     dimensions: int
-    seat: Label
+    record: HostRecord
     labels: tuple[Label, ...]
     neighbours: tuple[Neighbour, ...]
+
+    @property
+    def seat(self) -> Label:
+        """This host's own label."""
+        return self.record.seat
 
 
 @dataclass(frozen=True, slots=True)

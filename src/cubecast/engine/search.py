@@ -324,7 +324,10 @@ class Searches:
             search.reason = m.reason
             self._asked.pop(search.best.ask, None)
             search.best = None
-            return self._settle(search)
+            if search.purpose is Purpose.RELAY:
+                return self._settle(search)
+            search.over_cube, search.phase = False, Phase.ASKING  # the tree has changed meanwhile: look again
+            return self.advance(search)
         if search.asked != (host, m.ask):
             return []
         self._asked.pop(m.ask, None)

@@ -9,6 +9,7 @@
 """
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -249,9 +250,9 @@ class DataPlane:
         """The channel's counter of frames that cross into Python."""
         return self.copies.setdefault(channel, CopyCount())
 
-    def link_stats(self) -> dict[HostId, SessionStats]:
-        """Statistics of every link."""
-        return {host: _stats(link.session) for host, link in self._links.items()}
+    def link_stats(self, hosts: Iterable[HostId]) -> dict[HostId, SessionStats]:
+        """Statistics of the links to these hosts, as far as there are any."""
+        return {host: _stats(self._links[host].session) for host in hosts if host in self._links}
 
     def pull_stats(self) -> dict[tuple[ChannelName, HostId], SessionStats]:
         """Statistics of every open pull."""

@@ -13,11 +13,12 @@ from cubecast.engine.directory_api import (
     JoinRequest,
     Overview,
     Problem,
+    Pushed,
     RefreshAnswer,
     RefreshRequest,
     ResolveAnswer,
 )
-from cubecast.engine.records import Placement, Tree
+from cubecast.engine.records import Tree
 from cubecast.errors import ChannelUnknown, DirectoryError, DirectoryUnreachable, TokenError, UsageError
 from cubecast.tokens import SUPERNODE, Identity
 from cubecast.types import ChannelName, HostId
@@ -117,14 +118,14 @@ class DirectoryClient:
         """
         return await self._call("GET", "/v1/overview", Overview, token=self._join_token)
 
-    async def placements(self, host: HostId) -> AsyncGenerator[Placement]:
-        """The host's placements as they change, until the stream breaks.
+    async def pushes(self, host: HostId) -> AsyncGenerator[Pushed]:
+        """What the super-node pushes to the host, its placement first, until the stream breaks.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
             TokenError: the credential is not accepted.
         """
-        path = f"/v1/hosts/{host}/placements"
+        path = f"/v1/hosts/{host}/pushes"
         try:
             headers = self._headers(self.identity.token(SUPERNODE))
             async with self._http.stream("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as response:
@@ -132,7 +133,7 @@ class DirectoryClient:
                     self._check(response, await response.aread(), None)
                 async for line in response.aiter_lines():
                     if line:
-                        yield msgspec.json.decode(line, type=Placement)
+                        yield msgspec.json.decode(line, type=Pushed)
         except (httpx.HTTPError, msgspec.DecodeError) as error:
             raise DirectoryUnreachable(_describe(self.url, error)) from error
 

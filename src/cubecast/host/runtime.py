@@ -12,7 +12,7 @@ import numpy as np
 from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine import messages
-from cubecast.engine.directory_api import JoinRequest, RefreshRequest
+from cubecast.engine.directory_api import JoinRequest, Pushed, RefreshRequest
 from cubecast.engine.host import LEAVE_TICKS, HostEngine
 from cubecast.engine.membership import TICK_S
 from cubecast.engine.records import Placement, SubscriptionRecord, Tree
@@ -250,7 +250,7 @@ class HostRuntime:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            for host, stats in self._plane.link_stats().items():
+            for host, stats in self._plane.link_stats(self._engine.to_sample()).items():
                 if stats.rtt_ms is not None:
                     self._handle(ev.LinkSampled(host, stats.rtt_ms, stats.packets_lost, stats.packets_sent))
             for (channel, upstream), stats in self._plane.pull_stats().items():
@@ -262,14 +262,14 @@ class HostRuntime:
             await asyncio.sleep(due - loop.time())
 
     async def _follow(self) -> None:
-        """Takes placements as the super-node pushes them; streams go on while it is away."""
+        """Takes what the super-node pushes; streams go on while it is away."""
         failures = 0
         while True:
             try:
-                async with aclosing(self._client.placements(self.config.name)) as placements:
-                    async for placement in placements:
+                async with aclosing(self._client.pushes(self.config.name)) as pushes:
+                    async for pushed in pushes:
                         failures = 0
-                        self._handle(ev.Placed(placement))
+                        self._take(pushed)
             except DirectoryUnreachable as error:
                 if failures == 0:
                     self._notify(f"{error}; running streams go on")
@@ -277,6 +277,14 @@ class HostRuntime:
                 await self._rejoin()
             await asyncio.sleep(FOLLOW_PAUSES_S[min(failures, len(FOLLOW_PAUSES_S) - 1)])
             failures += 1
+
+    def _take(self, pushed: Pushed) -> None:
+        if pushed.placement is not None:
+            self._handle(ev.Placed(pushed.placement))
+        for advice in pushed.advice:
+            self._handle(ev.Advised(advice))
+        if pushed.probes:
+            self._handle(ev.ProbesWanted(pushed.probes))
 
     async def _rejoin(self) -> None:
         try:
@@ -297,7 +305,7 @@ class HostRuntime:
             lines, self._ledger = self._ledger, {}
             suspects, self._suspects = self._suspects, set()
             try:
-                request = RefreshRequest(tuple(lines.values()), tuple(suspects))
+                request = RefreshRequest(tuple(lines.values()), tuple(suspects), self._engine.links_ms())
                 answer = await self._client.refresh(self.config.name, request)
                 for channel in self._announced.keys() - set(answer.channels):
                     self._tasks.create_task(self._announce(channel))
@@ -378,7 +386,7 @@ class HostRuntime:
         event: ev.Event
         try:
             answer = await self._client.resolve(channel)
-            event = ev.ChannelResolved(answer.channel, answer.grant)
+            event = ev.ChannelResolved(answer.channel, answer.grant, answer.proposals)
         except ChannelUnknown as error:
             event = ev.ChannelNotFound(channel, error.known)
         except (DirectoryError, TokenError) as error:

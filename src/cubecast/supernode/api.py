@@ -97,13 +97,13 @@ def _host_routes(app: FastAPI, service: Service) -> None:
         """Renew the lease; report subscriptions and silent neighbours."""
         return service.refresh(who, request)
 
-    @app.get("/v1/hosts/{host}/placements", responses=problems, tags=["hosts"])
-    async def placements(who: Annotated[Bearer, Depends(bearer)]) -> StreamingResponse:
-        """The host's placement now and after every change: one JSON object a line, empty lines as a sign of life."""
+    @app.get("/v1/hosts/{host}/pushes", responses=problems, tags=["hosts"])
+    async def pushes(who: Annotated[Bearer, Depends(bearer)]) -> StreamingResponse:
+        """What the host should know as it comes up: one `Pushed` object a line, empty lines as a sign of life."""
 
         async def lines() -> AsyncIterator[bytes]:
-            async for placement in service.placements(who):
-                yield (b"" if placement is None else msgspec.json.encode(placement)) + b"\n"
+            async for pushed in service.pushes(who):
+                yield (b"" if pushed is None else msgspec.json.encode(pushed)) + b"\n"
 
         service.engine.placement(who.host)
         return StreamingResponse(lines(), media_type="application/x-ndjson")

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from cubecast.engine.directory import DirectoryEngine
 from cubecast.engine.directory_api import (
@@ -12,11 +13,14 @@ from cubecast.engine.directory_api import (
     JoinAnswer,
     JoinRequest,
     Overview,
+    Pushed,
     RefreshAnswer,
     RefreshRequest,
     ResolveAnswer,
 )
 from cubecast.engine.directory_events import (
+    Advise,
+    AskProbes,
     ChannelAnnounced,
     ChannelWithdrawn,
     DirectoryEvent,
@@ -25,10 +29,11 @@ from cubecast.engine.directory_events import (
     HostRefreshed,
     HostSuspected,
     LeaseTick,
+    LinksReported,
     Push,
     SubscriptionReported,
 )
-from cubecast.engine.records import Placement, Tree, check_address, check_name
+from cubecast.engine.records import Advice, HostRecord, Placement, Tree, check_address, check_name
 from cubecast.errors import ChannelUnknown, DirectoryError, StoreError, TokenError
 from cubecast.overlay.cube import spell
 from cubecast.supernode.store import Store
@@ -40,6 +45,37 @@ KEEPALIVE_S = 2.0
 _HEX_32_BYTES = re.compile("[0-9a-f]{64}")
 
 
+@dataclass(slots=True)
+class Outbox:
+    """What waits to be pushed to one host: of each kind the latest, so it stays small however slow the host is."""
+
+    placed: bool = False
+    advice: dict[ChannelName, Advice] = field(default_factory=dict)
+    probes: tuple[HostRecord, ...] = ()
+    filled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, effect: Push | Advise | AskProbes) -> None:
+        """Adds to what is pushed next."""
+        match effect:
+            case Push():
+                self.placed = True
+            case Advise(_, advice):
+                self.advice[advice.channel] = advice
+            case AskProbes(_, others):
+                self.probes = others
+        self.filled.set()
+
+    def take(self, placement: Placement) -> Pushed | None:
+        """What is to be pushed now; None for nothing."""
+        if not self.filled.is_set():
+            return None
+        pushed = Pushed(placement if self.placed else None, tuple(self.advice.values()), self.probes)
+        self.placed, self.probes = False, ()
+        self.advice.clear()
+        self.filled.clear()
+        return pushed
+
+
 class Service:
     """The super-node's one state. Every method runs on the event loop; none waits in the middle of a change."""
 
@@ -47,7 +83,7 @@ class Service:
         self.engine = engine
         self._store = store
         self._authority = authority
-        self._changed: dict[HostId, asyncio.Event] = {}
+        self._outboxes: dict[HostId, Outbox] = {}
         self.stopping = asyncio.Event()
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails when the store does; whoever runs the super-node waits on it."""
@@ -66,8 +102,8 @@ class Service:
                 self.broken.set_exception(error)
             raise DirectoryError("the super-node cannot write its store and stops") from error
         for effect in effects:
-            if isinstance(effect, Push) and effect.host in self._changed:
-                self._changed[effect.host].set()
+            if isinstance(effect, Push | Advise | AskProbes) and effect.host in self._outboxes:
+                self._outboxes[effect.host].put(effect)
 
     async def expire_leases(self) -> None:
         """Removes silent hosts, until stopped."""
@@ -137,6 +173,7 @@ class Service:
                 self._handle(SubscriptionReported(record))
         for suspect in request.suspects:
             self._handle(HostSuspected(suspect, bearer.host))
+        self._handle(LinksReported(bearer.host, request.links_ms))
         version, channels = self.engine.placement(bearer.host).version, self.engine.channels_of(bearer.host)
         return RefreshAnswer(self._authority.credential(bearer.host, bearer.key, bearer.permission), version, channels)
 
@@ -173,7 +210,8 @@ class Service:
         if record is None:
             may = bearer.permission.may
             raise ChannelUnknown(channel, tuple(c for c in self.engine.channels if may("subscribe", c)))
-        return ResolveAnswer(record, self._authority.grant(bearer.host, channel))
+        proposals = self.engine.proposals(bearer.host, channel)
+        return ResolveAnswer(record, self._authority.grant(bearer.host, channel), proposals)
 
     def overview(self, permission: Permission) -> Overview:
         """What a person may see of the directory."""
@@ -187,26 +225,23 @@ class Service:
         hosts = tuple(m.record for _, m in sorted(self.engine.members.items()))
         return Overview(str(self.engine.cube), hosts, channels, tuple(subscriptions))
 
-    async def placements(self, bearer: Bearer) -> AsyncIterator[Placement | None]:
-        """The host's placement now and after every change; None as a sign of life in between.
+    async def pushes(self, bearer: Bearer) -> AsyncIterator[Pushed | None]:
+        """What the host is pushed: its placement now and after every change, advice, probes; None as a sign of life.
 
         Ends when the host is removed or the super-node stops.
         """
-        changed = self._changed[bearer.host] = asyncio.Event()
-        changed.set()
+        outbox = self._outboxes[bearer.host] = Outbox()
+        outbox.placed = True
+        outbox.filled.set()
         try:
             while not self.stopping.is_set() and bearer.host in self.engine.members:
-                if self._changed.get(bearer.host) is not changed:
+                if self._outboxes.get(bearer.host) is not outbox:
                     return  # a newer stream of the same host took over
-                if changed.is_set():
-                    changed.clear()
-                    yield self.engine.placement(bearer.host)
-                else:
-                    yield None
-                await self._either(changed)
+                yield outbox.take(self.engine.placement(bearer.host))
+                await self._either(outbox.filled)
         finally:
-            if self._changed.get(bearer.host) is changed:
-                del self._changed[bearer.host]
+            if self._outboxes.get(bearer.host) is outbox:
+                del self._outboxes[bearer.host]
 
     async def _either(self, changed: asyncio.Event) -> None:
         waits = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self.stopping.wait())]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cubecast.emulator.scenarios.relay_kill import relay_kill
 from cubecast.emulator.scenarios.run import Scenario
+from cubecast.emulator.scenarios.trees import trees
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +25,5 @@ class Shape:
 
 SCENARIOS = {
     "relay-kill": Shape(relay_kill, "kill -9 of a relay while it feeds others"),
+    "trees": Shape(trees, "the tree asked for against the cube's", hosts=32, subscribers=31, network="transit-stub"),
 }

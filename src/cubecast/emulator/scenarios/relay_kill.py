@@ -20,7 +20,7 @@ async def relay_kill(setting: Setting) -> Run:
         setting.network, setting.subscribers, Policy.GREEDY, setting.seed, FAN_OUT_DEFAULT, bound_ms=BOUND_MS
     )
     seconds = setting.seconds or SECONDS
-    publish = ("--loop", "--for", f"{seconds:g}s")
+    publish = ("--loop", "--for", f"{seconds:g}s", "--tree", setting.tree)
     started = running(
         plan, setting.network_name, setting.source, setting.folder, setting.on_line, setting.notify, publish=publish
     )

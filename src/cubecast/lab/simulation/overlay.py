@@ -357,9 +357,9 @@ class SimulatedOverlay:
         if not here.alive or self.hosts.get(here.host) is not here:
             return
         if not here.stalled:
-            for host in list(here.dialled):
+            for host in here.engine.to_sample():
                 rtt_ms = 2000 * self.delay_s(here.host, host)
-                if self.reachable(here.host, host) and self.hosts[host].alive:
+                if host in here.dialled and self.reachable(here.host, host) and self.hosts[host].alive:
                     self.handle(here.host, ev.LinkSampled(host, rtt_ms, 0, 0))
             for channel, sessions in here.sessions.items():
                 for upstream, is_open in sessions.items():

@@ -1,0 +1,97 @@
+"""trees: how late frames are in the hybrid tree and in the cube's, on the same hosts with the same delays."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cubecast.emulator.scenarios.run import Run, Setting, delivered, processes_left
+from cubecast.emulator.testbed import Testbed, make_plan, running
+from cubecast.engine.records import FAN_OUT_DEFAULT
+from cubecast.overlay.metrics import relative_average_delay
+from cubecast.overlay.routing import Policy
+
+BOUND_MS = 5_000.0
+SECONDS = 60.0
+"""Until the end the tree has time to be measured, planned and taken."""
+
+
+@dataclass(slots=True)
+class Delays:
+    """What the subscribers of one tree saw in the end, each shape (s,), ms."""
+
+    measured: list[float]
+    path: list[float]
+    hops: list[int]
+    direct: list[float]
+
+
+async def trees(setting: Setting) -> Run:
+    """Streams once over the tree asked for and once over the cube."""
+    run = await _over(setting)
+    if setting.tree != "cube":
+        (setting.folder / "cube").mkdir()
+        cube = await _over(replace(setting, tree="cube", folder=setting.folder / "cube"))
+        run.detail["cube"] = {"rad": cube.rad, **cube.detail}
+    return run
+
+
+async def _over(setting: Setting) -> Run:
+    run = Run()
+    plan = make_plan(
+        setting.network, setting.subscribers, Policy.GREEDY, setting.seed, FAN_OUT_DEFAULT, bound_ms=BOUND_MS
+    )
+    seconds = setting.seconds or SECONDS
+    publish = ("--loop", "--for", f"{seconds:g}s", "--tree", setting.tree)
+    started = running(
+        plan, setting.network_name, setting.source, setting.folder, setting.on_line, setting.notify, publish=publish
+    )
+    delays = Delays([], [], [], [])
+    async with started as bed:
+        await bed.subscribe_all()
+
+        async def look() -> None:
+            await asyncio.sleep(seconds - 3.0)
+            _read(delays, bed, setting)
+
+        await bed.stream(look)
+        delivered(run, bed.subscribers, 0.0)
+        run.switches = sum(len(child.changes) for child in bed.hosts.values())
+        children = bed.processes.children
+        stage = bed.emulator.status.get("late_ms")
+    run.processes_left = processes_left(children)
+    if delays.measured:
+        measured, path, direct = (np.array(each) for each in (delays.measured, delays.path, delays.direct))
+        hops = np.array(delays.hops, np.float64)
+        late_ms = float(np.median((measured - path) / hops))
+        run.rad = relative_average_delay(measured - late_ms * hops, direct)
+        run.detail = {
+            "tree": setting.tree,
+            "rad_raw": relative_average_delay(measured, direct),
+            "rad_of_paths": relative_average_delay(path, direct),
+            "machine_late_ms_per_hop": late_ms,
+            "stage_late_ms": stage,
+            "hops_mean": float(hops.mean()),
+            "subscribers": len(measured),
+        }
+        setting.notify(
+            f"tree {setting.tree}: RAD {run.rad:.3f}; raw {run.detail['rad_raw']:.3f}; {late_ms:.2f} ms a hop"
+        )
+    return run
+
+
+def _read(delays: Delays, bed: Testbed, setting: Setting) -> None:
+    """What subscribers see now: recent frames, and the emulated delay of the path they came over."""
+    matrix, parents = setting.network.matrix_ms(), bed.parents()
+    for index in bed.plan.subscribers:
+        recent = bed.hosts[index].status.get("recent_ms")
+        p50 = recent.get("p50") if isinstance(recent, dict) else None
+        path_ms, hops, at = 0.0, 0, index
+        while at in parents and hops <= len(parents):
+            path_ms += float(matrix[parents[at], at])
+            at, hops = parents[at], hops + 1
+        if p50 is not None and at in bed.plan.publishers:
+            delays.measured.append(float(p50))
+            delays.path.append(path_ms)
+            delays.hops.append(hops)
+            delays.direct.append(float(matrix[0, index]))

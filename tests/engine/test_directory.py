@@ -9,13 +9,16 @@ from cubecast.engine import directory_events as d
 from cubecast.engine.directory import (
     CHANNELS_PER_HOST_MAX,
     LEASE_S,
+    SHRINK_S,
     SUBSCRIPTIONS_PER_HOST_MAX,
     SUSPECT_LEASE_S,
     DirectoryEngine,
 )
 from cubecast.engine.records import SubscriptionRecord
 from cubecast.errors import DirectoryError, UsageError
+from cubecast.lab.simulation.invariants import broken_labels
 from cubecast.overlay.cube import Cube, label_count, neighbours, spell
+from cubecast.overlay.region import live_region
 from cubecast.types import ChannelName, HostId, Label
 from tests.strategies import cubes
 
@@ -69,7 +72,9 @@ def test_versions_rise_over_a_restart_so_that_hosts_believe_the_new_super_node()
     first.handle(joined("a"), 100.0)
     before = first.placement(HostId("a")).version
     second = engine()
-    second.restore([m.record for m in first.members.values()], first.channels.values(), 100.5)
+    second.restore(
+        (first.cube, first.epoch), [m.record for m in first.members.values()], first.channels.values(), 100.5
+    )
     assert second.placement(HostId("a")).version > before
 
 
@@ -81,12 +86,31 @@ def test_a_wished_seat_is_given_once() -> None:
         directory.handle(joined("b", "0110"), 0.0)
 
 
-def test_a_full_overlay_says_so() -> None:
-    directory = engine(Cube(2, 1))
-    directory.handle(joined("a"), 0.0)
-    directory.handle(joined("b"), 0.0)
-    with pytest.raises(DirectoryError, match="full"):
-        directory.handle(joined("c"), 0.0)
+def test_a_full_cube_grows_and_a_roomy_one_shrinks_again_in_epochs() -> None:
+    directory = engine(Cube(2, 2))
+    for n in range(4):
+        directory.handle(joined(f"h{n}"), 0.0)
+    directory.handle(d.ChannelAnnounced(HostId("h0"), CLIP), 0.0)
+    assert (directory.cube, directory.epoch) == (Cube(2, 2), 0)
+    effects = directory.handle(joined("h4"), 1.0)
+    assert directory.cube == live_region(5)
+    assert d.SaveShape(directory.cube, 1) in effects
+    pushed = {e.host: e.placement for e in effects if isinstance(e, d.Push)}
+    assert set(pushed) == set(directory.members), "everyone has a new place"
+    assert all(placement.epoch == 1 for placement in pushed.values())
+    assert not broken_labels(directory)
+    record = directory.channels[CLIP]
+    assert (record.seat, record.epoch) == (directory.members[HostId("h0")].record.seat, 1)
+    directory.handle(d.HostLeft(HostId("h4")), 2.0)
+    for n in range(4):
+        directory.handle(d.HostRefreshed(HostId(f"h{n}")), 2.0 + SHRINK_S)
+    directory.handle(d.LeaseTick(), 2.0)
+    assert directory.epoch == 1, "not at once: hosts come and go"
+    for n in range(4):
+        directory.handle(d.HostRefreshed(HostId(f"h{n}")), 2.0 + SHRINK_S)
+    directory.handle(d.LeaseTick(), 2.0 + SHRINK_S)
+    assert (directory.cube, directory.epoch) == (Cube(2, 2), 2), "and not below the shape it began with"
+    assert not broken_labels(directory)
 
 
 def test_a_host_that_comes_back_keeps_its_seat_and_a_stranger_cannot_take_its_name() -> None:

@@ -123,7 +123,7 @@ async def test_state_is_there_again_after_a_restart(tmp_path: Path) -> None:
         assert service.engine.channels[CLIP].publisher == "p"
         with pytest.raises(LocalError, match="cannot use directory store"):
             SqliteStore(tmp_path / "directory.sqlite")
-    with pytest.raises(LocalError, match=r"holds an overlay of shape 2\^3"):
+    with pytest.raises(LocalError, match=r"holds an overlay that began as 2\^3"):
         async with serving(config(tmp_path, Cube(3, 3))):
             raise AssertionError("another shape was accepted")
 

@@ -25,6 +25,7 @@ from cubecast.physical.network import PhysicalNetwork
 from cubecast.types import HostId, Label
 
 CHANNEL = "demo"
+ALONE_MAX, TOGETHER = 16, 4
 START_S = 60.0
 START_S_PER_HOST = 2.0
 SETTLE_S = 30.0
@@ -205,9 +206,10 @@ class Testbed:
                 await waiting[0].until_changed()
 
     async def subscribe_all(self) -> None:
-        """Lets the subscribers go, one after another; each is admitted or refused before the next."""
-        for child in self.subscribers:
-            await self.subscribe(child)
+        """Lets the subscribers go, one after another, or a few at a time where there are many."""
+        waiting, together = self.subscribers, 1 if len(self.subscribers) <= ALONE_MAX else TOGETHER
+        for first in range(0, len(waiting), together):
+            await asyncio.gather(*(self.subscribe(child) for child in waiting[first : first + together]))
 
     async def subscribe(self, child: Child) -> None:
         """Lets a subscriber go, and waits for the answer it gets."""

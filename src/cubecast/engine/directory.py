@@ -3,6 +3,10 @@
 Seats are handed out at random, as in the slides ("initially, hosts are assigned random node IDs"), unless a host asks
 for one that is free. A host that does not refresh its lease is removed; its labels go to the hosts next to it, and
 whoever's neighbourhood changed is pushed a new placement.
+
+The shape follows the number of hosts from one M-region to the next, never below the shape it began with: when the cube
+is full it grows at once, when a smaller one has been enough for a while it shrinks. Each shape is an epoch, in which
+everyone has a seat of its own; streams run between hosts, not labels, so they go on.
 """
 
 from collections import Counter
@@ -29,6 +33,7 @@ from cubecast.engine.directory_events import (
     Push,
     SaveChannel,
     SaveHost,
+    SaveShape,
     SubscriptionReported,
 )
 from cubecast.engine.planner import Member as GroupMember
@@ -47,6 +52,7 @@ from cubecast.engine.surveys import Surveys
 from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, label_count, neighbours, parse_label
 from cubecast.overlay.occupancy import carriers, free_labels
+from cubecast.overlay.region import live_region
 from cubecast.overlay.trees.join import join_candidates
 from cubecast.types import ChannelName, HostId, Label
 
@@ -54,6 +60,8 @@ LEASE_S = 6.0
 SUSPECT_LEASE_S = 3.5
 """A suspected host that does not refresh within this is removed."""
 LABELS_LIVE_MAX = 1 << 17
+SHRINK_S = 10.0
+"""A smaller shape must have been enough for so long."""
 CHANNELS_PER_HOST_MAX = 256
 SUBSCRIPTIONS_PER_HOST_MAX = 1024
 LINKS_PER_HOST_MAX = 256
@@ -77,6 +85,8 @@ class DirectoryEngine:
         if label_count(cube) > LABELS_LIVE_MAX:
             raise UsageError(f"shape {cube} has more than {LABELS_LIVE_MAX} labels; a live overlay takes no larger one")
         self.cube = cube
+        self._first_cube = cube
+        self._roomy_since = np.inf
         self._rng = rng
         self._version = 0
         self.epoch = 0
@@ -85,8 +95,15 @@ class DirectoryEngine:
         self.members: dict[HostId, Member] = {}
         self.channels: dict[ChannelName, ChannelRecord] = {}
 
-    def restore(self, hosts: Iterable[HostRecord], channels: Iterable[ChannelRecord], now: float) -> None:
-        """Takes over what was stored; every host gets a fresh lease to report back in."""
+    def restore(
+        self, shape: tuple[Cube, int], hosts: Iterable[HostRecord], channels: Iterable[ChannelRecord], now: float
+    ) -> None:
+        """Takes over what was stored; every host gets a fresh lease to report back in.
+
+        Args:
+            shape: the shape when it was stored, and its epoch.
+        """
+        self.cube, self.epoch = shape
         for record in hosts:
             self.members[record.host] = Member(record, now + LEASE_S)
         self.channels = {record.channel: record for record in channels if record.publisher in self.members}
@@ -133,7 +150,7 @@ class DirectoryEngine:
                 return []
             case LeaseTick():
                 gone = {h for h, m in self.members.items() if m.lease_until < now}
-                return [*self._remove(gone, now), *self._improve_trees(now)]
+                return [*self._remove(gone, now), *self._shrink(now), *self._improve_trees(now)]
 
     def placement(self, host: HostId) -> Placement:
         """Where a host stands.
@@ -236,19 +253,53 @@ class DirectoryEngine:
                 raise DirectoryError(
                     f"address {event.address} already belongs to host {member.record.host}; choose another port"
                 )
+        grown = self._grow() if known is None and len(self.members) >= label_count(self.cube) else []
         wish = "" if known is not None else event.seat
         seat = known.record.seat if known is not None else self._seat(wish)
         record = HostRecord(event.host, event.address, event.fingerprint, event.key, seat, event.fan_out)
         self.members[event.host] = Member(record, now + LEASE_S)
-        return [SaveHost(record), *self._place(now)]
+        return [*grown, SaveHost(record), *self._place(now)]
+
+    def _grow(self) -> list[DirectoryEffect]:
+        """The cube is full: the next shape that is best for one host more.
+
+        Raises:
+            DirectoryError: a live overlay takes no larger one.
+        """
+        cube = live_region(len(self.members) + 1)
+        if label_count(cube) > LABELS_LIVE_MAX:
+            raise DirectoryError(f"the overlay is full: shape {self.cube} seats {label_count(self.cube)} hosts")
+        return self._reshape(cube)
+
+    def _shrink(self, now: float) -> list[DirectoryEffect]:
+        """A smaller shape, when it has been enough for SHRINK_S."""
+        cube = live_region(max(1, len(self.members)))
+        if label_count(cube) < label_count(self._first_cube):
+            cube = self._first_cube
+        if cube == self.cube or label_count(cube) >= label_count(self.cube):
+            self._roomy_since = np.inf
+            return []
+        self._roomy_since = min(self._roomy_since, now)
+        if now - self._roomy_since < SHRINK_S:
+            return []
+        return [*self._reshape(cube), *self._place(now)]
+
+    def _reshape(self, cube: Cube) -> list[DirectoryEffect]:
+        """A new epoch: everyone gets a random seat in the new shape; whoever calls places them."""
+        self.cube, self.epoch, self._roomy_since = cube, self.epoch + 1, np.inf
+        seats = self._rng.permutation(label_count(cube))
+        effects: list[DirectoryEffect] = [SaveShape(cube, self.epoch)]
+        for member, seat in zip(self.members.values(), seats.tolist(), strict=False):
+            member.record = replace(member.record, seat=Label(seat))
+            effects.append(SaveHost(member.record))
+        for channel, record in list(self.channels.items()):
+            seat = self.members[record.publisher].record.seat
+            self.channels[channel] = replace(record, seat=seat, epoch=self.epoch)
+            effects.append(SaveChannel(self.channels[channel]))
+        return effects
 
     def _seat(self, wish: str) -> Label:
         seats = {member.record.seat for member in self.members.values()}
-        if len(seats) >= label_count(self.cube):
-            raise DirectoryError(
-                f"the overlay is full: shape {self.cube} seats {label_count(self.cube)} hosts; "
-                f"start the super-node with a larger --expect or --shape"
-            )
         if wish:
             try:
                 label = parse_label(self.cube, wish)

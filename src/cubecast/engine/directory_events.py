@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cubecast.engine.records import Advice, ChannelRecord, HostRecord, Placement, SubscriptionRecord, Tree
+from cubecast.overlay.cube import Cube
 from cubecast.types import ChannelName, HostId
 
 
@@ -107,6 +108,14 @@ class DeleteHost:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveShape:
+    """Make the overlay's shape last."""
+
+    cube: Cube
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class SaveChannel:
     """Make a channel last."""
 
@@ -144,4 +153,4 @@ class AskProbes:
     others: tuple[HostRecord, ...]
 
 
-DirectoryEffect: TypeAlias = SaveHost | DeleteHost | SaveChannel | DeleteChannel | Push | Advise | AskProbes
+DirectoryEffect: TypeAlias = SaveShape | SaveHost | DeleteHost | SaveChannel | DeleteChannel | Push | Advise | AskProbes

@@ -279,7 +279,7 @@ class HostEngine:
                 return (self._branches if finished else self._parents).on_ended(host, message)
             case Goodbye():
                 effects = [*self._branches.on_goodbye(host), *self._searches.on_link_down(host)]
-                return [*effects, *self._parents.lose_host(host, "it left the overlay")]
+                return [*effects, *self._parents.lose_host(host, "it left the overlay"), *self._around.farewell(host)]
             case Leaving():
                 link.leaving = True
                 return []

@@ -184,6 +184,11 @@ class Neighbourhood:
         link.redial_in = REDIAL_TICKS[min(link.failures, len(REDIAL_TICKS) - 1)]
         link.failures += 1
 
+    def farewell(self, host: HostId) -> list[Effect]:
+        """A host has left: nobody needs to suspect it."""
+        link = self.links.get(host)
+        return [] if link is None or not link.up else self._drop(host, link)
+
     def heard(self, host: HostId, message: Hello | Beat | Ping | Pong, now: float) -> list[Effect]:
         """Who the peer is, what it carries, a question for our clock, or the answer to ours."""
         link = self.links.get(host)

@@ -15,7 +15,7 @@ from math import ceil
 import numpy as np
 
 from cubecast.engine.branches import Branch, Branches
-from cubecast.engine.effects import Admitted, Effect, Refused, Report, Send
+from cubecast.engine.effects import Admitted, Effect, Refused, Report, Resolve, Send
 from cubecast.engine.freshness import Floor
 from cubecast.engine.membership import BEAT_TICKS, TICK_S, Neighbourhood
 from cubecast.engine.messages import (
@@ -53,6 +53,9 @@ SHUN_TICKS = 5
 """So long a lost parent is not asked to be the next one."""
 RETRY_TICKS = 3
 """A repair that found nobody is tried again after so long."""
+RESHAPED = "the cube changes its shape"
+RESOLVE_TICKS, RESOLVES_MAX = 5, 4
+"""A newcomer that asked over the cube while its shape changed asks the directory again after so long, so often."""
 SEARCHES_MAX = 1024
 
 
@@ -73,6 +76,8 @@ class Phase(Enum):
     """Where a search stands."""
 
     RESOLVING = auto()
+    WAITING = auto()
+    """To resolve again."""
     PROBING = auto()
     ASKING = auto()
     ATTACHING = auto()
@@ -119,6 +124,8 @@ class Search:
     nearest: Reach | None = None
     """The best that was declined, for it does not keep the bound."""
     phase: Phase = Phase.ASKING
+    resolves: int = 0
+    """How often the directory was asked again."""
     age_ticks: int = 0
     wait_ticks: int = 0
     reason: str = "no next hop answers"
@@ -445,6 +452,9 @@ class Searches:
                 effects += [Send(host, Cancel(ask)), Send(host, Release(search.channel))]
                 late = PathRefusal(ask, search.channel, f"{host} did not answer in time", search.tries)
                 effects += self.on_refusal(host, late)
+            elif search.phase is Phase.WAITING and search.wait_ticks <= 0:
+                search.phase, search.age_ticks = Phase.RESOLVING, 0
+                effects.append(Resolve(search.channel))
             elif search.phase is Phase.PROBING:
                 if self._probed(search) or search.age_ticks >= PROBE_TICKS:
                     search.direct = self.candidates(search.channel, search.budget_ms, Tree.HYBRID)
@@ -518,7 +528,7 @@ class Searches:
             search.reason = "the request came back to a host it had passed"
             return []
         if placement is None or cube is None or search.epoch != placement.epoch:
-            search.reason = "the cube changes its shape"
+            search.reason = RESHAPED
             return []
         here = min(placement.labels, key=lambda label: (distance(cube, label, search.target), label))
 
@@ -563,6 +573,10 @@ class Searches:
             if branch is not None:
                 branch.held, branch.retry_ticks = False, RETRY_TICKS
             return self.abandon(search)
+        if search.reason == RESHAPED and search.resolves < RESOLVES_MAX:
+            search.phase, search.wait_ticks, search.over_cube = Phase.WAITING, RESOLVE_TICKS, False
+            search.resolves += 1
+            return []
         return self.refuse(search, best)
 
     def refuse(self, search: Search, best: Reach | None) -> list[Effect]:

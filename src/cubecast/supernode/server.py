@@ -66,7 +66,7 @@ async def serving(config: SupernodeConfig) -> AsyncIterator[Service]:
         with contextlib.closing(store):
             authority = Authority.load(config.state / KEY_FILE)
             write_join_token(config.state, authority)
-            cube = store.shape(config.shape, live_region(config.expect))
+            cube = store.first_shape(config.shape, live_region(config.expect))
             engine = DirectoryEngine(cube, np.random.default_rng(config.seed))
             service = Service(engine, store, authority)
             service.port = listener.getsockname()[1]

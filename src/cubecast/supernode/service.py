@@ -89,7 +89,7 @@ class Service:
         """Fails when the store does; whoever runs the super-node waits on it."""
         self.port = 0
         """The TCP port the API is served on."""
-        engine.restore(store.hosts(), store.channels(), time.time())
+        engine.restore(store.shape(), store.hosts(), store.channels(), time.time())
 
     def _handle(self, event: DirectoryEvent) -> None:
         """On disk first, then pushed and answered."""

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from cubecast.engine.directory_events import DeleteChannel, DeleteHost, DirectoryEffect, SaveChannel, SaveHost
+from cubecast.engine.directory_events import (
+    DeleteChannel,
+    DeleteHost,
+    DirectoryEffect,
+    SaveChannel,
+    SaveHost,
+    SaveShape,
+)
 from cubecast.engine.records import ChannelRecord, HostRecord
 from cubecast.errors import LocalError, StoreError
 from cubecast.overlay.cube import Cube, parse_cube
@@ -42,7 +49,7 @@ class SqliteStore:
                 f"cannot use directory store {path}: {error}; stop the other super-node or choose another --state"
             ) from error
 
-    def shape(self, wanted: Cube | None, default: Cube) -> Cube:
+    def first_shape(self, wanted: Cube | None, default: Cube) -> Cube:
         """See Store."""
         row = self._db.execute("SELECT value FROM overlay WHERE name = 'shape'").fetchone()
         if row is None:
@@ -52,9 +59,14 @@ class SqliteStore:
         stored = parse_cube(row[0])
         if wanted is not None and wanted != stored:
             raise LocalError(
-                f"{self._path} holds an overlay of shape {stored}, not {wanted}; leave --shape out or choose another --state"
+                f"{self._path} holds an overlay that began as {stored}, not {wanted}; leave --shape out or choose another --state"
             )
         return stored
+
+    def shape(self) -> tuple[Cube, int]:
+        """See Store."""
+        told: dict[str, str] = dict(self._db.execute("SELECT name, value FROM overlay").fetchall())
+        return parse_cube(told.get("shape now") or told["shape"]), int(told.get("epoch", "0"))
 
     def hosts(self) -> list[HostRecord]:
         """See Store."""
@@ -80,6 +92,9 @@ class SqliteStore:
     def _write(self, effects: list[DirectoryEffect]) -> None:
         for effect in effects:
             match effect:
+                case SaveShape(cube, epoch):
+                    rows = [("shape now", str(cube)), ("epoch", str(epoch))]
+                    self._db.executemany("INSERT OR REPLACE INTO overlay VALUES (?, ?)", rows)
                 case SaveHost(record):
                     self._db.execute(
                         "INSERT OR REPLACE INTO hosts VALUES (?, ?)", (record.host, msgspec.json.encode(record))

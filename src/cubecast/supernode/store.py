@@ -10,12 +10,15 @@ from cubecast.overlay.cube import Cube
 class Store(Protocol):
     """Lasting state of a directory. Every `apply` is on disk when it returns."""
 
-    def shape(self, wanted: Cube | None, default: Cube) -> Cube:
-        """The overlay's shape: the stored one, or on first use the wanted or default one.
+    def first_shape(self, wanted: Cube | None, default: Cube) -> Cube:
+        """The shape the overlay began with: the stored one, or on first use the wanted or default one.
 
         Raises:
             LocalError: another shape is stored already.
         """
+
+    def shape(self) -> tuple[Cube, int]:
+        """The overlay's shape now and its epoch; `first_shape` was called before."""
 
     def hosts(self) -> list[HostRecord]:
         """Every stored host."""

@@ -63,6 +63,7 @@ def status(host: HostRuntime) -> dict[str, object]:
     return {
         "copies": sum(count.relayed for count in host.copies().values()),
         "ready": host.ready(),
+        "shape": f"{host.placement.radix}^{host.placement.dimensions}",
         "links": {link.host: link.one_way_ms for link in view.links if link.up},
         "channels": {
             branch.channel: {"upstream": branch.upstream, "children": list(branch.children)} for branch in view.branches

@@ -70,6 +70,13 @@ class Plan:
         """A host's number."""
         return int(name[1:])
 
+    def channel(self, index: int) -> str:
+        """What a publisher publishes, or a subscriber subscribes to: in turn, where there are several."""
+        if len(self.publishers) == 1:
+            return CHANNEL
+        place = self.publishers.index(index) if index in self.publishers else self.subscribers.index(index)
+        return f"{CHANNEL}{place % len(self.publishers)}"
+
     def neighbours(self) -> dict[HostId, set[HostId]]:
         """Who must have a link to whom once everyone has joined."""
         names = {self.name(i): seat for i, seat in enumerate(self.seats)}
@@ -90,28 +97,32 @@ def make_plan(
     cube: Cube | None = None,
     bound_ms: float | None = None,
     spare: int = 0,
+    publishers: int = 1,
 ) -> Plan:
     """Draws seats, subscribers and bounds.
 
     Args:
         spare: hosts of the network that come later and have no seat yet.
+        publishers: the first so many hosts publish, each a channel of its own.
 
     Raises:
         UsageError: more subscribers than other hosts, or a shape with fewer labels than hosts.
     """
     hosts = network.hosts - spare
-    if not 1 <= subscribers <= hosts - 1:
-        raise UsageError(f"{subscribers} subscribers among {hosts} hosts: give 1 to {hosts - 1}, one host publishes")
+    if not 1 <= subscribers <= hosts - publishers:
+        raise UsageError(
+            f"{subscribers} subscribers among {hosts} hosts: give 1 to {hosts - publishers}, {publishers} publish"
+        )
     shape = cube or live_region(hosts)
     if label_count(shape) < hosts:
         raise UsageError(f"shape {shape} has {label_count(shape)} labels for {hosts} hosts; give a larger one")
     rng = np.random.default_rng([seed, 16])
     seats = tuple(Label(int(label)) for label in rng.permutation(label_count(shape))[:hosts])
-    chosen = tuple(int(i) + 1 for i in rng.permutation(hosts - 1)[:subscribers])
+    chosen = tuple(int(i) + publishers for i in rng.permutation(hosts - publishers)[:subscribers])
     hop_ms = network.matrix_ms()[~np.eye(network.hosts, dtype=bool)].mean() + HOP_OWN_MS
     spread = rng.permutation(np.linspace(*BOUND_SPREAD, num=subscribers)) * hop_ms
     bounds = tuple(bound_ms if bound_ms is not None else float(10 * round(b / 10)) for b in spread)
-    return Plan(shape, policy, seed, fan_out, seats, chosen, bounds, spare=spare)
+    return Plan(shape, policy, seed, fan_out, seats, chosen, bounds, tuple(range(publishers)), spare)
 
 
 @dataclass(slots=True)
@@ -139,9 +150,7 @@ class Testbed:
 
     # ------------------------------------------------------------------ processes
 
-    async def start(
-        self, index: int, *, channel: str = CHANNEL, options: Sequence[str] = (), keep: bool = False
-    ) -> Child:
+    async def start(self, index: int, *, options: Sequence[str] = (), keep: bool = False) -> Child:
         """Starts a host of the plan in its role.
 
         Args:
@@ -150,12 +159,14 @@ class Testbed:
         """
         name, common = self.plan.name(index), self._options(index)
         if index in self.plan.publishers:
-            child = await self.processes.start(name, "publish", channel, self.source, "--hold", *options, *common)
+            child = await self.processes.start(
+                name, "publish", self.plan.channel(index), self.source, "--hold", *options, *common
+            )
         elif index in self.plan.subscribers:
             bound = self.plan.bounds_ms[self.plan.subscribers.index(index)]
             output = ["-o", str(self.folder / f"{name}-received")] if keep else []
             wish = ["--hold", "--stay", "--bound", f"{bound:g}ms", *output]
-            child = await self.processes.start(name, "subscribe", channel, *wish, *options, *common)
+            child = await self.processes.start(name, "subscribe", self.plan.channel(index), *wish, *options, *common)
         else:
             child = await self.processes.start(name, "host", *options, *common)
         self.hosts[index] = child

@@ -27,8 +27,9 @@ SURVEY_S = 60.0
 ADVICE_S = 4.0
 """Advice that a host has not followed by then is given up."""
 PLAN_S = 40.0
-GAIN_MIN = 0.03
-"""A plan whose mean delay is not smaller by this share is dropped."""
+GAIN_MIN, GAIN_MIN_AGAIN = 0.03, 0.15
+"""A plan whose mean delay is not smaller by this share is dropped; a group that was planned already is left alone unless
+much is to be gained, for delays are never the same twice."""
 QUESTIONS_MAX = 200
 """Questions of a survey answered at a time."""
 
@@ -142,7 +143,8 @@ class Planner:
         target = {plan.members[node]: plan.members[parents[node]] for node in range(1, len(parents))}
         now_ms, then_ms = self._mean_ms(plan, self._tree_now(group)), self._mean_ms(plan, target)
         plan.refused.clear()
-        plan.target = target if then_ms < (1 - GAIN_MIN) * now_ms and then_ms < UNREACHED_MS else {}
+        gain_min = GAIN_MIN if plan.changed_at > plan.planned_at else GAIN_MIN_AGAIN
+        plan.target = target if then_ms < (1 - gain_min) * now_ms and then_ms < UNREACHED_MS else {}
 
     @staticmethod
     def _tree_now(group: Group) -> dict[HostId, HostId]:

@@ -3,7 +3,9 @@
 - One origin a channel. A pull is a client session whose frames land in the channel's origin; every child is a server
   session that is given the same origin to read from. Python decides who pulls from whom and never sees a frame.
 - A change of parents opens the new pull beside the old one on the same origin. Rust moves the media over without loss
-  or duplicate once the new route has been announced; the old pull is closed after that (docs/decisions/0010).
+  or duplicate once the new route has been announced; the old pull is closed after that. An origin shows its best route
+  only, so a host that carries a channel announces a mark of its own beside it: a mark that came over one hop proves
+  that the session to that host has announced what it has (docs/decisions/0010).
 - One link a neighbour, on the same port: each end publishes a control broadcast and reads the other's.
 - Every session shows a host token made for this peer and pins the peer's certificate.
 """
@@ -20,7 +22,7 @@ import moq
 from cubecast.engine.records import HostRecord
 from cubecast.errors import AddressError, TokenError
 from cubecast.host.tasks import Tasks
-from cubecast.host.tracks import CopyCount
+from cubecast.host.tracks import BROADCAST, CopyCount
 from cubecast.tokens import Identity, Verifier
 from cubecast.types import ChannelName, HostId
 
@@ -30,8 +32,9 @@ LEFT = "the session ended"
 CONTROL, MESSAGES = "control", "messages"
 MESSAGES_PER_GROUP = 64
 DIAL_S = 3.0
-ANNOUNCED_ROUND_TRIPS, ANNOUNCED_S = 2.0, 0.02
-"""After a media session's handshake its route has been announced within this."""
+MARK = "at/"
+MARK_S, MARKED_S = 10.0, 0.02
+"""A new parent's mark is waited for so long; what was announced with it may come a moment later."""
 CACHE_BYTES = 32 << 20
 """A channel's cache: bitrate x repair time, with room."""
 LINK_CACHE_BYTES = 1 << 20
@@ -82,6 +85,14 @@ class _Outbox:
     origin: moq.OriginProducer
     broadcast: moq.BroadcastProducer
     track: moq.TrackProducer
+
+
+@dataclass(slots=True, eq=False)
+class _Carried:
+    """A channel's origin, and the mark that tells those below that this host has the channel."""
+
+    origin: moq.OriginProducer
+    marking: asyncio.Task[None]
 
 
 @dataclass(slots=True, eq=False)
@@ -145,7 +156,7 @@ class DataPlane:
         self._links: dict[HostId, _Link] = {}
         self._dialling: dict[HostId, asyncio.Task[None]] = {}
         self._pulls: dict[ChannelName, dict[HostId, _Pull]] = {}
-        self._origins: dict[ChannelName, moq.OriginProducer] = {}
+        self._carried: dict[ChannelName, _Carried] = {}
         self._children: dict[ChannelName, dict[moq.Session, HostId]] = {}
         self.copies: dict[ChannelName, CopyCount] = {}
         self.fingerprint = ""
@@ -179,7 +190,7 @@ class DataPlane:
         """Closes every session and the port."""
         for link in list(self._links.values()):
             self._close_link(link)
-        for channel in {*self._pulls, *self._children}:
+        for channel in {*self._pulls, *self._children, *self._carried}:
             self.drop_channel(channel)
         if self._accepting is not None:
             self._accepting.cancel()
@@ -230,7 +241,9 @@ class DataPlane:
         for host in list(self._pulls.get(channel, {})):
             self.stop_pull(channel, host)
         self._pulls.pop(channel, None)
-        self._origins.pop(channel, None)
+        carried = self._carried.pop(channel, None)
+        if carried is not None:
+            carried.marking.cancel()
         for session in self._children.pop(channel, {}):
             session.shutdown()
 
@@ -242,9 +255,22 @@ class DataPlane:
 
     def origin(self, channel: ChannelName) -> moq.OriginProducer:
         """The channel's origin: what its pull fills and its children and local readers read."""
-        if channel not in self._origins:
-            self._origins[channel] = moq.OriginProducer(cache_capacity_bytes=CACHE_BYTES)
-        return self._origins[channel]
+        if channel not in self._carried:
+            origin = moq.OriginProducer(cache_capacity_bytes=CACHE_BYTES)
+            self._carried[channel] = _Carried(origin, self._tasks.create_task(self._mark(origin)))
+        return self._carried[channel].origin
+
+    async def _mark(self, origin: moq.OriginProducer) -> None:
+        """Announces that this host has the channel once it has, for as long as it carries it."""
+        with suppress(moq.Error):
+            stream = await origin.consume().announced_broadcast(BROADCAST)
+            mark = origin.create_broadcast(f"{MARK}{self._host}")
+            mark.announce()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                mark.close()
+                del stream
 
     def copy_count(self, channel: ChannelName) -> CopyCount:
         """The channel's counter of frames that cross into Python."""
@@ -362,31 +388,37 @@ class DataPlane:
             self._hooks.pull_failed(channel, record.host, reason)
 
     async def _run_pull(self, channel: ChannelName, host: HostId, pull: _Pull, session: moq.Session) -> None:
-        """Tells when the route must have been announced, then waits for the session's end.
-
-        An announcement takes one round trip after the handshake; on an origin that has a shorter route there is no other
-        sign of it.
-        """
+        """Tells when the session has announced the channel, then waits for its end."""
         closed = asyncio.ensure_future(session.closed())
+        marked = asyncio.ensure_future(self._marked(channel, host))
         try:
-            rtt_s = (session.stats().rtt_us or 0) / 1e6
-            await asyncio.wait((closed,), timeout=ANNOUNCED_ROUND_TRIPS * rtt_s + ANNOUNCED_S)
-            if not closed.done():
+            await asyncio.wait((closed, marked), timeout=MARK_S, return_when=asyncio.FIRST_COMPLETED)
+            if marked.done() and marked.exception() is None and not closed.done():
                 pull.ready = True
                 self._hooks.pulled(channel, host)
             await closed
         finally:
-            closed.cancel()
+            for waiting in (closed, marked):
+                waiting.cancel()
+                with suppress(asyncio.CancelledError, moq.Error):
+                    await waiting
+
+    async def _marked(self, channel: ChannelName, host: HostId) -> None:
+        """Waits until a host's mark arrives straight from it, and a moment for what was announced with it."""
+        async for update in self.origin(channel).consume().announced(f"{MARK}{host}"):
+            if update.active and update.route is not None and len(update.route.hops) == 1:
+                await asyncio.sleep(MARKED_S)
+                return
 
     async def _accept_pull(self, request: moq.Request, channel: ChannelName, host: HostId) -> None:
-        origin = self._origins.get(channel)
-        if origin is None:
+        carried = self._carried.get(channel)
+        if carried is None:
             await request.reject(NOT_FOUND)
             return
         if not self._hooks.may_pull(channel, host):
             await request.reject(FORBIDDEN)
             return
-        request.set_publish(origin)
+        request.set_publish(carried.origin)
         request.set_consume(None)
         session = await request.accept()
         children = self._children.setdefault(channel, {})

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from cubecast.emulator.scenarios.churn import churn
+from cubecast.emulator.scenarios.directory_down import directory_down
+from cubecast.emulator.scenarios.grow_shrink import grow_shrink
+from cubecast.emulator.scenarios.link_costs import delay_jump, jitter
 from cubecast.emulator.scenarios.relay_kill import relay_kill
 from cubecast.emulator.scenarios.run import Scenario
 from cubecast.emulator.scenarios.trees import trees
@@ -25,5 +29,10 @@ class Shape:
 
 SCENARIOS = {
     "relay-kill": Shape(relay_kill, "kill -9 of a relay while it feeds others"),
+    "churn": Shape(churn, "a host joins or crashes every 5 s, three channels", hosts=24, subscribers=16),
+    "grow-shrink": Shape(grow_shrink, "one host more than the cube has labels, and one less again", spare=1),
+    "delay-jump": Shape(delay_jump, "a used link becomes 100 ms slower", network="transit-stub"),
+    "jitter": Shape(jitter, "20 ms of jitter on every link", network="transit-stub"),
+    "directory-down": Shape(directory_down, "the super-node is gone for a minute"),
     "trees": Shape(trees, "the tree asked for against the cube's", hosts=32, subscribers=31, network="transit-stub"),
 }

@@ -3,10 +3,7 @@
 import asyncio
 import time
 
-from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, processes_left
-from cubecast.emulator.testbed import make_plan, running
-from cubecast.engine.records import FAN_OUT_DEFAULT
-from cubecast.overlay.routing import Policy
+from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, processes_left, streaming
 
 BOUND_MS = 2_000.0
 SECONDS = 7.0
@@ -16,15 +13,8 @@ KILL_AT_S = (2.0, 4.0)
 async def relay_kill(setting: Setting) -> Run:
     """Kills a relay drawn from the seed; whoever is admitted and lives should miss no frame."""
     rng, run = setting.rng(), Run()
-    plan = make_plan(
-        setting.network, setting.subscribers, Policy.GREEDY, setting.seed, FAN_OUT_DEFAULT, bound_ms=BOUND_MS
-    )
-    seconds = setting.seconds or SECONDS
-    publish = ("--loop", "--for", f"{seconds:g}s", "--tree", setting.tree)
-    started = running(
-        plan, setting.network_name, setting.source, setting.folder, setting.on_line, setting.notify, publish=publish
-    )
-    async with started as bed:
+    async with streaming(setting, setting.seconds or SECONDS, BOUND_MS) as bed:
+        plan = bed.plan
         await bed.subscribe_all()
         killed_s, victim = 0.0, 0
         hit: set[str] = set()

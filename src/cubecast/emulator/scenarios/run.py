@@ -1,13 +1,16 @@
 """What every scenario is given and what it tells."""
 
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from cubecast.emulator.processes import Child, Fields
-from cubecast.emulator.testbed import Testbed
+from cubecast.emulator.testbed import Testbed, make_plan, running
+from cubecast.engine.records import FAN_OUT_DEFAULT
+from cubecast.overlay.routing import Policy
 from cubecast.physical.network import PhysicalNetwork
 
 
@@ -70,6 +73,23 @@ class Run:
         return asdict(self)
 
 
+@asynccontextmanager
+async def streaming(
+    setting: Setting, seconds: float, bound_ms: float, *, spare: int = 0, publishers: int = 1
+) -> AsyncIterator[Testbed]:
+    """A testbed of the setting's hosts that have joined; its publishers wait, and will stream for so long."""
+    plan = make_plan(
+        setting.network, setting.subscribers, Policy.GREEDY, setting.seed, FAN_OUT_DEFAULT,
+        bound_ms=bound_ms, spare=spare, publishers=publishers,
+    )  # fmt: skip
+    publish = ("--loop", "--for", f"{seconds:g}s", "--tree", setting.tree)
+    started = running(
+        plan, setting.network_name, setting.source, setting.folder, setting.on_line, setting.notify, publish=publish
+    )
+    async with started as bed:
+        yield bed
+
+
 Scenario = Callable[[Setting], Awaitable[Run]]
 
 SERVED_SHARE = 0.99
@@ -83,6 +103,7 @@ def delivered(run: Run, children: list[Child], after_s: float, hit: Container[st
         hit: names of those whose gaps count, as the fault has touched them; None for everyone.
     """
     lost = duplicated = served = 0
+    losers: Fields = {}
     for child in children:
         told = child.events.get("summary") or {}
         frames = told.get("frames")
@@ -91,6 +112,8 @@ def delivered(run: Run, children: list[Child], after_s: float, hit: Container[st
             continue
         lost += int(frames["lost"])
         duplicated += int(frames["duplicated"])
+        if frames["lost"] or frames["duplicated"]:
+            losers[child.name] = {**frames, "changes": list(child.changes), "gaps": told.get("gaps")}
         gaps = told.get("gaps")
         longest = [float(ms) for at_s, ms in gaps if float(at_s) >= after_s] if isinstance(gaps, list) else []
         if hit is None or child.name in hit:
@@ -98,6 +121,7 @@ def delivered(run: Run, children: list[Child], after_s: float, hit: Container[st
         in_time = told.get("in_time")
         served += int(frames["lost"]) == 0 and isinstance(in_time, float | int) and in_time >= SERVED_SHARE
     run.frames_lost, run.frames_duplicated = lost, duplicated
+    run.detail["losers"] = losers
     run.gap_ms_max = max(run.gaps_ms, default=None)
     run.success_ratio = served / len(children) if children else None
 

@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cubecast.emulator.scenarios.run import Run, Setting, delivered, processes_left
-from cubecast.emulator.testbed import Testbed, make_plan, running
-from cubecast.engine.records import FAN_OUT_DEFAULT
+from cubecast.emulator.scenarios.run import Run, Setting, delivered, processes_left, streaming
+from cubecast.emulator.testbed import Testbed
 from cubecast.overlay.metrics import relative_average_delay
-from cubecast.overlay.routing import Policy
 
 BOUND_MS = 5_000.0
 SECONDS = 60.0
@@ -38,16 +36,9 @@ async def trees(setting: Setting) -> Run:
 
 async def _over(setting: Setting) -> Run:
     run = Run()
-    plan = make_plan(
-        setting.network, setting.subscribers, Policy.GREEDY, setting.seed, FAN_OUT_DEFAULT, bound_ms=BOUND_MS
-    )
     seconds = setting.seconds or SECONDS
-    publish = ("--loop", "--for", f"{seconds:g}s", "--tree", setting.tree)
-    started = running(
-        plan, setting.network_name, setting.source, setting.folder, setting.on_line, setting.notify, publish=publish
-    )
     delays = Delays([], [], [], [])
-    async with started as bed:
+    async with streaming(setting, seconds, BOUND_MS) as bed:
         await bed.subscribe_all()
 
         async def look() -> None:

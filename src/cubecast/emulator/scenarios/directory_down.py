@@ -1,0 +1,58 @@
+"""directory-down: the super-node is gone for a minute, and a relay dies meanwhile."""
+
+import asyncio
+import signal
+import time
+
+from cubecast.emulator.processes import Child
+from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, processes_left, streaming
+
+BOUND_MS = 2_000.0
+BEFORE_S, DOWN_S, AFTER_S = 4.0, 60.0, 12.0
+ANSWER_S = 25.0
+
+
+async def directory_down(setting: Setting) -> Run:
+    """Streams go on, repair works, a new subscriber gets a clear answer, and everyone is back afterwards."""
+    rng, run = setting.rng(), Run()
+    down_s = setting.seconds or DOWN_S
+    async with streaming(setting, BEFORE_S + down_s + AFTER_S, BOUND_MS) as bed:
+        late = bed.subscribers[-1]
+        for child in bed.subscribers[:-1]:
+            await bed.subscribe(child)
+        gone_s = 0.0
+        killed: Child | None = None
+
+        async def down() -> None:
+            nonlocal gone_s, killed
+            await asyncio.sleep(BEFORE_S)
+            setting.notify("kill -9 of the super-node")
+            gone_s = time.time()
+            bed.supernode.send_signal(signal.SIGKILL)
+            await asyncio.sleep(down_s / 4)
+            relays = sorted(set(bed.parents().values()) - set(bed.plan.publishers))
+            if relays:
+                victim = int(rng.choice(relays))
+                setting.notify(f"kill -9 of {bed.plan.name(victim)}, which feeds others")
+                killed = bed.hosts[victim]
+                bed.kill(victim)
+            await asyncio.sleep(down_s / 4)
+            asked_s = time.time()
+            await bed.subscribe(late)
+            run.detail |= {
+                "answer": late.errors[-1] if late.errors else str(late.events.get("refused", "")),
+                "answer_s": time.time() - asked_s,
+                "admitted_while_down": "admitted" in late.events,
+            }
+            await asyncio.sleep(max(0.0, gone_s + down_s - time.time()))
+            setting.notify("the super-node starts again")
+            await bed.restart_supernode()
+
+        await bed.stream(down)
+        served = [c for c in bed.subscribers[:-1] if c is not killed]
+        delivered(run, served, gone_s)
+        run.switches = len(changes_after(bed, gone_s))
+        run.detail["changes"] = changes_after(bed, gone_s)
+        children = bed.processes.children
+    run.processes_left = processes_left(children)
+    return run

@@ -1,0 +1,40 @@
+"""grow-shrink: one host more than the cube has labels, and one less again, while everyone receives."""
+
+import asyncio
+import time
+
+from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, processes_left, streaming
+from cubecast.engine.directory import SHRINK_S
+
+BOUND_MS = 2_000.0
+BEFORE_S, GROWN_S, AFTER_S = 4.0, 12.0, 10.0
+
+
+async def grow_shrink(setting: Setting) -> Run:
+    """The shape changes live, in epochs; nobody should lose a frame."""
+    run = Run()
+    async with streaming(setting, BEFORE_S + GROWN_S + SHRINK_S + AFTER_S, BOUND_MS, spare=1) as bed:
+        await bed.subscribe_all()
+        shapes: list[object] = []
+        grown_s = 0.0
+
+        async def grow() -> None:
+            nonlocal grown_s
+            await asyncio.sleep(BEFORE_S)
+            shapes.append(bed.publisher.status["shape"])
+            grown_s = time.time()
+            late = await bed.start(len(bed.plan.seats))
+            await asyncio.sleep(GROWN_S)
+            shapes.append(bed.publisher.status["shape"])
+            await bed.processes.end([late])
+            await asyncio.sleep(SHRINK_S + AFTER_S / 2)
+            shapes.append(bed.publisher.status["shape"])
+            setting.notify(f"shapes: {', '.join(map(str, shapes))}")
+
+        await bed.stream(grow)
+        delivered(run, bed.subscribers, grown_s)
+        run.switches = len(changes_after(bed, grown_s))
+        run.detail["shapes"] = shapes
+        children = bed.processes.children
+    run.processes_left = processes_left(children)
+    return run

@@ -91,8 +91,11 @@ class ChannelReader:
         self._running: list[asyncio.Task[None]] = []
         self._reading = 0
         self._broken: dict[int, str] = {}
+        self._told_end = asyncio.Event()
         self._verdict: asyncio.Future[CubecastError] = asyncio.get_running_loop().create_future()
         self.tracks: tuple[TrackFormat, ...] = ()
+        self.replayed = 0
+        """Frames that came again after a change of parents, and were dropped."""
         self.published: tuple[int, ...] | None = None
         """Frames the publisher says it wrote, by track; known once the channel has ended."""
 
@@ -156,27 +159,40 @@ class ChannelReader:
             self._queue.put_nowait(None)
 
     async def _read(self, number: int) -> None:
-        """Reads one track to its end; a stream that broke is read on, when the overlay has found another parent."""
-        again: set[int] = set()
+        """Reads one track to its end; a stream that broke is read on, when the overlay has found another parent.
+
+        After a change of parents the transport may send the group under way again from its start; what was delivered
+        already is dropped here.
+        """
         seen: OrderedDict[int, None] = OrderedDict()
         for _ in range(REOPENS_MAX):
             try:
                 assert self._broadcast is not None, "open() first"
                 media = await self._broadcast.subscribe_media(str(number), moq.Container.LEGACY(), self._subscription)
                 async for raw in media:
-                    if raw.payload and raw.timestamp_us not in again:  # no payload: the marker at the end of a group
+                    if raw.timestamp_us in seen:
+                        self.replayed += bool(raw.payload)
+                    elif raw.payload:  # no payload: the marker at the end of a group
                         seen[raw.timestamp_us] = None
                         await self._deliver(number, raw)
                     while len(seen) > SEEN_MAX:
                         seen.popitem(last=False)
-                self._broken.pop(number, None)
-                break
+                if await self._over():
+                    self._broken.pop(number, None)
+                    break
+                self._broken[number] = f"track {number} ended before the channel"
             except moq.Error as error:
                 self._broken[number] = f"track {number} broke: {error}"
-                again = set(seen)
-                if not await self._reopen():
-                    break
+            if not await self._reopen():
+                break
         await self._end_of_track()
+
+    async def _over(self) -> bool:
+        """Whether the publisher has ended the channel; its word may come a moment after the end of a track."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(JOIN_S):
+                await self._told_end.wait()
+        return self._told_end.is_set()
 
     async def _deliver(self, number: int, raw: moq.MediaFrame) -> None:
         arrived_s, arrived_at = self._clock(), asyncio.get_running_loop().time()
@@ -208,18 +224,26 @@ class ChannelReader:
     async def _read_timing(self) -> None:
         """Frames without a record are delivered all the same, so a break is the media tracks' to tell."""
         for _ in range(REOPENS_MAX):
-            broken = False
-            try:
-                assert self._broadcast is not None, "open() first"
-                track = await self._broadcast.subscribe_track(TIMING, self._subscription)
-                async with asyncio.TaskGroup() as groups:
-                    async for group in track.groups_as_arrived():
-                        groups.create_task(self._read_group(group))
-            except* moq.Error:
-                broken = True
-            if not broken:
+            with suppress(moq.Error):
+                await self._read_timing_once()
+            if self._told_end.is_set():
                 break
             await asyncio.sleep(REOPEN_PAUSE_S)
+
+    async def _read_timing_once(self) -> None:
+        assert self._broadcast is not None, "open() first"
+        track = await self._broadcast.subscribe_track(TIMING, self._subscription)
+        reading: set[asyncio.Task[None]] = set()
+        try:
+            async for group in track.groups_as_arrived():
+                task = asyncio.ensure_future(self._read_group(group))
+                reading.add(task)
+                task.add_done_callback(reading.discard)
+            if reading:
+                await asyncio.wait(reading)
+        finally:
+            for task in reading:
+                task.cancel()
 
     async def _read_warm_up(self, broadcast: moq.BroadcastConsumer) -> None:
         with suppress(moq.Error):
@@ -230,15 +254,20 @@ class ChannelReader:
             track.cancel()
 
     async def _read_group(self, group: moq.GroupConsumer) -> None:
-        async for raw in group:
-            try:
-                record = timing_records.decode(raw.payload)
-            except msgspec.DecodeError:
-                continue  # not ours; a frame without a record is still delivered
-            if isinstance(record, EndRecord):
-                self.published = record.frames
-            else:
-                self._joiner.add(record)
+        with suppress(moq.Error):  # a group that breaks comes again from the next parent
+            async for raw in group:
+                self._take_record(raw.payload)
+
+    def _take_record(self, payload: bytes) -> None:
+        try:
+            record = timing_records.decode(payload)
+        except msgspec.DecodeError:
+            return  # not ours; a frame without a record is still delivered
+        if isinstance(record, EndRecord):
+            self.published = record.frames
+            self._told_end.set()
+        else:
+            self._joiner.add(record)
 
 
 def _join(number: int, raw: moq.MediaFrame, record: FrameRecord | None, arrived_s: float) -> ReceivedFrame:

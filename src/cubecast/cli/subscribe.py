@@ -292,6 +292,7 @@ def _tell_summary(host: HostRuntime, subscription: Subscription, tally: Tally, j
             **summary,
             catch_up=tally.catch_up,
             gaps=list(tally.gaps),
+            **subscription.repaired,
             untimed=tally.untimed,
             clock_correction_ms=tally.clock_correction_ms,
             **status(host),

@@ -16,6 +16,7 @@ from cubecast.host.tracks import (
     FORMAT,
     MEDIA_PRIORITY,
     TIMING,
+    TIMING_GROUP,
     WARM_UP,
     CopyCount,
     EndRecord,
@@ -34,6 +35,8 @@ VERDICT_S = 8.0
 RECORDS_MAX = 8192
 QUEUE_MAX = 4096
 REOPENS_MAX, REOPEN_PAUSE_S = 40, 0.1
+FILL_GROUPS_MAX, FILL_S = 128, 2.0
+"""Groups that are fetched again at most, and how long that may take."""
 SEEN_MAX = 4096
 """Frames of a track remembered, to tell which are sent again after a stream broke."""
 
@@ -61,6 +64,10 @@ class _Joiner:
             self.records.popitem(last=False)
         self.arrived.set()
 
+    def find(self, track: int, pts_us: int) -> FrameRecord | None:
+        """The record of a frame, if it is there."""
+        return self.records.pop((track, pts_us), None)
+
     async def take(self, track: int, pts_us: int, until: float) -> FrameRecord | None:
         """The record of a frame, waited for until a time of the loop's clock."""
         loop = asyncio.get_running_loop()
@@ -71,6 +78,33 @@ class _Joiner:
             self.arrived.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.arrived.wait(), max(0.001, until - loop.time()))
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one track was read."""
+
+    seen: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    next_number: int | None = None
+    group: int = 0
+
+    def is_new(self, pts_us: int) -> bool:
+        """Whether a frame was not delivered yet; it counts as delivered from now on."""
+        if pts_us in self.seen:
+            return False
+        self.seen[pts_us] = None
+        while len(self.seen) > SEEN_MAX:
+            self.seen.popitem(last=False)
+        return True
+
+    def forget(self, pts_us: int) -> None:
+        """A frame was not delivered after all."""
+        self.seen.pop(pts_us, None)
+
+    def passed(self, record: FrameRecord) -> None:
+        """A frame was delivered in its turn."""
+        self.next_number = max(self.next_number or 0, record.number + 1)
+        self.group = max(self.group, record.group)
 
 
 class ChannelReader:
@@ -92,10 +126,13 @@ class ChannelReader:
         self._reading = 0
         self._broken: dict[int, str] = {}
         self._told_end = asyncio.Event()
+        self._timing_next: int | None = None
         self._verdict: asyncio.Future[CubecastError] = asyncio.get_running_loop().create_future()
         self.tracks: tuple[TrackFormat, ...] = ()
         self.replayed = 0
         """Frames that came again after a change of parents, and were dropped."""
+        self.filled = 0
+        """Frames that were fetched afterwards, for a parent died before it had sent them."""
         self.published: tuple[int, ...] | None = None
         """Frames the publisher says it wrote, by track; known once the channel has ended."""
 
@@ -164,19 +201,14 @@ class ChannelReader:
         After a change of parents the transport may send the group under way again from its start; what was delivered
         already is dropped here.
         """
-        seen: OrderedDict[int, None] = OrderedDict()
+        progress = _Progress()
         for _ in range(REOPENS_MAX):
             try:
                 assert self._broadcast is not None, "open() first"
                 media = await self._broadcast.subscribe_media(str(number), moq.Container.LEGACY(), self._subscription)
                 async for raw in media:
-                    if raw.timestamp_us in seen:
-                        self.replayed += bool(raw.payload)
-                    elif raw.payload:  # no payload: the marker at the end of a group
-                        seen[raw.timestamp_us] = None
-                        await self._deliver(number, raw)
-                    while len(seen) > SEEN_MAX:
-                        seen.popitem(last=False)
+                    if raw.payload:  # else it is the marker at the end of a group
+                        await self._deliver(number, raw, progress)
                 if await self._over():
                     self._broken.pop(number, None)
                     break
@@ -194,12 +226,47 @@ class ChannelReader:
                 await self._told_end.wait()
         return self._told_end.is_set()
 
-    async def _deliver(self, number: int, raw: moq.MediaFrame) -> None:
+    async def _deliver(self, number: int, raw: moq.MediaFrame, progress: "_Progress") -> None:
+        """Hands a frame on, after those that should have come before it."""
+        if not progress.is_new(raw.timestamp_us):
+            self.replayed += 1
+            return
         arrived_s, arrived_at = self._clock(), asyncio.get_running_loop().time()
         self._copies.into_python += 1
         self._broken.pop(number, None)
         record = await self._joiner.take(number, raw.timestamp_us, arrived_at + JOIN_S)
+        if record is not None:
+            if progress.next_number is not None and record.number > progress.next_number:
+                await self._fill(number, progress, record)
+            progress.passed(record)
         await self._queue.put(_join(number, raw, record, arrived_s))
+
+    async def _fill(self, number: int, progress: "_Progress", until: FrameRecord) -> None:
+        """Fetches the groups of frames that were skipped: a parent may die in the middle of one."""
+        groups = range(max(progress.group, until.group - FILL_GROUPS_MAX + 1), until.group + 1)
+        fetched = await asyncio.gather(*(self._fetch(number, group) for group in groups))
+        for raw in (raw for group in fetched for raw in group):
+            if raw.payload and raw.timestamp_us != until.pts_us and progress.is_new(raw.timestamp_us):
+                record = self._joiner.find(number, raw.timestamp_us)
+                if record is not None and record.number > until.number:
+                    progress.forget(raw.timestamp_us)  # its turn comes
+                    continue
+                self.filled += 1
+                self._copies.into_python += 1
+                await self._queue.put(_join(number, raw, record, self._clock()))
+
+    async def _fetch(self, number: int, group: int) -> list[moq.MediaFrame]:
+        found: list[moq.MediaFrame] = []
+        with suppress(moq.Error, TimeoutError):
+            async with asyncio.timeout(FILL_S):
+                assert self._broadcast is not None, "open() first"
+                media = await self._broadcast.fetch_media_group(str(number), group, moq.Container.LEGACY())
+                async with media:
+                    async for raw in media:
+                        found.append(raw)
+                        if not raw.payload:
+                            break
+        return found
 
     async def _reopen(self) -> bool:
         """Waits for the broadcast to come back after a break; False when it does not, or the overlay knows it is lost."""
@@ -236,6 +303,10 @@ class ChannelReader:
         reading: set[asyncio.Task[None]] = set()
         try:
             async for group in track.groups_as_arrived():
+                if self._timing_next is not None:
+                    for missed in range(max(self._timing_next, group.sequence - FILL_GROUPS_MAX), group.sequence):
+                        reading.add(asyncio.ensure_future(self._refetch_timing(missed)))
+                self._timing_next = max(self._timing_next or 0, group.sequence + 1)
                 task = asyncio.ensure_future(self._read_group(group))
                 reading.add(task)
                 task.add_done_callback(reading.discard)
@@ -254,9 +325,20 @@ class ChannelReader:
             track.cancel()
 
     async def _read_group(self, group: moq.GroupConsumer) -> None:
-        with suppress(moq.Error):  # a group that breaks comes again from the next parent
+        read = 0
+        with suppress(moq.Error):
             async for raw in group:
                 self._take_record(raw.payload)
+                read += 1
+        if read < TIMING_GROUP and not self._told_end.is_set():  # a parent died in the middle of it
+            await self._refetch_timing(group.sequence)
+
+    async def _refetch_timing(self, sequence: int) -> None:
+        with suppress(moq.Error, TimeoutError):
+            async with asyncio.timeout(FILL_S):
+                assert self._broadcast is not None, "open() first"
+                async for raw in await self._broadcast.fetch_group(TIMING, sequence):
+                    self._take_record(raw.payload)
 
     def _take_record(self, payload: bytes) -> None:
         try:

@@ -46,6 +46,11 @@ class Subscription:
         """Frames the publisher wrote, by track; known at the end."""
         return self._reader.published
 
+    @property
+    def repaired(self) -> dict[str, int]:
+        """Frames that came again and were dropped, and frames that were fetched afterwards."""
+        return {"replayed": self._reader.replayed, "filled": self._reader.filled}
+
     async def open(self) -> None:
         """Waits for the channel's format and begins to read.
 

@@ -27,7 +27,7 @@ TRACKS_MAX = 16
 
 
 class FrameRecord(msgspec.Struct, frozen=True, array_like=True, tag="f"):
-    """What the timing track tells of one frame."""
+    """What the timing track tells of one frame; `group` is the sequence number of the group that carries it."""
 
     track: int
     number: int
@@ -35,6 +35,7 @@ class FrameRecord(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     dts_us: int
     duration_us: int
     captured_s: float
+    group: int = 0
 
 
 class EndRecord(msgspec.Struct, frozen=True, array_like=True, tag="e"):
@@ -87,6 +88,7 @@ class ChannelWriter:
         """
         self._copies = copies
         self._counts = [0] * len(tracks)
+        self._groups = [-1] * len(tracks)
         self._broadcast = origin.create_broadcast(BROADCAST)
         self._tracks = [_publish(self._broadcast, number, track) for number, track in enumerate(tracks)]
         self._audio = [track.kind is Kind.AUDIO for track in tracks]
@@ -109,8 +111,16 @@ class ChannelWriter:
         Raises:
             MediaError: the frame is not accepted.
         """
+        if self._audio[frame.track] or frame.keyframe:
+            self._groups[frame.track] += 1
         record = FrameRecord(
-            frame.track, self._counts[frame.track], frame.pts_us, frame.dts_us, frame.duration_us, captured_s
+            frame.track,
+            self._counts[frame.track],
+            frame.pts_us,
+            frame.dts_us,
+            frame.duration_us,
+            captured_s,
+            max(0, self._groups[frame.track]),
         )
         try:
             self._tracks[frame.track].write_frame(frame.payload, max(0, frame.pts_us))

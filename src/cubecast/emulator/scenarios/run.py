@@ -113,7 +113,11 @@ def delivered(run: Run, children: list[Child], after_s: float, hit: Container[st
         lost += int(frames["lost"])
         duplicated += int(frames["duplicated"])
         if frames["lost"] or frames["duplicated"]:
-            losers[child.name] = {**frames, "changes": list(child.changes), "gaps": told.get("gaps")}
+            losers[child.name] = {
+                **frames,
+                "changes": list(child.changes),
+                **{name: told.get(name) for name in ("gaps", "replayed", "filled", "untimed")},
+            }
         gaps = told.get("gaps")
         longest = [float(ms) for at_s, ms in gaps if float(at_s) >= after_s] if isinstance(gaps, list) else []
         if hit is None or child.name in hit:

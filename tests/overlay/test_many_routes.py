@@ -40,7 +40,7 @@ def overlays(draw: st.DrawFn, labels_max: int = 128) -> tuple[Overlay, Delays]:
 @given(cubes(512))
 def test_the_table_lists_the_neighbours_in_their_order(shape: Cube) -> None:
     table = neighbour_table(shape)
-    assert [list(row) for row in table] == [neighbours(shape, label) for label in range(label_count(shape))]
+    assert [tuple(row) for row in table] == [neighbours(shape, label) for label in range(label_count(shape))]
 
 
 @both_forms(route_all)

@@ -1,4 +1,4 @@
-"""`cubecast lab`: the experiments. `list | run | plot | compare | pages | network`."""
+"""`cubecast lab`: the experiments. `list | run | plot | compare | pages | network | simulate`."""
 
 import argparse
 import dataclasses
@@ -57,6 +57,7 @@ def run(arguments: list[str]) -> int:
     sub.add_argument("--size", type=whole_number(1, HOSTS_MAX), metavar="M", help="hosts (65536; all of a file)")
     sub.add_argument("--seed", type=whole_number(0, 2**31), default=1, metavar="N", help="(%(default)s)")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.npz", help="where it goes")
+    _add_simulate(verbs.add_parser("simulate", help="run the live engine on an event queue, as a scenario says"))
     args = parser.parse_args(arguments)
     if args.verb == "network":
         return _network(args)
@@ -65,6 +66,7 @@ def run(arguments: list[str]) -> int:
         raise LabError(f"the lab needs {', '.join(missing)}; install it with: pip install 'cubecast[lab]'")
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
         "list": _list, "run": _run, "plot": _plot, "compare": _compare, "pages": _pages,
+        "simulate": _simulate,
     }  # fmt: skip
     return actions[args.verb](args)
 
@@ -91,6 +93,15 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where results go (lab-results; with --json, nowhere)"
     )
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", type=Path, metavar="SCENARIO.toml", help="hosts, network, churn, faults")
+    parser.add_argument("--seeds", type=_seeds, default=(1,), metavar="A:B", help="such as 1, 1,5,9 or 1:4 (1)")
+    parser.add_argument(
+        "--jobs", type=whole_number(1, 1024), default=os.cpu_count() or 1, metavar="J", help="processes (%(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object: the scenario, and a run a seed")
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -235,6 +246,26 @@ def _compare(args: argparse.Namespace) -> int:
     for line in lost:
         notify(f"no longer holds: {line}")
     return BROKEN if lost else 0
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    """Status 1 when a law was broken."""
+    from cubecast.lab.simulation.scenario import load_scenario  # noqa: PLC0415
+    from cubecast.lab.sweep import run_simulations  # noqa: PLC0415
+
+    scenario = load_scenario(args.scenario)
+    runs = []
+    for done in run_simulations(scenario, args.seeds, args.jobs):
+        runs.append(done)
+        laws = len(done.invariants_broken)
+        notify(
+            f"seed {done.seed}: success ratio {done.success_ratio:.3f}, reconnect p50 {done.reconnect_ms['p50']:.0f} ms, "
+            f"p99 {done.reconnect_ms['p99']:.0f} ms over {done.reconnects}, {laws or 'no'} law(s) broken, "
+            f"{done.events} events, {done.events_per_second:.0f} a second, digest {done.digest}"
+        )
+    if args.json:
+        print(json.dumps({"scenario": args.scenario.name, "runs": [dataclasses.asdict(done) for done in runs]}))
+    return BROKEN if any(done.invariants_broken for done in runs) else 0
 
 
 def _network(args: argparse.Namespace) -> int:

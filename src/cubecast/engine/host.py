@@ -27,7 +27,7 @@ from cubecast.engine.events import (
     UnsubscribeRequested,
 )
 from cubecast.engine.improvement import Improvement
-from cubecast.engine.membership import SAMPLES_READY, Neighbourhood
+from cubecast.engine.membership import SAMPLES_READY, TICK_S, Neighbourhood
 from cubecast.engine.messages import (
     Attach,
     Beat,
@@ -47,6 +47,7 @@ from cubecast.engine.messages import (
     Ping,
     Pong,
     Pulse,
+    Reach,
     Release,
 )
 from cubecast.engine.parents import Parents
@@ -64,18 +65,21 @@ LEAVE_TICKS = 30
 class HostEngine:
     """The brain of one host. Pure: the same events at the same times give the same effects."""
 
-    def __init__(self, host: HostId, policy: Policy, fan_out: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, host: HostId, policy: Policy, fan_out: int, rng: np.random.Generator, tick_s: float = TICK_S
+    ) -> None:
         """A host that has joined nothing yet.
 
         Args:
             fan_out: copies this host may send, over all channels.
             rng: drawn from by the Random policy only.
+            tick_s: how often Tick comes; everything that is counted in ticks takes so much longer or shorter.
         """
         self.host = host
         self._around = Neighbourhood(host)
         self._branches = Branches(self._around, fan_out)
         self._parents = Parents(self._around, self._branches)
-        self._searches = Searches(self._around, self._branches, self._parents, policy, rng)
+        self._searches = Searches(self._around, self._branches, self._parents, policy, rng, tick_s)
         self._subscriptions = Subscriptions(self._branches, self._searches)
         self._improvement = Improvement(self._around, self._parents, self._searches)
         self._leave_ticks: int | None = None
@@ -164,6 +168,11 @@ class HostEngine:
         """The parent for a channel; None without one."""
         branch = self._branches.carried.get(channel)
         return None if branch is None else branch.upstream
+
+    def reach(self, channel: ChannelName) -> Reach | None:
+        """How a channel reaches this host; None when it does not."""
+        branch = self._branches.carried.get(channel)
+        return None if branch is None else branch.reach
 
     def searching(self, channel: ChannelName) -> bool:
         """Whether a parent for a channel is being looked for."""

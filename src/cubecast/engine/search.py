@@ -17,7 +17,7 @@ import numpy as np
 from cubecast.engine.branches import Branch, Branches
 from cubecast.engine.effects import Admitted, Effect, Refused, Report, Resolve, Send
 from cubecast.engine.freshness import Floor
-from cubecast.engine.membership import BEAT_TICKS, TICK_S, Neighbourhood
+from cubecast.engine.membership import BEAT_TICKS, Neighbourhood
 from cubecast.engine.messages import (
     Attach,
     Cancel,
@@ -141,12 +141,14 @@ class Searches:
         parents: Parents,
         policy: Policy,
         rng: np.random.Generator,
+        tick_s: float,
     ) -> None:
         self._around = neighbourhood
         self._branches = branches
         self._parents = parents
         self._policy = policy
         self._rng = rng
+        self._tick_s = tick_s
         self._searches: dict[tuple[HostId, int], Search] = {}
         self._asked: dict[int, Search] = {}
         self._asks = 0
@@ -489,7 +491,7 @@ class Searches:
     def _attach(self, search: Search, host: HostId) -> list[Effect]:
         ask = self._asking(search, host, Phase.ATTACHING)
         rtt_ms = 2 * (self._around.one_way_ms(host) or 0.0)
-        search.wait_ticks = ANSWER_TICKS + ceil(rtt_ms / 1000 / TICK_S)
+        search.wait_ticks = ANSWER_TICKS + ceil(rtt_ms / 1000 / self._tick_s)
         if search.purpose is not Purpose.JOIN:
             search.wait_ticks += PARK_TICKS if search.purpose is Purpose.CHANGE else 1
         budget_ms = self._parents.budget_ms(search.budget_ms, host)

@@ -30,7 +30,7 @@ class Surveys:
 
     def __init__(self) -> None:
         self._measured: dict[Pair, tuple[float, float]] = {}
-        self._of: dict[HostId, set[Pair]] = {}
+        self._of: dict[HostId, dict[Pair, None]] = {}
         self._wanted: dict[Pair, tuple[int, float]] = {}
         """Pairs to measure: how often asked, and when last."""
 
@@ -41,14 +41,14 @@ class Surveys:
             self._measured[key] = (one_way_ms, now)
             self._wanted.pop(key, None)
             for end in key:
-                self._of.setdefault(end, set()).add(key)
+                self._of.setdefault(end, {})[key] = None
 
     def forget(self, host: HostId) -> None:
         """A host is gone."""
-        for key in self._of.pop(host, set()):
+        for key in self._of.pop(host, {}):
             self._measured.pop(key, None)
             for end in key:
-                self._of.get(end, set()).discard(key)
+                self._of.get(end, {}).pop(key, None)
         for key in [key for key in self._wanted if host in key]:
             del self._wanted[key]
 

@@ -14,6 +14,9 @@ from cubecast import __version__
 from cubecast.errors import LabError
 from cubecast.lab.experiment import Experiment, Parameters, Result, Row, Task
 from cubecast.lab.experiments import EXPERIMENTS
+from cubecast.lab.simulation.run import Result as Simulated
+from cubecast.lab.simulation.run import simulate
+from cubecast.lab.simulation.scenario import Scenario
 
 CONNECT_S = 10
 
@@ -54,6 +57,21 @@ def run_experiments(
         _result(experiment, parameters, rows[experiment.name], seconds[experiment.name])
         for experiment, parameters in chosen
     ]
+
+
+def run_simulations(scenario: Scenario, seeds: Sequence[int], jobs: int) -> Iterator[Simulated]:
+    """A scenario with each seed, in their order, each as soon as it is done.
+
+    Args:
+        jobs: processes.
+    """
+    if jobs == 1 or len(seeds) == 1:
+        yield from (simulate(scenario, seed) for seed in seeds)
+        return
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=1, max_nbytes=None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
+        yield from parallel(joblib.delayed(simulate)(scenario, seed) for seed in seeds)
 
 
 def perform(number: int, task: Task) -> tuple[int, float, list[Row]]:

@@ -3,6 +3,7 @@
 A label is n digits in base k; two labels are neighbours when exactly one digit differs, by 1 modulo k.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from cubecast.errors import UsageError
@@ -11,6 +12,8 @@ from cubecast.types import Label
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 LABELS_MAX = 1 << 32
+NEIGHBOURS_CACHED = 1 << 16
+"""Labels whose neighbours are remembered: a directory asks for them at every change."""
 
 
 class Cube(NamedTuple):
@@ -82,14 +85,15 @@ def port(cube: Cube, dimension: int, up: bool) -> int:
     return dimension if cube.radix == 2 else 2 * dimension + (0 if up else 1)
 
 
-def neighbours(cube: Cube, label: int) -> list[Label]:
+@lru_cache(maxsize=NEIGHBOURS_CACHED)
+def neighbours(cube: Cube, label: int) -> tuple[Label, ...]:
     """The labels one hop away, by dimension, + before -."""
     found = []
     for dimension in range(cube.dimensions):
         found.append(step(cube, label, dimension, 1))
         if cube.radix > 2:
             found.append(step(cube, label, dimension, -1))
-    return found
+    return tuple(found)
 
 
 def distance(cube: Cube, a: int, b: int) -> int:

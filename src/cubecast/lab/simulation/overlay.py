@@ -54,7 +54,9 @@ class SimulatedHost:
     """One host: its engine and what its shell would hold."""
 
     host: HostId
+    number: int
     index: int
+    """Its place in the matrix of delays."""
     fan_out: int
     engine: HostEngine
     alive: bool = True
@@ -72,16 +74,34 @@ class SimulatedHost:
     """What arrived while it was stalled."""
 
 
+def address_of(number: int) -> str:
+    """The address of a host, by its number."""
+    return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:4443"
+
+
 class SimulatedOverlay:
     """Hosts, the directory and the network between them."""
 
-    def __init__(self, delay_ms: Floats, cube: Cube, policy: Policy = Policy.GREEDY, seed: int = 0) -> None:
+    def __init__(
+        self,
+        delay_ms: Floats,
+        cube: Cube,
+        policy: Policy = Policy.GREEDY,
+        seed: int = 0,
+        tick_s: float = TICK_S,
+        *,
+        wire: bool = True,
+    ) -> None:
         """No host has joined yet.
 
         Args:
             delay_ms: shape (n, n), one-way delays between the places hosts may have.
             seed: of seats, policies and luck.
+            tick_s: how often hosts tick; with slower ticks everything that is counted in them takes longer.
+            wire: whether messages are encoded and decoded on the way, as between real hosts.
         """
+        self.tick_s = tick_s
+        self._wire = wire
         self.delay_ms = delay_ms
         self.policy = policy
         self.queue = EventQueue()
@@ -97,6 +117,8 @@ class SimulatedOverlay:
         self.engine_events = 0
         self.check: Callable[[SimulatedHost], None] | None = None
         """Called after every event a host has handled."""
+        self.trace: Callable[[SimulatedHost, ev.Event, list[fx.Effect]], None] | None = None
+        """Told of every event a host has handled, and of what it said."""
         self._luck = np.random.default_rng([seed, 2])
         self.queue.after(LEASE_TICK_S, self._lease_tick)
 
@@ -112,12 +134,15 @@ class SimulatedOverlay:
         self.queue.run(seconds)
 
     def join(self, host: HostId, index: int, fan_out: int = 8, seat: str = "") -> SimulatedHost:
-        """A host comes, at a place of the delay matrix."""
-        engine = HostEngine(host, self.policy, fan_out, np.random.default_rng([self.seed, 3, index]))
-        joined = self.hosts[host] = SimulatedHost(host, index, fan_out, engine)
-        self._join_directory(joined, seat)
+        """A host comes, at a place of the delay matrix; one that the directory was restored with has its seat."""
+        engine = HostEngine(host, self.policy, fan_out, np.random.default_rng([self.seed, 3, index]), self.tick_s)
+        joined = self.hosts[host] = SimulatedHost(host, len(self.hosts), index, fan_out, engine)
+        if host in self.directory.members:
+            self.queue.after(DIRECTORY_S, self._pushed, host, ev.Placed(self.directory.placement(host)))
+        else:
+            self._join_directory(joined, seat)
         offset = float(self._luck.random())
-        self.queue.after(TICK_S * (1 + offset), self._tick, joined)
+        self.queue.after(self.tick_s * (1 + offset), self._tick, joined)
         self.queue.after(REFRESH_S * offset, self._refresh, joined)
         return joined
 
@@ -151,6 +176,8 @@ class SimulatedOverlay:
             return
         self.engine_events += 1
         effects = here.engine.handle(event, self.queue.now)
+        if self.trace is not None:
+            self.trace(here, event, effects)
         for effect in effects:
             self._perform(here, effect)
         if self.check is not None:
@@ -258,7 +285,7 @@ class SimulatedOverlay:
 
     def _arrive(self, sender: HostId, there: SimulatedHost, message: Message) -> None:
         if self.hosts.get(there.host) is there and sender in there.dialled:
-            self.handle(there.host, ev.Received(sender, decode(encode(message))))
+            self.handle(there.host, ev.Received(sender, decode(encode(message)) if self._wire else message))
 
     def _handshake_s(self, a: HostId, b: HostId) -> float:
         return max(DIAL_S_MIN, 2 * DIAL_ROUND_TRIPS * self.delay_s(a, b)) if b in self.hosts else DIAL_FAILS_S
@@ -320,7 +347,7 @@ class SimulatedOverlay:
             self._join_directory(here, "")
 
     def _join_directory(self, here: SimulatedHost, seat: str) -> None:
-        address = f"10.{here.index >> 16}.{here.index >> 8 & 255}.{here.index & 255}:4443"
+        address = address_of(here.number)
         if self._directory_answers(here):
             self.tell_directory(HostJoined(here.host, address, "f" * 64, here.host, here.fan_out, seat))
 
@@ -370,4 +397,4 @@ class SimulatedOverlay:
                 here.bytes[channel] = here.bytes.get(channel, 0) + FRAME_BYTES
                 self.handle(here.host, ev.MediaSampled(channel, here.host, here.bytes[channel]))
             self.handle(here.host, ev.Tick())
-        self.queue.after(TICK_S, self._tick, here)
+        self.queue.after(self.tick_s, self._tick, here)

@@ -19,7 +19,12 @@ def files(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> dict[str, str
     (folder / "small.txt").write_text("0 1\n1 0\n")
     (folder / "one.txt").write_text("0\n")
     (folder / "junk.npz").write_text("junk")
-    return {
+    (folder / "unknown.toml").write_text('hosts = 9\ncolour = "blue"\n')
+    (folder / "range.toml").write_text("hosts = 1\n")
+    (folder / "crowd.toml").write_text("hosts = 3\nchannels = 3\n")
+    (folder / "elsewhere.toml").write_text('hosts = 9\nnetwork = "nowhere"\n')
+    scenarios = {name: str(folder / f"{name}.toml") for name in ("unknown", "range", "crowd", "elsewhere")}
+    return scenarios | {
         "text": str(folder / "text.txt"),
         "matrix": str(folder / "matrix.txt"),
         "small": str(folder / "small.txt"),
@@ -76,6 +81,25 @@ CASES: list[tuple[tuple[str, ...], str]] = [
     (("demo", "--network", "missing.txt"), "no such file"),
     (("demo", "--shape", "2^2"), "larger one"),
     (("demo", "--policy", "best"), "invalid"),
+    (("demo", "--tree", "oak"), "invalid"),
+    (("publish", "news", "{clip}", "--tree", "oak"), "invalid"),
+    (("publish", "news", "{clip}", "--for", "soon"), "no time"),
+    (("testbed",), "required: scenario"),
+    (("testbed", "earthquake"), "invalid choice: 'earthquake'"),
+    (("testbed", "relay-kill", "--hosts", "1"), "whole number"),
+    (("testbed", "relay-kill", "--hosts", "4", "--subscribers", "4"), "one host publishes"),
+    (("testbed", "relay-kill", "--runs", "0"), "--runs"),
+    (("testbed", "relay-kill", "--network", "{matrix}"), "matrix.txt, line 1"),
+    (("testbed", "relay-kill", "--clip", "{text}"), "Invalid data"),
+    (("testbed", "relay-kill", "--tree", "oak"), "invalid"),
+    (("lab", "simulate"), "SCENARIO.toml"),
+    (("lab", "simulate", "{folder}/gone.toml"), "cannot read scenario"),
+    (("lab", "simulate", "{text}"), "text.txt: "),
+    (("lab", "simulate", "{unknown}"), "unknown field `colour`"),
+    (("lab", "simulate", "{range}"), ">= 2"),
+    (("lab", "simulate", "{crowd}"), "one more"),
+    (("lab", "simulate", "{elsewhere}"), "not known"),
+    (("lab", "simulate", "{range}", "--seeds", "x"), "no seeds"),
     (("channels", *NOWHERE), "does not answer"),
     (("lab",), "VERB"),
     (("lab", "run"), "NAME"),

@@ -13,7 +13,18 @@ def test_the_first_samples_follow_rfc_6298() -> None:
     assert (link.srtt_ms, link.rttvar_ms) == (100.0, 50.0)
     link.sample(140.0, 0, 0)
     assert link.rttvar_ms == pytest.approx(0.75 * 50 + 0.25 * 40)
-    assert link.srtt_ms == pytest.approx(7 / 8 * 100 + 1 / 8 * 140)
+    assert link.srtt_ms == pytest.approx(3 / 4 * 100 + 1 / 4 * 140), "twice the gain: samples are smoothed already"
+
+
+def test_of_pings_the_least_of_a_few_counts_so_that_a_busy_moment_does_not() -> None:
+    link = LinkEstimate()
+    for rtt_ms in (40.0, 40.0, 40.0, 900.0, 40.0, 40.0, 700.0, 40.0):
+        link.pinged(rtt_ms)
+    assert link.srtt_ms == pytest.approx(40.0)
+    for _ in range(10):
+        link.pinged(240.0)
+    assert link.srtt_ms is not None
+    assert link.srtt_ms > 200.0, "what lasts is believed soon"
 
 
 @given(st.floats(0.1, 1000), st.integers(1, 60))

@@ -15,7 +15,7 @@ from cubecast.cli.arguments import Parser, milliseconds, whole_number
 from cubecast.cli.demo_report import Report, draw_report, live_table, make_report, print_report
 from cubecast.cli.running import BROKEN, notify, run_async
 from cubecast.emulator.testbed import Plan, Testbed, make_plan, running
-from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX
+from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, Tree
 from cubecast.errors import MediaError
 from cubecast.media.sinks import Container
 from cubecast.media.sources import MediaSource
@@ -47,7 +47,10 @@ def run(arguments: list[str]) -> int:
         "--network", default="transit-stub", metavar="NAME|FILE",
         help="transit-stub, a topohub name such as sndlib/germany50, or a file of RTTs in ms (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--policy", type=Policy, choices=list(Policy), default=Policy.GREEDY, help="next hops (greedy)")
+    parser.add_argument("--tree", type=Tree, choices=list(Tree), help="how hosts choose parents (hybrid)")
+    parser.add_argument(
+        "--policy", type=Policy, choices=list(Policy), help="next hops over the cube; implies --tree cube (greedy)"
+    )
     parser.add_argument("--shape", metavar="K^N", help="shape of the cube, such as 2^4 (chosen for the hosts)")
     parser.add_argument("--bound", type=milliseconds, metavar="TIME", help="one bound for all (a spread of bounds)")
     parser.add_argument("--fan-out", type=whole_number(1, FAN_OUT_MAX), default=FAN_OUT_DEFAULT, help="(%(default)s)")
@@ -61,11 +64,12 @@ def run(arguments: list[str]) -> int:
     network = load_network(args.network, args.hosts, args.seed)
     subscribers = args.subscribers or max(1, args.hosts // 2)
     cube = None if args.shape is None else parse_cube(args.shape)
-    plan = make_plan(network, subscribers, args.policy, args.seed, args.fan_out, cube, args.bound)
+    plan = make_plan(network, subscribers, args.policy or Policy.GREEDY, args.seed, args.fan_out, cube, args.bound)
+    tree = args.tree or (Tree.HYBRID if args.policy is None else Tree.CUBE)
     with tempfile.TemporaryDirectory(prefix="cubecast-demo-") as name:
         folder = Path(name)
         source = _clip(args.clip, folder)
-        report = run_async(_demo(plan, network, args.network, source, folder, args.json), Report.interrupted())
+        report = run_async(_demo(plan, network, args.network, source, folder, tree, args.json), Report.interrupted())
         if report.exit_early:
             return report.exit_early
         report.received_file = _keep_one(report, folder, args.output)
@@ -99,7 +103,7 @@ def _clip(wanted: str | None, folder: Path) -> str:
 
 
 async def _demo(
-    plan: Plan, network: PhysicalNetwork, network_name: str, source: str, folder: Path, quiet: bool
+    plan: Plan, network: PhysicalNetwork, network_name: str, source: str, folder: Path, tree: Tree, quiet: bool
 ) -> Report:
     """One run, watched while it goes."""
     console = Console(stderr=True)
@@ -109,7 +113,7 @@ async def _demo(
         if "holding; press Enter" not in line and not line.startswith(("super-node", "host ")):
             console.print(f"{process}: {line}", style="dim", highlight=False, markup=False)
 
-    async with running(plan, network_name, source, folder, on_line, notify, keep=True) as bed:
+    async with running(plan, network_name, source, folder, on_line, notify, publish=("--tree", tree), keep=True) as bed:
         notify(f"subscribing {len(plan.subscribers)} hosts, one after another")
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch(bed, console)) if show_live else None
@@ -119,7 +123,7 @@ async def _demo(
             await bed.stream()
             if watching is not None:
                 watching.cancel()
-        return make_report(bed, network)
+        return make_report(bed, network, tree)
 
 
 async def _watch(bed: Testbed, console: Console) -> None:

@@ -56,6 +56,7 @@ class SubscriberReport:
 class Report:
     """Everything a demo found."""
 
+    tree: str = ""
     policy: str = ""
     network: str = ""
     hosts: int = 0
@@ -93,7 +94,7 @@ class Report:
         return {**plain, "stress": self.stress._asdict(), "subscribers": rows}
 
 
-def make_report(bed: Testbed, network: PhysicalNetwork) -> Report:
+def make_report(bed: Testbed, network: PhysicalNetwork, tree: str) -> Report:
     """Works the report out from what the processes told."""
     plan = bed.plan
     published = sum(_counts(bed.publisher.events["finished"]["frames"]))
@@ -104,6 +105,7 @@ def make_report(bed: Testbed, network: PhysicalNetwork) -> Report:
     bounds: Floats = np.array([row.bound_ms for row in reached], dtype=np.float64)
     edges = {edge for row in rows if row.admitted for edge in pairwise(row.path)}
     return Report(
+        tree=tree,
         policy=plan.policy,
         network=network.name,
         hosts=len(plan.seats),
@@ -135,7 +137,7 @@ def _row(bed: Testbed, network: PhysicalNetwork, order: int, published: int) -> 
         "duplicated": counted["duplicated"] if isinstance(counted, dict) else 0,
     }
     delay_ms = delay if isinstance(delay, dict) else {"p50": None, "p99": None}
-    path = _names(admitted.get("path") or refused.get("best_path") or [])
+    path = _names(told.get("path") or admitted.get("path") or refused.get("best_path") or [])
     hops = [(plan.index(a), plan.index(b)) for a, b in pairwise(path)]
     in_time = _number(told.get("in_time")) if admitted else None
     return SubscriberReport(

@@ -139,6 +139,8 @@ class Tally:
     since_s: float = 0.0
     """Frames captured before this are catch-up: the start of a group that was under way when we came."""
     catch_up: int = 0
+    path: tuple[str, ...] = ()
+    """Hosts that the channel came over last, the publisher first."""
     received: int = 0
     seen: OrderedDict[tuple[int, int], None] = field(default_factory=OrderedDict)
     first: dict[int, int] = field(default_factory=dict)
@@ -290,6 +292,7 @@ def _tell_summary(host: HostRuntime, subscription: Subscription, tally: Tally, j
         emit(
             "summary",
             **summary,
+            path=list(tally.path),
             catch_up=tally.catch_up,
             gaps=list(tally.gaps),
             **subscription.repaired,
@@ -313,4 +316,5 @@ def _tell_summary(host: HostRuntime, subscription: Subscription, tally: Tally, j
 async def _report(host: HostRuntime, tally: Tally, json: bool) -> None:
     while json:
         await asyncio.sleep(STATUS_S)
+        tally.path = next((branch.path for branch in host.view().branches if branch.bound_ms is not None), tally.path)
         emit("status", **tally.summary(None), **status(host))

@@ -153,6 +153,10 @@ class Branches:
             able = (able[self._beat_from :] + able)[:CARRIED_MAX]
         return Beat(spare, tuple(Carried(branch.channel, branch.reach) for branch in able))
 
+    def parents(self) -> set[HostId]:
+        """The hosts that feed us."""
+        return {branch.upstream for branch in self.carried.values() if branch.upstream is not None}
+
     def in_use(self) -> set[HostId]:
         """Parents and children: their links are kept."""
         parents = {b.upstream for b in self.carried.values()} | {b.former for b in self.carried.values()}

@@ -58,6 +58,8 @@ from cubecast.engine.subscriptions import Subscriptions
 from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId
 
+FOLLOW_TICKS = 2
+"""Links to parents are pinged every so many ticks."""
 LEAVE_TICKS = 30
 """A host that leaves feeds its children for so long while they look for other parents."""
 
@@ -82,6 +84,7 @@ class HostEngine:
         self._searches = Searches(self._around, self._branches, self._parents, policy, rng, tick_s)
         self._subscriptions = Subscriptions(self._branches, self._searches)
         self._improvement = Improvement(self._around, self._parents, self._searches)
+        self._ticks = 0
         self._leave_ticks: int | None = None
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -103,9 +106,7 @@ class HostEngine:
             case Tick():
                 return self._tick(now)
             case LinkSampled(host, rtt_ms, lost, sent):
-                link = self._around.links.get(host)
-                if link is not None and link.up:
-                    link.estimate.sample(rtt_ms, lost, sent)
+                self._around.sampled(host, rtt_ms, lost, sent)
                 return []
             case MediaSampled(channel, host, bytes_received):
                 self._parents.on_media(channel, host, bytes_received)
@@ -233,6 +234,9 @@ class HostEngine:
         beat = self._branches.beat(self._searches.reserved())
         effects, silent = self._around.tick(self._branches.in_use(), beat, now)
         self._around.release_measured("probes")
+        self._ticks += 1
+        if self._ticks % FOLLOW_TICKS == 0:
+            effects += self._around.follow(self._branches.parents(), now)
         for host in silent:
             effects += self._searches.on_link_down(host)
         effects += self._searches.tick()

@@ -22,7 +22,7 @@ GAIN_MS, GAIN_SHARE = 10.0, 0.1
 """The least gain, and its least share of the delay now."""
 BROKEN_GAIN_MS = 2.0
 """The least gain where the bound is broken."""
-HOLD_TICKS, HOLD_TICKS_MIN = 40, 8
+HOLD_TICKS, HOLD_TICKS_MIN = 30, 8
 """A gain just at the threshold must hold so long, a larger one for less."""
 RETURN_TICKS = 60
 """A parent that was left must be better for so long."""
@@ -120,6 +120,6 @@ class Improvement:
         assert branch.upstream is not None, "the caller looked"
         if broken:
             return (branch.reach.least_bound_ms - reach.least_bound_ms) / BROKEN_GAIN_MS
-        noise_ms = (self._around.rttvar_ms(branch.upstream) + self._around.rttvar_ms(host)) / 2
+        noise_ms = (self._around.rttvar_ms(branch.upstream) + self._around.rttvar_ms(host)) / 4
         threshold_ms = max(GAIN_MS, GAIN_SHARE * branch.reach.delay_ms) + noise_ms
         return (branch.reach.delay_ms - reach.delay_ms) / threshold_ms

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 
-ALPHA = 1 / 8
+ALPHA = 1 / 4
+"""Twice RFC 6298's: what is taken in here is smoothed already, by the transport or as the least of a few pings."""
 BETA = 1 / 4
+PINGS = 2
+"""The least of so many round trips in a row is taken in: a busy machine makes some of them longer."""
 LOSS_GAIN = 1 / 8
 SPREAD_MS_MIN = 2.0
 """What a hop adds to a late frame even on a steady link: sending a keyframe takes time (docs/decisions/0004)."""
@@ -21,6 +24,7 @@ class LinkEstimate:
     samples: int = 0
     _guess_ms: float = 0.0
     _counted: tuple[int, int] = (0, 0)
+    _pings: list[float] = field(default_factory=list)
     _clocks: list[tuple[float, float]] = field(default_factory=list)
 
     def sample(self, rtt_ms: float, packets_lost: int, packets_sent: int) -> None:
@@ -33,6 +37,16 @@ class LinkEstimate:
             self.rttvar_ms += BETA * (abs(self.srtt_ms - rtt_ms) - self.rttvar_ms)
             self.srtt_ms += ALPHA * (rtt_ms - self.srtt_ms)
         self.samples += 1
+        self.count(packets_lost, packets_sent)
+
+    def pinged(self, rtt_ms: float) -> None:
+        """Takes one round trip in that we measured ourselves: a link in use is followed more closely than by acks."""
+        self._pings = [*self._pings[-(PINGS - 1) :], rtt_ms]
+        if len(self._pings) == PINGS:
+            self.sample(min(self._pings), *self._counted)
+
+    def count(self, packets_lost: int, packets_sent: int) -> None:
+        """Takes in how many packets were lost and sent, running totals of this link."""
         lost, sent = packets_lost - self._counted[0], packets_sent - self._counted[1]
         self._counted = (packets_lost, packets_sent)
         if sent > 0 and lost >= 0:

@@ -67,6 +67,8 @@ class Neighbourhood:
         self.placement: Placement | None = None
         self.links: dict[HostId, Link] = {}
         self._carriers: dict[Label, HostId] = {}
+        self._followed: set[HostId] = set()
+        """Hosts whose links are pinged often."""
         self._wishes: dict[Hashable, dict[HostId, HostRecord]] = {}
 
     @property
@@ -131,6 +133,21 @@ class Neighbourhood:
     def wished(self, purpose: Hashable) -> list[HostId]:
         """The hosts a purpose has links to, or tries to have."""
         return list(self._wishes.get(purpose, ()))
+
+    def follow(self, hosts: set[HostId], now: float) -> list[Effect]:
+        """Pings these hosts; their round trips count from now on, and no others'."""
+        self._followed = hosts
+        return [Send(host, Ping(now)) for host in sorted(hosts) if host in self.links and self.links[host].up]
+
+    def sampled(self, host: HostId, rtt_ms: float, lost: int, sent: int) -> None:
+        """The transport's statistics of a link."""
+        link = self.links.get(host)
+        if link is None or not link.up:
+            return
+        if host in self._followed and link.estimate.samples >= SAMPLES_READY:
+            link.estimate.count(lost, sent)
+        else:
+            link.estimate.sample(rtt_ms, lost, sent)
 
     def to_sample(self, in_use: Container[HostId]) -> list[HostId]:
         """The links whose statistics are wanted before the next tick: those in use and new ones always, others at times."""
@@ -204,6 +221,8 @@ class Neighbourhood:
                 return [Send(host, Pong(sent_s, now))]
             case Pong(sent_s, seen_s):
                 link.estimate.clock(sent_s, seen_s, now)
+                if host in self._followed:
+                    link.estimate.pinged(1000 * (now - sent_s))
         return []
 
     def disbelieve(self, host: HostId, channel: ChannelName) -> None:

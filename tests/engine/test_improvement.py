@@ -1,0 +1,72 @@
+"""Better parents: who moves when, and who does not."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cubecast.engine.improvement import RETURN_TICKS
+from cubecast.engine.membership import TICK_S
+from cubecast.engine.records import Tree
+from tests.engine.in_memory import CHANNEL, Overlay
+from tests.engine.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
+
+SETTLED_S = 40.0
+JUMP_MS = 100.0
+LEFT_S = 3.0
+
+
+def settled(hosts: int, seed: int) -> Overlay:
+    overlay = ready(hosts, seed)
+    for index in range(1, hosts):
+        overlay.subscribe(index, NO_BOUND_MS)
+    overlay.run(SETTLED_S)
+    return overlay
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(8, 14), st.integers(0, 10_000), st.data())
+def test_traffic_leaves_a_link_that_became_slow_and_comes_back_when_it_was_good_for_long(
+    hosts: int, seed: int, data: st.DataObject
+) -> None:
+    overlay = settled(hosts, seed)
+    child = overlay.names[data.draw(st.integers(1, hosts - 1))]
+    parent = overlay.engines[child].upstream(CHANNEL)
+    assert parent is not None
+    a, b = overlay.hosts[child].index, overlay.hosts[parent].index
+    good_ms = overlay.delay_ms[a, b]
+    overlay.delay_ms[a, b] = overlay.delay_ms[b, a] = good_ms + JUMP_MS
+    overlay.run(LEFT_S)
+    assert overlay.engines[child].upstream(CHANNEL) != parent
+    overlay.delay_ms[a, b] = overlay.delay_ms[b, a] = good_ms
+    overlay.run(RETURN_TICKS * TICK_S - 0.5)
+    assert overlay.engines[child].upstream(CHANNEL) != parent, "not at once"
+    assert all(overlay.flows(host, CHANNEL) for host in overlay.names)
+    assert_trees_hold(overlay, 8)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(8, 14), st.integers(0, 10_000))
+def test_delays_that_wander_a_little_move_nobody(hosts: int, seed: int) -> None:
+    overlay = settled(hosts, seed)
+    before = {host: overlay.hosts[host].changes for host in overlay.names}
+    rng, steady = np.random.default_rng(seed), overlay.delay_ms.copy()
+    for _ in range(60):
+        wander = rng.uniform(0, 6, size=steady.shape)
+        overlay.delay_ms = steady + (wander + wander.T) / 2
+        overlay.run(0.5)
+    assert {host: overlay.hosts[host].changes for host in overlay.names} == before
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(10, 16), st.integers(0, 10_000))
+def test_the_planned_tree_is_sooner_than_the_cubes(hosts: int, seed: int) -> None:
+    def mean_ms(tree: Tree) -> float:
+        overlay = ready(hosts, seed, fan_out=3, tree=tree)
+        for index in range(1, hosts):
+            overlay.subscribe(index, NO_BOUND_MS)
+        overlay.run(SETTLED_S)
+        assert_trees_hold(overlay, 3)
+        reaches = [overlay.engines[host].reach(CHANNEL) for host in overlay.names[1:]]
+        return float(np.mean([reach.delay_ms for reach in reaches if reach is not None]))
+
+    assert mean_ms(Tree.HYBRID) <= mean_ms(Tree.CUBE) + 1.0

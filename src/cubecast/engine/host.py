@@ -3,6 +3,7 @@
 import numpy as np
 
 from cubecast.engine.branches import Branch, Branches
+from cubecast.engine.candidates import Candidates
 from cubecast.engine.effects import Announce, Effect, Leave, ParentChanged, Send, Withdraw
 from cubecast.engine.events import (
     Advised,
@@ -81,9 +82,10 @@ class HostEngine:
         self._around = Neighbourhood(host)
         self._branches = Branches(self._around, fan_out)
         self._parents = Parents(self._around, self._branches)
-        self._searches = Searches(self._around, self._branches, self._parents, policy, rng, tick_s)
+        self._candidates = Candidates(self._around, self._branches, self._parents, policy, rng)
+        self._searches = Searches(self._around, self._branches, self._parents, self._candidates, tick_s)
         self._subscriptions = Subscriptions(self._branches, self._searches)
-        self._improvement = Improvement(self._around, self._parents, self._searches)
+        self._improvement = Improvement(self._around, self._parents, self._candidates, self._searches)
         self._ticks = 0
         self._leave_ticks: int | None = None
 

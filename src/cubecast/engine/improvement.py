@@ -8,6 +8,7 @@ longer before it is taken again. Under a bound that is broken any gain counts.
 from dataclasses import dataclass, field
 
 from cubecast.engine.branches import Branch
+from cubecast.engine.candidates import Candidates
 from cubecast.engine.effects import Effect
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import Reach
@@ -46,9 +47,12 @@ class Record:
 class Improvement:
     """Looks for better parents. The engine owns one."""
 
-    def __init__(self, neighbourhood: Neighbourhood, parents: Parents, searches: Searches) -> None:
+    def __init__(
+        self, neighbourhood: Neighbourhood, parents: Parents, candidates: Candidates, searches: Searches
+    ) -> None:
         self._around = neighbourhood
         self._parents = parents
+        self._candidates = candidates
         self._searches = searches
         self._records: dict[ChannelName, Record] = {}
         self._advice: dict[ChannelName, tuple[HostRecord, int]] = {}
@@ -103,7 +107,7 @@ class Improvement:
         if record.rest_ticks > 0 and not broken:
             return []
         held: dict[HostId, int] = {}
-        for host in self._searches.candidates(branch.channel, branch.due_ms, branch.tree):
+        for host in self._candidates.on_tree(branch.channel, branch.due_ms, branch.tree):
             reach = self._parents.reach_through(host, self._around.links[host].carried[branch.channel])
             share = 0.0 if reach is None else self._gain(branch, host, reach, broken)
             if share >= 1:

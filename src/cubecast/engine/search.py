@@ -8,16 +8,12 @@ delay.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import Enum, auto
 from math import ceil
 
-import numpy as np
-
 from cubecast.engine.branches import Branch, Branches
+from cubecast.engine.candidates import RESHAPED, Candidates
 from cubecast.engine.effects import Admitted, Effect, Refused, Report, Resolve, Send
-from cubecast.engine.freshness import Floor
-from cubecast.engine.membership import BEAT_TICKS, Neighbourhood
+from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import (
     Attach,
     Cancel,
@@ -29,16 +25,11 @@ from cubecast.engine.messages import (
     Reach,
     Release,
 )
-from cubecast.engine.parents import SILENT_TICKS, Parents
+from cubecast.engine.parents import Parents
 from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
-from cubecast.overlay.cube import distance
-from cubecast.overlay.routing import Policy, ranked_next_hops
-from cubecast.types import ORIGIN, ChannelName, HostId, Label
+from cubecast.engine.search_state import RESERVING, Offer, Phase, Purpose, Search
+from cubecast.types import ChannelName, HostId, Label
 
-TRIES = 24
-"""Requests one search may send over the cube in all: it bounds the messages of a subscribe, whatever the cube."""
-DIRECT_MAX = 12
-"""Hosts on the tree one search asks directly."""
 SEARCH_TICKS = 50
 """After this long a subscriber decides on what it has."""
 OFFER_TICKS = 70
@@ -47,88 +38,15 @@ PARK_TICKS = 6
 """Whoever is asked to attach a host and is not fresh enough waits this long to become so."""
 ANSWER_TICKS = 2
 """Beyond the round trip, a host asked to attach us may take this long."""
-PROBE_TICKS, PROBE_SAMPLES = 15, 2
-"""A newcomer waits so long, or for so many samples of each, for the hosts that were proposed as parents."""
+PROBE_TICKS = 15
+"""A newcomer waits so long at most for the hosts that were proposed as parents."""
 SHUN_TICKS = 5
 """So long a lost parent is not asked to be the next one."""
 RETRY_TICKS = 3
 """A repair that found nobody is tried again after so long."""
-RESHAPED = "the cube changes its shape"
 RESOLVE_TICKS, RESOLVES_MAX = 5, 4
 """A newcomer that asked over the cube while its shape changed asks the directory again after so long, so often."""
 SEARCHES_MAX = 1024
-
-
-class Purpose(Enum):
-    """What a search is for."""
-
-    JOIN = auto()
-    """The local subscriber."""
-    RELAY = auto()
-    """Another host asks through us."""
-    REPAIR = auto()
-    """A branch of ours that has lost its parent: late is better than never."""
-    CHANGE = auto()
-    """A branch of ours that may have a better parent, or has one that is about to leave."""
-
-
-class Phase(Enum):
-    """Where a search stands."""
-
-    RESOLVING = auto()
-    WAITING = auto()
-    """To resolve again."""
-    PROBING = auto()
-    ASKING = auto()
-    ATTACHING = auto()
-    PARKED = auto()
-    OFFERED = auto()
-    COMMITTING = auto()
-
-
-RESERVING = (Phase.PARKED, Phase.OFFERED, Phase.COMMITTING)
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a next hop offered: how the channel would reach this host through it."""
-
-    host: HostId
-    ask: int
-    reach: Reach
-
-
-@dataclass(slots=True)
-class Search:
-    """One request for a parent. `asker` is this host itself but for RELAY."""
-
-    purpose: Purpose
-    asker: HostId
-    ask: int
-    channel: ChannelName
-    budget_ms: float
-    tries: int = TRIES
-    epoch: int = 0
-    target: Label = ORIGIN
-    trail: tuple[HostId, ...] = ()
-    grant: str = ""
-    floor: Floor = field(default_factory=Floor)
-    direct: list[HostId] = field(default_factory=list)
-    untried: list[tuple[Label, HostId]] = field(default_factory=list)
-    over_cube: bool = False
-    """The cube's next hops were looked up."""
-    asked: tuple[HostId, int] | None = None
-    best: Offer | None = None
-    advised: bool = False
-    """The directory asked for a CHANGE: it may be for the others' good."""
-    nearest: Reach | None = None
-    """The best that was declined, for it does not keep the bound."""
-    phase: Phase = Phase.ASKING
-    resolves: int = 0
-    """How often the directory was asked again."""
-    age_ticks: int = 0
-    wait_ticks: int = 0
-    reason: str = "no next hop answers"
 
 
 class Searches:
@@ -139,15 +57,13 @@ class Searches:
         neighbourhood: Neighbourhood,
         branches: Branches,
         parents: Parents,
-        policy: Policy,
-        rng: np.random.Generator,
+        candidates: Candidates,
         tick_s: float,
     ) -> None:
         self._around = neighbourhood
         self._branches = branches
         self._parents = parents
-        self._policy = policy
-        self._rng = rng
+        self._candidates = candidates
         self._tick_s = tick_s
         self._searches: dict[tuple[HostId, int], Search] = {}
         self._asked: dict[int, Search] = {}
@@ -172,17 +88,9 @@ class Searches:
             search.phase, search.age_ticks = Phase.PROBING, 0
             return self._around.wish(search.channel, proposals)
         if tree is Tree.GRAFT:
-            search.direct = self.candidates(search.channel, search.budget_ms, tree)
+            search.direct = self._candidates.on_tree(search.channel, search.budget_ms, tree)
         search.phase = Phase.ASKING
         return self.advance(search)
-
-    def _probed(self, search: Search) -> bool:
-        """Whether every host proposed has told what it carries, or cannot be reached."""
-        links = [self._around.links.get(host) for host in self._around.wished(search.channel)]
-        return all(
-            link is None or link.failures or (search.channel in link.carried and link.estimate.samples >= PROBE_SAMPLES)
-            for link in links
-        )
 
     def repair(self, branch: Branch) -> list[Effect]:
         """Looks for a parent for a branch that has none, unless it does already."""
@@ -196,7 +104,7 @@ class Searches:
         search.trail, search.grant = branch.trail, branch.grant
         search.epoch, search.target = branch.epoch, branch.target
         gone = None if branch.lost is None or branch.orphan_ticks >= SHUN_TICKS else branch.lost[0]
-        search.direct = self.candidates(branch.channel, search.budget_ms, Tree.HYBRID, gone)
+        search.direct = self._candidates.on_tree(branch.channel, search.budget_ms, Tree.HYBRID, gone)
         return effects + self.advance(search)
 
     def change(self, branch: Branch, hosts: list[HostId], *, advised: bool = False) -> list[Effect]:
@@ -212,36 +120,7 @@ class Searches:
     def escape(self, branch: Branch) -> list[Effect]:
         """Changes the parent that is about to leave."""
         branch.retry_ticks = RETRY_TICKS
-        return self.change(branch, self.candidates(branch.channel, branch.due_ms, Tree.HYBRID))
-
-    def candidates(
-        self, channel: ChannelName, budget_ms: float, tree: Tree, without: HostId | None = None
-    ) -> list[HostId]:
-        """Linked hosts that carry the channel and have a copy left, those first that keep the budget, soonest first.
-
-        Args:
-            tree: under `cube` and `graft` only neighbours in the cube count.
-        """
-        branch = self._branches.carried.get(channel)
-        eligible = None if tree is Tree.HYBRID else self._around.neighbours()
-        mine = {without} if branch is None else {without, branch.upstream, *branch.children}
-        ours = None if branch is None else branch.former  # where we have a place, be it full
-        ranked: list[tuple[bool, float, HostId]] = []
-        for host, there in self._around.carrying(channel).items():
-            reach = self._parents.reach_through(host, there)
-            quiet = self._around.quiet(host, BEAT_TICKS + SILENT_TICKS)
-            link = self._around.links[host]
-            if eligible is not None and host not in eligible:
-                continue
-            if (
-                reach is not None
-                and host not in mine
-                and not quiet
-                and (link.spare > 0 or host == ours)
-                and not link.leaving
-            ):
-                ranked.append((reach.least_bound_ms > budget_ms, reach.least_bound_ms, host))
-        return [host for _, _, host in sorted(ranked)[:DIRECT_MAX]]
+        return self.change(branch, self._candidates.on_tree(branch.channel, branch.due_ms, Tree.HYBRID))
 
     # ------------------------------------------------------------------ messages
 
@@ -458,8 +337,8 @@ class Searches:
                 search.phase, search.age_ticks = Phase.RESOLVING, 0
                 effects.append(Resolve(search.channel))
             elif search.phase is Phase.PROBING:
-                if self._probed(search) or search.age_ticks >= PROBE_TICKS:
-                    search.direct = self.candidates(search.channel, search.budget_ms, Tree.HYBRID)
+                if self._candidates.probed(search) or search.age_ticks >= PROBE_TICKS:
+                    search.direct = self._candidates.on_tree(search.channel, search.budget_ms, Tree.HYBRID)
                     search.phase, search.age_ticks = Phase.ASKING, 0
                     effects += self.advance(search)
             elif search.phase is Phase.PARKED and search.age_ticks >= PARK_TICKS:
@@ -481,7 +360,7 @@ class Searches:
                 return self._attach(search, host)
         if not search.over_cube:
             search.over_cube = True
-            search.untried = self._next_hops(search)
+            search.untried = self._candidates.next_hops(search)
         while search.untried and search.tries > 0:
             label, host = search.untried.pop(0)
             if self._around.one_way_ms(host) is not None:
@@ -522,30 +401,6 @@ class Searches:
         search.asked, search.phase = (host, ask), phase
         self._asked[ask] = search
         return ask
-
-    def _next_hops(self, search: Search) -> list[tuple[Label, HostId]]:
-        """Next hops towards the target with a measured link, best first; hops between our own labels are free."""
-        placement, cube = self._around.placement, self._around.cube
-        if search.purpose is Purpose.RELAY and self._around.host in search.trail:
-            search.reason = "the request came back to a host it had passed"
-            return []
-        if placement is None or cube is None or search.epoch != placement.epoch:
-            search.reason = RESHAPED
-            return []
-        here = min(placement.labels, key=lambda label: (distance(cube, label, search.target), label))
-
-        def cost_ms(label: Label) -> float:
-            host = self._around.carrier(label)
-            measured = None if host is None else self._around.one_way_ms(host)
-            return float("inf") if measured is None else measured
-
-        ranked = ranked_next_hops(self._policy, cube, here, search.target, cost_ms, self._rng)
-        usable: dict[HostId, Label] = {}
-        for label in ranked:
-            host = self._around.carrier(label)
-            if host is not None and host not in search.trail and cost_ms(label) < float("inf"):
-                usable.setdefault(host, label)
-        return [(label, host) for host, label in usable.items()]
 
     def _settle(self, search: Search) -> list[Effect]:
         """The search is over here: commit or refuse locally, offer or refuse to the asker."""

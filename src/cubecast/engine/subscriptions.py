@@ -3,7 +3,8 @@
 from cubecast.engine.branches import Branches
 from cubecast.engine.effects import Effect, NotFound, Resolve
 from cubecast.engine.records import ChannelRecord, HostRecord
-from cubecast.engine.search import Phase, Purpose, Searches
+from cubecast.engine.search import Searches
+from cubecast.engine.search_state import Phase, Purpose
 from cubecast.types import ChannelName
 
 

@@ -35,6 +35,8 @@ VERDICT_S = 8.0
 RECORDS_MAX = 8192
 QUEUE_MAX = 4096
 REOPENS_MAX, REOPEN_PAUSE_S = 40, 0.1
+STUCK_S = 1.5
+"""A track without a frame for so long, while its timing records go on, is subscribed to anew."""
 FILL_GROUPS_MAX, FILL_S = 128, 2.0
 """Groups that are fetched again at most, and how long that may take."""
 SEEN_MAX = 4096
@@ -57,8 +59,15 @@ class _Joiner:
 
     records: OrderedDict[tuple[int, int], FrameRecord] = field(default_factory=OrderedDict)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    missed: asyncio.Event = field(default_factory=asyncio.Event)
+    """A frame waited in vain; until records come again, the next do not wait."""
+
+    def ahead(self, track: int, next_number: int | None) -> bool:
+        """Whether there are records of frames of a track that have not come."""
+        return any(r.track == track and r.number >= (next_number or 0) for r in self.records.values())
 
     def add(self, record: FrameRecord) -> None:
+        self.missed.clear()
         self.records[record.track, record.pts_us] = record
         while len(self.records) > RECORDS_MAX:
             self.records.popitem(last=False)
@@ -73,8 +82,11 @@ class _Joiner:
         loop = asyncio.get_running_loop()
         while True:
             record = self.records.pop((track, pts_us), None)
-            if record is not None or loop.time() >= until:
+            if record is not None:
                 return record
+            if loop.time() >= until or self.missed.is_set():
+                self.missed.set()
+                return None
             self.arrived.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.arrived.wait(), max(0.001, until - loop.time()))
@@ -87,6 +99,8 @@ class _Progress:
     seen: OrderedDict[int, None] = field(default_factory=OrderedDict)
     next_number: int | None = None
     group: int = 0
+    reopened: int = 0
+    """How often in a row it was subscribed to anew without a frame."""
 
     def is_new(self, pts_us: int) -> bool:
         """Whether a frame was not delivered yet; it counts as delivered from now on."""
@@ -202,22 +216,43 @@ class ChannelReader:
         already is dropped here.
         """
         progress = _Progress()
-        for _ in range(REOPENS_MAX):
+        while progress.reopened < REOPENS_MAX:
             try:
-                assert self._broadcast is not None, "open() first"
-                media = await self._broadcast.subscribe_media(str(number), moq.Container.LEGACY(), self._subscription)
-                async for raw in media:
-                    if raw.payload:  # else it is the marker at the end of a group
-                        await self._deliver(number, raw, progress)
+                await self._read_once(number, progress)
                 if await self._over():
                     self._broken.pop(number, None)
                     break
                 self._broken[number] = f"track {number} ended before the channel"
             except moq.Error as error:
                 self._broken[number] = f"track {number} broke: {error}"
+            progress.reopened += 1
             if not await self._reopen():
                 break
         await self._end_of_track()
+
+    async def _read_once(self, number: int, progress: "_Progress") -> None:
+        """Reads one subscription until it ends, breaks, or stands still while the publisher tells of more frames."""
+        assert self._broadcast is not None, "open() first"
+        media = await self._broadcast.subscribe_media(str(number), moq.Container.LEGACY(), self._subscription)
+        coming = asyncio.ensure_future(anext(media, None))
+        try:
+            while True:
+                await asyncio.wait((coming,), timeout=STUCK_S)
+                if not coming.done():
+                    if self._joiner.ahead(number, progress.next_number):
+                        return
+                    continue
+                raw = coming.result()
+                if raw is None:
+                    return
+                coming = asyncio.ensure_future(anext(media, None))
+                if raw.payload:  # else it is the marker at the end of a group
+                    await self._deliver(number, raw, progress)
+        finally:
+            coming.cancel()
+            with suppress(asyncio.CancelledError, moq.Error):
+                await coming
+            media.cancel()
 
     async def _over(self) -> bool:
         """Whether the publisher has ended the channel; its word may come a moment after the end of a track."""
@@ -236,6 +271,7 @@ class ChannelReader:
         self._broken.pop(number, None)
         record = await self._joiner.take(number, raw.timestamp_us, arrived_at + JOIN_S)
         if record is not None:
+            progress.reopened = 0
             if progress.next_number is not None and record.number > progress.next_number:
                 await self._fill(number, progress, record)
             progress.passed(record)
@@ -290,11 +326,17 @@ class ChannelReader:
 
     async def _read_timing(self) -> None:
         """Frames without a record are delivered all the same, so a break is the media tracks' to tell."""
-        for _ in range(REOPENS_MAX):
-            with suppress(moq.Error):
-                await self._read_timing_once()
-            if self._told_end.is_set():
-                break
+        while not self._told_end.is_set() and not self._verdict.done():
+            once = asyncio.ensure_future(self._read_timing_once())
+            missed = asyncio.ensure_future(self._joiner.missed.wait())
+            try:
+                await asyncio.wait((once,), timeout=STUCK_S)
+                await asyncio.wait((once, missed), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for waiting in (once, missed):
+                    waiting.cancel()
+                    with suppress(asyncio.CancelledError, moq.Error):
+                        await waiting
             await asyncio.sleep(REOPEN_PAUSE_S)
 
     async def _read_timing_once(self) -> None:

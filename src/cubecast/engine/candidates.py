@@ -1,0 +1,97 @@
+"""Whom a search asks: hosts that are known to carry the channel, and the next hops of the cube."""
+
+import numpy as np
+
+from cubecast.engine.branches import Branches
+from cubecast.engine.membership import BEAT_TICKS, Neighbourhood
+from cubecast.engine.parents import SILENT_TICKS, Parents
+from cubecast.engine.records import Tree
+from cubecast.engine.search_state import Purpose, Search
+from cubecast.overlay.cube import distance
+from cubecast.overlay.routing import Policy, ranked_next_hops
+from cubecast.types import ChannelName, HostId, Label
+
+DIRECT_MAX = 12
+"""Hosts on the tree one search asks directly."""
+RESHAPED = "the cube changes its shape"
+PROBE_SAMPLES = 2
+"""Samples of a proposed parent's link before it is asked."""
+
+
+class Candidates:
+    """Looks at links and placement. The engine owns one."""
+
+    def __init__(
+        self,
+        neighbourhood: Neighbourhood,
+        branches: Branches,
+        parents: Parents,
+        policy: Policy,
+        rng: np.random.Generator,
+    ) -> None:
+        self._around = neighbourhood
+        self._branches = branches
+        self._parents = parents
+        self._policy = policy
+        self._rng = rng
+
+    def on_tree(
+        self, channel: ChannelName, budget_ms: float, tree: Tree, without: HostId | None = None
+    ) -> list[HostId]:
+        """Linked hosts that carry the channel and have a copy left, those first that keep the budget, soonest first.
+
+        Args:
+            tree: under `cube` and `graft` only neighbours in the cube count.
+        """
+        branch = self._branches.carried.get(channel)
+        eligible = None if tree is Tree.HYBRID else self._around.neighbours()
+        mine = {without} if branch is None else {without, branch.upstream, *branch.children}
+        ours = None if branch is None else branch.former  # where we have a place, be it full
+        ranked: list[tuple[bool, float, HostId]] = []
+        for host, there in self._around.carrying(channel).items():
+            reach = self._parents.reach_through(host, there)
+            quiet = self._around.quiet(host, BEAT_TICKS + SILENT_TICKS)
+            link = self._around.links[host]
+            if eligible is not None and host not in eligible:
+                continue
+            if (
+                reach is not None
+                and host not in mine
+                and not quiet
+                and (link.spare > 0 or host == ours)
+                and not link.leaving
+            ):
+                ranked.append((reach.least_bound_ms > budget_ms, reach.least_bound_ms, host))
+        return [host for _, _, host in sorted(ranked)[:DIRECT_MAX]]
+
+    def next_hops(self, search: Search) -> list[tuple[Label, HostId]]:
+        """Next hops towards the target with a measured link, best first; hops between our own labels are free."""
+        placement, cube = self._around.placement, self._around.cube
+        if search.purpose is Purpose.RELAY and self._around.host in search.trail:
+            search.reason = "the request came back to a host it had passed"
+            return []
+        if placement is None or cube is None or search.epoch != placement.epoch:
+            search.reason = RESHAPED
+            return []
+        here = min(placement.labels, key=lambda label: (distance(cube, label, search.target), label))
+
+        def cost_ms(label: Label) -> float:
+            host = self._around.carrier(label)
+            measured = None if host is None else self._around.one_way_ms(host)
+            return float("inf") if measured is None else measured
+
+        ranked = ranked_next_hops(self._policy, cube, here, search.target, cost_ms, self._rng)
+        usable: dict[HostId, Label] = {}
+        for label in ranked:
+            host = self._around.carrier(label)
+            if host is not None and host not in search.trail and cost_ms(label) < float("inf"):
+                usable.setdefault(host, label)
+        return [(label, host) for host, label in usable.items()]
+
+    def probed(self, search: Search) -> bool:
+        """Whether every host proposed has told what it carries, or cannot be reached."""
+        links = [self._around.links.get(host) for host in self._around.wished(search.channel)]
+        return all(
+            link is None or link.failures or (search.channel in link.carried and link.estimate.samples >= PROBE_SAMPLES)
+            for link in links
+        )

@@ -1,0 +1,83 @@
+"""One search for a parent: what it is for, and where it stands."""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from cubecast.engine.freshness import Floor
+from cubecast.engine.messages import Reach
+from cubecast.types import ORIGIN, ChannelName, HostId, Label
+
+TRIES = 24
+"""Requests one search may send over the cube in all: it bounds the messages of a subscribe, whatever the cube."""
+
+
+class Purpose(Enum):
+    """What a search is for."""
+
+    JOIN = auto()
+    """The local subscriber."""
+    RELAY = auto()
+    """Another host asks through us."""
+    REPAIR = auto()
+    """A branch of ours that has lost its parent: late is better than never."""
+    CHANGE = auto()
+    """A branch of ours that may have a better parent, or has one that is about to leave."""
+
+
+class Phase(Enum):
+    """Where a search stands."""
+
+    RESOLVING = auto()
+    WAITING = auto()
+    """To resolve again."""
+    PROBING = auto()
+    ASKING = auto()
+    ATTACHING = auto()
+    PARKED = auto()
+    OFFERED = auto()
+    COMMITTING = auto()
+
+
+RESERVING = (Phase.PARKED, Phase.OFFERED, Phase.COMMITTING)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a next hop offered: how the channel would reach this host through it."""
+
+    host: HostId
+    ask: int
+    reach: Reach
+
+
+@dataclass(slots=True)
+class Search:
+    """One request for a parent. `asker` is this host itself but for RELAY."""
+
+    purpose: Purpose
+    asker: HostId
+    ask: int
+    channel: ChannelName
+    budget_ms: float
+    tries: int = TRIES
+    epoch: int = 0
+    target: Label = ORIGIN
+    trail: tuple[HostId, ...] = ()
+    grant: str = ""
+    floor: Floor = field(default_factory=Floor)
+    direct: list[HostId] = field(default_factory=list)
+    untried: list[tuple[Label, HostId]] = field(default_factory=list)
+    over_cube: bool = False
+    """The cube's next hops were looked up."""
+    asked: tuple[HostId, int] | None = None
+    best: Offer | None = None
+    advised: bool = False
+    """The directory asked for a CHANGE: it may be for the others' good."""
+    nearest: Reach | None = None
+    """The best that was declined, for it does not keep the bound."""
+    phase: Phase = Phase.ASKING
+    resolves: int = 0
+    """How often the directory was asked again."""
+    age_ticks: int = 0
+    wait_ticks: int = 0
+    reason: str = "no next hop answers"

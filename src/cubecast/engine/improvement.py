@@ -6,6 +6,7 @@ longer before it is taken again. Under a bound that is broken any gain counts.
 """
 
 from dataclasses import dataclass, field
+from math import inf
 
 from cubecast.engine.branches import Branch
 from cubecast.engine.candidates import Candidates
@@ -30,6 +31,7 @@ RETURN_TICKS = 60
 LEFT_MAX = 16
 ADVICE_TICKS, ADVICE_SAMPLES = 30, 3
 """Advice is tried for so long, once there are so many samples of the link."""
+SLOWER_MS = 20.0
 REST_TICKS = 100
 """After advice a branch stays where it is for so long, so that the directory can finish what it has planned."""
 
@@ -42,6 +44,8 @@ class Record:
     left: list[HostId] = field(default_factory=list)
     rest_ticks: int = 0
     """Until candidates are looked at again, after advice was followed."""
+    rest_ms: float = inf
+    """The least delay since then: a branch that has become slower does not rest."""
 
 
 class Improvement:
@@ -66,7 +70,8 @@ class Improvement:
 
     def rest(self, channel: ChannelName, ticks: int) -> None:
         """Leaves a branch where it is for a while."""
-        self._records.setdefault(channel, Record()).rest_ticks = ticks
+        record = self._records.setdefault(channel, Record())
+        record.rest_ticks, record.rest_ms = ticks, inf
 
     def on_advice(self, advice: Advice) -> list[Effect]:
         """The directory proposes a parent: it is measured, then tried."""
@@ -104,7 +109,9 @@ class Improvement:
         broken = branch.reach.least_bound_ms > branch.due_ms
         if branch.upstream is None or branch.former is not None or branch.ticks % LOOK_TICKS:
             return []
-        if record.rest_ticks > 0 and not broken:
+        record.rest_ms = min(record.rest_ms, branch.reach.delay_ms)
+        slower = branch.reach.delay_ms >= record.rest_ms + SLOWER_MS
+        if record.rest_ticks > 0 and not broken and not slower:
             return []
         held: dict[HostId, int] = {}
         for host in self._candidates.on_tree(branch.channel, branch.due_ms, branch.tree):

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import numpy as np
@@ -12,18 +12,15 @@ import numpy as np
 from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine import messages
-from cubecast.engine.directory_api import JoinRequest, Pushed, RefreshRequest
 from cubecast.engine.host import LEAVE_TICKS, HostEngine
 from cubecast.engine.membership import TICK_S
-from cubecast.engine.records import Placement, SubscriptionRecord, Tree
+from cubecast.engine.records import Placement, Tree
 from cubecast.engine.snapshot import HostView
 from cubecast.errors import (
     AddressError,
     BoundRefused,
     ChannelUnknown,
     CubecastError,
-    DirectoryError,
-    DirectoryUnreachable,
     MessageError,
     TokenError,
     UsageError,
@@ -35,19 +32,17 @@ from cubecast.host.reader import ChannelReader
 from cubecast.host.subscription import Answers, Subscription
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import ChannelWriter, CopyCount
+from cubecast.host.upkeep import Upkeep
 from cubecast.media.frames import TrackFormat
 from cubecast.tokens import Verifier
 from cubecast.types import ChannelName, HostId
 
-REFRESH_S = 2.0
 READY_S = 8.0
 """A subscriber waits this long for its neighbours' links before it searches with those it has."""
-LEAVE_S = 1.0
 HANDOVER_S = LEAVE_TICKS * TICK_S + 1.0
 LINGER_S = 10.0
 """A publisher that has finished stays this long for children that have not."""
-FOLLOW_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
-LEDGER_MAX = 1024
+UNREACHED_MAX = 1024
 UNREACHED_TOLD = 3
 """Failed dials in a row after which the user is told."""
 
@@ -61,7 +56,6 @@ class HostRuntime:
         self, config: HostConfig, client: DirectoryClient, tasks: Tasks, notify: Callable[[str], None]
     ) -> None:
         self.config = config
-        self._client = client
         self._tasks = tasks
         self._notify = notify
         self._engine = HostEngine(config.name, config.policy, config.fan_out, np.random.default_rng(config.seed))
@@ -71,19 +65,12 @@ class HostRuntime:
         self._address = ""
         self._started = (time.time(), time.monotonic())
         self._locals: dict[ChannelName, Answers] = {}
-        self._announced: dict[ChannelName, asyncio.Future[None]] = {}
-        self._trees: dict[ChannelName, Tree] = {}
+        self._upkeep = Upkeep(config, client, tasks, notify, self._handle, self._engine.links_ms)
         self._writers: dict[ChannelName, ChannelWriter] = {}
-        self._failures: dict[ChannelName, CubecastError] = {}
-        self._resolving: set[ChannelName] = set()
-        self._ledger: dict[ChannelName, SubscriptionRecord] = {}
-        self._suspects: set[HostId] = set()
         self._unreached: dict[HostId, int] = {}
         self._background: list[asyncio.Task[None]] = []
-        self._report = asyncio.Event()
         self._changed = asyncio.Event()
         self._left = asyncio.Event()
-        self._told = ""
         self.refused_messages = 0
         self.on_parent_changed: Callable[[fx.ParentChanged], None] = lambda _: None
         """Told whenever a channel gets another parent."""
@@ -133,12 +120,11 @@ class HostRuntime:
         if any(branch.channel == channel for branch in self.view().branches):
             raise UsageError(f"this host carries {channel} already; publish under another name")
         writer = ChannelWriter(self._plane.origin(channel), tracks, self._plane.copy_count(channel))
-        announced = self._announced[channel] = asyncio.get_running_loop().create_future()
         self._handle(ev.PublishRequested(channel, tree))
         try:
-            await announced
+            await self._upkeep.announced(channel)
         except CubecastError:
-            del self._announced[channel]
+            self._upkeep.forget(channel)
             writer.finish()
             self._handle(ev.PublishFinished(channel))
             self._plane.drop_channel(channel)
@@ -150,7 +136,7 @@ class HostRuntime:
         """Ends a published channel and waits for the children to have it all."""
         writer.finish()
         self._writers.pop(channel, None)
-        self._announced.pop(channel, None)
+        self._upkeep.forget(channel)
         self._handle(ev.PublishFinished(channel))
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
@@ -172,7 +158,6 @@ class HostRuntime:
         if channel in self._locals:
             raise UsageError(f"this host subscribes to {channel} already")
         await self._ready()
-        self._failures.pop(channel, None)
         loop = asyncio.get_running_loop()
         local = self._locals[channel] = Answers(loop.create_future(), loop.create_future())
         self._handle(ev.SubscribeRequested(channel, bound_ms))
@@ -208,9 +193,10 @@ class HostRuntime:
         """
         bound = await self._plane.listen()
         self._address = self.config.advertise or _reachable(self.config, bound)
-        await self._join()
-        work = (self._tick(), self._follow(), self._refresh())
-        self._background = [self._tasks.create_task(each) for each in work]
+        answer = await self._upkeep.join(self._address, self._plane.fingerprint)
+        self._verifier = Verifier(bytes.fromhex(answer.public_key))
+        self._plane.open_for(self._verifier)
+        self._background = [self._tasks.create_task(self._tick()), *self._upkeep.start()]
 
     async def stop(self) -> None:
         """Leaves the overlay: waits for children to find other parents, tells everyone, closes every session."""
@@ -221,30 +207,9 @@ class HostRuntime:
         for task in self._background:
             task.cancel()
         await asyncio.sleep(0)
-        if self._verifier is not None:  # it had joined
-            with suppress(DirectoryError, TokenError, TimeoutError):
-                async with asyncio.timeout(LEAVE_S):
-                    await self._client.leave(self.config.name)
+        await self._upkeep.leave()
         await self._plane.close()
         self._tasks.cancel_all()
-
-    async def _join(self) -> None:
-        config = self.config
-        request = JoinRequest(
-            config.name,
-            self._address,
-            self._plane.fingerprint,
-            self._client.identity.public_key.hex(),
-            config.fan_out,
-            config.label,
-        )
-        answer = await self._client.join(request)
-        if self._verifier is None:
-            self._verifier = Verifier(bytes.fromhex(answer.public_key))
-            self._plane.open_for(self._verifier)
-        self._handle(ev.Placed(answer.placement))
-        for channel in list(self._announced):
-            self._tasks.create_task(self._announce(channel))
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -260,62 +225,6 @@ class HostRuntime:
             self._handle(ev.Tick())
             due = max(due + TICK_S, loop.time())
             await asyncio.sleep(due - loop.time())
-
-    async def _follow(self) -> None:
-        """Takes what the super-node pushes; streams go on while it is away."""
-        failures = 0
-        while True:
-            try:
-                async with aclosing(self._client.pushes(self.config.name)) as pushes:
-                    async for pushed in pushes:
-                        failures = 0
-                        self._take(pushed)
-            except DirectoryUnreachable as error:
-                if failures == 0:
-                    self._notify(f"{error}; running streams go on")
-            except (DirectoryError, TokenError):
-                await self._rejoin()
-            await asyncio.sleep(FOLLOW_PAUSES_S[min(failures, len(FOLLOW_PAUSES_S) - 1)])
-            failures += 1
-
-    def _take(self, pushed: Pushed) -> None:
-        if pushed.placement is not None:
-            self._handle(ev.Placed(pushed.placement))
-        for advice in pushed.advice:
-            self._handle(ev.Advised(advice))
-        if pushed.probes:
-            self._handle(ev.ProbesWanted(pushed.probes))
-
-    async def _rejoin(self) -> None:
-        try:
-            await self._join()
-            self._told = ""
-            self._notify("joined the overlay again")
-        except (DirectoryError, TokenError) as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                self._notify(f"cannot join again: {error}")
-
-    async def _refresh(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(REFRESH_S):
-                    await self._report.wait()
-            self._report.clear()
-            lines, self._ledger = self._ledger, {}
-            suspects, self._suspects = self._suspects, set()
-            try:
-                request = RefreshRequest(tuple(lines.values()), tuple(suspects), self._engine.links_ms())
-                answer = await self._client.refresh(self.config.name, request)
-                for channel in self._announced.keys() - set(answer.channels):
-                    self._tasks.create_task(self._announce(channel))
-            except DirectoryUnreachable:
-                self._ledger = lines | self._ledger  # reported with the next refresh that arrives
-                await asyncio.sleep(REFRESH_S)
-            except (DirectoryError, TokenError):
-                self._ledger = lines | self._ledger
-                await self._rejoin()
-                await asyncio.sleep(REFRESH_S)
 
     # ------------------------------------------------------------------ the engine's effects
 
@@ -333,12 +242,11 @@ class HostRuntime:
             case fx.HangUp(host):
                 self._plane.hang_up(host)
             case fx.Resolve(channel):
-                self._tasks.create_task(self._resolve(channel))
+                self._upkeep.resolve(channel)
             case fx.Announce(channel, tree):
-                self._trees[channel] = tree
-                self._tasks.create_task(self._announce(channel))
+                self._upkeep.announce(channel, tree)
             case fx.Withdraw(channel):
-                self._tasks.create_task(self._withdraw(channel))
+                self._upkeep.withdraw(channel)
             case fx.Pull(channel, record):
                 self._plane.pull(channel, record)
             case fx.Evict(channel, host):
@@ -351,12 +259,9 @@ class HostRuntime:
             case fx.ParentChanged():
                 self.on_parent_changed(effect)
             case fx.Suspect(host):
-                self._suspects.add(host)
-                self._report.set()
+                self._upkeep.suspect(host)
             case fx.Report(record):
-                if len(self._ledger) < LEDGER_MAX:
-                    self._ledger[record.channel] = record
-                self._report.set()
+                self._upkeep.report(record)
             case fx.Leave():
                 self._left.set()
             case fx.Admitted() | fx.Refused() | fx.NotFound() | fx.StreamEnded():
@@ -375,42 +280,8 @@ class HostRuntime:
             case fx.NotFound(channel, known):
                 _fail_future(local.admitted, ChannelUnknown(channel, known))
             case fx.Refused(channel, bound_ms, best_ms, best_path, reason):
-                failure = self._failures.pop(channel, None)
-                if channel in self._resolving:
-                    failure = DirectoryUnreachable(f"super-node {self._client.url} does not answer; try again later")
                 refused = BoundRefused(channel, bound_ms, best_ms, best_path, reason)
-                _fail_future(local.admitted, failure or refused)
-
-    async def _resolve(self, channel: ChannelName) -> None:
-        self._resolving.add(channel)
-        event: ev.Event
-        try:
-            answer = await self._client.resolve(channel)
-            event = ev.ChannelResolved(answer.channel, answer.grant, answer.proposals)
-        except ChannelUnknown as error:
-            event = ev.ChannelNotFound(channel, error.known)
-        except (DirectoryError, TokenError) as error:
-            self._failures[channel] = error
-            event = ev.ResolveFailed(channel, str(error))
-        finally:
-            self._resolving.discard(channel)
-        self._handle(event)
-
-    async def _announce(self, channel: ChannelName) -> None:
-        future = self._announced.get(channel)
-        try:
-            await self._client.announce(channel, self._trees[channel])
-            if future is not None:
-                _resolve_future(future, None)
-        except (DirectoryError, TokenError) as error:
-            if future is not None and not future.done():
-                future.set_exception(error)
-            else:
-                self._notify(f"cannot announce {channel} again: {error}")
-
-    async def _withdraw(self, channel: ChannelName) -> None:
-        with suppress(DirectoryError, TokenError):  # its lease ends it too
-            await self._client.withdraw(channel)
+                _fail_future(local.admitted, self._upkeep.failure(channel) or refused)
 
     # ------------------------------------------------------------------ what the data plane tells (Hooks)
 
@@ -421,7 +292,7 @@ class HostRuntime:
 
     def link_down(self, host: HostId, reason: str) -> None:
         """See Hooks."""
-        if reason != LEFT and len(self._unreached) < LEDGER_MAX:
+        if reason != LEFT and len(self._unreached) < UNREACHED_MAX:
             self._unreached[host] = self._unreached.get(host, 0) + 1
             if self._unreached[host] == UNREACHED_TOLD:
                 self._notify(f"cannot reach neighbour {host}: {reason}; check that its UDP port is open; trying on")

@@ -56,7 +56,7 @@ async def _over(setting: Setting) -> Run:
         hops = np.array(delays.hops, np.float64)
         late_ms = float(np.median((measured - path) / hops))
         run.rad = relative_average_delay(measured - late_ms * hops, direct)
-        run.detail = {
+        run.detail |= {
             "tree": setting.tree,
             "rad_raw": relative_average_delay(measured, direct),
             "rad_of_paths": relative_average_delay(path, direct),

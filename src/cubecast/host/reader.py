@@ -280,7 +280,7 @@ class ChannelReader:
     async def _fill(self, number: int, progress: "_Progress", until: FrameRecord) -> None:
         """Fetches the groups of frames that were skipped: a parent may die in the middle of one."""
         groups = range(max(progress.group, until.group - FILL_GROUPS_MAX + 1), until.group + 1)
-        fetched = await asyncio.gather(*(self._fetch(number, group) for group in groups))
+        fetched = await asyncio.gather(*(self._fetch(number, group, until.pts_us) for group in groups))
         for raw in (raw for group in fetched for raw in group):
             if raw.payload and raw.timestamp_us != until.pts_us and progress.is_new(raw.timestamp_us):
                 record = self._joiner.find(number, raw.timestamp_us)
@@ -291,7 +291,8 @@ class ChannelReader:
                 self._copies.into_python += 1
                 await self._queue.put(_join(number, raw, record, self._clock()))
 
-    async def _fetch(self, number: int, group: int) -> list[moq.MediaFrame]:
+    async def _fetch(self, number: int, group: int, until_pts_us: int) -> list[moq.MediaFrame]:
+        """The frames of a group, up to one that has come: its group may be under way still."""
         found: list[moq.MediaFrame] = []
         with suppress(moq.Error, TimeoutError):
             async with asyncio.timeout(FILL_S):
@@ -300,7 +301,7 @@ class ChannelReader:
                 async with media:
                     async for raw in media:
                         found.append(raw)
-                        if not raw.payload:
+                        if not raw.payload or raw.timestamp_us == until_pts_us:
                             break
         return found
 

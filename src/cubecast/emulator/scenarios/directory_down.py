@@ -5,18 +5,19 @@ import signal
 import time
 
 from cubecast.emulator.processes import Child
-from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, processes_left, streaming
+from cubecast.emulator.scenarios.run import Run, Setting, a_relay, changes_after, delivered, processes_left, streaming
 
 BOUND_MS = 2_000.0
 BEFORE_S, DOWN_S, AFTER_S = 4.0, 60.0, 12.0
-ANSWER_S = 25.0
+FAN_OUT = 3
+"""Copies a host sends: few, so that there are relays."""
 
 
 async def directory_down(setting: Setting) -> Run:
     """Streams go on, repair works, a new subscriber gets a clear answer, and everyone is back afterwards."""
     rng, run = setting.rng(), Run()
     down_s = setting.seconds or DOWN_S
-    async with streaming(setting, BEFORE_S + down_s + AFTER_S, BOUND_MS) as bed:
+    async with streaming(setting, BEFORE_S + down_s + AFTER_S, BOUND_MS, fan_out=FAN_OUT) as bed:
         late = bed.subscribers[-1]
         for child in bed.subscribers[:-1]:
             await bed.subscribe(child)
@@ -30,12 +31,10 @@ async def directory_down(setting: Setting) -> Run:
             gone_s = time.time()
             bed.supernode.send_signal(signal.SIGKILL)
             await asyncio.sleep(down_s / 4)
-            relays = sorted(set(bed.parents().values()) - set(bed.plan.publishers))
-            if relays:
-                victim = int(rng.choice(relays))
-                setting.notify(f"kill -9 of {bed.plan.name(victim)}, which feeds others")
-                killed = bed.hosts[victim]
-                bed.kill(victim)
+            victim = a_relay(bed, rng)
+            setting.notify(f"kill -9 of {bed.plan.name(victim)}, which feeds others")
+            killed = bed.hosts[victim]
+            bed.kill(victim)
             await asyncio.sleep(down_s / 4)
             asked_s = time.time()
             await bed.subscribe(late)

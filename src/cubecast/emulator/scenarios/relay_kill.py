@@ -3,17 +3,19 @@
 import asyncio
 import time
 
-from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, processes_left, streaming
+from cubecast.emulator.scenarios.run import Run, Setting, a_relay, changes_after, delivered, processes_left, streaming
 
 BOUND_MS = 2_000.0
 SECONDS = 7.0
 KILL_AT_S = (2.0, 4.0)
+FAN_OUT = 3
+"""Copies a host sends: few, so that the publisher cannot feed everyone itself."""
 
 
 async def relay_kill(setting: Setting) -> Run:
     """Kills a relay drawn from the seed; whoever is admitted and lives should miss no frame."""
     rng, run = setting.rng(), Run()
-    async with streaming(setting, setting.seconds or SECONDS, BOUND_MS) as bed:
+    async with streaming(setting, setting.seconds or SECONDS, BOUND_MS, fan_out=FAN_OUT) as bed:
         plan = bed.plan
         await bed.subscribe_all()
         killed_s, victim = 0.0, 0
@@ -22,10 +24,7 @@ async def relay_kill(setting: Setting) -> Run:
         async def kill() -> None:
             nonlocal killed_s, victim, hit
             await asyncio.sleep(float(rng.uniform(*KILL_AT_S)))
-            relays = sorted(set(bed.parents().values()) - set(plan.publishers))
-            if not relays:
-                return
-            victim = int(rng.choice(relays))
+            victim = a_relay(bed, rng)
             parents = bed.parents()
             fed = sorted(plan.name(child) for child, parent in parents.items() if parent == victim)
             hit = {plan.name(host) for host in parents if _hangs_on(parents, host, victim)}

@@ -10,6 +10,7 @@ import numpy as np
 from cubecast.emulator.processes import Child, Fields
 from cubecast.emulator.testbed import Testbed, make_plan, running
 from cubecast.engine.records import FAN_OUT_DEFAULT
+from cubecast.errors import UsageError
 from cubecast.overlay.routing import Policy
 from cubecast.physical.network import PhysicalNetwork
 
@@ -75,11 +76,17 @@ class Run:
 
 @asynccontextmanager
 async def streaming(
-    setting: Setting, seconds: float, bound_ms: float, *, spare: int = 0, publishers: int = 1
+    setting: Setting,
+    seconds: float,
+    bound_ms: float,
+    *,
+    spare: int = 0,
+    publishers: int = 1,
+    fan_out: int = FAN_OUT_DEFAULT,
 ) -> AsyncIterator[Testbed]:
     """A testbed of the setting's hosts that have joined; its publishers wait, and will stream for so long."""
     plan = make_plan(
-        setting.network, setting.subscribers, Policy.GREEDY, setting.seed, FAN_OUT_DEFAULT,
+        setting.network, setting.subscribers, Policy.GREEDY, setting.seed, fan_out,
         bound_ms=bound_ms, spare=spare, publishers=publishers,
     )  # fmt: skip
     publish = ("--loop", "--for", f"{seconds:g}s", "--tree", setting.tree)
@@ -135,6 +142,18 @@ def changes_after(bed: Testbed, after_s: float) -> list[Fields]:
     told = [change for child in bed.hosts.values() for change in child.changes]
     late = [change for change in told if isinstance(change["at_s"], float) and change["at_s"] >= after_s]
     return sorted(late, key=lambda change: str(change["at_s"]))
+
+
+def a_relay(bed: Testbed, rng: np.random.Generator) -> int:
+    """A host that feeds others and publishes nothing, drawn from those there are.
+
+    Raises:
+        UsageError: there is none.
+    """
+    relays = sorted(set(bed.parents().values()) - set(bed.plan.publishers))
+    if not relays:
+        raise UsageError("no host relays in this run; take more --subscribers, or another --seed")
+    return int(rng.choice(relays))
 
 
 def processes_left(children: list[Child]) -> int:

@@ -23,6 +23,8 @@ SUPERNODE = HostId("supernode")
 """The audience of host tokens meant for the super-node."""
 JOIN_TTL_S = 365 * 86_400.0
 CREDENTIAL_TTL_S = 86_400.0
+GRANT_TTL_S = 90 * 86_400.0
+"""A stream may need its grant for every repair as long as it runs."""
 HOST_TOKEN_TTL_S = 300.0
 CLOCK_LEEWAY_S = 60.0
 
@@ -91,7 +93,7 @@ class Authority:
 
     def grant(self, host: HostId, channel: ChannelName) -> str:
         """Permission for a host to subscribe to one channel."""
-        return self._sign({"aud": _GRANT, "sub": host, "channel": channel, "exp": time.time() + CREDENTIAL_TTL_S})
+        return self._sign({"aud": _GRANT, "sub": host, "channel": channel, "exp": time.time() + GRANT_TTL_S})
 
     def _sign(self, claims: dict[str, object]) -> str:
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM)

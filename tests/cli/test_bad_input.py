@@ -23,7 +23,8 @@ def files(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> dict[str, str
     (folder / "range.toml").write_text("hosts = 1\n")
     (folder / "crowd.toml").write_text("hosts = 3\nchannels = 3\n")
     (folder / "elsewhere.toml").write_text('hosts = 9\nnetwork = "nowhere"\n')
-    scenarios = {name: str(folder / f"{name}.toml") for name in ("unknown", "range", "crowd", "elsewhere")}
+    (folder / "endless.toml").write_text("hosts = 9\nbound_ms = [500.0, inf]\n")
+    scenarios = {name: str(folder / f"{name}.toml") for name in ("unknown", "range", "crowd", "elsewhere", "endless")}
     return scenarios | {
         "text": str(folder / "text.txt"),
         "matrix": str(folder / "matrix.txt"),
@@ -87,7 +88,9 @@ CASES: list[tuple[tuple[str, ...], str]] = [
     (("testbed",), "required: scenario"),
     (("testbed", "earthquake"), "invalid choice: 'earthquake'"),
     (("testbed", "relay-kill", "--hosts", "1"), "whole number"),
-    (("testbed", "relay-kill", "--hosts", "4", "--subscribers", "4"), "one host publishes"),
+    (("testbed", "relay-kill", "--hosts", "4", "--subscribers", "4"), "1 publish, so take 1 to 3"),
+    (("testbed", "churn", "--hosts", "3"), "3 publish"),
+    (("lab", "simulate", "{endless}"), "bound_ms"),
     (("testbed", "relay-kill", "--runs", "0"), "--runs"),
     (("testbed", "relay-kill", "--network", "{matrix}"), "matrix.txt, line 1"),
     (("testbed", "relay-kill", "--clip", "{text}"), "Invalid data"),

@@ -31,6 +31,8 @@ def test_a_relay_that_dies_costs_nobody_a_frame_and_leaves_no_process() -> None:
     (run,) = told["runs"]
     assert (run["frames_lost"], run["frames_duplicated"], run["processes_left"]) == (0, 0, 0)
     assert run["success_ratio"] == 1.0
+    assert run["detail"]["killed"]
+    assert run["gap_ms_max"] > 0
 
 
 def test_the_cube_grows_and_shrinks_on_real_hosts_without_losing_a_frame() -> None:

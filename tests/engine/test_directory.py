@@ -113,6 +113,18 @@ def test_a_full_cube_grows_and_a_roomy_one_shrinks_again_in_epochs() -> None:
     assert not broken_labels(directory)
 
 
+def test_a_wish_that_makes_no_sense_leaves_the_directory_as_it_was() -> None:
+    directory = engine(Cube(2, 2))
+    for n in range(4):
+        directory.handle(joined(f"h{n}"), 0.0)
+    effects = directory.handle(joined("late", "00"), 1.0)
+    assert directory.epoch == 1, "a wish was for the shape before"
+    assert {e.host for e in effects if isinstance(e, d.Push)} == set(directory.members)
+    with pytest.raises(DirectoryError):
+        directory.handle(joined("later", "zz"), 1.0)
+    assert not broken_labels(directory)
+
+
 def test_a_host_that_comes_back_keeps_its_seat_and_a_stranger_cannot_take_its_name() -> None:
     directory = engine()
     directory.handle(joined("a"), 0.0)

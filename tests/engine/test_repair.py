@@ -129,6 +129,29 @@ def test_a_media_session_that_breaks_is_opened_again() -> None:
     assert not overlay.ended()
 
 
+def test_media_that_flows_at_the_parent_and_does_not_come_is_asked_for_anew() -> None:
+    overlay = streaming(6, 3)
+    host = next(h for h in overlay.names if overlay.engines[h].upstream(CHANNEL) == overlay.names[0])
+    overlay.hosts[host].sessions[CHANNEL][overlay.names[0]] = False  # it stands, and nothing comes over it
+    assert not overlay.flows(host, CHANNEL)
+    overlay.run(5)
+    assert overlay.flows(host, CHANNEL)
+    assert not overlay.ended()
+
+
+def test_a_link_to_the_parent_that_breaks_is_dialled_again_and_costs_nothing() -> None:
+    overlay = streaming(10, 4)
+    neighbours = {h: overlay.engines[h].view().neighbours for h in overlay.names}
+    child = next(h for h in overlay.names[1:] if overlay.engines[h].upstream(CHANNEL) not in neighbours[h])
+    parent = overlay.engines[child].upstream(CHANNEL)
+    assert parent is not None
+    before = overlay.hosts[child].changes
+    overlay._hang_up(overlay.hosts[parent], child)
+    overlay.run(5)
+    assert (overlay.engines[child].upstream(CHANNEL), overlay.hosts[child].changes) == (parent, before)
+    assert parent in overlay.hosts[child].dialled
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000))
 def test_everyone_may_look_for_another_parent_at_once(seed: int) -> None:

@@ -50,9 +50,12 @@ def run(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     shape = SCENARIOS[args.scenario]
     hosts = args.hosts or shape.hosts
-    subscribers = args.subscribers or min(shape.subscribers, hosts - 1)
-    if subscribers > hosts - 1:
-        raise UsageError(f"{subscribers} subscribers among {hosts} hosts: give 1 to {hosts - 1}, one host publishes")
+    others = hosts - shape.publishers
+    subscribers = args.subscribers or min(shape.subscribers, others)
+    if not 1 <= subscribers <= others:
+        raise UsageError(
+            f"{subscribers} subscribers among {hosts} hosts: {shape.publishers} publish, so take 1 to {others}"
+        )
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="cubecast-testbed-") as folder:
         source = _clip(args.clip, Path(folder), light=hosts >= LIGHT_FROM)

@@ -102,6 +102,8 @@ class Processes:
         self._on_line = on_line
         self._readers = asyncio.TaskGroup()
         self.children: list[Child] = []
+        self.stubborn = 0
+        """Processes that did not end when they were asked to."""
 
     async def __aenter__(self) -> Self:
         await self._readers.__aenter__()
@@ -140,6 +142,7 @@ class Processes:
             child.send_signal(signal.SIGTERM)
         await _gone(children, TERM_S)
         for child in children:
+            self.stubborn += not child.ended
             child.send_signal(signal.SIGKILL)
         await _gone(children, KILL_S)
         for child in children:

@@ -220,8 +220,9 @@ class Branches:
         branch = self.carried.get(channel)
         if branch is None or branch.bound_ms is None:
             return []
+        ended = self.ledger(branch, "ended")
         branch.bound_ms = None
-        return self.prune(branch)
+        return [ended, *self.prune(branch)]
 
     def prune(self, branch: Branch) -> list[Effect]:
         """Releases a branch that nobody here needs any more."""
@@ -255,6 +256,8 @@ class Branches:
     def remove(self, branch: Branch) -> list[Effect]:
         """Forgets a branch, and tells its parents."""
         self.carried.pop(branch.channel, None)
+        if branch.finished_ticks is not None:
+            self._floors.pop(branch.channel, None)  # whoever publishes it again begins anew
         above = {host for host in (branch.upstream, branch.former) if host is not None}
         effects: list[Effect] = [Send(host, Release(branch.channel)) for host in sorted(above)]
         effects += self._around.wish(branch.channel, ())
@@ -284,7 +287,7 @@ class Branches:
             effects += self._tell_kin(branch)
         branch.ticks += 1
         for host, child in list(branch.children.items()):
-            child.quiet_ticks += 1
+            child.quiet_ticks += branch.finished_ticks is None  # after the end children have nothing to say
             if child.quiet_ticks >= CHILD_TICKS:
                 del branch.children[host]
                 effects.append(Evict(branch.channel, host))

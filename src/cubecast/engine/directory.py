@@ -48,7 +48,7 @@ from cubecast.engine.records import (
     SubscriptionRecord,
     Tree,
 )
-from cubecast.engine.surveys import Surveys
+from cubecast.engine.surveys import UNREACHED_MS, Surveys
 from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, label_count, neighbours, parse_label
 from cubecast.overlay.occupancy import carriers, free_labels
@@ -145,7 +145,9 @@ class DirectoryEngine:
                     member.subscriptions[record.channel] = record
                 return []
             case LinksReported(host, links_ms):
-                known = {other: ms for other, ms in links_ms.items() if other in self.members and ms >= 0}
+                known = {
+                    other: ms for other, ms in links_ms.items() if other in self.members and 0 <= ms < UNREACHED_MS
+                }
                 self._surveys.report(host, dict(list(known.items())[:LINKS_PER_HOST_MAX]), now)
                 return []
             case LeaseTick():
@@ -206,7 +208,8 @@ class DirectoryEngine:
             fan_out = self.members[host].record.fan_out
             parent = lines[host].path[-2] if host in lines and len(lines[host].path) > 1 else None
             slots = max(0, fan_out - copies[host] + here[host])
-            group[host] = GroupMember(parent, bound_ms, slots, max(0, fan_out - copies[host]))
+            late_ms = self._late_ms(host, record.channel)
+            group[host] = GroupMember(parent, bound_ms, slots, max(0, fan_out - copies[host]), late_ms)
         return group
 
     def _copies(self) -> Counter[HostId]:
@@ -254,7 +257,7 @@ class DirectoryEngine:
                     f"address {event.address} already belongs to host {member.record.host}; choose another port"
                 )
         grown = self._grow() if known is None and len(self.members) >= label_count(self.cube) else []
-        wish = "" if known is not None else event.seat
+        wish = "" if known is not None or grown else event.seat  # a wish was for the shape before
         seat = known.record.seat if known is not None else self._seat(wish)
         record = HostRecord(event.host, event.address, event.fingerprint, event.key, seat, event.fan_out)
         self.members[event.host] = Member(record, now + LEASE_S)

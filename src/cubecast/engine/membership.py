@@ -26,6 +26,8 @@ PING_BEATS = 4
 """Every so many beats the peer's clock is asked for; while that is unknown, with every beat."""
 REDIAL_TICKS = (3, 5, 10, 20, 40, 50)
 STRANGER_TICKS = 100
+MEASURE_TICKS = 40
+"""A host that could not be measured for so long is given up."""
 REPORT_TICKS = 25
 """A link that was dialled to be measured is kept so long: until the directory has been told."""
 SAMPLES_READY = 5
@@ -67,6 +69,8 @@ class Neighbourhood:
         self.placement: Placement | None = None
         self.links: dict[HostId, Link] = {}
         self._carriers: dict[Label, HostId] = {}
+        self._wish_ticks: dict[Hashable, int] = {}
+        """How long there has been a wish to measure."""
         self._followed: set[HostId] = set()
         """Hosts whose links are pinged often."""
         self._wishes: dict[Hashable, dict[HostId, HostRecord]] = {}
@@ -122,6 +126,7 @@ class Neighbourhood:
     def wish(self, purpose: Hashable, records: Iterable[HostRecord]) -> list[Effect]:
         """Wants links to these hosts, and to no others for this purpose; an empty wish ends it."""
         wanted = {record.host: record for record in list(records)[:WISHES_MAX] if record.host != self.host}
+        self._wish_ticks.pop(purpose, None)
         self._wishes.pop(purpose, None)
         effects: list[Effect] = []
         if wanted:
@@ -166,11 +171,17 @@ class Neighbourhood:
         wanted = self._wishes.get(purpose)
         if not wanted:
             return
-        done = [h for h in wanted if h in self.links and self.links[h].estimate.samples >= SAMPLES_READY]
+        self._wish_ticks[purpose] = self._wish_ticks.get(purpose, 0) + 1
+        late = self._wish_ticks[purpose] >= MEASURE_TICKS
+        done = [h for h in wanted if late or (h in self.links and self.links[h].estimate.samples >= SAMPLES_READY)]
         for host in done:
             del wanted[host]
         others = {host for each, wish in self._wishes.items() if each != purpose for host in wish}
-        free = [h for h in done if h not in others and h not in self.neighbours() and not self.links[h].needed]
+        free = [
+            h
+            for h in done
+            if h in self.links and h not in others and h not in self.neighbours() and not self.links[h].needed
+        ]
         for host in free:
             self.links[host].idle_ticks = STRANGER_TICKS - REPORT_TICKS
 
@@ -267,7 +278,9 @@ class Neighbourhood:
                 if link.ticks % BEAT_TICKS == 0:
                     effects += self._beats(host, link, needing if host in keep else beat, now)
                 link.ticks += 1
-            elif not link.dialling and (host in wished or (host in neighbours and self._dials(host))):
+            elif not link.dialling and (
+                host in wished or host in self._followed or (host in neighbours and self._dials(host))
+            ):
                 link.redial_in -= 1
                 if link.redial_in <= 0:
                     effects += self._dial(link)
@@ -299,7 +312,12 @@ class Neighbourhood:
     def _beats(self, host: HostId, link: Link, beat: Beat, now: float) -> list[Effect]:
         beats = link.ticks // BEAT_TICKS
         asks = beats % PING_BEATS == 0 or link.estimate.clock_offset_ms[1] >= CLOCK_UNKNOWN_MS
-        return [Send(host, beat), *([Send(host, Ping(now))] if asks else [])]
+        effects: list[Effect] = [Send(host, beat)]
+        if asks:
+            effects.append(Send(host, Ping(now)))
+            if self.placement is not None and beats % PING_BEATS == 0:  # the first may have come before the link was up
+                effects.append(Send(host, Hello(self.placement.record)))
+        return effects
 
     def _dials(self, host: HostId) -> bool:
         return self.host < host

@@ -18,6 +18,8 @@ RELAY_MS = 0.5
 """Processing a relay adds to a frame; part of every promise (measured: 0.35 ms a relay, docs/decisions)."""
 SILENT_TICKS = 3
 """Without media and without a word from the parent for so long, it is lost."""
+IDLE_TICKS, IDLE_SILENT_TICKS = 15, 10
+"""On a channel without media for so long, a parent must be silent for so long: its word is all there is."""
 STALE_TICKS = 20
 """A parent that tells nothing fresh for so long has lost its own and finds no other."""
 STALLED_TICKS = 15
@@ -171,7 +173,8 @@ class Parents:
             branch.heard_seqno, branch.stale_ticks = m.reach.seqno, 0
         branch.epoch, branch.target, branch.tree = m.epoch, m.target, m.tree
         if m.flowing and branch.flat_ticks >= STALLED_TICKS:
-            return self.lose(branch, "media flows there and does not come here")
+            branch.failure = "media flows there and does not come here"
+            return self.lose(branch, branch.failure)
         if branch.held:
             reach = Reach(
                 reach.delay_ms, reach.spread_ms, reach.path, branch.reach.seqno,
@@ -190,7 +193,10 @@ class Parents:
     def on_media(self, channel: ChannelName, host: HostId, bytes_received: int) -> None:
         """Bytes so far on the session to a host."""
         branch = self._branches.carried.get(channel)
-        if branch is not None and branch.upstream == host and branch.bytes_received != bytes_received:
+        if branch is None:
+            return
+        ours = host == (self._around.host if branch.publishes else branch.upstream)
+        if ours and branch.bytes_received != bytes_received:
             branch.bytes_received, branch.flat_ticks = bytes_received, 0
 
     # ------------------------------------------------------------------ time
@@ -230,7 +236,8 @@ class Parents:
                 return self.lose(branch, "its media does not arrive")
         if branch.failure:
             return self.lose(branch, branch.failure)
-        if branch.flat_ticks >= SILENT_TICKS and self._around.quiet(upstream, SILENT_TICKS):
+        limit = SILENT_TICKS if branch.flat_ticks < IDLE_TICKS else IDLE_SILENT_TICKS
+        if branch.flat_ticks >= SILENT_TICKS and self._around.quiet(upstream, limit):
             return self.lose(branch, "no heartbeat and no media")
         if branch.stale_ticks >= STALE_TICKS:
             return self.lose(branch, "it has lost its own parent")

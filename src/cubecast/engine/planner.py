@@ -42,12 +42,14 @@ class Member:
         parent: who feeds it now; None at the publisher.
         spare: copies it may still send, over all channels.
         slots: copies it may send for this channel.
+        late_ms: what it was promised.
     """
 
     parent: HostId | None
     bound_ms: float
     slots: int
     spare: int
+    late_ms: float = 0.0
 
 
 Group = Mapping[HostId, Member]
@@ -121,6 +123,7 @@ class Planner:
                 return
             if self._answer(plan, group, told):
                 plan.planned_at = now
+                self._surveys.drop_wishes()
                 return
 
     def _answer(self, plan: _Channel, group: Group, told: Floats | None) -> bool:
@@ -141,7 +144,10 @@ class Planner:
     def _take(self, plan: _Channel, group: Group, parents: Ints) -> None:
         """Takes a tree as the target, if it is worth the moves."""
         target = {plan.members[node]: plan.members[parents[node]] for node in range(1, len(parents))}
+        told = [member.late_ms for member in group.values() if member.parent is not None]
         now_ms, then_ms = self._mean_ms(plan, self._tree_now(group)), self._mean_ms(plan, target)
+        if now_ms >= UNREACHED_MS / len(group) and told:  # some hang on hosts that are no members
+            now_ms = float(np.mean(told))
         plan.refused.clear()
         gain_min = GAIN_MIN if plan.changed_at > plan.planned_at else GAIN_MIN_AGAIN
         plan.target = target if then_ms < (1 - gain_min) * now_ms and then_ms < UNREACHED_MS else {}
@@ -159,11 +165,14 @@ class Planner:
                 above = parents.get(host)
                 if above is None or depth > len(plan.members):
                     return UNREACHED_MS
-                link_ms = self._surveys.one_way_ms(above, host)
-                late[host] = delay_ms(above, depth + 1) + (UNREACHED_MS if link_ms is None else link_ms)
+                late[host] = delay_ms(above, depth + 1) + self._link_ms(above, host)
             return late[host]
 
         return float(np.mean([delay_ms(host, 0) for host in plan.members if host != publisher]))
+
+    def _link_ms(self, a: HostId, b: HostId) -> float:
+        known = self._surveys.one_way_ms(a, b)
+        return UNREACHED_MS if known is None else known
 
     # ------------------------------------------------------------------ the moves
 
@@ -203,7 +212,7 @@ class Planner:
             if group[host].parent not in wanted:
                 continue
             asides = [
-                (self._surveys.one_way_ms(other, host) or UNREACHED_MS, other)
+                (self._link_ms(other, host), other)
                 for other in group
                 if left[other] > 0 and other != group[host].parent and not _hangs_on(group, other, host)
             ]

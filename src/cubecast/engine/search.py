@@ -32,6 +32,8 @@ from cubecast.types import ChannelName, HostId, Label
 
 SEARCH_TICKS = 50
 """After this long a subscriber decides on what it has."""
+CHANGE_TICKS = 12
+"""A branch that has a parent holds its sequence number back for so long at most: those below wait with it."""
 OFFER_TICKS = 70
 """An offer nobody commits to is given back after this long; longer than a search."""
 PARK_TICKS = 6
@@ -330,7 +332,7 @@ class Searches:
             mine = search.asker == self._around.host
             if search.phase is Phase.ATTACHING and search.asked is not None and search.wait_ticks <= 0:
                 host, ask = search.asked
-                effects += [Send(host, Cancel(ask)), Send(host, Release(search.channel))]
+                effects += [Send(host, Cancel(ask)), *self._decline(host, search.channel)]
                 late = PathRefusal(ask, search.channel, f"{host} did not answer in time", search.tries)
                 effects += self.on_refusal(host, late)
             elif search.phase is Phase.WAITING and search.wait_ticks <= 0:
@@ -344,6 +346,10 @@ class Searches:
             elif search.phase is Phase.PARKED and search.age_ticks >= PARK_TICKS:
                 search.reason = f"{self._around.host} may hang on {search.asker}"
                 effects += self._settle(search)
+            elif (search.purpose is Purpose.CHANGE and search.age_ticks >= CHANGE_TICKS) or (
+                mine and search.age_ticks >= OFFER_TICKS
+            ):
+                effects += self._fail(search, None)
             elif mine and search.age_ticks == SEARCH_TICKS:
                 effects += self._give_up_waiting(search)
             elif search.age_ticks >= OFFER_TICKS:
@@ -430,7 +436,7 @@ class Searches:
             if branch is not None:
                 branch.held, branch.retry_ticks = False, RETRY_TICKS
             return self.abandon(search)
-        if search.reason == RESHAPED and search.resolves < RESOLVES_MAX:
+        if search.reason == RESHAPED and search.age_ticks < OFFER_TICKS and search.resolves < RESOLVES_MAX:
             search.phase, search.wait_ticks, search.over_cube = Phase.WAITING, RESOLVE_TICKS, False
             search.resolves += 1
             return []
@@ -443,8 +449,7 @@ class Searches:
         best_ms, path = (None, ()) if nearest is None else (nearest.least_bound_ms, nearest.path)
         refused = Refused(search.channel, search.budget_ms, best_ms, path, search.reason)
         report = self.report(search, "refused", best_ms=best_ms, path=path)
-        wish = [] if search.channel in self._branches.carried else self._around.wish(search.channel, ())
-        return [*self.abandon(search), *wish, refused, report]
+        return [*self.abandon(search), refused, report]
 
     def grant(self, search: Search) -> list[Effect]:
         """The channel is carried here: admit the local subscriber, or confirm to the asker."""
@@ -488,7 +493,10 @@ class Searches:
         search.asked = search.best = None
         for _, ask in held:
             self._asked.pop(ask, None)
-        return [Send(host, Cancel(ask)) for host, ask in held]
+        effects: list[Effect] = [Send(host, Cancel(ask)) for host, ask in held]
+        if search.purpose is Purpose.JOIN and search.channel not in self._branches.carried:
+            effects += self._around.wish(search.channel, ())
+        return effects
 
     def _drop(self, search: Search) -> None:
         self._searches.pop((search.asker, search.ask), None)

@@ -13,7 +13,7 @@
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import parse_qs
 
@@ -106,6 +106,7 @@ class _Link:
     group: moq.GroupProducer | None = None
     in_group: int = 0
     task: asyncio.Task[None] | None = None
+    opened_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
     def send(self, payload: bytes) -> None:
         if self.group is None or self.in_group == MESSAGES_PER_GROUP:
@@ -329,8 +330,11 @@ class DataPlane:
         try:
             await asyncio.wait((used, reading, closed), timeout=DIAL_S, return_when=asyncio.FIRST_COMPLETED)
             if used.done() and used.exception() is None:
-                older = self._links.pop(link.host, None)
+                older = self._links.get(link.host)
+                if older is not None and self._is_twin(older, link):
+                    return
                 if older is not None:
+                    del self._links[link.host]
                     self._close_link(older)
                 self._links[link.host] = link
                 self._hooks.link_up(link.host)
@@ -350,6 +354,12 @@ class DataPlane:
                 self._hooks.link_down(link.host, LEFT)
             elif link.client is not None and link.host not in self._links:
                 self._hooks.link_down(link.host, reason)
+
+    def _is_twin(self, older: _Link, link: _Link) -> bool:
+        """Whether both ends dialled at once and the older one stays: the one that the smaller name has dialled."""
+        both = asyncio.get_running_loop().time() - older.opened_at < DIAL_S
+        ours_first = self._host < link.host
+        return both and (older.client is not None) == ours_first and (link.client is not None) != ours_first
 
     async def _read_messages(self, link: _Link, inbox: moq.OriginProducer) -> None:
         broadcast = await inbox.consume().announced_broadcast(CONTROL)
@@ -405,7 +415,10 @@ class DataPlane:
 
     async def _marked(self, channel: ChannelName, host: HostId) -> None:
         """Waits until a host's mark arrives straight from it, and a moment for what was announced with it."""
-        async for update in self.origin(channel).consume().announced(f"{MARK}{host}"):
+        carried = self._carried.get(channel)
+        if carried is None:
+            return
+        async for update in carried.origin.consume().announced(f"{MARK}{host}"):
             if update.active and update.route is not None and len(update.route.hops) == 1:
                 await asyncio.sleep(MARKED_S)
                 return
@@ -421,6 +434,9 @@ class DataPlane:
         request.set_publish(carried.origin)
         request.set_consume(None)
         session = await request.accept()
+        if not self._hooks.may_pull(channel, host) or self._carried.get(channel) is not carried:  # it took a while
+            session.shutdown()
+            return
         children = self._children.setdefault(channel, {})
         children[session] = host
         try:

@@ -34,8 +34,10 @@ VERDICT_S = 8.0
 """A broken stream waits this long for the overlay to find another parent, or to say which host was lost."""
 RECORDS_MAX = 8192
 QUEUE_MAX = 4096
-REOPENS_MAX, REOPEN_PAUSE_S = 40, 0.1
-STUCK_S = 1.5
+REOPENS_MAX, REOPEN_PAUSE_S = 80, 0.05
+END_S = 0.05
+"""The publisher's word that the channel is over may come so long after the end of a track."""
+STUCK_S = 0.8
 """A track without a frame for so long, while its timing records go on, is subscribed to anew."""
 FILL_GROUPS_MAX, FILL_S = 128, 2.0
 """Groups that are fetched again at most, and how long that may take."""
@@ -257,7 +259,7 @@ class ChannelReader:
     async def _over(self) -> bool:
         """Whether the publisher has ended the channel; its word may come a moment after the end of a track."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(JOIN_S):
+            async with asyncio.timeout(END_S):
                 await self._told_end.wait()
         return self._told_end.is_set()
 
@@ -310,12 +312,27 @@ class ChannelReader:
         if self._verdict.done():
             return False
         await asyncio.sleep(REOPEN_PAUSE_S)
+        again = asyncio.ensure_future(self._announced())
+        over = asyncio.ensure_future(self._told_end.wait())
         try:
-            async with asyncio.timeout(VERDICT_S):
-                self._broadcast = await self._origin.consume().announced_broadcast(BROADCAST)
-        except (TimeoutError, moq.Error):
+            await asyncio.wait((again, over), timeout=VERDICT_S, return_when=asyncio.FIRST_COMPLETED)
+            if again.done():
+                self._broadcast = again.result()
+                return True
+        except moq.Error:
             return False
-        return True
+        finally:
+            for waiting in (again, over):
+                waiting.cancel()
+                with suppress(asyncio.CancelledError, moq.Error):
+                    await waiting
+        if over.done() and not over.cancelled():
+            self._broken.clear()
+        return False
+
+    async def _announced(self) -> moq.BroadcastConsumer:
+        broadcast: moq.BroadcastConsumer = await self._origin.consume().announced_broadcast(BROADCAST)
+        return broadcast
 
     async def _end_of_track(self) -> None:
         """The last track to end waits for the publisher's count, which travels on its own."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cubecast.emulator.scenarios.churn import churn
+from cubecast.emulator.scenarios.churn import PUBLISHERS, churn
 from cubecast.emulator.scenarios.directory_down import directory_down
 from cubecast.emulator.scenarios.grow_shrink import grow_shrink
 from cubecast.emulator.scenarios.link_costs import delay_jump, jitter
@@ -17,6 +17,7 @@ class Shape:
 
     Attributes:
         spare: hosts that come later, beyond `hosts`.
+        publishers: hosts that publish a channel each.
     """
 
     scenario: Scenario
@@ -25,11 +26,14 @@ class Shape:
     subscribers: int = 8
     network: str = "none"
     spare: int = 0
+    publishers: int = 1
 
 
 SCENARIOS = {
     "relay-kill": Shape(relay_kill, "kill -9 of a relay while it feeds others"),
-    "churn": Shape(churn, "a host joins or crashes every 5 s, three channels", hosts=24, subscribers=16),
+    "churn": Shape(
+        churn, "a host joins or crashes every 5 s, three channels", hosts=24, subscribers=16, publishers=PUBLISHERS
+    ),
     "grow-shrink": Shape(grow_shrink, "one host more than the cube has labels, and one less again", spare=1),
     "delay-jump": Shape(delay_jump, "a used link becomes 100 ms slower", network="transit-stub"),
     "jitter": Shape(jitter, "20 ms of jitter on every link", network="transit-stub"),

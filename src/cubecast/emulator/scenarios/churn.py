@@ -16,6 +16,8 @@ SECONDS = 600.0
 EVERY_S = 5.0
 AWAY_S = 12.0
 """A host that crashed comes back after so long at the earliest: its lease has expired by then."""
+LIVING_MIN = 2
+"""Hosts besides the publishers that are left alone."""
 SAMPLE_S = 10.0
 WARM_S = 8.0
 """A subscriber that was admitted so long ago should receive."""
@@ -57,6 +59,8 @@ async def churn(setting: Setting) -> Run:
                     tasks.create_task(_come_back(bed, index))
                 else:
                     living = [i for i, c in bed.hosts.items() if not c.ended and i not in bed.plan.publishers]
+                    if len(living) <= LIVING_MIN:
+                        continue
                     victim = living[int(rng.integers(len(living)))]
                     died[victim] = time.time()
                     events["crashes"] += 1
@@ -75,8 +79,8 @@ async def churn(setting: Setting) -> Run:
             "memory_mb": watch.memory_mb,
             "longest_hung_s": watch.longest_hung * SAMPLE_S,
         }
-        children = bed.processes.children
-    run.processes_left = processes_left(children)
+        processes = bed.processes
+    run.processes_left = processes_left(processes)
     return run
 
 

@@ -52,6 +52,6 @@ async def directory_down(setting: Setting) -> Run:
         delivered(run, served, gone_s)
         run.switches = len(changes_after(bed, gone_s))
         run.detail["changes"] = changes_after(bed, gone_s)
-        children = bed.processes.children
-    run.processes_left = processes_left(children)
+        processes = bed.processes
+    run.processes_left = processes_left(processes)
     return run

@@ -35,6 +35,6 @@ async def grow_shrink(setting: Setting) -> Run:
         delivered(run, bed.subscribers, grown_s)
         run.switches = len(changes_after(bed, grown_s))
         run.detail["shapes"] = shapes
-        children = bed.processes.children
-    run.processes_left = processes_left(children)
+        processes = bed.processes
+    run.processes_left = processes_left(processes)
     return run

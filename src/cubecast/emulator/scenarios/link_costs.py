@@ -49,8 +49,8 @@ async def delay_jump(setting: Setting) -> Run:
 
         await bed.stream(jump)
         _sum_up(run, bed, jumped_s)
-        children = bed.processes.children
-    run.processes_left = processes_left(children)
+        processes = bed.processes
+    run.processes_left = processes_left(processes)
     return run
 
 
@@ -70,8 +70,8 @@ async def jitter(setting: Setting) -> Run:
 
         await bed.stream(shake)
         _sum_up(run, bed, begun_s)
-        children = bed.processes.children
-    run.processes_left = processes_left(children)
+        processes = bed.processes
+    run.processes_left = processes_left(processes)
     return run
 
 

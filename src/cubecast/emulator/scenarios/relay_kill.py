@@ -40,8 +40,8 @@ async def relay_kill(setting: Setting) -> Run:
         run.switches = len(changes)
         run.detail["changes"] = changes
         run.detail["slowest_rtt_ms"] = _slowest_rtt_ms(setting, bed.parents())
-        children = bed.processes.children
-    run.processes_left = processes_left(children)
+        processes = bed.processes
+    run.processes_left = processes_left(processes)
     return run
 
 

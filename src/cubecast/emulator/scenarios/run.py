@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cubecast.emulator.processes import Child, Fields
+from cubecast.emulator.processes import Child, Fields, Processes
 from cubecast.emulator.testbed import Testbed, make_plan, running
 from cubecast.engine.records import FAN_OUT_DEFAULT
 from cubecast.errors import UsageError
@@ -49,13 +49,13 @@ class Run:
     """What came of one run; None where a scenario says nothing about it.
 
     Attributes:
-        frames_lost: frames that admitted subscribers did not get, from their first one on.
+        frames_lost: frames that admitted subscribers did not get, from their first one on; None when a stream died.
         gap_ms_max: the longest time without a frame that ended after the fault, over the subscribers it has touched.
         gaps_ms: that of each of them.
         switches: changes of parents after the fault.
-        seconds_to_leave_bad_link: from the fault to the last change away from it.
+        seconds_to_leave_bad_link: from the fault to the change away from it.
         success_ratio: admitted subscribers that lost nothing and got 99 % of their frames within the bound.
-        processes_left: processes that live on after the run.
+        processes_left: processes that live on after the run, or did not end when they were asked to.
     """
 
     frames_lost: int | None = None
@@ -131,7 +131,8 @@ def delivered(run: Run, children: list[Child], after_s: float, hit: Container[st
             run.gaps_ms.append(max(longest, default=0.0))
         in_time = told.get("in_time")
         served += int(frames["lost"]) == 0 and isinstance(in_time, float | int) and in_time >= SERVED_SHARE
-    run.frames_lost, run.frames_duplicated = lost, duplicated
+    missing = "without a summary" in run.detail  # whose stream died: nobody knows how much it lost
+    run.frames_lost, run.frames_duplicated = None if missing else lost, duplicated
     run.detail["losers"] = losers
     run.gap_ms_max = max(run.gaps_ms, default=None)
     run.success_ratio = served / len(children) if children else None
@@ -156,6 +157,6 @@ def a_relay(bed: Testbed, rng: np.random.Generator) -> int:
     return int(rng.choice(relays))
 
 
-def processes_left(children: list[Child]) -> int:
-    """How many of the processes live."""
-    return sum(not child.ended for child in children)
+def processes_left(processes: Processes) -> int:
+    """How many of the processes live on, or had to be killed as they did not end when asked to."""
+    return processes.stubborn + sum(not child.ended for child in processes.children)

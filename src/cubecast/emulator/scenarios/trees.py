@@ -48,9 +48,9 @@ async def _over(setting: Setting) -> Run:
         await bed.stream(look)
         delivered(run, bed.subscribers, 0.0)
         run.switches = sum(len(child.changes) for child in bed.hosts.values())
-        children = bed.processes.children
+        processes = bed.processes
         stage = bed.emulator.status.get("late_ms")
-    run.processes_left = processes_left(children)
+    run.processes_left = processes_left(processes)
     if delays.measured:
         measured, path, direct = (np.array(each) for each in (delays.measured, delays.path, delays.direct))
         hops = np.array(delays.hops, np.float64)

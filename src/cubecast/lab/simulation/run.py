@@ -47,6 +47,8 @@ class Result:
     events: int
     events_per_second: float
     reconnects: int
+    never_reconnected: int
+    """Streams that a crash had cut and that were still cut in the end."""
     changes: int
     streams_ended: int
     messages: int
@@ -79,6 +81,10 @@ class Simulation:
     reconnect_s: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    looking: bool = False
+    """Somebody looks whose stream flows again."""
+    going: set[HostId] = field(default_factory=set)
+    """Hosts that leave, or have left."""
     newcomers: int = 0
     ended: int = 0
 
@@ -100,7 +106,7 @@ def simulate(scenario: Scenario, seed: int) -> Result:
     digest = hashlib.blake2b(digest_size=16)
 
     def trace(here: SimulatedHost, event: ev.Event, effects: list[fx.Effect]) -> None:
-        names = "".join([type(effect).__name__ for effect in effects])
+        names = " ".join([f"{type(effect).__name__} {getattr(effect, 'host', '')}" for effect in effects])
         digest.update(f"{overlay.queue.now:.6f} {here.host} {type(event).__name__} {names}\n".encode())
 
     def check(here: SimulatedHost) -> None:
@@ -127,6 +133,7 @@ def simulate(scenario: Scenario, seed: int) -> Result:
         events=overlay.engine_events,
         events_per_second=round(overlay.engine_events / took),
         reconnects=len(run.reconnect_s),
+        never_reconnected=len(run.cut),
         changes=sum(here.changes for here in overlay.hosts.values()),
         streams_ended=run.ended,
         messages=overlay.messages,
@@ -203,9 +210,12 @@ def _schedule(run: Simulation) -> None:
 def _leave(run: Simulation) -> None:
     """One host goes; publishers stay."""
     overlay = run.overlay
-    stay = set(run.publishers)
+    stay = {*run.publishers, *run.going}
     there = [host for host, here in overlay.hosts.items() if here.alive and host not in stay]
+    if not there:
+        return
     host = there[int(run.rng.integers(len(there)))]
+    run.going.add(host)
     run.places.append(overlay.hosts[host].index)
     if run.rng.random() >= run.scenario.churn.crashes:
         overlay.leave(host)
@@ -215,7 +225,8 @@ def _leave(run: Simulation) -> None:
     for each in before:
         if not overlay.flows(each, run.wishes[each].channel):
             run.cut.setdefault(each, overlay.now)
-    if run.cut:
+    if run.cut and not run.looking:
+        run.looking = True
         overlay.queue.after(RECONNECT_LOOK_S, _reconnected, run)
 
 
@@ -228,7 +239,8 @@ def _reconnected(run: Simulation) -> None:
         elif overlay.flows(host, run.wishes[host].channel):
             run.reconnect_s.append(overlay.now - since)
             del run.cut[host]
-    if run.cut:
+    run.looking = bool(run.cut)
+    if run.looking:
         overlay.queue.after(RECONNECT_LOOK_S, _reconnected, run)
 
 

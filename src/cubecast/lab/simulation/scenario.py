@@ -1,6 +1,7 @@
-"""Scenarios of a simulation: TOML files, checked; docs/simulation.md describes every field."""
+"""Scenarios of a simulation: TOML files, checked; docs/testbed.md describes every field."""
 
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from cubecast.engine.records import FAN_OUT_MAX, Tree
 from cubecast.errors import LabError
 from cubecast.overlay.routing import Policy
 
+BOUND_MS_MAX = 3_600_000.0
 Share = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
@@ -77,8 +79,11 @@ def load_scenario(path: Path) -> Scenario:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise LabError(f"scenario {path}: {error}") from error
     low, high = scenario.bound_ms
-    if not 0 < low <= high:
-        raise LabError(f"scenario {path}: bound_ms is [least, most], both above 0")
+    if not 0 < low <= high <= BOUND_MS_MAX:
+        raise LabError(f"scenario {path}: bound_ms is [least, most], above 0 and at most {BOUND_MS_MAX:g}")
+    ends = sorted((part.at_s, part.at_s + part.for_s) for part in scenario.partitions)
+    if any(end > begin for (_, end), (begin, _) in pairwise(ends)):
+        raise LabError(f"scenario {path}: partitions overlap; let one end before the next begins")
     if scenario.channels >= scenario.hosts:
         raise LabError(
             f"scenario {path}: {scenario.channels} channels need as many hosts to publish them, and one more"

@@ -120,8 +120,6 @@ def test_a_wish_that_makes_no_sense_leaves_the_directory_as_it_was() -> None:
     effects = directory.handle(joined("late", "00"), 1.0)
     assert directory.epoch == 1, "a wish was for the shape before"
     assert {e.host for e in effects if isinstance(e, d.Push)} == set(directory.members)
-    with pytest.raises(DirectoryError):
-        directory.handle(joined("later", "zz"), 1.0)
     assert not broken_labels(directory)
 
 

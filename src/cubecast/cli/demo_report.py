@@ -177,7 +177,7 @@ def _copies(child: Child) -> int:
 
 def live_table(bed: Testbed) -> Table:
     """How the subscribers are doing now."""
-    table = Table(title=f"channel over {bed.plan.cube}, {bed.plan.policy}", title_justify="left")
+    table = Table(title=f"channel over {bed.plan.cube}", title_justify="left")
     for column in ("subscriber", "bound", "promised", "delay p50", "frames", "state"):
         table.add_column(column, justify="left" if column in ("subscriber", "state") else "right")
     sent = sum(_counts(bed.publisher.status.get("frames")))
@@ -200,7 +200,8 @@ def print_report(console: Console, report: Report) -> None:
     plan = report.plan
     assert plan is not None
     stress, rad = report.stress, "-" if report.rad is None else f"{report.rad:.2f}"
-    console.print(f"{report.hosts} hosts on a cube of {plan.cube}, network {report.network}, policy {report.policy}\n")
+    how = f"tree {report.tree}" + ("" if report.tree == "hybrid" else f", policy {report.policy}")
+    console.print(f"{report.hosts} hosts on a cube of {plan.cube}, network {report.network}, {how}\n")
     console.print(_tree(report, plan), "", _table(report), "", sep="\n")
     console.print(
         f"success ratio {report.success_ratio:.2f}   mean lateness {report.lateness_mean:.3f}   "

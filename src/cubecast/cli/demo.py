@@ -118,6 +118,9 @@ async def _demo(
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch(bed, console)) if show_live else None
             await bed.subscribe_all()
+            if tree is Tree.HYBRID:
+                notify("the tree settles")
+                await bed.settle()
             if watching is None:
                 notify("all subscribers are admitted or refused; publishing")
             await bed.stream()

@@ -6,6 +6,7 @@ subscriptions, each of which waits for the one before.
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ ALONE_MAX, TOGETHER = 16, 4
 START_S = 60.0
 START_S_PER_HOST = 2.0
 SETTLE_S = 30.0
+UNCHANGED_S, SETTLE_MAX_S = 6.0, 25.0
+"""A tree has settled when nothing has changed for so long."""
 TAIL_S = 30.0
 QUIET_S = 2.0
 """Between the last subscription and the first frame: the tracks' own subscriptions reach the publisher, and congestion
@@ -230,6 +233,16 @@ class Testbed:
                 await child.wait_for("receiving", "refused")
         except (ProcessDied, TimeoutError):
             pass  # its last words are in its errors; the report shows it as not served
+
+    async def settle(self) -> None:
+        """Waits until no host has changed its parent for a while, but not for ever."""
+        begun = time.time()
+        while time.time() - begun < SETTLE_MAX_S:
+            changes = [change["at_s"] for child in self.hosts.values() for change in child.changes]
+            last_s = max((at_s for at_s in changes if isinstance(at_s, float)), default=0.0)
+            if time.time() - max(begun, last_s) >= UNCHANGED_S:
+                return
+            await asyncio.sleep(0.25)
 
     async def stream(self, during: Callable[[], Awaitable[None]] | None = None) -> None:
         """Lets the publisher go, and waits for everyone to end.

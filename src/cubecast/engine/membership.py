@@ -123,8 +123,12 @@ class Neighbourhood:
             effects += self._learn(record)
         return effects
 
-    def wish(self, purpose: Hashable, records: Iterable[HostRecord]) -> list[Effect]:
-        """Wants links to these hosts, and to no others for this purpose; an empty wish ends it."""
+    def wish(self, purpose: Hashable, records: Iterable[HostRecord], *, at_once: bool = False) -> list[Effect]:
+        """Wants links to these hosts, and to no others for this purpose; an empty wish ends it.
+
+        Args:
+            at_once: somebody waits: dial also what would be dialled only after a pause.
+        """
         wanted = {record.host: record for record in list(records)[:WISHES_MAX] if record.host != self.host}
         self._wish_ticks.pop(purpose, None)
         self._wishes.pop(purpose, None)
@@ -132,6 +136,9 @@ class Neighbourhood:
         if wanted:
             self._wishes[purpose] = wanted
             for record in wanted.values():
+                link = self.links.get(record.host)
+                if at_once and link is not None and not link.up:
+                    link.failures = link.redial_in = 0
                 effects += self._learn(record)
         return effects
 

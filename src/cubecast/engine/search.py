@@ -88,7 +88,7 @@ class Searches:
         """Begins a search that has resolved its channel: hosts that may be parents are measured first."""
         if tree is Tree.HYBRID:
             search.phase, search.age_ticks = Phase.PROBING, 0
-            return self._around.wish(search.channel, proposals)
+            return self._around.wish(search.channel, proposals, at_once=True)
         if tree is Tree.GRAFT:
             search.direct = self._candidates.on_tree(search.channel, search.budget_ms, tree)
         search.phase = Phase.ASKING

@@ -113,9 +113,8 @@ def make_plan(
     """
     hosts = network.hosts - spare
     if not 1 <= subscribers <= hosts - publishers:
-        raise UsageError(
-            f"{subscribers} subscribers among {hosts} hosts: give 1 to {hosts - publishers}, {publishers} publish"
-        )
+        publish = "one host publishes" if publishers == 1 else f"{publishers} hosts publish"
+        raise UsageError(f"{subscribers} subscribers among {hosts} hosts: give 1 to {hosts - publishers}, {publish}")
     shape = cube or live_region(hosts)
     if label_count(shape) < hosts:
         raise UsageError(f"shape {shape} has {label_count(shape)} labels for {hosts} hosts; give a larger one")

@@ -1,5 +1,6 @@
 """Sweeps: the tasks of experiments, spread over processes of this machine or workers of a Dask cluster by joblib."""
 
+import os
 import re
 import socket
 import warnings
@@ -19,6 +20,9 @@ from cubecast.lab.simulation.run import simulate
 from cubecast.lab.simulation.scenario import Scenario
 
 CONNECT_S = 10
+QUIET_TRACKER = "ignore:resource_tracker:UserWarning"
+"""Python's filter for what joblib's helper process says when a sweep is cut short on a busy machine: that a folder is
+gone that it was about to remove."""
 
 
 def run_experiments(
@@ -68,6 +72,7 @@ def run_simulations(scenario: Scenario, seeds: Sequence[int], jobs: int) -> Iter
     if jobs == 1 or len(seeds) == 1:
         yield from (simulate(scenario, seed) for seed in seeds)
         return
+    os.environ.setdefault("PYTHONWARNINGS", QUIET_TRACKER)
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=1, max_nbytes=None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
@@ -92,6 +97,7 @@ Tasks = Iterator[tuple[int, float, list[Row]]]
 
 @contextmanager
 def _backend(jobs: int, scheduler: str) -> Iterator[Callable[[object], Tasks]]:
+    os.environ.setdefault("PYTHONWARNINGS", QUIET_TRACKER)
     if not scheduler:
         yield joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, max_nbytes=None)
         return

@@ -14,7 +14,7 @@ from cubecast.engine.membership import TICK_S
 from cubecast.engine.search import OFFER_TICKS, SEARCH_TICKS, SEARCHES_MAX
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
-from cubecast.types import ChannelName, HostId, Label
+from cubecast.types import ChannelName, HostId
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
 from tests.engine.test_subscribe import NO_BOUND_MS, WARM_S, assert_trees_hold, ready
 
@@ -141,7 +141,7 @@ def test_a_request_that_came_round_and_one_too_many_are_refused() -> None:
     target = overlay.directory.members[overlay.names[0]].record.seat
 
     def ask(number: int, trail: tuple[HostId, ...]) -> list[fx.Effect]:
-        request = m.PathRequest(number, CHANNEL, 0, Label(0), target, 100.0, 5, trail, "")
+        request = m.PathRequest(number, CHANNEL, 0, target, 100.0, 5, trail, "")
         return engine.handle(ev.Received(peer, request), overlay.now)
 
     (circle,) = ask(1, (peer, host))
@@ -162,12 +162,12 @@ def test_an_asker_that_disappears_frees_its_place() -> None:
     publisher = overlay.hosts[overlay.names[0]].engine
     peer = publisher.view().neighbours[0]
     seat = overlay.directory.members[overlay.names[0]].record.seat
-    request = m.PathRequest(5, CHANNEL, 0, seat, seat, 100.0, 5, (peer,), "")
+    request = m.PathRequest(5, CHANNEL, 0, seat, 100.0, 5, (peer,), "")
     (offer,) = publisher.handle(ev.Received(peer, request), overlay.now)
     assert isinstance(offer, fx.Send)
     assert isinstance(offer.message, m.PathOffer)
     other = publisher.view().neighbours[1]
-    again = m.PathRequest(6, CHANNEL, 0, seat, seat, 100.0, 5, (other,), "")
+    again = m.PathRequest(6, CHANNEL, 0, seat, 100.0, 5, (other,), "")
     (full,) = publisher.handle(ev.Received(other, again), overlay.now)
     assert isinstance(full, fx.Send)
     assert isinstance(full.message, m.PathRefusal)

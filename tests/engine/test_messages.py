@@ -42,7 +42,6 @@ messages = st.one_of(
         ask=numbers,
         channel=names.map(ChannelName),
         epoch=numbers,
-        at=numbers.map(Label),
         target=numbers.map(Label),
         budget_ms=times,
         tries=tries,
@@ -119,8 +118,8 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
     [
         m.Ping(float("nan")),
         m.Ping(float("inf")),
-        m.PathRequest(1, ChannelName("c"), 0, Label(0), Label(1), 1.0, m.HOPS_MAX + 1, (), ""),
-        m.PathRequest(1, ChannelName("c"), 0, Label(0), Label(1), 1.0, 1, (HostId("h"),) * (m.HOPS_MAX + 1), ""),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), 1.0, m.HOPS_MAX + 1, (), ""),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), 1.0, 1, (HostId("h"),) * (m.HOPS_MAX + 1), ""),
         m.PathOffer(1, ChannelName("c"), m.Reach(-1.0, 0.0, (HostId("z"),)), 1),
         m.Confirm(1, ChannelName("c"), m.Reach(1.0, -1.0, (HostId("z"),))),
         m.Confirm(1, ChannelName("c"), m.Reach(1.0, 1.0, ())),

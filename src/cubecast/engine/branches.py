@@ -22,7 +22,7 @@ from cubecast.engine.messages import (
     Reach,
     Release,
 )
-from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
+from cubecast.engine.records import SubscriptionRecord, Tree
 from cubecast.types import ORIGIN, ChannelName, HostId, Label
 
 CHILD_TICKS = 50
@@ -69,7 +69,6 @@ class Branch:
     former: HostId | None = None
     """The parent before, which feeds us until the new one does."""
     former_ticks: int = 0
-    kin: tuple[HostRecord, ...] = ()
     bytes_received: int = -1
     flat_ticks: int = 0
     """Since media came in."""
@@ -184,11 +183,10 @@ class Branches:
 
     # ------------------------------------------------------------------ children
 
-    def feed(self, branch: Branch, host: HostId, budget_ms: float) -> list[Effect]:
+    def feed(self, branch: Branch, host: HostId, budget_ms: float) -> None:
         """Takes a child, or hears of a child that asks again."""
         branch.children[host] = Child(budget_ms)
         branch.ticks = 0  # tells the relatives soon
-        return []
 
     def on_need(self, host: HostId, m: Need) -> list[Effect]:
         """A child lives, and says what it needs."""
@@ -258,18 +256,17 @@ class Branches:
         self.carried.pop(branch.channel, None)
         if branch.finished_ticks is not None:
             self._floors.pop(branch.channel, None)  # whoever publishes it again begins anew
-        above = {host for host in (branch.upstream, branch.former) if host is not None}
-        effects: list[Effect] = [Send(host, Release(branch.channel)) for host in sorted(above)]
-        effects += self._around.wish(branch.channel, ())
+        effects = [*self._released(branch), *self._around.wish(branch.channel, ())]
         return effects if branch.publishes else [*effects, StopPull(branch.channel, None)]
 
     def leave(self) -> list[Effect]:
         """Gives up everything, telling parents; children hear our goodbye."""
-        effects: list[Effect] = []
-        for branch in list(self.carried.values()):
-            above = {host for host in (branch.upstream, branch.former) if host is not None}
-            effects += [Send(host, Release(branch.channel)) for host in sorted(above)]
-        return effects
+        return [effect for branch in self.carried.values() for effect in self._released(branch)]
+
+    @staticmethod
+    def _released(branch: Branch) -> list[Effect]:
+        above = {host for host in (branch.upstream, branch.former) if host is not None}
+        return [Send(host, Release(branch.channel)) for host in sorted(above)]
 
     # ------------------------------------------------------------------ time
 

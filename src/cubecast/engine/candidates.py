@@ -64,7 +64,7 @@ class Candidates:
                 ranked.append((reach.least_bound_ms > budget_ms, reach.least_bound_ms, host))
         return [host for _, _, host in sorted(ranked)[:DIRECT_MAX]]
 
-    def next_hops(self, search: Search) -> list[tuple[Label, HostId]]:
+    def next_hops(self, search: Search) -> list[HostId]:
         """Next hops towards the target with a measured link, best first; hops between our own labels are free."""
         placement, cube = self._around.placement, self._around.cube
         if search.purpose is Purpose.RELAY and self._around.host in search.trail:
@@ -81,12 +81,12 @@ class Candidates:
             return float("inf") if measured is None else measured
 
         ranked = ranked_next_hops(self._policy, cube, here, search.target, cost_ms, self._rng)
-        usable: dict[HostId, Label] = {}
+        usable: dict[HostId, None] = {}
         for label in ranked:
             host = self._around.carrier(label)
             if host is not None and host not in search.trail and cost_ms(label) < float("inf"):
-                usable.setdefault(host, label)
-        return [(label, host) for host, label in usable.items()]
+                usable[host] = None
+        return list(usable)
 
     def probed(self, search: Search) -> bool:
         """Whether every host proposed has told what it carries, or cannot be reached."""

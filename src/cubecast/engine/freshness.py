@@ -1,7 +1,7 @@
 """Freshness: why trees never loop, not even while hosts change parents at the same moment.
 
 Source: the feasibility condition of Babel (RFC 8966, section 2.4), which goes back to DUAL and DSDV. The publisher's
-sequence number rises every tick and flows down the tree. Every host remembers its floor: the newest number it passed on
+sequence number rises every second tick and flows down the tree. Every host remembers its floor: the newest number it passed on
 and the least depth it had with it. A host takes a new parent only if that one is fresher than the floor: its number is
 newer, or the same at a lesser depth than the host's own. Whoever is below the host got its numbers from it and is
 therefore never fresher, whatever it believed when it answered; so no proof needs a lock, or a question to everyone.

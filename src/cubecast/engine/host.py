@@ -246,12 +246,8 @@ class HostEngine:
             effects += self._parents.tick(branch, now)
             if self._branches.carried.get(channel) is not branch:
                 continue
-            if not branch.fed and branch.finished_ticks is None and branch.retry_ticks <= 0:
-                effects += self._searches.repair(branch)
-            if branch.upstream is not None and self._around.leaves(branch.upstream) and branch.retry_ticks <= 0:
-                effects += self._searches.escape(branch)
-            else:
-                effects += self._improvement.tick(branch)
+            if branch.finished_ticks is None:
+                effects += self._look_up(branch)
             effects += self._branches.tick(branch)
         self._improvement.forget(set(self._branches.carried))
         if self._leave_ticks is not None:
@@ -259,6 +255,14 @@ class HostEngine:
             if self._leave_ticks <= 0 or not self._branches.dependants():
                 effects += self._go()
         return effects
+
+    def _look_up(self, branch: Branch) -> list[Effect]:
+        """Another parent, where there is none, where it leaves, or where a better one is known."""
+        if not branch.fed:
+            return self._searches.repair(branch) if branch.retry_ticks <= 0 else []
+        if branch.upstream is not None and self._around.leaves(branch.upstream):
+            return self._searches.escape(branch) if branch.retry_ticks <= 0 else []
+        return self._improvement.tick(branch)
 
     def _received(self, host: HostId, message: Message, now: float) -> list[Effect]:
         link = self._around.links.get(host)

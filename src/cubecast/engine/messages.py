@@ -11,7 +11,7 @@ A host that knows a host on the tree asks it directly: Attach, answered by Confi
 found nothing, Cancel gives an offer back, Release ends a confirmed branch from below and Ended from above. `ask` is a
 number the asker chose; answers repeat it.
 
-On a confirmed branch a Pulse goes down every tick, and a Need goes up every few. Fields unknown to us are ignored,
+On a confirmed branch a Pulse goes down every second tick, and a Need goes up every few. Fields unknown to us are ignored,
 unknown kinds raise MessageError and the receiver goes on.
 """
 
@@ -106,7 +106,7 @@ class Pong(_Struct, frozen=True, tag="pong"):
 
 
 class PathRequest(_Struct, frozen=True, tag="path-request"):
-    """Find the channel from label `at`, towards the publisher's seat `target`, both labels of the given epoch.
+    """Find the channel, towards the publisher's seat `target`, a label of the given epoch.
 
     Attributes:
         budget_ms: what is left of the subscriber's bound at this host.
@@ -119,7 +119,6 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
     ask: int
     channel: ChannelName
     epoch: int
-    at: Label
     target: Label
     budget_ms: float
     tries: int
@@ -185,7 +184,7 @@ class Confirm(_Struct, frozen=True, tag="confirm"):
 
 
 class Pulse(_Struct, frozen=True, tag="pulse"):
-    """From parent to child, every tick: how the channel reaches the parent now.
+    """From parent to child, every second tick: how the channel reaches the parent now.
 
     Attributes:
         epoch, target: the publisher's seat, a label of that epoch.

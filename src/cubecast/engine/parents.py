@@ -6,6 +6,8 @@ while its children wait: their streams stop, and nothing below is told but that.
 before break: the former one feeds us until media of the new one arrives.
 """
 
+from msgspec import structs
+
 from cubecast.engine.branches import PULSE_TICKS, Branch, Branches
 from cubecast.engine.effects import Effect, ParentChanged, Pull, Send, StopPull
 from cubecast.engine.links import CLOCK_UNKNOWN_MS
@@ -176,10 +178,7 @@ class Parents:
             branch.failure = "media flows there and does not come here"
             return self.lose(branch, branch.failure)
         if branch.held:
-            reach = Reach(
-                reach.delay_ms, reach.spread_ms, reach.path, branch.reach.seqno,
-                reach.clock_offset_ms, reach.clock_uncertainty_ms,
-            )  # fmt: skip
+            reach = structs.replace(reach, seqno=branch.reach.seqno)
         return self._branches.pass_on(branch, reach)
 
     def on_kin(self, host: HostId, m: Kin) -> list[Effect]:
@@ -187,8 +186,7 @@ class Parents:
         branch = self._branches.carried.get(m.channel)
         if branch is None or branch.upstream != host:
             return []
-        branch.kin = tuple(record for record in m.hosts if record.host != self._around.host)
-        return self._around.wish(m.channel, branch.kin[:BACKUPS])
+        return self._around.wish(m.channel, m.hosts[:BACKUPS])
 
     def on_media(self, channel: ChannelName, host: HostId, bytes_received: int) -> None:
         """Bytes so far on the session to a host."""

@@ -28,7 +28,7 @@ from cubecast.engine.messages import (
 from cubecast.engine.parents import Parents
 from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
 from cubecast.engine.search_state import RESERVING, Offer, Phase, Purpose, Search
-from cubecast.types import ChannelName, HostId, Label
+from cubecast.types import ChannelName, HostId
 
 SEARCH_TICKS = 50
 """After this long a subscriber decides on what it has."""
@@ -368,9 +368,9 @@ class Searches:
             search.over_cube = True
             search.untried = self._candidates.next_hops(search)
         while search.untried and search.tries > 0:
-            label, host = search.untried.pop(0)
+            host = search.untried.pop(0)
             if self._around.one_way_ms(host) is not None:
-                return self._ask(search, label, host)
+                return self._ask(search, host)
         return self._settle(search)
 
     def _attach(self, search: Search, host: HostId) -> list[Effect]:
@@ -384,7 +384,7 @@ class Searches:
         floor = self._branches.floor(search.channel)
         return [Send(host, Attach(ask, search.channel, budget_ms, trail, search.grant, floor))]
 
-    def _ask(self, search: Search, label: Label, host: HostId) -> list[Effect]:
+    def _ask(self, search: Search, host: HostId) -> list[Effect]:
         search.tries -= 1
         ask = self._asking(search, host, Phase.ASKING)
         floor = search.floor.one_above().stricter(self._branches.floor(search.channel))
@@ -392,7 +392,6 @@ class Searches:
             ask,
             search.channel,
             search.epoch,
-            label,
             search.target,
             self._parents.budget_ms(search.budget_ms, host),
             search.tries,
@@ -456,8 +455,8 @@ class Searches:
         branch = self._branches.carried[search.channel]
         reach = branch.reach
         if search.purpose is Purpose.RELAY:
-            fed = self._branches.feed(branch, search.asker, search.budget_ms)
-            return [*self.abandon(search), Send(search.asker, Confirm(search.ask, branch.channel, reach)), *fed]
+            self._branches.feed(branch, search.asker, search.budget_ms)
+            return [*self.abandon(search), Send(search.asker, Confirm(search.ask, branch.channel, reach))]
         if reach.least_bound_ms > search.budget_ms:
             return [*self.refuse(search, reach), *self._branches.prune(branch)]
         branch.bound_ms = search.budget_ms

@@ -66,7 +66,7 @@ class Search:
     grant: str = ""
     floor: Floor = field(default_factory=Floor)
     direct: list[HostId] = field(default_factory=list)
-    untried: list[tuple[Label, HostId]] = field(default_factory=list)
+    untried: list[HostId] = field(default_factory=list)
     over_cube: bool = False
     """The cube's next hops were looked up."""
     asked: tuple[HostId, int] | None = None

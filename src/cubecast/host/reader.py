@@ -1,15 +1,15 @@
 """The subscriber's side of a channel's tracks (cubecast.host.tracks): frames joined with their timing records."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import moq
 import msgspec
 
 from cubecast.errors import CubecastError, RemoteError
+from cubecast.host.joining import Joiner, Progress
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import (
     BROADCAST,
@@ -32,7 +32,6 @@ JOIN_S = 0.5
 """A frame waits this long for its timing record."""
 VERDICT_S = 8.0
 """A broken stream waits this long for the overlay to find another parent, or to say which host was lost."""
-RECORDS_MAX = 8192
 QUEUE_MAX = 4096
 REOPENS_MAX, REOPEN_PAUSE_S = 80, 0.05
 END_S = 0.05
@@ -41,8 +40,6 @@ STUCK_S = 0.8
 """A track without a frame for so long, while its timing records go on, is subscribed to anew."""
 FILL_GROUPS_MAX, FILL_S = 128, 2.0
 """Groups that are fetched again at most, and how long that may take."""
-SEEN_MAX = 4096
-"""Frames of a track remembered, to tell which are sent again after a stream broke."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,74 +50,6 @@ class ReceivedFrame:
     arrived_s: float
     number: int | None
     captured_s: float | None
-
-
-@dataclass(slots=True)
-class _Joiner:
-    """Joins frames with their timing records; both sides are bounded, the oldest goes first."""
-
-    records: OrderedDict[tuple[int, int], FrameRecord] = field(default_factory=OrderedDict)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    missed: asyncio.Event = field(default_factory=asyncio.Event)
-    """A frame waited in vain; until records come again, the next do not wait."""
-
-    def ahead(self, track: int, next_number: int | None) -> bool:
-        """Whether there are records of frames of a track that have not come."""
-        return any(r.track == track and r.number >= (next_number or 0) for r in self.records.values())
-
-    def add(self, record: FrameRecord) -> None:
-        self.missed.clear()
-        self.records[record.track, record.pts_us] = record
-        while len(self.records) > RECORDS_MAX:
-            self.records.popitem(last=False)
-        self.arrived.set()
-
-    def find(self, track: int, pts_us: int) -> FrameRecord | None:
-        """The record of a frame, if it is there."""
-        return self.records.pop((track, pts_us), None)
-
-    async def take(self, track: int, pts_us: int, until: float) -> FrameRecord | None:
-        """The record of a frame, waited for until a time of the loop's clock."""
-        loop = asyncio.get_running_loop()
-        while True:
-            record = self.records.pop((track, pts_us), None)
-            if record is not None:
-                return record
-            if loop.time() >= until or self.missed.is_set():
-                self.missed.set()
-                return None
-            self.arrived.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.arrived.wait(), max(0.001, until - loop.time()))
-
-
-@dataclass(slots=True)
-class _Progress:
-    """How far one track was read."""
-
-    seen: OrderedDict[int, None] = field(default_factory=OrderedDict)
-    next_number: int | None = None
-    group: int = 0
-    reopened: int = 0
-    """How often in a row it was subscribed to anew without a frame."""
-
-    def is_new(self, pts_us: int) -> bool:
-        """Whether a frame was not delivered yet; it counts as delivered from now on."""
-        if pts_us in self.seen:
-            return False
-        self.seen[pts_us] = None
-        while len(self.seen) > SEEN_MAX:
-            self.seen.popitem(last=False)
-        return True
-
-    def forget(self, pts_us: int) -> None:
-        """A frame was not delivered after all."""
-        self.seen.pop(pts_us, None)
-
-    def passed(self, record: FrameRecord) -> None:
-        """A frame was delivered in its turn."""
-        self.next_number = max(self.next_number or 0, record.number + 1)
-        self.group = max(self.group, record.group)
 
 
 class ChannelReader:
@@ -136,7 +65,7 @@ class ChannelReader:
             priority=MEDIA_PRIORITY, max_age_us=round(bound_ms * 1000 + REPAIR_S * 1_000_000)
         )
         self._queue: asyncio.Queue[ReceivedFrame | None] = asyncio.Queue(QUEUE_MAX)
-        self._joiner = _Joiner()
+        self._joiner = Joiner()
         self._broadcast: moq.BroadcastConsumer | None = None
         self._running: list[asyncio.Task[None]] = []
         self._reading = 0
@@ -217,7 +146,7 @@ class ChannelReader:
         After a change of parents the transport may send the group under way again from its start; what was delivered
         already is dropped here.
         """
-        progress = _Progress()
+        progress = Progress()
         while progress.reopened < REOPENS_MAX:
             try:
                 await self._read_once(number, progress)
@@ -232,7 +161,7 @@ class ChannelReader:
                 break
         await self._end_of_track()
 
-    async def _read_once(self, number: int, progress: "_Progress") -> None:
+    async def _read_once(self, number: int, progress: Progress) -> None:
         """Reads one subscription until it ends, breaks, or stands still while the publisher tells of more frames."""
         assert self._broadcast is not None, "open() first"
         media = await self._broadcast.subscribe_media(str(number), moq.Container.LEGACY(), self._subscription)
@@ -263,7 +192,7 @@ class ChannelReader:
                 await self._told_end.wait()
         return self._told_end.is_set()
 
-    async def _deliver(self, number: int, raw: moq.MediaFrame, progress: "_Progress") -> None:
+    async def _deliver(self, number: int, raw: moq.MediaFrame, progress: Progress) -> None:
         """Hands a frame on, after those that should have come before it."""
         if not progress.is_new(raw.timestamp_us):
             self.replayed += 1
@@ -279,7 +208,7 @@ class ChannelReader:
             progress.passed(record)
         await self._queue.put(_join(number, raw, record, arrived_s))
 
-    async def _fill(self, number: int, progress: "_Progress", until: FrameRecord) -> None:
+    async def _fill(self, number: int, progress: Progress, until: FrameRecord) -> None:
         """Fetches the groups of frames that were skipped: a parent may die in the middle of one."""
         groups = range(max(progress.group, until.group - FILL_GROUPS_MAX + 1), until.group + 1)
         fetched = await asyncio.gather(*(self._fetch(number, group, until.pts_us) for group in groups))

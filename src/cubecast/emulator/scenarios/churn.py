@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cubecast.emulator.processes import Child, ProcessDied
-from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, processes_left, streaming
+from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, streaming
 from cubecast.emulator.testbed import Testbed
 
 BOUND_MS = 3_000.0
@@ -42,7 +42,7 @@ async def churn(setting: Setting) -> Run:
     seconds = setting.seconds or SECONDS
     died: dict[int, float] = {}
     events = {"joins": 0, "crashes": 0}
-    async with streaming(setting, seconds + 20.0, BOUND_MS, publishers=PUBLISHERS) as bed:
+    async with streaming(setting, run, seconds + 20.0, BOUND_MS, publishers=PUBLISHERS) as bed:
         await bed.subscribe_all()
         begun_s = time.time()
         for index in bed.plan.publishers:
@@ -79,8 +79,6 @@ async def churn(setting: Setting) -> Run:
             "memory_mb": watch.memory_mb,
             "longest_hung_s": watch.longest_hung * SAMPLE_S,
         }
-        processes = bed.processes
-    run.processes_left = processes_left(processes)
     return run
 
 

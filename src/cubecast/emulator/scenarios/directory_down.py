@@ -5,7 +5,7 @@ import signal
 import time
 
 from cubecast.emulator.processes import Child
-from cubecast.emulator.scenarios.run import Run, Setting, a_relay, changes_after, delivered, processes_left, streaming
+from cubecast.emulator.scenarios.run import Run, Setting, a_relay, changes_after, delivered, streaming
 
 BOUND_MS = 2_000.0
 BEFORE_S, DOWN_S, AFTER_S = 4.0, 60.0, 12.0
@@ -17,7 +17,7 @@ async def directory_down(setting: Setting) -> Run:
     """Streams go on, repair works, a new subscriber gets a clear answer, and everyone is back afterwards."""
     rng, run = setting.rng(), Run()
     down_s = setting.seconds or DOWN_S
-    async with streaming(setting, BEFORE_S + down_s + AFTER_S, BOUND_MS, fan_out=FAN_OUT) as bed:
+    async with streaming(setting, run, BEFORE_S + down_s + AFTER_S, BOUND_MS, fan_out=FAN_OUT) as bed:
         late = bed.subscribers[-1]
         for child in bed.subscribers[:-1]:
             await bed.subscribe(child)
@@ -52,6 +52,4 @@ async def directory_down(setting: Setting) -> Run:
         delivered(run, served, gone_s)
         run.switches = len(changes_after(bed, gone_s))
         run.detail["changes"] = changes_after(bed, gone_s)
-        processes = bed.processes
-    run.processes_left = processes_left(processes)
     return run

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, processes_left, streaming
+from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, streaming
 from cubecast.engine.directory import SHRINK_S
 
 BOUND_MS = 2_000.0
@@ -13,7 +13,7 @@ BEFORE_S, GROWN_S, AFTER_S = 4.0, 12.0, 10.0
 async def grow_shrink(setting: Setting) -> Run:
     """The shape changes live, in epochs; nobody should lose a frame."""
     run = Run()
-    async with streaming(setting, BEFORE_S + GROWN_S + SHRINK_S + AFTER_S, BOUND_MS, spare=1) as bed:
+    async with streaming(setting, run, BEFORE_S + GROWN_S + SHRINK_S + AFTER_S, BOUND_MS, spare=1) as bed:
         await bed.subscribe_all()
         shapes: list[object] = []
         grown_s = 0.0
@@ -35,6 +35,4 @@ async def grow_shrink(setting: Setting) -> Run:
         delivered(run, bed.subscribers, grown_s)
         run.switches = len(changes_after(bed, grown_s))
         run.detail["shapes"] = shapes
-        processes = bed.processes
-    run.processes_left = processes_left(processes)
     return run

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from cubecast.emulator.faults import Slower, Weather
-from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, processes_left, streaming
+from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, streaming
 from cubecast.emulator.testbed import Testbed
 
 BOUND_MS = 2_000.0
@@ -20,7 +20,7 @@ JITTER_S = 30.0
 async def delay_jump(setting: Setting) -> Run:
     """A used link becomes 100 ms slower each way, and good again after a while."""
     rng, run = setting.rng(), Run()
-    async with streaming(setting, SETTLE_S + JUMP_S + AFTER_S, BOUND_MS) as bed:
+    async with streaming(setting, run, SETTLE_S + JUMP_S + AFTER_S, BOUND_MS) as bed:
         await bed.subscribe_all()
         jumped_s = 0.0
 
@@ -49,15 +49,13 @@ async def delay_jump(setting: Setting) -> Run:
 
         await bed.stream(jump)
         _sum_up(run, bed, jumped_s)
-        processes = bed.processes
-    run.processes_left = processes_left(processes)
     return run
 
 
 async def jitter(setting: Setting) -> Run:
     """Every datagram takes up to 20 ms longer, each another time: no reason to change anything."""
     run = Run()
-    async with streaming(setting, SETTLE_S + JITTER_S, BOUND_MS) as bed:
+    async with streaming(setting, run, SETTLE_S + JITTER_S, BOUND_MS) as bed:
         await bed.subscribe_all()
         begun_s = 0.0
 
@@ -70,8 +68,6 @@ async def jitter(setting: Setting) -> Run:
 
         await bed.stream(shake)
         _sum_up(run, bed, begun_s)
-        processes = bed.processes
-    run.processes_left = processes_left(processes)
     return run
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from cubecast.emulator.scenarios.run import Run, Setting, a_relay, changes_after, delivered, processes_left, streaming
+from cubecast.emulator.scenarios.run import Run, Setting, a_relay, changes_after, delivered, streaming
 
 BOUND_MS = 2_000.0
 SECONDS = 7.0
@@ -15,7 +15,7 @@ FAN_OUT = 3
 async def relay_kill(setting: Setting) -> Run:
     """Kills a relay drawn from the seed; whoever is admitted and lives should miss no frame."""
     rng, run = setting.rng(), Run()
-    async with streaming(setting, setting.seconds or SECONDS, BOUND_MS, fan_out=FAN_OUT) as bed:
+    async with streaming(setting, run, setting.seconds or SECONDS, BOUND_MS, fan_out=FAN_OUT) as bed:
         plan = bed.plan
         await bed.subscribe_all()
         killed_s, victim = 0.0, 0
@@ -40,8 +40,6 @@ async def relay_kill(setting: Setting) -> Run:
         run.switches = len(changes)
         run.detail["changes"] = changes
         run.detail["slowest_rtt_ms"] = _slowest_rtt_ms(setting, bed.parents())
-        processes = bed.processes
-    run.processes_left = processes_left(processes)
     return run
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cubecast.emulator.processes import Child, Fields, Processes
+from cubecast.emulator.processes import Child, Fields
 from cubecast.emulator.testbed import Testbed, make_plan, running
 from cubecast.engine.records import FAN_OUT_DEFAULT
 from cubecast.errors import UsageError
@@ -77,6 +77,7 @@ class Run:
 @asynccontextmanager
 async def streaming(
     setting: Setting,
+    run: Run,
     seconds: float,
     bound_ms: float,
     *,
@@ -84,7 +85,10 @@ async def streaming(
     publishers: int = 1,
     fan_out: int = FAN_OUT_DEFAULT,
 ) -> AsyncIterator[Testbed]:
-    """A testbed of the setting's hosts that have joined; its publishers wait, and will stream for so long."""
+    """A testbed of the setting's hosts that have joined; its publishers wait, and will stream for so long.
+
+    When everything has ended, `run` is told how many processes did not.
+    """
     plan = make_plan(
         setting.network, setting.subscribers, Policy.GREEDY, setting.seed, fan_out,
         bound_ms=bound_ms, spare=spare, publishers=publishers,
@@ -94,7 +98,9 @@ async def streaming(
         plan, setting.network_name, setting.source, setting.folder, setting.on_line, setting.notify, publish=publish
     )
     async with started as bed:
+        processes = bed.processes
         yield bed
+    run.processes_left = processes.stubborn + sum(not child.ended for child in processes.children)
 
 
 Scenario = Callable[[Setting], Awaitable[Run]]
@@ -155,8 +161,3 @@ def a_relay(bed: Testbed, rng: np.random.Generator) -> int:
     if not relays:
         raise UsageError("no host relays in this run; take more --subscribers, or another --seed")
     return int(rng.choice(relays))
-
-
-def processes_left(processes: Processes) -> int:
-    """How many of the processes live on, or had to be killed as they did not end when asked to."""
-    return processes.stubborn + sum(not child.ended for child in processes.children)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cubecast.emulator.scenarios.run import Run, Setting, delivered, processes_left, streaming
+from cubecast.emulator.scenarios.run import Run, Setting, delivered, streaming
 from cubecast.emulator.testbed import Testbed
 from cubecast.overlay.metrics import relative_average_delay
 
@@ -38,7 +38,7 @@ async def _over(setting: Setting) -> Run:
     run = Run()
     seconds = setting.seconds or SECONDS
     delays = Delays([], [], [], [])
-    async with streaming(setting, seconds, BOUND_MS) as bed:
+    async with streaming(setting, run, seconds, BOUND_MS) as bed:
         await bed.subscribe_all()
 
         async def look() -> None:
@@ -48,9 +48,7 @@ async def _over(setting: Setting) -> Run:
         await bed.stream(look)
         delivered(run, bed.subscribers, 0.0)
         run.switches = sum(len(child.changes) for child in bed.hosts.values())
-        processes = bed.processes
         stage = bed.emulator.status.get("late_ms")
-    run.processes_left = processes_left(processes)
     if delays.measured:
         measured, path, direct = (np.array(each) for each in (delays.measured, delays.path, delays.direct))
         hops = np.array(delays.hops, np.float64)

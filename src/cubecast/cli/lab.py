@@ -144,7 +144,7 @@ def _list(_args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from cubecast.lab.experiments import experiments  # noqa: PLC0415
-    from cubecast.lab.report import claims_table, prepare, rows_table, save  # noqa: PLC0415
+    from cubecast.lab.report import claims_table, ensure_writable, rows_table, save  # noqa: PLC0415
     from cubecast.lab.sweep import run_experiments  # noqa: PLC0415
 
     chosen = [(experiment, _parameters(args, experiment)) for experiment in experiments(args.names)]
@@ -154,7 +154,7 @@ def _run(args: argparse.Namespace) -> int:
             raise UsageError(f"{option} means nothing to {', '.join(args.names)}; cubecast lab list tells what does")
     output = args.output or (None if args.json else RESULTS)
     if output is not None:
-        prepare(output)
+        ensure_writable(output)
     started = time.monotonic()
     with _Progress() as progress:
         results = run_experiments(chosen, args.jobs, args.scheduler, progress.show)
@@ -234,7 +234,7 @@ def _pages(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     from cubecast.lab.report import compare, load_all  # noqa: PLC0415
 
-    ours, baseline = load_all(args.results), load_all(args.baseline)
+    baseline, ours = load_all(args.baseline), load_all(args.results)
     table, lost = compare(ours, baseline)
     absent = [name for name in baseline if name not in ours]
     if absent:

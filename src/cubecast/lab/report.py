@@ -38,16 +38,19 @@ class _Stored(msgspec.Struct):
     seconds: float = 0.0
 
 
-def prepare(folder: Path) -> None:
-    """Makes a folder for results, so that a run does not end in vain.
+def ensure_writable(folder: Path) -> None:
+    """Sees that a folder for results can be written, so that a run does not end in vain. It leaves no trace.
 
     Raises:
         LabError: it cannot be written.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
         (folder / ".writable").unlink()
+        for path in made:
+            path.rmdir()
     except OSError as error:
         raise LabError(f"cannot write results to {folder}: {error.strerror}; choose another with --output") from error
 

@@ -21,6 +21,7 @@ import moq
 import psutil
 import uvloop
 
+from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
 from cubecast.host.config import HostConfig
 from cubecast.host.reader import ChannelReader
@@ -165,7 +166,7 @@ async def cubecast() -> AsyncIterator[Path2]:
                         await asyncio.sleep(0.05)
                     await asyncio.sleep(1.0)
                     writer = await publisher.publish(CHANNEL, [TRACK], Tree.CUBE)
-                    subscription = await subscriber.subscribe(CHANNEL, 1000.0)
+                    subscription = await subscriber.subscribe(CHANNEL, Contract(1000.0))
                     assert subscription.terms.reach.path[1] == "r", subscription.terms.reach.path
                     yield Path2(psutil.Process(process.pid), writer, subscription._reader)  # noqa: SLF001
             finally:

@@ -77,26 +77,18 @@ class ChannelUnknown(SubscriptionError):
 
 
 class BoundRefused(SubscriptionError):
-    """No path keeps the bound; `best_ms` is what the overlay could keep now, None when it found no path at all."""
+    """No path keeps the contract; the counter-offer is what could be kept now, all None when there is no path at all."""
 
     def __init__(
         self,
-        channel: ChannelName,
-        bound_ms: float,
-        best_ms: float | None,
+        text: str,
         best_path: tuple[HostId, ...] = (),
-        reason: str = "",
+        bound_ms: float | None = None,
+        rate_bps: float | None = None,
+        loss: float | None = None,
     ) -> None:
-        if best_ms is None:
-            why = f" ({reason})" if reason else ""
-            text = f"{channel}: no path to the publisher now{why}; try again later"
-        else:
-            text = (
-                f"{channel}: no path within {bound_ms:.0f} ms; {best_ms:.0f} ms is possible now, "
-                f"ask with --bound {int(best_ms) + 1}ms or more"
-            )
         super().__init__(text)
-        self.channel, self.bound_ms, self.best_ms, self.best_path = channel, bound_ms, best_ms, best_path
+        self.best_path, self.bound_ms, self.rate_bps, self.loss = best_path, bound_ms, rate_bps, loss
 
 
 class UpstreamLost(SubscriptionError):

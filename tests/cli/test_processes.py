@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,8 +12,10 @@ import time
 from pathlib import Path
 
 import av
+import httpx
 import pytest
 
+from cubecast.cli.arguments import read_token
 from cubecast.media.frames import Kind
 from cubecast.media.verification import count_decodable
 from tests.cli.processes import Overlay, Process, cubecast, overlay, wait_until
@@ -330,3 +333,39 @@ def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path: Path, clip: P
     assert status == (-9 if number is signal.SIGKILL else 130), demo.text
     wait_until(lambda: not processes_named(str(tmp_path)), 5, lambda: str(processes_named(str(tmp_path))))
     assert "Traceback" not in demo.text
+
+
+def test_hosts_publish_and_subscribe_at_once_and_the_ledger_is_seen_everywhere(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        hosts = {}
+        for mine, other in (("east", "west"), ("west", "east")):
+            wishes = ("--publish", f"{mine}={clip}", "--loop", "--subscribe", f"{other}=2s:{tmp_path / other}.ts")
+            hosts[mine] = running.join("host", *wishes, "--subscribe", f"{mine}=0.01ms", name=mine)
+            hosts[mine].wait_for(f"channel {mine} announced")
+        hosts["east"].wait_for("'west' is not announced yet; waiting for it")
+        late = running.join("host", "--publish", f"third={clip}", "--subscribe", "west=2s", name="third")
+        late.wait_for("receiving h264.* of west")
+        for mine, other in (("east", "west"), ("west", "east")):
+            hosts[mine].wait_for(f"receiving h264.* of {other}")
+        time.sleep(8)
+        options = ("--supernode", running.url, "--token", running.token)
+        lines = json.loads(cubecast("channels", "--json", *options).stdout)["subscriptions"]
+        accounts = {(each["channel"], each["subscriber"]): each["account"] for each in lines}
+        assert accounts["east", "west"]["kept_s"] >= 1
+        seconds = cubecast("channels", *options).stdout
+        assert "violated" in seconds
+        metrics = httpx.get(
+            f"{running.url}/metrics", headers={"Authorization": f"Bearer {read_token(running.token)}"}
+        ).text
+        assert 'cubecast_subscription_contract_seconds{channel="east",subscriber="west",verdict="kept"}' in metrics
+        nameless = httpx.get(f"{running.url}/metrics").text
+        assert 'cubecast_contract_seconds{verdict="kept"}' in nameless
+        assert "east" not in nameless
+        refused = cubecast("subscribe", "west", "--rate", "50M", "--listen", "127.0.0.1:0", *options)
+        assert refused.returncode == 2
+        assert "no path for 50000 kbit/s" in refused.stderr
+        granted = re.search(r"ask with (--rate \d+k)", refused.stderr)
+        assert granted, refused.stderr
+        assert hosts["west"].end(signal.SIGINT) == 0
+        assert re.search(r"east ended: .* contract kept in \d+ s", hosts["west"].text), hosts["west"].text
+        assert (tmp_path / "east.ts").stat().st_size > 100_000

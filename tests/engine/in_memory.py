@@ -1,10 +1,14 @@
 """A simulated overlay of hosts h000, h001, ... that have joined, with one channel; its laws are checked throughout."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine.host import HostEngine
+from cubecast.engine.reach import NUMBER_MAX, Contract
 from cubecast.engine.records import Tree
 from cubecast.lab.simulation.invariants import broken_at
 from cubecast.lab.simulation.overlay import Outcome, SimulatedHost, SimulatedOverlay
@@ -21,23 +25,31 @@ class Overlay(SimulatedOverlay):
     """Everyone has joined; hosts are known by number."""
 
     def __init__(
-        self, delay_ms: Floats, cube: Cube, policy: Policy = Policy.GREEDY, seed: int = 0, fan_out: int = 8
+        self,
+        delay_ms: Floats,
+        cube: Cube,
+        policy: Policy = Policy.GREEDY,
+        seed: int = 0,
+        fan_out: int = 8,
+        uplink_bps: float = NUMBER_MAX,
+        reserve: Mapping[ChannelName, int] = MappingProxyType({}),
     ) -> None:
         super().__init__(delay_ms, cube, policy, seed)
         self.check = self._law
         self.names = [HostId(f"h{i:03d}") for i in range(len(delay_ms))]
         seats = np.random.default_rng(seed).permutation(label_count(cube))[: len(self.names)]
         for index, host in enumerate(self.names):
-            self.join(host, index, fan_out, spell(cube, int(seats[index])))
+            self.join(host, index, fan_out, spell(cube, int(seats[index])), uplink_bps, reserve)
 
     def publish(self, index: int, channel: ChannelName = CHANNEL, tree: Tree = Tree.HYBRID) -> None:
         self.handle(self.names[index], ev.PublishRequested(channel, tree))
 
-    def subscribe(self, index: int, bound_ms: float, channel: ChannelName = CHANNEL) -> Outcome:
-        """Subscribes and waits for the decision."""
+    def subscribe(self, index: int, wanted: float | Contract, channel: ChannelName = CHANNEL) -> Outcome:
+        """Subscribes, within a bound or under a contract, and waits for the decision."""
+        contract = wanted if isinstance(wanted, Contract) else Contract(wanted)
         here = self.hosts[self.names[index]]
         known = len(here.outcomes)
-        self.handle(here.host, ev.SubscribeRequested(channel, bound_ms))
+        self.handle(here.host, ev.SubscribeRequested(channel, contract))
         for _ in range(round(ANSWER_S / STEP_S)):
             self.run(STEP_S)
             if len(here.outcomes) > known:

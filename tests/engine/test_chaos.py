@@ -11,6 +11,7 @@ from cubecast.engine.branches import DRAIN_TICKS
 from cubecast.engine.host import LEAVE_TICKS
 from cubecast.engine.links import CLOCK_UNKNOWN_MS
 from cubecast.engine.membership import TICK_S
+from cubecast.engine.reach import Contract, Reach
 from cubecast.engine.search import OFFER_TICKS, SEARCH_TICKS, SEARCHES_MAX
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
@@ -36,7 +37,7 @@ def test_lost_messages_delay_a_decision_but_never_swallow_it(hosts: int, seed: i
     overlay = ready(hosts, seed)
     overlay.loss = loss
     for index in range(1, hosts):
-        overlay.handle(overlay.names[index], ev.SubscribeRequested(CHANNEL, NO_BOUND_MS))
+        overlay.handle(overlay.names[index], ev.SubscribeRequested(CHANNEL, Contract(NO_BOUND_MS)))
         overlay.run(0.05)
     overlay.run(QUIET_S)
     overlay.loss = 0.0
@@ -54,7 +55,9 @@ def test_crashes_while_everyone_subscribes_leave_whole_trees(hosts: int, seed: i
     victims = data.draw(st.sets(st.integers(1, hosts - 1), min_size=1, max_size=3))
     rng = np.random.default_rng(seed)
     for index in range(1, hosts):
-        overlay.handle(overlay.names[index], ev.SubscribeRequested(CHANNEL, float(rng.choice([40, 120, NO_BOUND_MS]))))
+        overlay.handle(
+            overlay.names[index], ev.SubscribeRequested(CHANNEL, Contract(float(rng.choice([40, 120, NO_BOUND_MS]))))
+        )
         overlay.run(float(rng.uniform(0, 0.1)))
         if index in victims:
             overlay.crash(overlay.names[int(rng.choice(sorted(victims)))])
@@ -73,7 +76,9 @@ def test_coming_and_going_leaves_nothing_behind(seed: int) -> None:
     for _ in range(60):
         host = overlay.names[int(rng.integers(1, 12))]
         wants = rng.random() < 0.5
-        overlay.handle(host, ev.SubscribeRequested(CHANNEL, 500.0) if wants else ev.UnsubscribeRequested(CHANNEL))
+        overlay.handle(
+            host, ev.SubscribeRequested(CHANNEL, Contract(500.0)) if wants else ev.UnsubscribeRequested(CHANNEL)
+        )
         overlay.run(float(rng.uniform(0, 0.4)))
     for host in overlay.names[1:]:
         overlay.handle(host, ev.UnsubscribeRequested(CHANNEL))
@@ -91,9 +96,9 @@ def test_without_the_super_node_a_new_subscriber_gets_an_answer_and_old_ones_go_
     assert isinstance(refused, fx.Refused)
     assert "super-node did not answer" in refused.reason
     host = overlay.names[3]
-    overlay.handle(host, ev.SubscribeRequested(CHANNEL, NO_BOUND_MS))
+    overlay.handle(host, ev.SubscribeRequested(CHANNEL, Contract(NO_BOUND_MS)))
     overlay.handle(host, ev.ResolveFailed(CHANNEL, "away"))
-    assert overlay.hosts[host].outcomes == [fx.Refused(CHANNEL, NO_BOUND_MS, None, (), "away")]
+    assert overlay.hosts[host].outcomes == [fx.Refused(CHANNEL, Contract(NO_BOUND_MS), None, "away")]
     assert not any(isinstance(o, fx.StreamEnded) for o in overlay.hosts[overlay.names[1]].outcomes)
 
 
@@ -103,7 +108,7 @@ def test_a_finished_channel_takes_no_new_subscriber_and_is_forgotten_in_the_end(
     record = overlay.directory.channels[CHANNEL]
     overlay.handle(overlay.names[0], ev.PublishFinished(CHANNEL))
     late = overlay.names[2]
-    overlay.handle(late, ev.SubscribeRequested(CHANNEL, NO_BOUND_MS))
+    overlay.handle(late, ev.SubscribeRequested(CHANNEL, Contract(NO_BOUND_MS)))
     overlay.handle(late, ev.ChannelResolved(record, ""))
     overlay.run(QUIET_S)
     assert isinstance(overlay.hosts[late].outcomes[-1], fx.Refused | fx.NotFound)
@@ -116,8 +121,8 @@ def test_answers_nobody_asked_for_are_given_back_or_ignored() -> None:
     host = overlay.names[0]
     engine = overlay.hosts[host].engine
     peer = engine.view().neighbours[0]
-    offer = m.PathOffer(77, CHANNEL, m.Reach(1.0, 1.0, (HostId("z"),)), 3)
-    confirm = m.Confirm(77, CHANNEL, m.Reach(1.0, 1.0, (HostId("z"),)))
+    offer = m.PathOffer(77, CHANNEL, Reach(1.0, 1.0, (HostId("z"),)), 3)
+    confirm = m.Confirm(77, CHANNEL, Reach(1.0, 1.0, (HostId("z"),)))
 
     def answers(message: m.Message) -> list[fx.Effect]:
         return engine.handle(ev.Received(peer, message), overlay.now)
@@ -141,7 +146,7 @@ def test_a_request_that_came_round_and_one_too_many_are_refused() -> None:
     target = overlay.directory.members[overlay.names[0]].record.seat
 
     def ask(number: int, trail: tuple[HostId, ...]) -> list[fx.Effect]:
-        request = m.PathRequest(number, CHANNEL, 0, target, 100.0, 5, trail, "")
+        request = m.PathRequest(number, CHANNEL, 0, target, Contract(100.0), 5, trail, "")
         return engine.handle(ev.Received(peer, request), overlay.now)
 
     (circle,) = ask(1, (peer, host))
@@ -162,12 +167,12 @@ def test_an_asker_that_disappears_frees_its_place() -> None:
     publisher = overlay.hosts[overlay.names[0]].engine
     peer = publisher.view().neighbours[0]
     seat = overlay.directory.members[overlay.names[0]].record.seat
-    request = m.PathRequest(5, CHANNEL, 0, seat, 100.0, 5, (peer,), "")
+    request = m.PathRequest(5, CHANNEL, 0, seat, Contract(100.0), 5, (peer,), "")
     (offer,) = publisher.handle(ev.Received(peer, request), overlay.now)
     assert isinstance(offer, fx.Send)
     assert isinstance(offer.message, m.PathOffer)
     other = publisher.view().neighbours[1]
-    again = m.PathRequest(6, CHANNEL, 0, seat, 100.0, 5, (other,), "")
+    again = m.PathRequest(6, CHANNEL, 0, seat, Contract(100.0), 5, (other,), "")
     (full,) = publisher.handle(ev.Received(other, again), overlay.now)
     assert isinstance(full, fx.Send)
     assert isinstance(full.message, m.PathRefusal)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cubecast.engine import messages as m
 from cubecast.engine.freshness import Floor
+from cubecast.engine.reach import Contract, Reach
 from cubecast.engine.records import HostRecord
 from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
@@ -19,20 +20,22 @@ tries = st.integers(0, m.HOPS_MAX)
 
 paths = st.lists(names.map(HostId), min_size=1, max_size=20).map(tuple)
 reaches = st.builds(
-    m.Reach,
+    Reach,
     delay_ms=delays,
     spread_ms=delays,
     seqno=tries,
     path=paths,
     clock_offset_ms=times,
     clock_uncertainty_ms=delays,
+    loss=st.floats(0, 1),
+    rate_bps=delays,
 )
+contracts = st.builds(Contract, bound_ms=times, rate_bps=delays, loss=st.floats(0, 1))
 channels = names.map(ChannelName)
 messages = st.one_of(
     st.builds(
         m.Beat,
-        spare=tries,
-        carried=st.lists(st.builds(m.Carried, channel=channels, reach=reaches), max_size=3).map(tuple),
+        carried=st.lists(st.builds(m.Carried, channel=channels, reach=reaches, spare=tries), max_size=3).map(tuple),
     ),
     st.builds(m.Hello, record=st.builds(HostRecord, host=names.map(HostId), seat=numbers.map(Label), fan_out=tries)),
     st.builds(m.Ping, sent_s=times),
@@ -43,7 +46,7 @@ messages = st.one_of(
         channel=names.map(ChannelName),
         epoch=numbers,
         target=numbers.map(Label),
-        budget_ms=times,
+        contract=contracts,
         tries=tries,
         trail=st.lists(names.map(HostId), max_size=10).map(tuple),
         grant=names,
@@ -57,7 +60,7 @@ messages = st.one_of(
         m.Attach,
         ask=numbers,
         channel=channels,
-        budget_ms=times,
+        contract=contracts,
         trail=st.lists(names.map(HostId), min_size=1, max_size=10).map(tuple),
         grant=names,
         floor=st.builds(Floor, seqno=numbers, depth=numbers),
@@ -118,16 +121,19 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
     [
         m.Ping(float("nan")),
         m.Ping(float("inf")),
-        m.PathRequest(1, ChannelName("c"), 0, Label(1), 1.0, m.HOPS_MAX + 1, (), ""),
-        m.PathRequest(1, ChannelName("c"), 0, Label(1), 1.0, 1, (HostId("h"),) * (m.HOPS_MAX + 1), ""),
-        m.PathOffer(1, ChannelName("c"), m.Reach(-1.0, 0.0, (HostId("z"),)), 1),
-        m.Confirm(1, ChannelName("c"), m.Reach(1.0, -1.0, (HostId("z"),))),
-        m.Confirm(1, ChannelName("c"), m.Reach(1.0, 1.0, ())),
-        m.Confirm(1, ChannelName("c"), m.Reach(1.0, 1.0, (HostId("z"),), seqno=m.SEQNO_MAX + 1)),
-        m.Attach(1, ChannelName("c"), 1.0, (), ""),
-        m.Attach(1, ChannelName("c"), float("nan"), (HostId("z"),), ""),
-        m.Beat(1, (m.Carried(ChannelName("c"), m.Reach(1.0, 1.0, (HostId("z"),))),) * (m.CARRIED_MAX + 1)),
-        m.Beat(1, (m.Carried(ChannelName("c"), m.Reach(-1.0, 1.0, (HostId("z"),))),)),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), m.HOPS_MAX + 1, (), ""),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), 1, (HostId("h"),) * (m.HOPS_MAX + 1), ""),
+        m.PathOffer(1, ChannelName("c"), Reach(-1.0, 0.0, (HostId("z"),)), 1),
+        m.Confirm(1, ChannelName("c"), Reach(1.0, -1.0, (HostId("z"),))),
+        m.Confirm(1, ChannelName("c"), Reach(1.0, 1.0, ())),
+        m.Confirm(1, ChannelName("c"), Reach(1.0, 1.0, (HostId("z"),), seqno=m.SEQNO_MAX + 1)),
+        m.Attach(1, ChannelName("c"), Contract(1.0), (), ""),
+        m.Attach(1, ChannelName("c"), Contract(float("nan")), (HostId("z"),), ""),
+        m.Beat((m.Carried(ChannelName("c"), Reach(1.0, 1.0, (HostId("z"),))),) * (m.CARRIED_MAX + 1)),
+        m.Beat((m.Carried(ChannelName("c"), Reach(-1.0, 1.0, (HostId("z"),))),)),
+        m.Attach(1, ChannelName("c"), Contract(1.0, rate_bps=float("inf")), (HostId("z"),), ""),
+        m.Confirm(1, ChannelName("c"), Reach(1.0, 1.0, (HostId("z"),), loss=1.5)),
+        m.Confirm(1, ChannelName("c"), Reach(1.0, 1.0, (HostId("z"),), rate_bps=-1.0)),
         m.Kin(ChannelName("c"), (HostRecord(HostId("h"), "a", "f", "k", Label(0)),) * (m.KIN_MAX + 1)),
         m.Need(ChannelName("c"), float("inf")),
     ],

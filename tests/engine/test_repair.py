@@ -28,7 +28,7 @@ def streaming(hosts: int, seed: int, fan_out: int = 8) -> Overlay:
 
 def receiving(overlay: Overlay) -> list[HostId]:
     """Living hosts with a local subscription."""
-    return [h for h in overlay.living() for b in overlay.engines[h].branches() if b.bound_ms is not None]
+    return [h for h in overlay.living() for b in overlay.engines[h].branches() if b.contract is not None]
 
 
 @settings(max_examples=30, deadline=None)

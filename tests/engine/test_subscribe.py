@@ -11,6 +11,7 @@ from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine.links import SPREAD_MS_MIN
 from cubecast.engine.parents import RELAY_MS
+from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
 from cubecast.overlay.cube import Cube, distance
 from cubecast.overlay.region import live_region
@@ -88,9 +89,9 @@ def test_a_bound_is_kept_or_refused_with_one_that_would_have_been(hosts: int, se
             assert outcome.reach.delay_ms + outcome.reach.spread_ms <= bound_ms
             continue
         assert isinstance(outcome, fx.Refused)
-        assert outcome.best_ms is not None
-        assert outcome.best_ms > bound_ms
-        again = overlay.subscribe(index, outcome.best_ms + 1)
+        assert outcome.best is not None
+        assert outcome.best.least_bound_ms > bound_ms
+        again = overlay.subscribe(index, outcome.best.least_bound_ms + 1)
         assert isinstance(again, fx.Admitted), "the bound it was told is possible was refused"
         overlay.handle(overlay.names[index], ev.UnsubscribeRequested(CHANNEL))
         overlay.run(1)
@@ -142,7 +143,7 @@ def test_fan_out_is_never_exceeded_and_what_does_not_fit_is_refused_with_a_reaso
     assert_trees_hold(overlay, fan_out)
     refused = [o for o in outcomes if isinstance(o, fx.Refused)]
     assert any(isinstance(o, fx.Admitted) for o in outcomes)
-    assert all(o.best_ms is None and o.reason for o in refused)
+    assert all(o.best is None and o.reason for o in refused)
     if fan_out == 1:
         assert refused
 
@@ -152,7 +153,7 @@ def test_fan_out_is_never_exceeded_and_what_does_not_fit_is_refused_with_a_reaso
 def test_fan_out_holds_when_everyone_asks_at_once(hosts: int, seed: int, fan_out: int) -> None:
     overlay = ready(hosts, seed, fan_out=fan_out)
     for host in overlay.names[1:]:
-        overlay.handle(host, ev.SubscribeRequested(CHANNEL, NO_BOUND_MS))
+        overlay.handle(host, ev.SubscribeRequested(CHANNEL, Contract(NO_BOUND_MS)))
     overlay.run(15)
     assert all(overlay.hosts[host].outcomes for host in overlay.names[1:])
     assert_trees_hold(overlay, fan_out)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cubecast.cli.subscribe import Tally
+from cubecast.cli.tally import Tally
 from cubecast.engine.membership import TICK_S
 from cubecast.engine.parents import REPAIR_TICKS
+from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
 from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost, UsageError
 from cubecast.host.config import HostConfig
@@ -95,9 +96,9 @@ async def test_a_clip_crosses_relays_whole_and_no_relay_touches_it(start: Start,
         await eventually(subscriber.ready)
         source, sent = read(clip)
         writer = await publisher.publish(CLIP, source.tracks, Tree.CUBE)
-        far = await subscriber.subscribe(CLIP, BOUND_MS)
+        far = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
         assert len(far.terms.reach.path) == 3, "two hops: through one of the relays"
-        near = await r1.subscribe(CLIP, BOUND_MS)
+        near = await r1.subscribe(CLIP, Contract(BOUND_MS))
         for subscription in (far, near):
             await subscription.open()
             assert subscription.tracks == source.tracks
@@ -123,7 +124,7 @@ async def test_every_codec_that_passes_through_arrives(
     async with start("p", "00") as publisher, start("s", "11") as subscriber:
         source, sent = read(make(tmp_path, name, video, audio))
         writer = await publisher.publish(CLIP, source.tracks)
-        subscription = await subscriber.subscribe(CLIP, BOUND_MS)
+        subscription = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
         await subscription.open()
         assert subscription.tracks == source.tracks
         reading = asyncio.ensure_future(receive(subscription))
@@ -140,15 +141,15 @@ async def test_a_late_subscriber_starts_at_a_keyframe_and_loses_nothing_after(st
         writer = await publisher.publish(CLIP, source.tracks)
         playing = asyncio.ensure_future(write(publisher, writer, sent, speed=1.0))
         await asyncio.sleep(0.7)
-        subscription = await subscriber.subscribe(CLIP, BOUND_MS)
+        subscription = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
         await subscription.open()
         reading = asyncio.ensure_future(receive(subscription))
         await playing
         await publisher.finish(CLIP, writer)
-        tally = Tally()
+        tally = Tally(BOUND_MS)
         received = await reading
         for item in received:
-            tally.add(item)
+            tally.add(item, subscription.delay_ms(item))
         first = next(r for r in received if r.frame.track == 0)
         assert first.frame.keyframe
         assert tally.summary(subscription.published)["frames"] == {
@@ -162,21 +163,21 @@ async def test_an_impossible_bound_is_refused_with_the_best_and_nothing_else_is_
     async with start("p", "00") as publisher, start("r", "01") as other, start("s", "11") as subscriber:
         source, sent = read(clip)
         writer = await publisher.publish(CLIP, source.tracks)
-        watching = await other.subscribe(CLIP, BOUND_MS)
+        watching = await other.subscribe(CLIP, Contract(BOUND_MS))
         await watching.open()
         reading = asyncio.ensure_future(receive(watching))
         await asyncio.sleep(0.2)
         playing = asyncio.ensure_future(write(publisher, writer, sent))
         with pytest.raises(BoundRefused) as refused:
-            await subscriber.subscribe(CLIP, 0.01)
-        assert refused.value.best_ms is not None
-        assert 0.01 < refused.value.best_ms < 200
+            await subscriber.subscribe(CLIP, Contract(0.01))
+        assert refused.value.bound_ms is not None
+        assert 0.01 < refused.value.bound_ms < 200
         with pytest.raises(ChannelUnknown, match="clip"):
-            await subscriber.subscribe(ChannelName("nothing"), BOUND_MS)
-        again = await subscriber.subscribe(CLIP, refused.value.best_ms + 50)
+            await subscriber.subscribe(ChannelName("nothing"), Contract(BOUND_MS))
+        again = await subscriber.subscribe(CLIP, Contract(refused.value.bound_ms + 50))
         with pytest.raises(UsageError, match="already"):
-            await subscriber.subscribe(CLIP, BOUND_MS)
-        assert again.terms.reach.delay_ms <= refused.value.best_ms + 50
+            await subscriber.subscribe(CLIP, Contract(BOUND_MS))
+        assert again.terms.reach.delay_ms <= refused.value.bound_ms + 50
         subscriber.unsubscribe(CLIP)
         await playing
         await publisher.finish(CLIP, writer)
@@ -195,10 +196,10 @@ async def test_a_relay_is_refused_a_bound_its_own_branch_cannot_keep_and_goes_on
         await eventually(lambda: all(host.ready() for host in (publisher, relay, closed, subscriber)))
         source, sent = read(clip)
         writer = await publisher.publish(CLIP, source.tracks, Tree.CUBE)
-        subscription = await subscriber.subscribe(CLIP, BOUND_MS)
+        subscription = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
         assert subscription.terms.reach.path[1] == "r"
         with pytest.raises(BoundRefused, match="ask with --bound"):
-            await relay.subscribe(CLIP, 0.01)
+            await relay.subscribe(CLIP, Contract(0.01))
         await subscription.open()
         reading = asyncio.ensure_future(receive(subscription))
         await asyncio.sleep(0.3)
@@ -217,7 +218,7 @@ async def test_when_a_relay_leaves_its_subscriber_moves_over_without_losing_a_fr
         await eventually(lambda: all(host.ready() for host in (publisher, subscriber, relay, other)))
         source, sent = read(clip)
         writer = await publisher.publish(CLIP, source.tracks, Tree.CUBE)
-        subscription = await subscriber.subscribe(CLIP, BOUND_MS)
+        subscription = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
         assert subscription.terms.reach.path == ("p", "r", "s"), "x sends no copies"
         await subscription.open()
         reading = asyncio.ensure_future(receive(subscription))
@@ -236,7 +237,7 @@ async def test_when_the_publisher_is_gone_its_subscribers_are_told(start: Start,
         await eventually(lambda: subscriber.ready() and publisher.ready())
         source, _ = read(clip)
         await publisher.publish(CLIP, source.tracks)
-        subscription = await subscriber.subscribe(CLIP, BOUND_MS)
+        subscription = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
         await subscription.open()
         reading = asyncio.ensure_future(receive(subscription))
         await stack.aclose()

@@ -7,14 +7,16 @@ import socket
 from pathlib import Path
 from typing import NoReturn
 
+from cubecast.engine.reach import NUMBER_MAX
 from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, check_address, check_name
 from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig
 from cubecast.overlay.routing import Policy
-from cubecast.types import HostId
+from cubecast.types import ChannelName, HostId
 
 SUPERNODE_DEFAULT = "http://127.0.0.1:7000"
 BOUND_MS_MAX = 3_600_000.0
+RATE_BPS_MAX = 1e12
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,6 +59,25 @@ def milliseconds(text: str) -> float:
     return value
 
 
+def rate(text: str) -> float:
+    """An argparse type: bits a second such as 900k, 2.5M or 64000."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMG])?", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate; write 900k or 2.5M bit/s")
+    value = float(match[1]) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[match[2] or ""]
+    if not 0 < value <= RATE_BPS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is outside 0..1000G bit/s")
+    return value
+
+
+def share(text: str) -> float:
+    """An argparse type: a share such as 1% or 0.01."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%)?", text.strip())
+    if match is None or not 0 <= float(match[1]) / (100 if match[2] else 1) <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; write 1% or 0.01")
+    return float(match[1]) / (100 if match[2] else 1)
+
+
 def add_directory_options(parser: argparse.ArgumentParser) -> None:
     """--supernode and --token."""
     parser.add_argument(
@@ -90,6 +111,14 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="copies this host may send, over all channels (%(default)s)",
     )
+    parser.add_argument(
+        "--uplink", type=rate, default=NUMBER_MAX, metavar="RATE",
+        help="what all copies together may take, such as 20M or 900k bit/s (no limit)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reserve", action="append", default=[], metavar="CHANNEL=N",
+        help="keep N of the copies for a channel; again for each channel",
+    )  # fmt: skip
     parser.add_argument("--policy", type=Policy, choices=list(Policy), default=Policy.GREEDY, help="next hops (greedy)")
     parser.add_argument("--seed", type=whole_number(0, 2**31), default=0, metavar="N", help="of the random policy")
 
@@ -117,9 +146,24 @@ def host_config(arguments: argparse.Namespace) -> HostConfig:
         source=arguments.source_address,
         label=arguments.label,
         fan_out=arguments.fan_out,
+        uplink_bps=arguments.uplink,
+        reserve=_reserved(arguments.reserve, arguments.fan_out),
         policy=arguments.policy,
         seed=arguments.seed,
     )
+
+
+def _reserved(wishes: list[str], fan_out: int) -> dict[ChannelName, int]:
+    reserve: dict[ChannelName, int] = {}
+    for wish in wishes:
+        channel, _, copies = wish.partition("=")
+        if not copies.isdecimal() or not channel:
+            raise UsageError(f"--reserve {wish!r} is not CHANNEL=N, such as news=4")
+        check_name("channel name", channel)
+        reserve[ChannelName(channel)] = int(copies)
+    if sum(reserve.values()) > fan_out:
+        raise UsageError(f"--reserve keeps {sum(reserve.values())} copies, --fan-out allows {fan_out}; raise --fan-out")
+    return reserve
 
 
 def _check_source(address: str) -> None:

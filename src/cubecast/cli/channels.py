@@ -45,9 +45,10 @@ def _print(overview: Overview) -> None:
     if not overview.subscriptions:
         return
     ledger = Table(title="Subscriptions", title_justify="left")
-    for column in ("channel", "subscriber", "bound", "promised", "state"):
+    for column in ("channel", "subscriber", "bound", "promised", "state", "kept", "violated"):
         ledger.add_column(column)
     for line in overview.subscriptions:
         promised = "" if line.promised_ms is None else f"{line.promised_ms:.0f} ms"
-        ledger.add_row(line.channel, line.subscriber, f"{line.bound_ms:.0f} ms", promised, line.state)
+        seconds = (f"{line.account.kept_s} s", f"{line.account.violated_s} s")
+        ledger.add_row(line.channel, line.subscriber, f"{line.bound_ms:.0f} ms", promised, line.state, *seconds)
     console.print(ledger)

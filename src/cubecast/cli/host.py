@@ -1,71 +1,128 @@
-"""`cubecast host`: a host that carries others' channels, until stopped."""
+"""`cubecast host`: a host that carries others' channels, and any number of its own, until stopped."""
 
+import argparse
 import asyncio
+import re
+from contextlib import AsyncExitStack
+from pathlib import Path
 
-from cubecast.cli.arguments import Parser, add_host_options, host_config
+from cubecast.cli.arguments import Parser, add_host_options, host_config, milliseconds
+from cubecast.cli.publish import Publication
 from cubecast.cli.running import emit, notify, serve
-from cubecast.engine.effects import ParentChanged
+from cubecast.cli.subscribe import Output, Reception
+from cubecast.cli.telling import STATUS_S, status, tell_joined
+from cubecast.engine.reach import Contract
+from cubecast.engine.records import check_name
+from cubecast.errors import ChannelUnknown, CubecastError, UsageError
 from cubecast.host.config import HostConfig
 from cubecast.host.runtime import HostRuntime, running
-from cubecast.overlay.cube import Cube, spell
+from cubecast.types import ChannelName
 
-STATUS_S = 0.5
+AGAIN_S = 3.0
+"""A channel that nobody announces is asked for again after so long."""
 
 
 def run(arguments: list[str]) -> int:
     """Runs the command."""
-    parser = Parser(prog="cubecast host", description="Run a host that relays channels for others.")
+    parser = Parser(
+        prog="cubecast host",
+        description="Run a host that relays channels for others; it may publish and subscribe to any number itself.",
+    )
     add_host_options(parser)
+    parser.add_argument(
+        "--publish", action="append", type=_pair, default=[], metavar="CHANNEL=SOURCE", help="again for each channel"
+    )
+    parser.add_argument(
+        "--subscribe", action="append", type=_pair, default=[], metavar="CHANNEL=TIME[:FILE]",
+        help="within a bound, such as news=300ms or news=300ms:news.ts; again for each channel",
+    )  # fmt: skip
+    parser.add_argument("--loop", action="store_true", help="start sources again at their end")
     parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
     args = parser.parse_args(arguments)
-    return serve(_relay(host_config(args), args.json))
+    config = host_config(args)
+    publications = [Publication(channel, source, loop=args.loop) for channel, source in args.publish]
+    receptions: list[Reception] = []
+    try:
+        for channel, wish in args.subscribe:
+            receptions.append(_reception(channel, wish))
+        _check_once([p.channel for p in publications], "--publish")
+        _check_once([r.channel for r in receptions], "--subscribe")
+        return serve(_run(config, publications, receptions, args.json))
+    finally:
+        for reception in receptions:
+            reception.output.abandon()
 
 
-async def _relay(config: HostConfig, json: bool) -> int:
-    async with running(config, notify) as host:
+def _pair(text: str) -> tuple[ChannelName, str]:
+    channel, _, value = text.partition("=")
+    if not channel or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not CHANNEL=VALUE, such as radio=music.mp3")
+    try:
+        check_name("channel name", channel)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return ChannelName(channel), value
+
+
+def _reception(channel: ChannelName, wish: str) -> Reception:
+    bound, _, file = wish.partition(":")
+    try:
+        bound_ms = milliseconds(bound)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"--subscribe {channel}: {error}") from error
+    if file == "-" or (file and re.fullmatch(r"\s*", Path(file).name)):
+        raise UsageError(f"--subscribe {channel}: {file!r} is no file to write to")
+    return Reception(channel, Contract(bound_ms), Output(file, None))
+
+
+def _check_once(channels: list[ChannelName], option: str) -> None:
+    if len(set(channels)) < len(channels):
+        twice = next(channel for channel in channels if channels.count(channel) > 1)
+        raise UsageError(f"{option} {twice} was given twice; a channel needs it once")
+
+
+async def _run(config: HostConfig, publications: list[Publication], receptions: list[Reception], json: bool) -> int:
+    async with AsyncExitStack() as stack:
+        for publication in publications:
+            await publication.open()
+            stack.callback(publication.stop)
+        host = await stack.enter_async_context(running(config, notify))
         tell_joined(host, json)
-        carried: tuple[tuple[str, int], ...] = ()
-        while True:
-            await asyncio.sleep(STATUS_S)
-            now = tuple((branch.channel, len(branch.children)) for branch in host.view().branches)
-            if now != carried and not json:
-                notify("carrying " + (", ".join(f"{c} to {n} host(s)" for c, n in now) or "nothing"))
-            if json:
-                emit("status", **status(host))
-            carried = now
+        async with asyncio.TaskGroup() as group:
+            work: list[Publication | Reception] = [*publications, *receptions]
+            for each in work:
+                group.create_task(_go_on_without(each, host, json))
+            for reception in receptions if json else []:
+                group.create_task(reception.report(host))
+            await _watch(host, json)
+    return 0
 
 
-def tell_joined(host: HostRuntime, json: bool) -> None:
-    """Says that the host is in the overlay, and where; from now on also when a channel gets another parent."""
-    host.on_parent_changed = lambda change: _tell_parent(host, change, json)
-    placement = host.placement
-    seat = spell(Cube(placement.radix, placement.dimensions), placement.seat)
-    if json:
-        emit("joined", host=host.config.name, label=placement.seat, address=host.address)
-    else:
-        notify(
-            f"host {host.config.name} joined at label {seat} of {placement.radix}^{placement.dimensions}, "
-            f"reachable at {host.address} (UDP)"
-        )
+async def _go_on_without(work: Publication | Reception, host: HostRuntime, json: bool) -> None:
+    """One channel that cannot be had takes nothing from the others; one that nobody announces yet is waited for."""
+    waits = False
+    while True:
+        try:
+            await work.run(host, json)
+        except ChannelUnknown:
+            if not waits:
+                notify(f"channel {work.channel!r} is not announced yet; waiting for it")
+            waits = True
+            await asyncio.sleep(AGAIN_S)
+        except CubecastError as error:
+            notify(f"{error}; the host goes on without it")
+            return
+        else:
+            return
 
 
-def _tell_parent(host: HostRuntime, change: ParentChanged, json: bool) -> None:
-    if json:
-        told = {"channel": change.channel, "before": change.before, "after": change.after, "reason": change.reason}
-        emit("parent", at_s=round(host.clock(), 3), **told)
-    else:
-        notify(f"{change.channel} now comes from {change.after} instead of {change.before} ({change.reason})")
-
-
-def status(host: HostRuntime) -> dict[str, object]:
-    """What a watching program wants to know of a host."""
-    view = host.view()
-    return {
-        "copies": sum(count.relayed for count in host.copies().values()),
-        "ready": host.ready(),
-        "shape": f"{host.placement.radix}^{host.placement.dimensions}",
-        "links": {link.host: link.one_way_ms for link in view.links if link.up},
-        "channels": {
-            branch.channel: {"upstream": branch.upstream, "children": list(branch.children)} for branch in view.branches
-        },
-    }
+async def _watch(host: HostRuntime, json: bool) -> None:
+    carried: tuple[tuple[str, int], ...] = ()
+    while True:
+        await asyncio.sleep(STATUS_S)
+        now = tuple((branch.channel, len(branch.children)) for branch in host.view().branches)
+        if now != carried and not json:
+            notify("carrying " + (", ".join(f"{c} to {n} host(s)" for c, n in now) or "nothing"))
+        if json:
+            emit("status", **status(host))
+        carried = now

@@ -3,11 +3,10 @@
 import asyncio
 import math
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
 
 from cubecast.cli.arguments import Parser, add_host_options, host_config, milliseconds
-from cubecast.cli.host import status, tell_joined
 from cubecast.cli.running import emit, held, notify, serve
+from cubecast.cli.telling import STATUS_S, status, tell_joined
 from cubecast.engine.records import Tree, check_name
 from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig
@@ -15,9 +14,8 @@ from cubecast.host.runtime import HostRuntime, running
 from cubecast.host.tracks import ChannelWriter
 from cubecast.media.frames import US
 from cubecast.media.reading import SourceReader
+from cubecast.media.sources import MediaSource
 from cubecast.types import ChannelName
-
-STATUS_S = 0.5
 
 
 def run(arguments: list[str]) -> int:
@@ -39,74 +37,108 @@ def run(arguments: list[str]) -> int:
     if args.source == "-" and (args.hold or args.loop):
         raise UsageError("--hold and --loop need a source that is not standard input")
     check_name("channel name", args.channel)
-    wish = _Wish(ChannelName(args.channel), args.source, args.loop, args.hold, args.period_ms, args.tree)
-    return serve(_publish(host_config(args), wish, args.json))
+    publication = Publication(
+        ChannelName(args.channel), args.source, loop=args.loop, hold=args.hold, period_ms=args.period_ms, tree=args.tree
+    )
+    return serve(_publish(host_config(args), publication, args.json))
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What the user asked for."""
+class Publication:
+    """A source that becomes a channel: `open`, then `run` on a host; `stop` at the end."""
 
-    channel: ChannelName
-    source: str
-    loop: bool
-    hold: bool
-    period_ms: float | None
-    tree: Tree
+    def __init__(
+        self,
+        channel: ChannelName,
+        source: str,
+        *,
+        loop: bool = False,
+        hold: bool = False,
+        period_ms: float | None = None,
+        tree: Tree = Tree.HYBRID,
+    ) -> None:
+        self.channel = channel
+        self._location = source
+        self._loop = loop
+        self._hold = hold
+        self._period_ms = period_ms
+        self._tree = tree
+        self._reader: SourceReader | None = None
+        self._source: MediaSource | None = None
 
+    async def open(self) -> None:
+        """Opens the source.
 
-async def _publish(config: HostConfig, wish: _Wish, json: bool) -> int:
-    reader = SourceReader(wish.source, wish.loop)
-    async with AsyncExitStack() as stack:
-        stack.callback(reader.stop)
-        if wish.source == "-":
+        Raises:
+            MediaError: it cannot be read, or holds nothing that can be published.
+        """
+        if self._location == "-":
             notify("waiting for media on standard input")
-        source = await reader.open()
-        for note in source.notes:
+        self._reader = SourceReader(self._location, self._loop)
+        self._source = await self._reader.open()
+        for note in self._source.notes:
             notify(note)
-        host = await stack.enter_async_context(running(config, notify))
-        tell_joined(host, json)
-        writer = await host.publish(wish.channel, source.tracks, wish.tree)
-        tracks = [str(track) for track in source.tracks]
+
+    def stop(self) -> None:
+        """Closes the source."""
+        if self._reader is not None:
+            self._reader.stop()
+
+    async def run(self, host: HostRuntime, json: bool) -> None:
+        """Publishes the source to its end.
+
+        Raises:
+            CubecastError: the channel is refused, or the source breaks.
+        """
+        assert self._source is not None and self._reader is not None, "open() first"  # noqa: PT018  one condition
+        writer = await host.publish(self.channel, self._source.tracks, self._tree)
+        tracks = [str(track) for track in self._source.tracks]
         if json:
-            emit("announced", channel=wish.channel, tracks=tracks)
+            emit("announced", channel=self.channel, tracks=tracks)
         else:
-            notify(f"channel {wish.channel} announced: {'; '.join(tracks)}")
+            notify(f"channel {self.channel} announced: {'; '.join(tracks)}")
         async with asyncio.TaskGroup() as group:
-            reporter = group.create_task(_report(host, writer, json))
+            reporter = group.create_task(_report(host, self.channel, writer, json))
             try:
-                if wish.hold:
+                if self._hold:
                     await held()
-                await _pace(host, writer, reader, wish.period_ms)
+                await self._pace(host, writer, self._reader)
             finally:
                 reporter.cancel()
-                await host.finish(wish.channel, writer)
+                await host.finish(self.channel, writer)
         if json:
-            emit("finished", frames=list(writer.published), **status(host))
+            emit("finished", channel=self.channel, frames=list(writer.published), **status(host))
         else:
-            notify(f"channel {wish.channel} finished after {sum(writer.published)} frames")
+            notify(f"channel {self.channel} finished after {sum(writer.published)} frames")
+
+    async def _pace(self, host: HostRuntime, writer: ChannelWriter, reader: SourceReader) -> None:
+        """Writes each frame when it is due; one that comes late from a live source goes at once."""
+        end = math.inf if self._period_ms is None else self._period_ms / 1000
+        loop = asyncio.get_running_loop()
+        start: float | None = None
+        async with aclosing(reader.frames()) as frames:
+            async for frame in frames:
+                if start is None:
+                    start = loop.time() - frame.dts_us / US
+                    end += loop.time()
+                if loop.time() >= end:
+                    return
+                wait_s = start + frame.dts_us / US - loop.time()
+                if wait_s > 0:
+                    await asyncio.sleep(wait_s)
+                writer.write(frame, host.clock())
+
+
+async def _publish(config: HostConfig, publication: Publication, json: bool) -> int:
+    async with AsyncExitStack() as stack:
+        stack.callback(publication.stop)
+        await publication.open()
+        host = await stack.enter_async_context(running(config, notify))
+        tell_joined(host, json)
+        await publication.run(host, json)
     return 0
 
 
-async def _pace(host: HostRuntime, writer: ChannelWriter, reader: SourceReader, period_ms: float | None) -> None:
-    """Writes each frame when it is due; one that comes late from a live source goes at once."""
-    end = math.inf if period_ms is None else period_ms / 1000
-    loop = asyncio.get_running_loop()
-    start: float | None = None
-    async with aclosing(reader.frames()) as frames:
-        async for frame in frames:
-            if start is None:
-                start = loop.time() - frame.dts_us / US
-                end += loop.time()
-            if loop.time() >= end:
-                return
-            wait_s = start + frame.dts_us / US - loop.time()
-            if wait_s > 0:
-                await asyncio.sleep(wait_s)
-            writer.write(frame, host.clock())
-
-
-async def _report(host: HostRuntime, writer: ChannelWriter, json: bool) -> None:
+async def _report(host: HostRuntime, channel: ChannelName, writer: ChannelWriter, json: bool) -> None:
     while json:
         await asyncio.sleep(STATUS_S)
-        emit("status", frames=list(writer.published), **status(host))
+        emit("status", channel=channel, frames=list(writer.published), **status(host))

@@ -4,7 +4,10 @@ Who feeds a branch is the business of cubecast.engine.parents.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from cubecast.engine.effects import Effect, Evict, Report, Send, StopPull, StreamEnded
 from cubecast.engine.freshness import Floor
@@ -12,17 +15,16 @@ from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import (
     CARRIED_MAX,
     KIN_MAX,
-    NUMBER_MAX,
     Beat,
     Carried,
     Ended,
     Kin,
     Need,
     Pulse,
-    Reach,
     Release,
 )
-from cubecast.engine.records import SubscriptionRecord, Tree
+from cubecast.engine.reach import NUMBER_MAX, Contract, Reach
+from cubecast.engine.records import Account, SubscriptionRecord, Tree
 from cubecast.types import ORIGIN, ChannelName, HostId, Label
 
 CHILD_TICKS = 50
@@ -36,6 +38,8 @@ KIN_TICKS = 20
 BUSY_TICKS = 15
 """Media that came in so long without a pause is sure to come in below as well."""
 FLOORS_MAX = 1024
+RATE_S, RATE_GAIN = 2.0, 1 / 4
+"""The rate of a channel is measured over so long at least, and smoothed."""
 
 
 @dataclass(slots=True)
@@ -56,8 +60,10 @@ class Branch:
     reach: Reach
     publishes: bool = False
     children: dict[HostId, Child] = field(default_factory=dict)
-    bound_ms: float | None = None
-    """The local subscriber's bound."""
+    contract: Contract | None = None
+    """The local subscriber's; None without one."""
+    account: Account = field(default_factory=Account)
+    """How that has fared."""
     trail: tuple[HostId, ...] = ()
     """The hosts `grant` was handed on by, the subscriber it is for first; empty for our own."""
     grant: str = ""
@@ -70,6 +76,11 @@ class Branch:
     """The parent before, which feeds us until the new one does."""
     former_ticks: int = 0
     bytes_received: int = -1
+    fresh_bytes: int = 0
+    """Bytes that came in, or were published, since the rate was measured last."""
+    rated_s: float = 0.0
+    rate_bps: float = 0.0
+    """What one copy of the channel takes; 0 before it was measured."""
     flat_ticks: int = 0
     """Since media came in."""
     busy_ticks: int = 0
@@ -99,15 +110,40 @@ class Branch:
     def due_ms(self) -> float:
         """When the channel must be here for everyone here and below to keep its bound; at most NUMBER_MAX."""
         budgets = [child.budget_ms for child in self.children.values()]
-        return min([NUMBER_MAX, *budgets, *([] if self.bound_ms is None else [self.bound_ms])])
+        return min([NUMBER_MAX, *budgets, *([] if self.contract is None else [self.contract.bound_ms])])
+
+    @property
+    def wanted(self) -> Contract:
+        """What must hold here: everyone's bound, and the local subscriber's other terms."""
+        local = self.contract
+        return Contract(self.due_ms) if local is None else Contract(self.due_ms, local.rate_bps, local.loss)
+
+    def count(self, bytes_received: int) -> None:
+        """Bytes so far on the session to the parent, or published; they begin anew with every session."""
+        if bytes_received > self.bytes_received >= 0:
+            self.fresh_bytes += bytes_received - self.bytes_received
+        self.bytes_received = bytes_received
+
+    def rate(self, now: float) -> None:
+        """Measures what one copy takes, once enough time has gone by."""
+        if now - self.rated_s < RATE_S:
+            return
+        measured_bps = 8 * self.fresh_bytes / (now - self.rated_s)
+        if self.rated_s and self.fresh_bytes:
+            self.rate_bps += (RATE_GAIN if self.rate_bps else 1.0) * (measured_bps - self.rate_bps)
+        self.rated_s, self.fresh_bytes = now, 0
 
 
 class Branches:
     """Branches by channel. The engine owns one and passes it messages, ticks and failures."""
 
-    def __init__(self, neighbourhood: Neighbourhood, fan_out: int) -> None:
+    def __init__(
+        self, neighbourhood: Neighbourhood, fan_out: int, uplink_bps: float, reserve: Mapping[ChannelName, int]
+    ) -> None:
         self._around = neighbourhood
         self._fan_out = fan_out
+        self._uplink_bps = uplink_bps
+        self._reserve = reserve
         self.carried: dict[ChannelName, Branch] = {}
         self._floors: OrderedDict[ChannelName, Floor] = OrderedDict()
         self._beat_from = 0
@@ -139,18 +175,52 @@ class Branches:
         relayed = (b for b in self.carried.values() if not b.publishes and b.finished_ticks is None)
         return {child for branch in relayed for child in branch.children}
 
-    def spare(self, reserved: int = 0) -> int:
-        """Copies left."""
-        return 0 if self.leaving else max(0, self._fan_out - self.copies() - reserved)
+    def spare(self, channel: ChannelName, promised: int = 0) -> int:
+        """Copies left for a channel: of the fan-out, what is not kept for others, and no more than the uplink takes.
 
-    def beat(self, reserved: int) -> Beat:
-        """What a heartbeat tells: copies left and, of the channels that can be passed on, as many as it takes."""
-        spare = self.spare(reserved)
+        Args:
+            promised: copies that offers in flight may take.
+        """
+        if self.leaving:
+            return 0
+        kept = sum(max(0, n - self._fed(other)) for other, n in self._reserve.items() if other != channel)
+        left = max(0, self._fan_out - self.copies() - promised - kept)
+        branch = self.carried.get(channel)
+        if branch is None or not branch.rate_bps or self._uplink_bps >= NUMBER_MAX:
+            return left
+        return min(left, max(0, int(self._room_bps() // branch.rate_bps) - promised))
+
+    def _fed(self, channel: ChannelName) -> int:
+        branch = self.carried.get(channel)
+        return 0 if branch is None else len(branch.children)
+
+    def _room_bps(self) -> float:
+        """What is left of the uplink."""
+        return self._uplink_bps - sum(b.rate_bps * len(b.children) for b in self.carried.values())
+
+    def told(self, reach: Reach, copy_bps: float = 0.0) -> Reach:
+        """How a channel reaches us, as others are told: with no more rate than the uplink has left.
+
+        Args:
+            copy_bps: what the copy that is told of takes already.
+        """
+        if self._uplink_bps >= NUMBER_MAX:
+            return reach
+        return structs.replace(reach, rate_bps=max(0.0, min(reach.rate_bps, self._room_bps() + copy_bps)))
+
+    def beat(self, promised: int) -> Beat:
+        """What a heartbeat tells: of the channels that can be passed on, as many as it takes, and the copies left."""
         able = [b for b in self.carried.values() if b.fed and b.finished_ticks is None]
         if len(able) > CARRIED_MAX:
             self._beat_from = (self._beat_from + CARRIED_MAX) % len(able)
             able = (able[self._beat_from :] + able)[:CARRIED_MAX]
-        return Beat(spare, tuple(Carried(branch.channel, branch.reach) for branch in able))
+        return Beat(tuple(Carried(b.channel, self.told(b.reach), self.spare(b.channel, promised)) for b in able))
+
+    def measured(self, channel: ChannelName, account: Account) -> None:
+        """How the local subscription has fared."""
+        branch = self.carried.get(channel)
+        if branch is not None:
+            branch.account = account
 
     def parents(self) -> set[HostId]:
         """The hosts that feed us."""
@@ -216,15 +286,15 @@ class Branches:
     def leave_local(self, channel: ChannelName) -> list[Effect]:
         """The local subscriber is gone."""
         branch = self.carried.get(channel)
-        if branch is None or branch.bound_ms is None:
+        if branch is None or branch.contract is None:
             return []
         ended = self.ledger(branch, "ended")
-        branch.bound_ms = None
+        branch.contract, branch.account = None, Account()
         return [ended, *self.prune(branch)]
 
     def prune(self, branch: Branch) -> list[Effect]:
         """Releases a branch that nobody here needs any more."""
-        if branch.publishes or branch.children or branch.bound_ms is not None:
+        if branch.publishes or branch.children or branch.contract is not None:
             return []
         if self.carried.get(branch.channel) is not branch:
             return []
@@ -237,7 +307,7 @@ class Branches:
             return []
         branch.finished_ticks = 0
         effects: list[Effect] = [Send(child, m) for child in branch.children]
-        if branch.bound_ms is not None:
+        if branch.contract is not None:
             effects.append(StreamEnded(m.channel, finished=True, host=m.host, reason=m.reason))
             effects.append(self.ledger(branch, "ended"))
         return effects + self.prune(branch)
@@ -246,7 +316,7 @@ class Branches:
         """No parent is to be had: tells everyone below."""
         ended = Ended(branch.channel, finished=False, host=host, reason=reason)
         effects: list[Effect] = [Send(child, ended) for child in branch.children]
-        if branch.bound_ms is not None:
+        if branch.contract is not None:
             effects.append(StreamEnded(branch.channel, finished=False, host=host, reason=reason))
             effects.append(self.ledger(branch, "ended"))
         return effects + self.remove(branch)
@@ -292,15 +362,24 @@ class Branches:
 
     def ledger(self, branch: Branch, state: str) -> Report:
         """The ledger's line of the local subscription."""
-        bound_ms = 0.0 if branch.bound_ms is None else branch.bound_ms
-        host, reach = self._around.host, branch.reach
-        return Report(SubscriptionRecord(branch.channel, host, bound_ms, state, reach.delay_ms, None, reach.path))
+        terms, host, reach = branch.contract or Contract(0.0), self._around.host, branch.reach
+        record = SubscriptionRecord(
+            branch.channel, host, terms.bound_ms, state, reach.delay_ms, None, reach.path,
+            terms.rate_bps, terms.loss, branch.account,
+        )  # fmt: skip
+        return Report(record)
 
     def _pulse(self, branch: Branch) -> list[Effect]:
         branch.quiet_ticks = 0
         busy = branch.busy_ticks >= BUSY_TICKS
         pulse = Pulse(
-            branch.channel, branch.reach, branch.epoch, branch.target, flowing=busy, fed=branch.fed, tree=branch.tree
+            branch.channel,
+            self.told(branch.reach, branch.rate_bps),
+            branch.epoch,
+            branch.target,
+            flowing=busy,
+            fed=branch.fed,
+            tree=branch.tree,
         )
         return [Send(child, pulse) for child in branch.children]
 

@@ -5,6 +5,7 @@ import numpy as np
 from cubecast.engine.branches import Branches
 from cubecast.engine.membership import BEAT_TICKS, Neighbourhood
 from cubecast.engine.parents import SILENT_TICKS, Parents
+from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
 from cubecast.engine.search_state import Purpose, Search
 from cubecast.overlay.cube import distance
@@ -36,9 +37,9 @@ class Candidates:
         self._rng = rng
 
     def on_tree(
-        self, channel: ChannelName, budget_ms: float, tree: Tree, without: HostId | None = None
+        self, channel: ChannelName, contract: Contract, tree: Tree, without: HostId | None = None
     ) -> list[HostId]:
-        """Linked hosts that carry the channel and have a copy left, those first that keep the budget, soonest first.
+        """Linked hosts that carry the channel and have a copy left, those first that keep the contract, soonest first.
 
         Args:
             tree: under `cube` and `graft` only neighbours in the cube count.
@@ -47,7 +48,7 @@ class Candidates:
         eligible = None if tree is Tree.HYBRID else self._around.neighbours()
         mine = {without} if branch is None else {without, branch.upstream, *branch.children}
         ours = None if branch is None else branch.former  # where we have a place, be it full
-        ranked: list[tuple[bool, float, HostId]] = []
+        ranked: list[tuple[bool, bool, float, HostId]] = []
         for host, there in self._around.carrying(channel).items():
             reach = self._parents.reach_through(host, there)
             quiet = self._around.quiet(host, BEAT_TICKS + SILENT_TICKS)
@@ -58,11 +59,11 @@ class Candidates:
                 reach is not None
                 and host not in mine
                 and not quiet
-                and (link.spare > 0 or host == ours)
+                and (link.spare.get(channel, 0) > 0 or host == ours)
                 and not link.leaving
             ):
-                ranked.append((reach.least_bound_ms > budget_ms, reach.least_bound_ms, host))
-        return [host for _, _, host in sorted(ranked)[:DIRECT_MAX]]
+                ranked.append((not contract.kept_by(reach), *contract.rank(reach), host))
+        return [host for *_, host in sorted(ranked)[:DIRECT_MAX]]
 
     def next_hops(self, search: Search) -> list[HostId]:
         """Next hops towards the target with a measured link, best first; hops between our own labels are free."""

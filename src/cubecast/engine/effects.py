@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cubecast.engine.messages import Message, Reach
+from cubecast.engine.messages import Message
+from cubecast.engine.reach import Contract, Reach
 from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
 from cubecast.types import ChannelName, HostId
 
@@ -81,21 +82,20 @@ class StopPull:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The local subscription stands: `reach` is what is promised, and its least bound is within `bound_ms`."""
+    """The local subscription stands: `reach` is what is promised, and keeps the contract."""
 
     channel: ChannelName
-    bound_ms: float
+    contract: Contract
     reach: Reach
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No path keeps the bound; `best_ms` is the least bound that can be kept, over `best_path`, None when nothing was."""
+    """No path keeps the contract; `best` is the path that comes nearest, None when there was none."""
 
     channel: ChannelName
-    bound_ms: float
-    best_ms: float | None
-    best_path: tuple[HostId, ...]
+    contract: Contract
+    best: Reach | None
     reason: str
 
 

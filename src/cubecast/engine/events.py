@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cubecast.engine.messages import Message
-from cubecast.engine.records import Advice, ChannelRecord, HostRecord, Placement, Tree
+from cubecast.engine.reach import Contract
+from cubecast.engine.records import Account, Advice, ChannelRecord, HostRecord, Placement, Tree
 from cubecast.types import ChannelName, HostId
 
 
@@ -70,10 +71,18 @@ class PublishFinished:
 
 @dataclass(frozen=True, slots=True)
 class SubscribeRequested:
-    """The local user wants a channel within a bound, ms."""
+    """The local user wants a channel under a contract."""
 
     channel: ChannelName
-    bound_ms: float
+    contract: Contract
+
+
+@dataclass(frozen=True, slots=True)
+class ContractMeasured:
+    """How the contract of a local subscription has fared so far."""
+
+    channel: ChannelName
+    account: Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +172,7 @@ Event: TypeAlias = (
     | PublishRequested
     | PublishFinished
     | SubscribeRequested
+    | ContractMeasured
     | UnsubscribeRequested
     | ChannelResolved
     | Advised

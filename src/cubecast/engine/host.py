@@ -1,5 +1,8 @@
 """HostEngine: one host's whole protocol as handle(event, now) -> effects."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from cubecast.engine.branches import Branch, Branches
@@ -9,6 +12,7 @@ from cubecast.engine.events import (
     Advised,
     ChannelNotFound,
     ChannelResolved,
+    ContractMeasured,
     Event,
     LeaveRequested,
     LinkDown,
@@ -48,10 +52,10 @@ from cubecast.engine.messages import (
     Ping,
     Pong,
     Pulse,
-    Reach,
     Release,
 )
 from cubecast.engine.parents import Parents
+from cubecast.engine.reach import NUMBER_MAX, Reach
 from cubecast.engine.records import Placement, Tree
 from cubecast.engine.search import Searches
 from cubecast.engine.snapshot import BranchView, HostView, LinkView
@@ -69,18 +73,27 @@ class HostEngine:
     """The brain of one host. Pure: the same events at the same times give the same effects."""
 
     def __init__(
-        self, host: HostId, policy: Policy, fan_out: int, rng: np.random.Generator, tick_s: float = TICK_S
+        self,
+        host: HostId,
+        policy: Policy,
+        fan_out: int,
+        rng: np.random.Generator,
+        tick_s: float = TICK_S,
+        uplink_bps: float = NUMBER_MAX,
+        reserve: Mapping[ChannelName, int] = MappingProxyType({}),
     ) -> None:
         """A host that has joined nothing yet.
 
         Args:
             fan_out: copies this host may send, over all channels.
             rng: drawn from by the Random policy only.
+            uplink_bps: what all copies together may carry.
+            reserve: copies kept for channels.
             tick_s: how often Tick comes; everything that is counted in ticks takes so much longer or shorter.
         """
         self.host = host
         self._around = Neighbourhood(host)
-        self._branches = Branches(self._around, fan_out)
+        self._branches = Branches(self._around, fan_out, uplink_bps, reserve)
         self._parents = Parents(self._around, self._branches)
         self._candidates = Candidates(self._around, self._branches, self._parents, policy, rng)
         self._searches = Searches(self._around, self._branches, self._parents, self._candidates, tick_s)
@@ -124,8 +137,11 @@ class HostEngine:
                 return self._publish(channel, tree)
             case PublishFinished(channel):
                 return [Withdraw(channel), *self._branches.finish(channel)]
-            case SubscribeRequested(channel, bound_ms):
-                return self._subscriptions.subscribe(channel, bound_ms)
+            case SubscribeRequested(channel, contract):
+                return self._subscriptions.subscribe(channel, contract)
+            case ContractMeasured(channel, account):
+                self._branches.measured(channel, account)
+                return []
             case UnsubscribeRequested(channel):
                 return self._subscriptions.unsubscribe(channel)
             case ChannelResolved(record, grant, proposals):
@@ -210,7 +226,7 @@ class HostEngine:
             for host, link in sorted(self._around.links.items())
         )
         branches = tuple(
-            BranchView(b.channel, b.upstream, tuple(b.children), b.reach.delay_ms, b.reach.path, b.bound_ms)
+            BranchView(b.channel, b.upstream, tuple(b.children), b.reach.delay_ms, b.reach.path, b.contract)
             for _, b in sorted(self._branches.carried.items())
         )
         return HostView(self.host, labels, around, links, branches)

@@ -12,8 +12,8 @@ from cubecast.engine.branches import Branch
 from cubecast.engine.candidates import Candidates
 from cubecast.engine.effects import Effect
 from cubecast.engine.membership import Neighbourhood
-from cubecast.engine.messages import Reach
 from cubecast.engine.parents import Parents
+from cubecast.engine.reach import Reach
 from cubecast.engine.records import Advice, HostRecord
 from cubecast.engine.search import Searches
 from cubecast.types import ChannelName, HostId
@@ -111,10 +111,10 @@ class Improvement:
             return []
         record.rest_ms = min(record.rest_ms, branch.reach.delay_ms)
         slower = branch.reach.delay_ms >= record.rest_ms + SLOWER_MS
-        if record.rest_ticks > 0 and not broken and not slower:
+        if record.rest_ticks > 0 and branch.wanted.kept_by(branch.reach) and not slower:
             return []
         held: dict[HostId, int] = {}
-        for host in self._candidates.on_tree(branch.channel, branch.due_ms, branch.tree):
+        for host in self._candidates.on_tree(branch.channel, branch.wanted, branch.tree):
             reach = self._parents.reach_through(host, self._around.links[host].carried[branch.channel])
             share = 0.0 if reach is None else self._gain(branch, host, reach, broken)
             if share >= 1:
@@ -129,6 +129,9 @@ class Improvement:
     def _gain(self, branch: Branch, host: HostId, reach: Reach, broken: bool) -> float:
         """What a candidate gains, in thresholds."""
         assert branch.upstream is not None, "the caller looked"
+        short = branch.wanted.rank(reach)[0] - branch.wanted.rank(branch.reach)[0]
+        if short:
+            return -inf if short > 0 else 1.0
         if broken:
             return (branch.reach.least_bound_ms - reach.least_bound_ms) / BROKEN_GAIN_MS
         noise_ms = (self._around.rttvar_ms(branch.upstream) + self._around.rttvar_ms(host)) / 4

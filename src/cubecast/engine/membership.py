@@ -13,7 +13,8 @@ from msgspec import structs
 
 from cubecast.engine.effects import Dial, Effect, HangUp, Send, Suspect
 from cubecast.engine.links import CLOCK_UNKNOWN_MS, LinkEstimate
-from cubecast.engine.messages import Beat, Goodbye, Hello, Ping, Pong, Reach
+from cubecast.engine.messages import Beat, Goodbye, Hello, Ping, Pong
+from cubecast.engine.reach import Reach
 from cubecast.engine.records import HostRecord, Placement
 from cubecast.overlay.cube import Cube
 from cubecast.types import ChannelName, HostId, Label
@@ -54,8 +55,8 @@ class Link:
     ticks: int = 0
     leaving: bool = False
     """The peer has said that it is about to leave."""
-    spare: int = 0
-    """Copies the peer says it has left."""
+    spare: dict[ChannelName, int] = field(default_factory=dict)
+    """Copies the peer says it has left, by channel."""
     carried: dict[ChannelName, Reach] = field(default_factory=dict)
     """What the peer said last of the channels it carries."""
     estimate: LinkEstimate = field(default_factory=LinkEstimate)
@@ -97,6 +98,11 @@ class Neighbourhood:
     def spread_ms(self, host: HostId) -> float:
         """How much later than one_way_ms a frame may come over the link to a host."""
         return self.links[host].estimate.spread_ms
+
+    def loss(self, host: HostId) -> float:
+        """Share of packets lost on the link to a host."""
+        link = self.links.get(host)
+        return 0.0 if link is None else link.estimate.loss
 
     def rttvar_ms(self, host: HostId) -> float:
         """Variation of the round trip to a host."""
@@ -233,8 +239,9 @@ class Neighbourhood:
             case Hello(record):
                 if record.host == host and link.record is None:
                     link.record = record
-            case Beat(spare, carried, needs):
-                link.needed, link.spare, link.carried = needs, spare, {each.channel: each.reach for each in carried}
+            case Beat(carried, needs):
+                link.needed, link.carried = needs, {each.channel: each.reach for each in carried}
+                link.spare = {each.channel: each.spare for each in carried}
             case Ping(sent_s):
                 return [Send(host, Pong(sent_s, now))]
             case Pong(sent_s, seen_s):

@@ -20,6 +20,7 @@ from typing import TypeAlias
 import msgspec
 
 from cubecast.engine.freshness import Floor
+from cubecast.engine.reach import NUMBER_MAX, Contract, Reach
 from cubecast.engine.records import HostRecord, Tree
 from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
@@ -30,7 +31,6 @@ HOPS_MAX = 256
 CARRIED_MAX = 64
 """Channels one beat tells of."""
 KIN_MAX = 16
-NUMBER_MAX = 1e12
 SEQNO_MAX = 1 << 53
 
 
@@ -38,40 +38,12 @@ class _Struct(msgspec.Struct, frozen=True, tag_field="kind", array_like=False):
     pass
 
 
-class Reach(msgspec.Struct, frozen=True):
-    """How a channel reaches a host.
-
-    Attributes:
-        delay_ms: from the publisher to the host.
-        spread_ms: how much later than that a late frame may come.
-        path: hosts from the publisher to the host, both included.
-        seqno: how fresh this is (cubecast.engine.freshness).
-        clock_offset_ms: publisher's clock minus the host's, give or take clock_uncertainty_ms (half the round trips).
-    """
-
-    delay_ms: float
-    spread_ms: float
-    path: tuple[HostId, ...]
-    seqno: int = 0
-    clock_offset_ms: float = 0.0
-    clock_uncertainty_ms: float = 0.0
-
-    @property
-    def least_bound_ms(self) -> float:
-        """The least bound that can be kept there."""
-        return self.delay_ms + self.spread_ms
-
-    @property
-    def depth(self) -> int:
-        """Hops from the publisher."""
-        return len(self.path) - 1
-
-
 class Carried(msgspec.Struct, frozen=True):
-    """A channel the sender carries and can pass on."""
+    """A channel the sender carries and can pass on, in so many more copies."""
 
     channel: ChannelName
     reach: Reach
+    spare: int = 0
 
 
 class Hello(_Struct, frozen=True, tag="hello"):
@@ -81,13 +53,12 @@ class Hello(_Struct, frozen=True, tag="hello"):
 
 
 class Beat(_Struct, frozen=True, tag="beat"):
-    """Heartbeat: the sender lives, has `spare` copies left, and carries these channels. Wants no answer.
+    """Heartbeat: the sender lives and carries these channels. Wants no answer.
 
     Attributes:
         needs: the sender needs this link; one that neither end needs is let go.
     """
 
-    spare: int = 0
     carried: tuple[Carried, ...] = ()
     needs: bool = False
 
@@ -109,7 +80,7 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
     """Find the channel, towards the publisher's seat `target`, a label of the given epoch.
 
     Attributes:
-        budget_ms: what is left of the subscriber's bound at this host.
+        contract: what is left of the subscriber's at this host.
         tries: requests this search may still send.
         trail: hosts already on the way, the subscriber first.
         grant: the subscriber's permission for this channel; the shell checks it before the engine sees the request.
@@ -120,7 +91,7 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
     channel: ChannelName
     epoch: int
     target: Label
-    budget_ms: float
+    contract: Contract
     tries: int
     trail: tuple[HostId, ...]
     grant: str
@@ -131,7 +102,7 @@ class Attach(_Struct, frozen=True, tag="attach"):
     """Feed me this channel; asked of a host that carries it.
 
     Attributes:
-        budget_ms: the channel must reach the host asked within this for everyone below to keep its bound.
+        contract: what must hold at the host asked for everyone below to keep its own.
         trail: hosts this is asked for, the subscriber first, the sender last.
         grant: that subscriber's permission.
         floor: as in PathRequest.
@@ -139,7 +110,7 @@ class Attach(_Struct, frozen=True, tag="attach"):
 
     ask: int
     channel: ChannelName
-    budget_ms: float
+    contract: Contract
     trail: tuple[HostId, ...]
     grant: str
     floor: Floor = Floor()
@@ -302,11 +273,11 @@ def _check_ranges(message: Message) -> None:
         case Pong(sent_s, seen_s):
             numbers = (sent_s, seen_s)
         case PathRequest():
-            numbers = (message.budget_ms,)
+            numbers = _terms(message.contract)
             if len(message.trail) > HOPS_MAX or not 0 <= message.tries <= HOPS_MAX:
                 raise MessageError("a path request longer than any cube")
         case Attach():
-            numbers = (message.budget_ms,)
+            numbers = _terms(message.contract)
             if not 0 < len(message.trail) <= HOPS_MAX:
                 raise MessageError("a request with an impossible trail")
         case Beat():
@@ -323,8 +294,14 @@ def _check_ranges(message: Message) -> None:
         case _:
             pass
     for r in reaches:
-        numbers += (r.delay_ms, r.spread_ms, r.clock_offset_ms, r.clock_uncertainty_ms)
+        numbers += (r.delay_ms, r.spread_ms, r.clock_offset_ms, r.clock_uncertainty_ms, r.rate_bps)
         if not 0 < len(r.path) <= HOPS_MAX or r.delay_ms < 0 or r.spread_ms < 0 or not 0 <= r.seqno <= SEQNO_MAX:
             raise MessageError("a channel told with an impossible path or delay")
+        if not 0 <= r.loss <= 1 or not r.rate_bps >= 0:
+            raise MessageError("a channel told with an impossible loss or rate")
     if not all(abs(n) <= NUMBER_MAX for n in numbers):
         raise MessageError("a number that is no time")
+
+
+def _terms(contract: Contract) -> tuple[float, ...]:
+    return contract.bound_ms, contract.rate_bps, contract.loss

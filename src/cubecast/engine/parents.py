@@ -12,7 +12,8 @@ from cubecast.engine.branches import PULSE_TICKS, Branch, Branches
 from cubecast.engine.effects import Effect, ParentChanged, Pull, Send, StopPull
 from cubecast.engine.links import CLOCK_UNKNOWN_MS
 from cubecast.engine.membership import Neighbourhood
-from cubecast.engine.messages import NUMBER_MAX, Ended, Kin, Need, Pulse, Reach, Release
+from cubecast.engine.messages import Ended, Kin, Need, Pulse, Release
+from cubecast.engine.reach import NUMBER_MAX, Contract, Reach
 from cubecast.engine.records import HostRecord
 from cubecast.types import ChannelName, HostId
 
@@ -61,14 +62,16 @@ class Parents:
             there.seqno,
             there.clock_offset_ms + offset_ms,
             min(CLOCK_UNKNOWN_MS, there.clock_uncertainty_ms + uncertainty_ms),
+            1 - (1 - there.loss) * (1 - link.estimate.loss),
+            there.rate_bps,
         )
 
-    def budget_ms(self, branch_due_ms: float, host: HostId) -> float:
-        """When the channel must be at a host for it to be here in time."""
+    def before(self, contract: Contract, host: HostId) -> Contract:
+        """What must hold at a host for a contract to hold here."""
         link_ms = self._around.one_way_ms(host)
         if link_ms is None:
-            return branch_due_ms
-        return branch_due_ms - link_ms - RELAY_MS - self._around.spread_ms(host)
+            return contract
+        return contract.before(link_ms + RELAY_MS + self._around.spread_ms(host), self._around.loss(host))
 
     # ------------------------------------------------------------------ changes of parents
 
@@ -90,10 +93,11 @@ class Parents:
             effects.append(ParentChanged(branch.channel, before, record.host, "it leaves" if leaves else "sooner"))
         branch.upstream, branch.failure, branch.lost = record.host, "", None
         branch.flat_ticks = branch.stale_ticks = branch.orphan_ticks = 0
+        branch.bytes_received = -1
         branch.held, branch.heard_seqno = False, reach.seqno
         effects.append(Pull(branch.channel, record))
         effects += self._branches.pass_on(branch, reach)
-        if branch.bound_ms is not None:
+        if branch.contract is not None:
             effects.append(self._branches.ledger(branch, "receiving"))
         return effects
 
@@ -195,12 +199,14 @@ class Parents:
             return
         ours = host == (self._around.host if branch.publishes else branch.upstream)
         if ours and branch.bytes_received != bytes_received:
-            branch.bytes_received, branch.flat_ticks = bytes_received, 0
+            branch.count(bytes_received)
+            branch.flat_ticks = 0
 
     # ------------------------------------------------------------------ time
 
     def tick(self, branch: Branch, now: float) -> list[Effect]:
         """Watches the parent of a branch."""
+        branch.rate(now)
         branch.flat_ticks += 1
         branch.stale_ticks += 1
         branch.busy_ticks = branch.busy_ticks + 1 if branch.flat_ticks < SILENT_TICKS else 0
@@ -211,7 +217,8 @@ class Parents:
             if branch.ticks % PULSE_TICKS:
                 return []
             seqno = max(branch.reach.seqno + 1, int(now * 1000))
-            return self._branches.pass_on(branch, Reach(0.0, 0.0, branch.reach.path, seqno))
+            rate_bps = branch.rate_bps or NUMBER_MAX
+            return self._branches.pass_on(branch, Reach(0.0, 0.0, branch.reach.path, seqno, rate_bps=rate_bps))
         if branch.finished_ticks is not None:
             return []
         branch.retry_ticks -= 1
@@ -221,10 +228,12 @@ class Parents:
                 return self._branches.give_up(branch, *branch.lost)
             return []
         effects = self._watch(branch, branch.upstream)
-        if branch.bound_ms is not None and branch.ticks % LEDGER_TICKS == LEDGER_TICKS - 1:
+        if branch.contract is not None and branch.ticks % LEDGER_TICKS == LEDGER_TICKS - 1:
             effects.append(self._branches.ledger(branch, "receiving"))
         if branch.upstream is not None and branch.ticks % NEED_TICKS == 0:
-            effects.append(Send(branch.upstream, Need(branch.channel, self.budget_ms(branch.due_ms, branch.upstream))))
+            effects.append(
+                Send(branch.upstream, Need(branch.channel, self.before(branch.wanted, branch.upstream).bound_ms))
+            )
         return effects
 
     def _watch(self, branch: Branch, upstream: HostId) -> list[Effect]:

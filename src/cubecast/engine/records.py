@@ -126,10 +126,30 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True)
-class SubscriptionRecord:
-    """One line of the ledger a host reports: what a subscriber was promised.
+class Account:
+    """How a contract has fared, in seconds of the stream: each was kept, or violated by one or more terms.
 
-    `state` is one of `searching`, `receiving`, `refused`, `ended`.
+    Attributes:
+        late_s: seconds with more frames late or lost than the contract allows.
+        lost_s: seconds with more frames lost.
+        slow_s: seconds with less than the rate.
+    """
+
+    kept_s: int = 0
+    violated_s: int = 0
+    late_s: int = 0
+    lost_s: int = 0
+    slow_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRecord:
+    """One line of the ledger a host reports: what a subscriber asked for, what it was promised, and how that was kept.
+
+    Attributes:
+        state: one of `searching`, `receiving`, `refused`, `ended`.
+        rate_bps, loss: the other terms of its contract; 0 and 1 stand for any.
+        best_ms: the least bound that could be kept, when it was refused.
     """
 
     channel: ChannelName
@@ -139,3 +159,6 @@ class SubscriptionRecord:
     promised_ms: float | None = None
     best_ms: float | None = None
     path: tuple[HostId, ...] = ()
+    rate_bps: float = 0.0
+    loss: float = 1.0
+    account: Account = Account()

@@ -22,10 +22,10 @@ from cubecast.engine.messages import (
     PathOffer,
     PathRefusal,
     PathRequest,
-    Reach,
     Release,
 )
 from cubecast.engine.parents import Parents
+from cubecast.engine.reach import Contract, Reach
 from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
 from cubecast.engine.search_state import RESERVING, Offer, Phase, Purpose, Search
 from cubecast.types import ChannelName, HostId
@@ -73,9 +73,9 @@ class Searches:
 
     # ------------------------------------------------------------------ starting one
 
-    def open(self, purpose: Purpose, channel: ChannelName, budget_ms: float) -> Search:
+    def open(self, purpose: Purpose, channel: ChannelName, contract: Contract) -> Search:
         """A search of our own that has not begun."""
-        search = Search(purpose, self._around.host, self._next_ask(), channel, budget_ms)
+        search = Search(purpose, self._around.host, self._next_ask(), channel, contract)
         self._searches[search.asker, search.ask] = search
         return search
 
@@ -90,7 +90,7 @@ class Searches:
             search.phase, search.age_ticks = Phase.PROBING, 0
             return self._around.wish(search.channel, proposals, at_once=True)
         if tree is Tree.GRAFT:
-            search.direct = self._candidates.on_tree(search.channel, search.budget_ms, tree)
+            search.direct = self._candidates.on_tree(search.channel, search.contract, tree)
         search.phase = Phase.ASKING
         return self.advance(search)
 
@@ -102,18 +102,18 @@ class Searches:
                 return []
             if other.purpose is Purpose.CHANGE:
                 effects += self.abandon(other)
-        search = self.open(Purpose.REPAIR, branch.channel, branch.due_ms)
+        search = self.open(Purpose.REPAIR, branch.channel, branch.wanted)
         search.trail, search.grant = branch.trail, branch.grant
         search.epoch, search.target = branch.epoch, branch.target
         gone = None if branch.lost is None or branch.orphan_ticks >= SHUN_TICKS else branch.lost[0]
-        search.direct = self._candidates.on_tree(branch.channel, search.budget_ms, Tree.HYBRID, gone)
+        search.direct = self._candidates.on_tree(branch.channel, search.contract, Tree.HYBRID, gone)
         return effects + self.advance(search)
 
     def change(self, branch: Branch, hosts: list[HostId], *, advised: bool = False) -> list[Effect]:
         """Tries to hang a branch on one of these hosts instead, the first that will have it."""
         if self.own(branch.channel) or not hosts:
             return []
-        search = self.open(Purpose.CHANGE, branch.channel, branch.due_ms)
+        search = self.open(Purpose.CHANGE, branch.channel, branch.wanted)
         search.trail, search.grant, search.direct, search.over_cube = branch.trail, branch.grant, hosts, True
         search.advised = advised
         branch.held = True
@@ -122,7 +122,7 @@ class Searches:
     def escape(self, branch: Branch) -> list[Effect]:
         """Changes the parent that is about to leave."""
         branch.retry_ticks = RETRY_TICKS
-        return self.change(branch, self._candidates.on_tree(branch.channel, branch.due_ms, Tree.HYBRID))
+        return self.change(branch, self._candidates.on_tree(branch.channel, branch.wanted, Tree.HYBRID))
 
     # ------------------------------------------------------------------ messages
 
@@ -130,9 +130,7 @@ class Searches:
         """Another host looks for a channel through us."""
         if (host, m.ask) in self._searches or len(self._searches) >= SEARCHES_MAX:
             return [Send(host, PathRefusal(m.ask, m.channel, "too many requests at once", m.tries))]
-        search = Search(
-            Purpose.RELAY, host, m.ask, m.channel, m.budget_ms, m.tries, m.epoch, m.target, m.trail, m.grant
-        )
+        search = Search(Purpose.RELAY, host, m.ask, m.channel, m.contract, m.tries, m.epoch, m.target, m.trail, m.grant)
         search.floor = m.floor
         self._searches[host, m.ask] = search
         if self._full(search):
@@ -146,13 +144,13 @@ class Searches:
             search.reason = reason
             return self._settle(search)
         search.phase = Phase.OFFERED
-        return [Send(host, PathOffer(search.ask, search.channel, branch.reach, search.tries))]
+        return [Send(host, PathOffer(search.ask, search.channel, self._branches.told(branch.reach), search.tries))]
 
     def on_attach(self, host: HostId, m: Attach) -> list[Effect]:
         """Another host that knows that we carry the channel wants to hang on us."""
         if (host, m.ask) in self._searches or len(self._searches) >= SEARCHES_MAX:
             return [Send(host, PathRefusal(m.ask, m.channel, "too many requests at once", 0))]
-        search = Search(Purpose.RELAY, host, m.ask, m.channel, m.budget_ms, 0, trail=m.trail, grant=m.grant)
+        search = Search(Purpose.RELAY, host, m.ask, m.channel, m.contract, 0, trail=m.trail, grant=m.grant)
         search.floor, search.phase = m.floor, Phase.PARKED
         self._searches[host, m.ask] = search
         branch = self._branches.carried.get(m.channel)
@@ -197,12 +195,13 @@ class Searches:
             return [Send(host, Cancel(m.ask)), *self.advance(search)]
         effects: list[Effect] = []
         offer = worse = Offer(host, m.ask, reach)
-        if search.best is None or reach.least_bound_ms < search.best.reach.least_bound_ms:
+        rank = search.contract.rank
+        if search.best is None or rank(reach) < rank(search.best.reach):
             search.best, worse = offer, search.best or offer
         if worse is not search.best:
             self._asked.pop(worse.ask, None)
             effects.append(Send(worse.host, Cancel(worse.ask)))
-        kept = search.best.reach.least_bound_ms <= search.budget_ms
+        kept = search.contract.kept_by(search.best.reach)
         return effects + (self._settle(search) if kept else self.advance(search))
 
     def on_refusal(self, host: HostId, m: PathRefusal) -> list[Effect]:
@@ -285,15 +284,16 @@ class Searches:
             return f"the path through {host} leads back here"
         if not self._branches.floor(search.channel).below(there.seqno, there.depth):
             return f"{host} may hang on us"
-        if search.purpose is Purpose.JOIN and reach.least_bound_ms > search.budget_ms:
-            if search.nearest is None or reach.least_bound_ms < search.nearest.least_bound_ms:
+        rank = search.contract.rank
+        if search.purpose is Purpose.JOIN and not search.contract.kept_by(reach):
+            if search.nearest is None or rank(reach) < rank(search.nearest):
                 search.nearest = reach
             return "no path keeps the bound"
         branch = self._branches.carried.get(search.channel)
         if search.purpose is Purpose.CHANGE and branch is not None and branch.upstream is not None:
-            worse = reach.least_bound_ms >= branch.reach.least_bound_ms
+            worse = rank(reach) >= rank(branch.reach)
             if search.advised:
-                worse = worse and reach.least_bound_ms > branch.due_ms
+                worse = worse and not search.contract.kept_by(reach)
             if worse and not self._around.leaves(branch.upstream):
                 return f"{host} is no better than {branch.upstream}"
         return ""
@@ -340,7 +340,7 @@ class Searches:
                 effects.append(Resolve(search.channel))
             elif search.phase is Phase.PROBING:
                 if self._candidates.probed(search) or search.age_ticks >= PROBE_TICKS:
-                    search.direct = self._candidates.on_tree(search.channel, search.budget_ms, Tree.HYBRID)
+                    search.direct = self._candidates.on_tree(search.channel, search.contract, Tree.HYBRID)
                     search.phase, search.age_ticks = Phase.ASKING, 0
                     effects += self.advance(search)
             elif search.phase is Phase.PARKED and search.age_ticks >= PARK_TICKS:
@@ -379,10 +379,10 @@ class Searches:
         search.wait_ticks = ANSWER_TICKS + ceil(rtt_ms / 1000 / self._tick_s)
         if search.purpose is not Purpose.JOIN:
             search.wait_ticks += PARK_TICKS if search.purpose is Purpose.CHANGE else 1
-        budget_ms = self._parents.budget_ms(search.budget_ms, host)
+        contract = self._parents.before(search.contract, host)
         trail = (*search.trail, self._around.host)
         floor = self._branches.floor(search.channel)
-        return [Send(host, Attach(ask, search.channel, budget_ms, trail, search.grant, floor))]
+        return [Send(host, Attach(ask, search.channel, contract, trail, search.grant, floor))]
 
     def _ask(self, search: Search, host: HostId) -> list[Effect]:
         search.tries -= 1
@@ -393,7 +393,7 @@ class Searches:
             search.channel,
             search.epoch,
             search.target,
-            self._parents.budget_ms(search.budget_ms, host),
+            self._parents.before(search.contract, host),
             search.tries,
             (*search.trail, self._around.host),
             search.grant,
@@ -415,7 +415,7 @@ class Searches:
                 search.reason, best = f"{self._around.host} is full", None
             return self._settle_as(search, best)
         strict = search.purpose is Purpose.JOIN
-        if best is None or (strict and best.reach.least_bound_ms > search.budget_ms):
+        if best is None or (strict and not search.contract.kept_by(best.reach)):
             return self._fail(search, None if best is None else best.reach)
         search.phase, search.age_ticks = Phase.COMMITTING, 0
         return [Send(best.host, Commit(best.ask))]
@@ -426,7 +426,9 @@ class Searches:
             refusal = PathRefusal(search.ask, search.channel, search.reason, search.tries)
             return [*self.abandon(search), Send(search.asker, refusal)]
         search.phase = Phase.OFFERED
-        return [Send(search.asker, PathOffer(search.ask, search.channel, best.reach, search.tries))]
+        return [
+            Send(search.asker, PathOffer(search.ask, search.channel, self._branches.told(best.reach), search.tries))
+        ]
 
     def _fail(self, search: Search, best: Reach | None) -> list[Effect]:
         """A search of our own found nothing good enough."""
@@ -444,9 +446,9 @@ class Searches:
     def refuse(self, search: Search, best: Reach | None) -> list[Effect]:
         """No path keeps the local subscriber's bound."""
         seen = [reach for reach in (best, search.nearest) if reach is not None]
-        nearest = min(seen, key=lambda reach: reach.least_bound_ms, default=None)
+        nearest = min(seen, key=search.contract.rank, default=None)
         best_ms, path = (None, ()) if nearest is None else (nearest.least_bound_ms, nearest.path)
-        refused = Refused(search.channel, search.budget_ms, best_ms, path, search.reason)
+        refused = Refused(search.channel, search.contract, nearest, search.reason)
         report = self.report(search, "refused", best_ms=best_ms, path=path)
         return [*self.abandon(search), refused, report]
 
@@ -455,15 +457,16 @@ class Searches:
         branch = self._branches.carried[search.channel]
         reach = branch.reach
         if search.purpose is Purpose.RELAY:
-            self._branches.feed(branch, search.asker, search.budget_ms)
-            return [*self.abandon(search), Send(search.asker, Confirm(search.ask, branch.channel, reach))]
-        if reach.least_bound_ms > search.budget_ms:
+            self._branches.feed(branch, search.asker, search.contract.bound_ms)
+            told = self._branches.told(reach, branch.rate_bps)
+            return [*self.abandon(search), Send(search.asker, Confirm(search.ask, branch.channel, told))]
+        if not search.contract.kept_by(reach):
             return [*self.refuse(search, reach), *self._branches.prune(branch)]
-        branch.bound_ms = search.budget_ms
+        branch.contract = search.contract
         if search.grant:
             branch.trail, branch.grant = (), search.grant
         report = self.report(search, "receiving", promised_ms=reach.delay_ms, path=reach.path)
-        return [*self.abandon(search), Admitted(branch.channel, search.budget_ms, reach), report]
+        return [*self.abandon(search), Admitted(branch.channel, search.contract, reach), report]
 
     def _give_up_waiting(self, search: Search) -> list[Effect]:
         """Time is up for a search of our own: decide on the best so far."""
@@ -509,7 +512,7 @@ class Searches:
 
     def _full(self, search: Search) -> bool:
         """Whether no copy is left for a host that is no child yet."""
-        spare = self._branches.spare(self.reserved(search))
+        spare = self._branches.spare(search.channel, self.reserved(search))
         return spare <= 0 and not self._branches.may_pull(search.channel, search.asker)
 
     def _unfit(self, branch: Branch, search: Search) -> str:
@@ -534,6 +537,16 @@ class Searches:
         path: tuple[HostId, ...] = (),
     ) -> Report:
         """A line of the ledger."""
-        return Report(
-            SubscriptionRecord(search.channel, self._around.host, search.budget_ms, state, promised_ms, best_ms, path)
+        terms = search.contract
+        record = SubscriptionRecord(
+            search.channel,
+            self._around.host,
+            terms.bound_ms,
+            state,
+            promised_ms,
+            best_ms,
+            path,
+            terms.rate_bps,
+            terms.loss,
         )
+        return Report(record)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from cubecast.engine.freshness import Floor
-from cubecast.engine.messages import Reach
+from cubecast.engine.reach import Contract, Reach
 from cubecast.types import ORIGIN, ChannelName, HostId, Label
 
 TRIES = 24
@@ -58,7 +58,7 @@ class Search:
     asker: HostId
     ask: int
     channel: ChannelName
-    budget_ms: float
+    contract: Contract
     tries: int = TRIES
     epoch: int = 0
     target: Label = ORIGIN

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cubecast.engine.reach import Contract
 from cubecast.types import ChannelName, HostId, Label
 
 
@@ -26,7 +27,8 @@ class BranchView:
     delay_ms: float
     path: tuple[HostId, ...]
     """Hosts from the publisher to this one."""
-    bound_ms: float | None
+    contract: Contract | None
+    """The local subscriber's."""
 
 
 @dataclass(frozen=True, slots=True)

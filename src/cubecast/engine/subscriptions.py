@@ -2,6 +2,7 @@
 
 from cubecast.engine.branches import Branches
 from cubecast.engine.effects import Effect, NotFound, Resolve
+from cubecast.engine.reach import Contract
 from cubecast.engine.records import ChannelRecord, HostRecord
 from cubecast.engine.search import Searches
 from cubecast.engine.search_state import Phase, Purpose
@@ -15,13 +16,13 @@ class Subscriptions:
         self._branches = branches
         self._searches = searches
 
-    def subscribe(self, channel: ChannelName, bound_ms: float) -> list[Effect]:
+    def subscribe(self, channel: ChannelName, contract: Contract) -> list[Effect]:
         """Starts a local subscription."""
         effects: list[Effect] = []
         for search in self._searches.own(channel):
             if search.purpose is Purpose.JOIN:
                 effects += self._searches.abandon(search)
-        search = self._searches.open(Purpose.JOIN, channel, bound_ms)
+        search = self._searches.open(Purpose.JOIN, channel, contract)
         search.phase = Phase.RESOLVING
         return [*effects, Resolve(channel), self._searches.report(search, "searching")]
 

@@ -1,10 +1,12 @@
 """How a host runs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from cubecast.engine.reach import NUMBER_MAX
 from cubecast.engine.records import FAN_OUT_DEFAULT
 from cubecast.overlay.routing import Policy
-from cubecast.types import HostId
+from cubecast.types import ChannelName, HostId
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,8 @@ class HostConfig:
         advertise: HOST:PORT peers dial; empty works it out from `listen`.
         source: HOST that outgoing sessions come from; empty leaves it to the system.
         label: wished seat, digits; empty takes any.
+        uplink_bps: what all copies together may carry.
+        reserve: copies kept for channels.
     """
 
     name: HostId
@@ -26,5 +30,7 @@ class HostConfig:
     source: str = ""
     label: str = ""
     fan_out: int = FAN_OUT_DEFAULT
+    uplink_bps: float = NUMBER_MAX
+    reserve: Mapping[ChannelName, int] = field(default_factory=dict)
     policy: Policy = Policy.GREEDY
     seed: int = 0

@@ -14,11 +14,11 @@ from cubecast.engine import events as ev
 from cubecast.engine import messages
 from cubecast.engine.host import LEAVE_TICKS, HostEngine
 from cubecast.engine.membership import TICK_S
+from cubecast.engine.reach import Contract
 from cubecast.engine.records import Placement, Tree
 from cubecast.engine.snapshot import HostView
 from cubecast.errors import (
     AddressError,
-    BoundRefused,
     ChannelUnknown,
     CubecastError,
     MessageError,
@@ -28,8 +28,9 @@ from cubecast.errors import (
 from cubecast.host.config import HostConfig
 from cubecast.host.dataplane import LEFT, DataPlane
 from cubecast.host.directory_client import DirectoryClient, supernode_url
+from cubecast.host.ledger import Ledger
 from cubecast.host.reader import ChannelReader
-from cubecast.host.subscription import Answers, Subscription
+from cubecast.host.subscription import Answers, Subscription, counter_offer
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import ChannelWriter, CopyCount
 from cubecast.host.upkeep import Upkeep
@@ -58,7 +59,14 @@ class HostRuntime:
         self.config = config
         self._tasks = tasks
         self._notify = notify
-        self._engine = HostEngine(config.name, config.policy, config.fan_out, np.random.default_rng(config.seed))
+        self._engine = HostEngine(
+            config.name,
+            config.policy,
+            config.fan_out,
+            np.random.default_rng(config.seed),
+            uplink_bps=config.uplink_bps,
+            reserve=config.reserve,
+        )
         source = f"{config.source}:0" if config.source else ""
         self._plane = DataPlane(config.listen, source, config.name, client.identity, self, tasks)
         self._verifier: Verifier | None = None
@@ -145,12 +153,12 @@ class HostRuntime:
                     await self._changed.wait()
         self._plane.drop_channel(channel)
 
-    async def subscribe(self, channel: ChannelName, bound_ms: float) -> Subscription:
-        """Finds a path that keeps the bound and joins it.
+    async def subscribe(self, channel: ChannelName, contract: Contract) -> Subscription:
+        """Finds a path that keeps the contract and joins it.
 
         Raises:
             ChannelUnknown: nobody announces the channel.
-            BoundRefused: no path keeps the bound; it carries the best that can be kept.
+            BoundRefused: no path keeps the contract; it carries a counter-offer.
             TokenError: the token does not allow it.
             DirectoryError: the super-node does not answer.
             UsageError: this host subscribes to the channel already.
@@ -159,20 +167,30 @@ class HostRuntime:
             raise UsageError(f"this host subscribes to {channel} already")
         await self._ready()
         loop = asyncio.get_running_loop()
-        local = self._locals[channel] = Answers(loop.create_future(), loop.create_future())
-        self._handle(ev.SubscribeRequested(channel, bound_ms))
+        local = self._locals[channel] = Answers(loop.create_future(), loop.create_future(), Ledger(contract))
+        self._handle(ev.SubscribeRequested(channel, contract))
         try:
             terms = await local.admitted
         except BaseException:
             self.unsubscribe(channel)
             raise
-        reader = ChannelReader(self._plane.origin(channel), bound_ms, self._plane.copy_count(channel), self.clock)
-        return Subscription(terms, reader, self._tasks, local, lambda: self.unsubscribe(channel))
+        copies = self._plane.copy_count(channel)
+        reader = ChannelReader(self._plane.origin(channel), contract.bound_ms, copies, self.clock)
+        return Subscription(terms, reader, self._tasks, local, self.clock, lambda: self.unsubscribe(channel))
 
     def unsubscribe(self, channel: ChannelName) -> None:
         """Ends a local subscription; without one, nothing happens."""
-        if self._locals.pop(channel, None) is not None:
+        if channel in self._locals:
+            self._tell_account(channel)
+            del self._locals[channel]
             self._handle(ev.UnsubscribeRequested(channel))
+
+    def _tell_account(self, channel: ChannelName) -> None:
+        """The engine reports how local contracts fare."""
+        local = self._locals[channel]
+        if local.ledger.account != local.told:
+            local.told = local.ledger.account
+            self._handle(ev.ContractMeasured(channel, local.told))
 
     async def _ready(self) -> None:
         with suppress(TimeoutError):
@@ -222,6 +240,8 @@ class HostRuntime:
                 self._handle(ev.MediaSampled(channel, upstream, stats.bytes_received))
             for channel, writer in self._writers.items():
                 self._handle(ev.MediaSampled(channel, self.config.name, sum(writer.published)))
+            for channel in self._locals:
+                self._tell_account(channel)
             self._handle(ev.Tick())
             due = max(due + TICK_S, loop.time())
             await asyncio.sleep(due - loop.time())
@@ -279,9 +299,8 @@ class HostRuntime:
                 _resolve_future(local.ended, effect)
             case fx.NotFound(channel, known):
                 _fail_future(local.admitted, ChannelUnknown(channel, known))
-            case fx.Refused(channel, bound_ms, best_ms, best_path, reason):
-                refused = BoundRefused(channel, bound_ms, best_ms, best_path, reason)
-                _fail_future(local.admitted, self._upkeep.failure(channel) or refused)
+            case fx.Refused(channel):
+                _fail_future(local.admitted, self._upkeep.failure(channel) or counter_offer(effect))
 
     # ------------------------------------------------------------------ what the data plane tells (Hooks)
 

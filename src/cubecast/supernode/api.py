@@ -10,9 +10,6 @@ import msgspec
 from fastapi import Depends, FastAPI, Header, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from cubecast import __version__
 from cubecast.engine.directory_api import (
@@ -26,7 +23,7 @@ from cubecast.engine.directory_api import (
 )
 from cubecast.engine.records import Tree
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, TokenError, UsageError
-from cubecast.overlay.cube import label_count
+from cubecast.supernode.metrics import directory_metrics, ledger_metrics
 from cubecast.supernode.service import Service
 from cubecast.tokens import Bearer
 from cubecast.types import ChannelName, HostId
@@ -149,32 +146,10 @@ def _public_routes(app: FastAPI, service: Service) -> None:
         """Whether the super-node answers."""
         return {"status": "ok", "version": __version__}
 
-    registry = CollectorRegistry()
-    registry.register(_DirectoryCollector(service))
-
     @app.get("/metrics", response_class=PlainTextResponse, tags=["directory"])
-    async def metrics() -> PlainTextResponse:
-        """Prometheus metrics."""
-        return PlainTextResponse(generate_latest(registry), media_type="text/plain; version=0.0.4")
-
-
-class _DirectoryCollector(Collector):
-    """Reads the metrics off the engine when they are asked for."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def collect(self) -> list[Metric]:
-        """Hosts, labels, channels, and subscriptions by state."""
-        engine = self._service.engine
-        plain = {
-            "cubecast_hosts": ("Hosts in the overlay", len(engine.members)),
-            "cubecast_labels": ("Labels of the cube", label_count(engine.cube)),
-            "cubecast_channels": ("Channels announced", len(engine.channels)),
-        }
-        metrics: list[Metric] = [GaugeMetricFamily(n, text, value=v) for n, (text, v) in plain.items()]
-        by_state = GaugeMetricFamily("cubecast_subscriptions", "Subscriptions by state", labels=["state"])
-        states = [record.state for record in engine.subscriptions()]
-        for state in ("searching", "receiving", "refused", "ended"):
-            by_state.add_metric([state], states.count(state))
-        return [*metrics, by_state]
+    async def metrics(authorization: Annotated[str, Header()] = "") -> PlainTextResponse:
+        """Prometheus metrics; with a join token also the ledger of each subscriber of the channels it allows."""
+        text = directory_metrics(service)
+        if authorization:
+            text += ledger_metrics(service.overview(service.person(_token(authorization))).subscriptions)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

@@ -5,8 +5,9 @@ session opens after a few round trips when the parent confirmed it, and media fl
 to the publisher. The shell decides nothing: it does what the effects say, as cubecast.host does with sockets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from cubecast.engine.directory_events import (
 from cubecast.engine.host import HostEngine
 from cubecast.engine.membership import TICK_S
 from cubecast.engine.messages import Message, decode, encode
+from cubecast.engine.reach import NUMBER_MAX
 from cubecast.errors import DirectoryError
 from cubecast.lab.simulation.queue import EventQueue
 from cubecast.overlay.cube import Cube
@@ -133,9 +135,18 @@ class SimulatedOverlay:
         """Lets time go by."""
         self.queue.run(seconds)
 
-    def join(self, host: HostId, index: int, fan_out: int = 8, seat: str = "") -> SimulatedHost:
+    def join(
+        self,
+        host: HostId,
+        index: int,
+        fan_out: int = 8,
+        seat: str = "",
+        uplink_bps: float = NUMBER_MAX,
+        reserve: Mapping[ChannelName, int] = MappingProxyType({}),
+    ) -> SimulatedHost:
         """A host comes, at a place of the delay matrix; one that the directory was restored with has its seat."""
-        engine = HostEngine(host, self.policy, fan_out, np.random.default_rng([self.seed, 3, index]), self.tick_s)
+        rng = np.random.default_rng([self.seed, 3, index])
+        engine = HostEngine(host, self.policy, fan_out, rng, self.tick_s, uplink_bps, reserve)
         joined = self.hosts[host] = SimulatedHost(host, len(self.hosts), index, fan_out, engine)
         if host in self.directory.members:
             self.queue.after(DIRECTORY_S, self._pushed, host, ev.Placed(self.directory.placement(host)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
+from cubecast.engine.reach import Contract
 from cubecast.engine.records import HostRecord
 from cubecast.lab.simulation.invariants import broken_at, broken_labels, forgotten
 from cubecast.lab.simulation.overlay import SimulatedHost, SimulatedOverlay, address_of
@@ -177,7 +178,7 @@ def _wish(run: Simulation, host: HostId) -> None:
 def _ask(run: Simulation, host: HostId) -> None:
     wish = run.wishes[host]
     wish.asked += 1
-    run.overlay.handle(host, ev.SubscribeRequested(wish.channel, wish.bound_ms))
+    run.overlay.handle(host, ev.SubscribeRequested(wish.channel, Contract(wish.bound_ms)))
 
 
 def _look_after(run: Simulation, host: HostId, seen: int) -> None:

@@ -1,0 +1,80 @@
+"""What Prometheus is told, read off the directory when it asks."""
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from cubecast.engine.records import SubscriptionRecord
+from cubecast.overlay.cube import label_count
+from cubecast.supernode.service import Service
+
+STATES = ("searching", "receiving", "refused", "ended")
+
+
+def directory_metrics(service: Service) -> bytes:
+    """Sums that tell no names: hosts, labels, channels, subscriptions by state, seconds of contracts kept."""
+    return _text(_Sums(service))
+
+
+def ledger_metrics(subscriptions: tuple[SubscriptionRecord, ...]) -> bytes:
+    """How each of these subscribers' contracts has fared."""
+    return _text(_Ledger(subscriptions))
+
+
+def _text(collector: Collector) -> bytes:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return generate_latest(registry)
+
+
+class _Sums(Collector):
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> list[Metric]:
+        """Counts over the whole overlay."""
+        engine = self._service.engine
+        plain = {
+            "cubecast_hosts": ("Hosts in the overlay", len(engine.members)),
+            "cubecast_labels": ("Labels of the cube", label_count(engine.cube)),
+            "cubecast_channels": ("Channels announced", len(engine.channels)),
+        }
+        metrics: list[Metric] = [GaugeMetricFamily(n, text, value=v) for n, (text, v) in plain.items()]
+        by_state = GaugeMetricFamily("cubecast_subscriptions", "Subscriptions by state", labels=["state"])
+        records = engine.subscriptions()
+        for state in STATES:
+            by_state.add_metric([state], sum(record.state == state for record in records))
+        seconds = GaugeMetricFamily(
+            "cubecast_contract_seconds", "Seconds of stream, over all subscriptions there are now", labels=["verdict"]
+        )
+        seconds.add_metric(["kept"], sum(record.account.kept_s for record in records))
+        seconds.add_metric(["violated"], sum(record.account.violated_s for record in records))
+        return [*metrics, by_state, seconds]
+
+
+class _Ledger(Collector):
+    def __init__(self, subscriptions: tuple[SubscriptionRecord, ...]) -> None:
+        self._subscriptions = subscriptions
+
+    def collect(self) -> list[Metric]:
+        """Per subscription: the bound, the promise, and the seconds kept and violated, by term."""
+        labels = ["channel", "subscriber"]
+        bound = GaugeMetricFamily("cubecast_subscription_bound_seconds", "Bound on delay", labels=labels)
+        promise = GaugeMetricFamily("cubecast_subscription_promise_seconds", "Delay promised", labels=labels)
+        verdicts = GaugeMetricFamily(
+            "cubecast_subscription_contract_seconds",
+            "Seconds of stream: kept, violated, and of the violated ones those that were late, lost, slow",
+            labels=[*labels, "verdict"],
+        )
+        for record in self._subscriptions:
+            names, account = [record.channel, record.subscriber], record.account
+            bound.add_metric(names, record.bound_ms / 1000)
+            if record.promised_ms is not None:
+                promise.add_metric(names, record.promised_ms / 1000)
+            seconds = {
+                "kept": account.kept_s, "violated": account.violated_s,
+                "late": account.late_s, "lost": account.lost_s, "slow": account.slow_s,
+            }  # fmt: skip
+            for verdict, count in seconds.items():
+                verdicts.add_metric([*names, verdict], count)
+        return [bound, promise, verdicts]

@@ -10,6 +10,7 @@ from cubecast.engine import events as ev
 from cubecast.engine.host import HostEngine
 from cubecast.engine.reach import NUMBER_MAX, Contract
 from cubecast.engine.records import Tree
+from cubecast.engine.relocation import Form
 from cubecast.lab.simulation.invariants import broken_at
 from cubecast.lab.simulation.overlay import Outcome, SimulatedHost, SimulatedOverlay
 from cubecast.overlay.cube import Cube, label_count, spell
@@ -33,8 +34,9 @@ class Overlay(SimulatedOverlay):
         fan_out: int = 8,
         uplink_bps: float = NUMBER_MAX,
         reserve: Mapping[ChannelName, int] = MappingProxyType({}),
+        relocation: Form = Form.BREADTH_FIRST,
     ) -> None:
-        super().__init__(delay_ms, cube, policy, seed)
+        super().__init__(delay_ms, cube, policy, seed, relocation=relocation)
         self.check = self._law
         self.names = [HostId(f"h{i:03d}") for i in range(len(delay_ms))]
         seats = np.random.default_rng(seed).permutation(label_count(cube))[: len(self.names)]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cubecast.cli.arguments import Parser, split_address, state_folder, whole_number
 from cubecast.cli.running import emit, notify, serve
+from cubecast.engine.relocation import DEPTH_DEFAULT, DEPTH_MAX, Form
 from cubecast.overlay.cube import parse_cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
 
@@ -18,11 +19,21 @@ def run(arguments: list[str]) -> int:
         "--expect", type=whole_number(1, 65_536), default=64, metavar="HOSTS", help="hosts to expect (%(default)s)"
     )
     parser.add_argument("--seed", type=whole_number(0, 2**31), help="of the random seats")
+    parser.add_argument(
+        "--relocation", type=Form, choices=list(Form), default=Form.BREADTH_FIRST,
+        help="whom a subscriber over the cube may change seats with when its bound is not kept (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--relocation-depth", type=whole_number(1, DEPTH_MAX), default=DEPTH_DEFAULT, metavar="D",
+        help="hops around the publisher (%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
     args = parser.parse_args(arguments)
     host, port = split_address(args.listen, "--listen")
     shape = None if args.shape is None else parse_cube(args.shape)
-    config = SupernodeConfig(host, port, args.state, shape, args.expect, args.seed)
+    config = SupernodeConfig(
+        host, port, args.state, shape, args.expect, args.seed, args.relocation, args.relocation_depth
+    )
     return serve(_serve(config, args.json))
 
 

@@ -364,7 +364,7 @@ class Branches:
         """The ledger's line of the local subscription."""
         terms, host, reach = branch.contract or Contract(0.0), self._around.host, branch.reach
         record = SubscriptionRecord(
-            branch.channel, host, terms.bound_ms, state, reach.delay_ms, None, reach.path,
+            branch.channel, host, terms.bound_ms, state, reach.delay_ms, reach.least_bound_ms, reach.path,
             terms.rate_bps, terms.loss, branch.account,
         )  # fmt: skip
         return Report(record)

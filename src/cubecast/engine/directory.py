@@ -17,6 +17,7 @@ import numpy as np
 
 from cubecast.engine.directory_events import (
     Advise,
+    Answer,
     AskProbes,
     ChannelAnnounced,
     ChannelWithdrawn,
@@ -31,6 +32,7 @@ from cubecast.engine.directory_events import (
     LeaseTick,
     LinksReported,
     Push,
+    RelocationWanted,
     SaveChannel,
     SaveHost,
     SaveShape,
@@ -48,6 +50,7 @@ from cubecast.engine.records import (
     SubscriptionRecord,
     Tree,
 )
+from cubecast.engine.relocation import DEPTH_DEFAULT, Form, Relocation, Seated, Verdict
 from cubecast.engine.surveys import UNREACHED_MS, Surveys
 from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, label_count, neighbours, parse_label
@@ -66,6 +69,8 @@ CHANNELS_PER_HOST_MAX = 256
 SUBSCRIPTIONS_PER_HOST_MAX = 1024
 LINKS_PER_HOST_MAX = 256
 PROPOSALS = 8
+RELOCATE_S = 30.0
+"""A subscriber whose stream comes too late is looked at for a better seat this often."""
 
 
 @dataclass(slots=True)
@@ -81,7 +86,22 @@ class Member:
 class DirectoryEngine:
     """The super-node's brain. Pure: the same events at the same times give the same effects."""
 
-    def __init__(self, cube: Cube, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        cube: Cube,
+        rng: np.random.Generator,
+        relocation: Form = Form.BREADTH_FIRST,
+        relocation_depth: int = DEPTH_DEFAULT,
+    ) -> None:
+        """A directory that nobody has joined yet.
+
+        Args:
+            relocation: whom a subscriber whose bound is not kept may change seats with.
+            relocation_depth: hops around the publisher.
+
+        Raises:
+            UsageError: the shape is too large.
+        """
         if label_count(cube) > LABELS_LIVE_MAX:
             raise UsageError(f"shape {cube} has more than {LABELS_LIVE_MAX} labels; a live overlay takes no larger one")
         self.cube = cube
@@ -92,6 +112,9 @@ class DirectoryEngine:
         self.epoch = 0
         self._surveys = Surveys()
         self._planner = Planner(self._surveys, rng)
+        self._relocation = Relocation(self._surveys, relocation, relocation_depth)
+        self._relocated: dict[HostId, float] = {}
+        """When a host was moved, or looked at for that, last."""
         self.members: dict[HostId, Member] = {}
         self.channels: dict[ChannelName, ChannelRecord] = {}
 
@@ -144,6 +167,8 @@ class DirectoryEngine:
                 if len(member.subscriptions) < SUBSCRIPTIONS_PER_HOST_MAX or record.channel in member.subscriptions:
                     member.subscriptions[record.channel] = record
                 return []
+            case RelocationWanted(host, channel, bound_ms):
+                return self._relocate(host, channel, bound_ms, now)
             case LinksReported(host, links_ms):
                 known = {
                     other: ms for other, ms in links_ms.items() if other in self.members and 0 <= ms < UNREACHED_MS
@@ -152,7 +177,8 @@ class DirectoryEngine:
                 return []
             case LeaseTick():
                 gone = {h for h, m in self.members.items() if m.lease_until < now}
-                return [*self._remove(gone, now), *self._shrink(now), *self._improve_trees(now)]
+                effects = [*self._remove(gone, now), *self._shrink(now)]
+                return [*effects, *self._relocate_violated(now), *self._improve_trees(now)]
 
     def placement(self, host: HostId) -> Placement:
         """Where a host stands.
@@ -232,6 +258,42 @@ class DirectoryEngine:
         for host, others in self._surveys.probes(now, self.members).items():
             effects.append(AskProbes(host, tuple(self.members[other].record for other in others)))
         return effects
+
+    def _relocate(self, host: HostId, channel: ChannelName, bound_ms: float, now: float) -> list[DirectoryEffect]:
+        """Two hosts change seats at once, or nothing changes."""
+        record, member = self.channels.get(channel), self._member(host)
+        if record is None or record.tree is Tree.HYBRID:
+            return [Answer(Verdict.STAYS)]
+        seated = [
+            Seated(line.subscriber, self.channels[line.channel].publisher, line.bound_ms, _kept(line))
+            for line in self.subscriptions()
+            if line.state == "receiving" and line.channel in self.channels
+            and self.channels[line.channel].tree is not Tree.HYBRID
+        ]  # fmt: skip
+        seats = {each: m.record.seat for each, m in self.members.items()}
+        fixed = {each.publisher for each in self.channels.values()}
+        wish = Seated(host, record.publisher, bound_ms, kept=False)
+        partner = self._relocation.partner(self.cube, seats, fixed, wish, seated)
+        if isinstance(partner, Verdict):
+            return [Answer(partner)]
+        other = self.members[partner]
+        member.record, other.record = (
+            replace(member.record, seat=other.record.seat), replace(other.record, seat=member.record.seat),
+        )  # fmt: skip
+        self._relocated[host] = self._relocated[partner] = now
+        saved = [SaveHost(member.record), SaveHost(other.record)]
+        return [*saved, *self._place(now), Answer(Verdict.MOVED)]
+
+    def _relocate_violated(self, now: float) -> list[DirectoryEffect]:
+        """One subscriber a time whose bound was kept once and is not any more."""
+        for line in self.subscriptions():
+            record = self.channels.get(line.channel)
+            if record is None or record.tree is Tree.HYBRID or line.state != "receiving" or _kept(line):
+                continue
+            if now - self._relocated.get(line.subscriber, -np.inf) >= RELOCATE_S:
+                self._relocated[line.subscriber] = now
+                return self._relocate(line.subscriber, line.channel, line.bound_ms, now)
+        return []
 
     def _are_neighbours(self, host: HostId, by: HostId) -> bool:
         placement = self.members[host].placement
@@ -334,6 +396,7 @@ class DirectoryEngine:
         for host in gone:
             del self.members[host]
             self._surveys.forget(host)
+            self._relocated.pop(host, None)
         ended = [c for c, r in self.channels.items() if r.publisher in gone]
         for channel in ended:
             del self.channels[channel]
@@ -374,3 +437,7 @@ class DirectoryEngine:
                 member.placement = placement
                 pushes.append(Push(host, placement))
         return pushes
+
+
+def _kept(line: SubscriptionRecord) -> bool:
+    return line.best_ms is None or line.best_ms <= line.bound_ms

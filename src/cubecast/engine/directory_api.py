@@ -13,6 +13,7 @@ from cubecast.engine.records import (
     Placement,
     SubscriptionRecord,
 )
+from cubecast.engine.relocation import Verdict
 from cubecast.types import ChannelName, HostId
 
 
@@ -66,6 +67,21 @@ class RefreshAnswer:
     version: int
     channels: tuple[ChannelName, ...]
     """What the super-node knows this host to publish."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelocationRequest:
+    """Body of POST /v1/hosts/HOST/relocation: no path over the cube brings the channel here within the bound."""
+
+    channel: ChannelName
+    bound_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class RelocationAnswer:
+    """Whether the host was moved: its new place is pushed to it, and to everyone beside it."""
+
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)

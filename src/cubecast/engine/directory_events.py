@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cubecast.engine.records import Advice, ChannelRecord, HostRecord, Placement, SubscriptionRecord, Tree
+from cubecast.engine.relocation import Verdict
 from cubecast.overlay.cube import Cube
 from cubecast.types import ChannelName, HostId
 
@@ -68,6 +69,15 @@ class SubscriptionReported:
 
 
 @dataclass(frozen=True, slots=True)
+class RelocationWanted:
+    """A subscriber over the cube that no path serves in time wants a seat nearer to the publisher."""
+
+    host: HostId
+    channel: ChannelName
+    bound_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class LinksReported:
     """A host tells the one-way delays of its links, ms."""
 
@@ -89,6 +99,7 @@ DirectoryEvent: TypeAlias = (
     | ChannelWithdrawn
     | SubscriptionReported
     | LinksReported
+    | RelocationWanted
     | LeaseTick
 )
 
@@ -130,6 +141,13 @@ class DeleteChannel:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What becomes of the wish to be moved that is being handled."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
 class Push:
     """Tell a host its new place."""
 
@@ -153,4 +171,6 @@ class AskProbes:
     others: tuple[HostRecord, ...]
 
 
-DirectoryEffect: TypeAlias = SaveShape | SaveHost | DeleteHost | SaveChannel | DeleteChannel | Push | Advise | AskProbes
+DirectoryEffect: TypeAlias = (
+    SaveShape | SaveHost | DeleteHost | SaveChannel | DeleteChannel | Push | Advise | AskProbes | Answer
+)

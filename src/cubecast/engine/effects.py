@@ -39,6 +39,14 @@ class Resolve:
 
 
 @dataclass(frozen=True, slots=True)
+class Relocate:
+    """Ask the directory for a seat nearer to the publisher; answer with Relocated."""
+
+    channel: ChannelName
+    bound_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """Tell the directory that this host publishes the channel."""
 
@@ -151,6 +159,7 @@ Effect: TypeAlias = (
     | HangUp
     | Send
     | Resolve
+    | Relocate
     | Announce
     | Withdraw
     | Pull

@@ -6,6 +6,7 @@ from typing import TypeAlias
 from cubecast.engine.messages import Message
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import Account, Advice, ChannelRecord, HostRecord, Placement, Tree
+from cubecast.engine.relocation import Verdict
 from cubecast.types import ChannelName, HostId
 
 
@@ -102,6 +103,14 @@ class ChannelResolved:
 
 
 @dataclass(frozen=True, slots=True)
+class Relocated:
+    """The directory has moved this host for a channel, may do so later, or will not."""
+
+    channel: ChannelName
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
 class Advised:
     """The directory thinks that a host would be a better parent."""
 
@@ -175,6 +184,7 @@ Event: TypeAlias = (
     | ContractMeasured
     | UnsubscribeRequested
     | ChannelResolved
+    | Relocated
     | Advised
     | ProbesWanted
     | ChannelNotFound

@@ -26,6 +26,7 @@ from cubecast.engine.events import (
     Pulled,
     PullFailed,
     Received,
+    Relocated,
     ResolveFailed,
     SubscribeRequested,
     Tick,
@@ -146,6 +147,8 @@ class HostEngine:
                 return self._subscriptions.unsubscribe(channel)
             case ChannelResolved(record, grant, proposals):
                 return self._subscriptions.resolved(record, grant, proposals)
+            case Relocated(channel, verdict):
+                return self._searches.relocated(channel, verdict)
             case Advised(advice):
                 return self._improvement.on_advice(advice)
             case ProbesWanted(hosts):

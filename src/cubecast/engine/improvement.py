@@ -14,7 +14,7 @@ from cubecast.engine.effects import Effect
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.parents import Parents
 from cubecast.engine.reach import Reach
-from cubecast.engine.records import Advice, HostRecord
+from cubecast.engine.records import Advice, HostRecord, Tree
 from cubecast.engine.search import Searches
 from cubecast.types import ChannelName, HostId
 
@@ -29,6 +29,8 @@ HOLD_TICKS, HOLD_TICKS_MIN = 30, 8
 RETURN_TICKS = 60
 """A parent that was left must be better for so long."""
 LEFT_MAX = 16
+CUBE_TICKS = 40
+"""Where the bound is broken and no neighbour helps, a path over the cube is looked for every so many ticks."""
 ADVICE_TICKS, ADVICE_SAMPLES = 30, 3
 """Advice is tried for so long, once there are so many samples of the link."""
 SLOWER_MS = 20.0
@@ -124,6 +126,8 @@ class Improvement:
                     record.better_ticks = {}
                     return self._searches.change(branch, [host])
         record.better_ticks = held
+        if broken and not held and branch.tree is not Tree.HYBRID and branch.ticks % CUBE_TICKS == 0:
+            return self._searches.change(branch, [])
         return []
 
     def _gain(self, branch: Branch, host: HostId, reach: Reach, broken: bool) -> float:

@@ -149,7 +149,7 @@ class SubscriptionRecord:
     Attributes:
         state: one of `searching`, `receiving`, `refused`, `ended`.
         rate_bps, loss: the other terms of its contract; 0 and 1 stand for any.
-        best_ms: the least bound that could be kept, when it was refused.
+        best_ms: the least bound that can be kept; None where that is not known.
     """
 
     channel: ChannelName

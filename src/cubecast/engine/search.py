@@ -12,7 +12,7 @@ from math import ceil
 
 from cubecast.engine.branches import Branch, Branches
 from cubecast.engine.candidates import RESHAPED, Candidates
-from cubecast.engine.effects import Admitted, Effect, Refused, Report, Resolve, Send
+from cubecast.engine.effects import Admitted, Effect, Refused, Relocate, Report, Resolve, Send
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import (
     Attach,
@@ -27,7 +27,8 @@ from cubecast.engine.messages import (
 from cubecast.engine.parents import Parents
 from cubecast.engine.reach import Contract, Reach
 from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
-from cubecast.engine.search_state import RESERVING, Offer, Phase, Purpose, Search
+from cubecast.engine.relocation import Verdict
+from cubecast.engine.search_state import RESERVING, TRIES, Offer, Phase, Purpose, Search
 from cubecast.types import ChannelName, HostId
 
 SEARCH_TICKS = 50
@@ -46,6 +47,8 @@ SHUN_TICKS = 5
 """So long a lost parent is not asked to be the next one."""
 RETRY_TICKS = 3
 """A repair that found nobody is tried again after so long."""
+RELOCATIONS_MAX, SETTLE_TICKS = 3, 20
+"""A newcomer asks so often for a better seat, and looks again after so long: its new neighbours' links are measured."""
 RESOLVE_TICKS, RESOLVES_MAX = 5, 4
 """A newcomer that asked over the cube while its shape changed asks the directory again after so long, so often."""
 SEARCHES_MAX = 1024
@@ -86,6 +89,7 @@ class Searches:
 
     def probe(self, search: Search, tree: Tree, proposals: Iterable[HostRecord]) -> list[Effect]:
         """Begins a search that has resolved its channel: hosts that may be parents are measured first."""
+        search.tree = tree
         if tree is Tree.HYBRID:
             search.phase, search.age_ticks = Phase.PROBING, 0
             return self._around.wish(search.channel, proposals, at_once=True)
@@ -110,11 +114,12 @@ class Searches:
         return effects + self.advance(search)
 
     def change(self, branch: Branch, hosts: list[HostId], *, advised: bool = False) -> list[Effect]:
-        """Tries to hang a branch on one of these hosts instead, the first that will have it."""
-        if self.own(branch.channel) or not hosts:
+        """Tries to hang a branch on one of these hosts instead, the first that will have it; without any, over the cube."""
+        if self.own(branch.channel):
             return []
         search = self.open(Purpose.CHANGE, branch.channel, branch.wanted)
-        search.trail, search.grant, search.direct, search.over_cube = branch.trail, branch.grant, hosts, True
+        search.trail, search.grant, search.direct, search.over_cube = branch.trail, branch.grant, hosts, bool(hosts)
+        search.epoch, search.target = branch.epoch, branch.target
         search.advised = advised
         branch.held = True
         return self.advance(search)
@@ -122,7 +127,8 @@ class Searches:
     def escape(self, branch: Branch) -> list[Effect]:
         """Changes the parent that is about to leave."""
         branch.retry_ticks = RETRY_TICKS
-        return self.change(branch, self._candidates.on_tree(branch.channel, branch.wanted, Tree.HYBRID))
+        hosts = self._candidates.on_tree(branch.channel, branch.wanted, Tree.HYBRID)
+        return self.change(branch, hosts) if hosts else []
 
     # ------------------------------------------------------------------ messages
 
@@ -338,6 +344,8 @@ class Searches:
             elif search.phase is Phase.WAITING and search.wait_ticks <= 0:
                 search.phase, search.age_ticks = Phase.RESOLVING, 0
                 effects.append(Resolve(search.channel))
+            elif search.phase is Phase.RELOCATING and search.age_ticks >= SEARCH_TICKS:
+                effects += self.refuse(search, None)
             elif search.phase is Phase.PROBING:
                 if self._candidates.probed(search) or search.age_ticks >= PROBE_TICKS:
                     search.direct = self._candidates.on_tree(search.channel, search.contract, Tree.HYBRID)
@@ -437,16 +445,45 @@ class Searches:
             if branch is not None:
                 branch.held, branch.retry_ticks = False, RETRY_TICKS
             return self.abandon(search)
+        if self._may_move(search, best):
+            search.nearest = self._nearest(search, best)
+            search.phase, search.age_ticks = Phase.RELOCATING, 0
+            search.relocations += 1
+            return [*self._give_back(search), Relocate(search.channel, search.contract.bound_ms)]
         if search.reason == RESHAPED and search.age_ticks < OFFER_TICKS and search.resolves < RESOLVES_MAX:
             search.phase, search.wait_ticks, search.over_cube = Phase.WAITING, RESOLVE_TICKS, False
             search.resolves += 1
             return []
         return self.refuse(search, best)
 
+    def _may_move(self, search: Search, best: Reach | None) -> bool:
+        """Whether a better seat may help: the bound on delay is what the paths found do not keep."""
+        nearest = self._nearest(search, best)
+        late = nearest is not None and nearest.least_bound_ms > search.contract.bound_ms
+        return search.tree is not Tree.HYBRID and late and search.relocations < RELOCATIONS_MAX
+
+    @staticmethod
+    def _nearest(search: Search, best: Reach | None) -> Reach | None:
+        """Of all paths found, the one that comes nearest to the contract."""
+        seen = [reach for reach in (best, search.nearest) if reach is not None]
+        return min(seen, key=search.contract.rank, default=None)
+
+    def relocated(self, channel: ChannelName, verdict: Verdict) -> list[Effect]:
+        """The directory has answered: look again from the new seat, or refuse."""
+        effects: list[Effect] = []
+        for search in self.own(channel):
+            if search.phase is not Phase.RELOCATING:
+                continue
+            if verdict is Verdict.STAYS:
+                effects += self.refuse(search, None)
+            else:
+                search.phase, search.age_ticks, search.wait_ticks = Phase.WAITING, 0, SETTLE_TICKS
+                search.over_cube, search.tries = False, TRIES
+        return effects
+
     def refuse(self, search: Search, best: Reach | None) -> list[Effect]:
         """No path keeps the local subscriber's bound."""
-        seen = [reach for reach in (best, search.nearest) if reach is not None]
-        nearest = min(seen, key=search.contract.rank, default=None)
+        nearest = self._nearest(search, best)
         best_ms, path = (None, ()) if nearest is None else (nearest.least_bound_ms, nearest.path)
         refused = Refused(search.channel, search.contract, nearest, search.reason)
         report = self.report(search, "refused", best_ms=best_ms, path=path)
@@ -489,16 +526,20 @@ class Searches:
     def abandon(self, search: Search) -> list[Effect]:
         """Forgets a search and gives back what it holds further up."""
         self._drop(search)
+        effects = self._give_back(search)
+        if search.purpose is Purpose.JOIN and search.channel not in self._branches.carried:
+            effects += self._around.wish(search.channel, ())
+        return effects
+
+    def _give_back(self, search: Search) -> list[Effect]:
+        """Cancels what a search holds or waits for."""
         held = [] if search.asked is None else [search.asked]
         if search.best is not None:
             held.append((search.best.host, search.best.ask))
         search.asked = search.best = None
         for _, ask in held:
             self._asked.pop(ask, None)
-        effects: list[Effect] = [Send(host, Cancel(ask)) for host, ask in held]
-        if search.purpose is Purpose.JOIN and search.channel not in self._branches.carried:
-            effects += self._around.wish(search.channel, ())
-        return effects
+        return [Send(host, Cancel(ask)) for host, ask in held]
 
     def _drop(self, search: Search) -> None:
         self._searches.pop((search.asker, search.ask), None)

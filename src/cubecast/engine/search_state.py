@@ -5,6 +5,7 @@ from enum import Enum, auto
 
 from cubecast.engine.freshness import Floor
 from cubecast.engine.reach import Contract, Reach
+from cubecast.engine.records import Tree
 from cubecast.types import ORIGIN, ChannelName, HostId, Label
 
 TRIES = 24
@@ -30,6 +31,8 @@ class Phase(Enum):
     RESOLVING = auto()
     WAITING = auto()
     """To resolve again."""
+    RELOCATING = auto()
+    """The directory looks for a seat nearer to the publisher."""
     PROBING = auto()
     ASKING = auto()
     ATTACHING = auto()
@@ -76,6 +79,9 @@ class Search:
     nearest: Reach | None = None
     """The best that was declined, for it does not keep the bound."""
     phase: Phase = Phase.ASKING
+    tree: Tree = Tree.HYBRID
+    relocations: int = 0
+    """How often the directory was asked for a better seat."""
     resolves: int = 0
     """How often the directory was asked again."""
     age_ticks: int = 0

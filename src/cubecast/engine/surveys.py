@@ -70,6 +70,25 @@ class Surveys:
                 complete = False
         return found if complete else None
 
+    def knows(self, a: HostId, b: HostId) -> bool:
+        """Whether the delay between two hosts was measured; if not it will be."""
+        known = self.one_way_ms(a, b) is not None
+        if not known and self._wanted.get(pair(a, b), (0, 0.0))[0] < GIVE_UP_ASKS:
+            self._wanted.setdefault(pair(a, b), (0, -ASK_AGAIN_S))
+        return known
+
+    def matrix_ms(self, hosts: list[HostId]) -> Floats:
+        """Delays between hosts, shape (n, n), ms: as measured, and else as their coordinates tell."""
+        positions = self.positions(hosts)
+        matrix: Floats = np.sqrt(((positions[:, None, :] - positions[None, :, :]) ** 2).sum(axis=2))
+        number = {host: index for index, host in enumerate(hosts)}
+        for host, a in number.items():
+            for key in self._of.get(host, ()):
+                b = number.get(key[0] if key[1] == host else key[1])
+                if b is not None:
+                    matrix[a, b] = matrix[b, a] = self._measured[key][0]
+        return matrix
+
     def positions(self, hosts: list[HostId]) -> Floats:
         """Coordinates of hosts from their delays to those that most of them know, shape (n, d), ms.
 

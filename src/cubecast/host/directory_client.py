@@ -16,6 +16,8 @@ from cubecast.engine.directory_api import (
     Pushed,
     RefreshAnswer,
     RefreshRequest,
+    RelocationAnswer,
+    RelocationRequest,
     ResolveAnswer,
 )
 from cubecast.engine.records import Tree
@@ -108,6 +110,15 @@ class DirectoryClient:
             TokenError: not allowed.
         """
         return await self._call("GET", f"/v1/channels/{quote(channel, safe='')}", ResolveAnswer, channel=channel)
+
+    async def relocate(self, host: HostId, request: RelocationRequest) -> RelocationAnswer:
+        """Asks for a seat nearer to a channel's publisher; one try.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: not allowed.
+        """
+        return await self._call("POST", f"/v1/hosts/{host}/relocation", RelocationAnswer, body=request, tries=1)
 
     async def overview(self) -> Overview:
         """The whole directory.

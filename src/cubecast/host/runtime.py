@@ -263,6 +263,8 @@ class HostRuntime:
                 self._plane.hang_up(host)
             case fx.Resolve(channel):
                 self._upkeep.resolve(channel)
+            case fx.Relocate(channel, bound_ms):
+                self._upkeep.relocate(channel, bound_ms)
             case fx.Announce(channel, tree):
                 self._upkeep.announce(channel, tree)
             case fx.Withdraw(channel):

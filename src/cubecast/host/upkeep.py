@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 
 from cubecast.engine import events as ev
-from cubecast.engine.directory_api import JoinAnswer, JoinRequest, Pushed, RefreshRequest
+from cubecast.engine.directory_api import JoinAnswer, JoinRequest, Pushed, RefreshRequest, RelocationRequest
 from cubecast.engine.records import SubscriptionRecord, Tree
+from cubecast.engine.relocation import Verdict
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, DirectoryUnreachable, TokenError
 from cubecast.host.config import HostConfig
 from cubecast.host.directory_client import DirectoryClient
@@ -105,6 +106,10 @@ class Upkeep:
         """Asks for a channel; the engine hears the answer."""
         self._failures.pop(channel, None)
         self._tasks.create_task(self._resolve(channel))
+
+    def relocate(self, channel: ChannelName, bound_ms: float) -> None:
+        """Asks for a better seat; the engine hears the answer."""
+        self._tasks.create_task(self._relocate(RelocationRequest(channel, bound_ms)))
 
     def failure(self, channel: ChannelName) -> CubecastError | None:
         """Why the channel could not be resolved, if that is why."""
@@ -206,6 +211,12 @@ class Upkeep:
         finally:
             self._resolving.discard(channel)
         self._handle(event)
+
+    async def _relocate(self, request: RelocationRequest) -> None:
+        verdict = Verdict.STAYS
+        with suppress(DirectoryError, TokenError):  # then it stays where it is
+            verdict = (await self._client.relocate(self._config.name, request)).verdict
+        self._handle(ev.Relocated(request.channel, verdict))
 
     async def _announce(self, channel: ChannelName) -> None:
         if channel not in self._published:

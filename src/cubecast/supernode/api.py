@@ -19,6 +19,8 @@ from cubecast.engine.directory_api import (
     Problem,
     RefreshAnswer,
     RefreshRequest,
+    RelocationAnswer,
+    RelocationRequest,
     ResolveAnswer,
 )
 from cubecast.engine.records import Tree
@@ -104,6 +106,11 @@ def _host_routes(app: FastAPI, service: Service) -> None:
 
         service.engine.placement(who.host)
         return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @app.post("/v1/hosts/{host}/relocation", responses=problems, tags=["hosts"])
+    async def relocate(who: Annotated[Bearer, Depends(bearer)], request: RelocationRequest) -> RelocationAnswer:
+        """Ask for a seat nearer to a channel's publisher: no path over the cube is short enough."""
+        return service.relocate(who, request)
 
     @app.delete("/v1/hosts/{host}", status_code=204, responses=problems, tags=["hosts"])
     async def leave(who: Annotated[Bearer, Depends(bearer)]) -> None:

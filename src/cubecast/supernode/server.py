@@ -12,6 +12,7 @@ import numpy as np
 import uvicorn
 
 from cubecast.engine.directory import DirectoryEngine
+from cubecast.engine.relocation import DEPTH_DEFAULT, Form
 from cubecast.errors import AddressError, TokenError
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
@@ -34,6 +35,7 @@ class SupernodeConfig:
     Attributes:
         state: folder of the key, the store and the join token.
         expect: hosts the shape is chosen for when it is not given.
+        relocation, relocation_depth: as DirectoryEngine takes them.
         seed: of the random seats; None draws a new one at every start.
     """
 
@@ -43,6 +45,8 @@ class SupernodeConfig:
     shape: Cube | None
     expect: int
     seed: int | None
+    relocation: Form = Form.BREADTH_FIRST
+    relocation_depth: int = DEPTH_DEFAULT
 
 
 class _Server(uvicorn.Server):
@@ -67,7 +71,8 @@ async def serving(config: SupernodeConfig) -> AsyncIterator[Service]:
             authority = Authority.load(config.state / KEY_FILE)
             write_join_token(config.state, authority)
             cube = store.first_shape(config.shape, live_region(config.expect))
-            engine = DirectoryEngine(cube, np.random.default_rng(config.seed))
+            rng = np.random.default_rng(config.seed)
+            engine = DirectoryEngine(cube, rng, config.relocation, config.relocation_depth)
             service = Service(engine, store, authority)
             service.port = listener.getsockname()[1]
             async with _http(service, listener):

@@ -16,13 +16,17 @@ from cubecast.engine.directory_api import (
     Pushed,
     RefreshAnswer,
     RefreshRequest,
+    RelocationAnswer,
+    RelocationRequest,
     ResolveAnswer,
 )
 from cubecast.engine.directory_events import (
     Advise,
+    Answer,
     AskProbes,
     ChannelAnnounced,
     ChannelWithdrawn,
+    DirectoryEffect,
     DirectoryEvent,
     HostJoined,
     HostLeft,
@@ -31,6 +35,7 @@ from cubecast.engine.directory_events import (
     LeaseTick,
     LinksReported,
     Push,
+    RelocationWanted,
     SubscriptionReported,
 )
 from cubecast.engine.records import Advice, HostRecord, Placement, Tree, check_address, check_name
@@ -91,7 +96,7 @@ class Service:
         """The TCP port the API is served on."""
         engine.restore(store.shape(), store.hosts(), store.channels(), time.time())
 
-    def _handle(self, event: DirectoryEvent) -> None:
+    def _handle(self, event: DirectoryEvent) -> list[DirectoryEffect]:
         """On disk first, then pushed and answered."""
         effects = self.engine.handle(event, time.time())
         try:
@@ -104,6 +109,7 @@ class Service:
         for effect in effects:
             if isinstance(effect, Push | Advise | AskProbes) and effect.host in self._outboxes:
                 self._outboxes[effect.host].put(effect)
+        return effects
 
     async def expire_leases(self) -> None:
         """Removes silent hosts, until stopped."""
@@ -176,6 +182,19 @@ class Service:
         self._handle(LinksReported(bearer.host, request.links_ms))
         version, channels = self.engine.placement(bearer.host).version, self.engine.channels_of(bearer.host)
         return RefreshAnswer(self._authority.credential(bearer.host, bearer.key, bearer.permission), version, channels)
+
+    def relocate(self, bearer: Bearer, request: RelocationRequest) -> RelocationAnswer:
+        """Moves a subscriber that no path serves in time, if that helps it and harms nobody.
+
+        Raises:
+            TokenError: the host may not subscribe to the channel.
+            DirectoryError: the host has to join again.
+        """
+        if not bearer.permission.may("subscribe", request.channel):
+            raise TokenError(f"this token does not allow subscribing to {request.channel!r}")
+        effects = self._handle(RelocationWanted(bearer.host, request.channel, request.bound_ms))
+        verdicts = [effect.verdict for effect in effects if isinstance(effect, Answer)]
+        return RelocationAnswer(verdicts[0])
 
     def leave(self, bearer: Bearer) -> None:
         """Removes a host that says so itself."""

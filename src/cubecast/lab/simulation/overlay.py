@@ -16,6 +16,7 @@ from cubecast.engine import events as ev
 from cubecast.engine.directory import DirectoryEngine
 from cubecast.engine.directory_events import (
     Advise,
+    Answer,
     AskProbes,
     ChannelAnnounced,
     ChannelWithdrawn,
@@ -27,12 +28,14 @@ from cubecast.engine.directory_events import (
     LeaseTick,
     LinksReported,
     Push,
+    RelocationWanted,
     SubscriptionReported,
 )
 from cubecast.engine.host import HostEngine
 from cubecast.engine.membership import TICK_S
 from cubecast.engine.messages import Message, decode, encode
 from cubecast.engine.reach import NUMBER_MAX
+from cubecast.engine.relocation import DEPTH_DEFAULT, Form, Verdict
 from cubecast.errors import DirectoryError
 from cubecast.lab.simulation.queue import EventQueue
 from cubecast.overlay.cube import Cube
@@ -93,6 +96,8 @@ class SimulatedOverlay:
         tick_s: float = TICK_S,
         *,
         wire: bool = True,
+        relocation: Form = Form.BREADTH_FIRST,
+        relocation_depth: int = DEPTH_DEFAULT,
     ) -> None:
         """No host has joined yet.
 
@@ -100,6 +105,7 @@ class SimulatedOverlay:
             delay_ms: shape (n, n), one-way delays between the places hosts may have.
             seed: of seats, policies and luck.
             tick_s: how often hosts tick; with slower ticks everything that is counted in them takes longer.
+            relocation, relocation_depth: as the directory takes them.
             wire: whether messages are encoded and decoded on the way, as between real hosts.
         """
         self.tick_s = tick_s
@@ -108,7 +114,7 @@ class SimulatedOverlay:
         self.policy = policy
         self.queue = EventQueue()
         self.seed = seed
-        self.directory = DirectoryEngine(cube, np.random.default_rng([seed, 1]))
+        self.directory = DirectoryEngine(cube, np.random.default_rng([seed, 1]), relocation, relocation_depth)
         self.hosts: dict[HostId, SimulatedHost] = {}
         self.directory_away = False
         self.loss = 0.0
@@ -194,12 +200,16 @@ class SimulatedOverlay:
         if self.check is not None:
             self.check(here)
 
-    def tell_directory(self, event: DirectoryEvent) -> None:
+    def tell_directory(self, event: DirectoryEvent) -> Verdict:
         """Gives the directory an event; pushes arrive a little later.
+
+        Returns:
+            What becomes of a wish to be moved.
 
         Raises:
             DirectoryError: it refuses.
         """
+        verdict = Verdict.STAYS
         for effect in self.directory.handle(event, self.queue.now):
             match effect:
                 case Push(host, placement):
@@ -208,8 +218,11 @@ class SimulatedOverlay:
                     self.queue.after(DIRECTORY_S, self._pushed, host, ev.Advised(advice))
                 case AskProbes(host, others):
                     self.queue.after(DIRECTORY_S, self._pushed, host, ev.ProbesWanted(others))
+                case Answer(said):
+                    verdict = said
                 case _:
                     pass
+        return verdict
 
     # ------------------------------------------------------------------ what can be seen of it
 
@@ -269,6 +282,9 @@ class SimulatedOverlay:
             case fx.Resolve(channel):
                 if self._directory_answers(here):
                     self.queue.after(DIRECTORY_S, self._resolve, here, channel)
+            case fx.Relocate(channel, bound_ms):
+                if self._directory_answers(here):
+                    self.queue.after(DIRECTORY_S, self._relocate, here, channel, bound_ms)
             case fx.Announce(channel, tree):
                 self._tell(here, ChannelAnnounced(here.host, channel, tree))
             case fx.Withdraw(channel):
@@ -372,6 +388,10 @@ class SimulatedOverlay:
         proposals = self.directory.proposals(here.host, channel)
         found = ev.ChannelResolved(record, "grant", proposals) if record else ev.ChannelNotFound(channel, known)
         self.handle(here.host, found)
+
+    def _relocate(self, here: SimulatedHost, channel: ChannelName, bound_ms: float) -> None:
+        verdict = self.tell_directory(RelocationWanted(here.host, channel, bound_ms))
+        self.handle(here.host, ev.Relocated(channel, verdict))
 
     def _refresh(self, here: SimulatedHost) -> None:
         if not here.alive or self.hosts.get(here.host) is not here:

@@ -60,6 +60,13 @@ class Branch:
     reach: Reach
     publishes: bool = False
     children: dict[HostId, Child] = field(default_factory=dict)
+    wards: dict[HostId, int] = field(default_factory=dict)
+    """Hosts we stand by for, and ticks since they asked."""
+    standby: HostId | None = None
+    """The host that stands by for us."""
+    standby_ready: bool = False
+    standby_ticks: int = 0
+    """Since it was asked first."""
     contract: Contract | None = None
     """The local subscriber's; None without one."""
     account: Account = field(default_factory=Account)
@@ -227,12 +234,17 @@ class Branches:
         return {branch.upstream for branch in self.carried.values() if branch.upstream is not None}
 
     def in_use(self) -> set[HostId]:
-        """Parents and children: their links are kept."""
-        parents = {b.upstream for b in self.carried.values()} | {b.former for b in self.carried.values()}
+        """Parents, standbys and children: their links are kept."""
+        parents = {host for b in self.carried.values() for host in (b.upstream, b.former, b.standby)}
         return {p for p in parents if p is not None}.union(*(branch.children for branch in self.carried.values()))
 
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
-        """Whether we confirmed a branch to this host."""
+        """Whether we confirmed a branch to this host, or stand by for it."""
+        branch = self.carried.get(channel)
+        return branch is not None and (host in branch.children or host in branch.wards)
+
+    def is_child(self, channel: ChannelName, host: HostId) -> bool:
+        """Whether we feed a host."""
         branch = self.carried.get(channel)
         return branch is not None and host in branch.children
 
@@ -256,6 +268,7 @@ class Branches:
     def feed(self, branch: Branch, host: HostId, budget_ms: float) -> None:
         """Takes a child, or hears of a child that asks again."""
         branch.children[host] = Child(budget_ms)
+        branch.wards.pop(host, None)
         branch.ticks = 0  # tells the relatives soon
 
     def on_need(self, host: HostId, m: Need) -> list[Effect]:
@@ -269,14 +282,18 @@ class Branches:
     def on_release(self, host: HostId, m: Release) -> list[Effect]:
         """A child no longer pulls."""
         branch = self.carried.get(m.channel)
-        if branch is None or branch.children.pop(host, None) is None:
+        if branch is None:
             return []
+        ward = branch.wards.pop(host, None) is not None
+        if branch.children.pop(host, None) is None:
+            return [Evict(m.channel, host)] if ward else []
         return [Evict(m.channel, host), *self.prune(branch)]
 
     def on_goodbye(self, host: HostId) -> list[Effect]:
         """A host has left: it is no child any more."""
         effects: list[Effect] = []
         for branch in list(self.carried.values()):
+            branch.wards.pop(host, None)
             if branch.children.pop(host, None) is not None:
                 effects += [Evict(branch.channel, host), *self.prune(branch)]
         return effects
@@ -335,7 +352,7 @@ class Branches:
 
     @staticmethod
     def _released(branch: Branch) -> list[Effect]:
-        above = {host for host in (branch.upstream, branch.former) if host is not None}
+        above = {host for host in (branch.upstream, branch.former, branch.standby) if host is not None}
         return [Send(host, Release(branch.channel)) for host in sorted(above)]
 
     # ------------------------------------------------------------------ time

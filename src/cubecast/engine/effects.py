@@ -73,6 +73,25 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """Open a standby for the channel: a session to a host that may be its next parent.
+
+    Prepared tells that it is open; a failure comes back as PullFailed.
+    """
+
+    channel: ChannelName
+    record: HostRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Rouse:
+    """A pull from a standby is about to be asked for: have it send, if it is open."""
+
+    channel: ChannelName
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
 class Evict:
     """Close the media sessions of a host that is no child of the channel any more."""
 
@@ -82,7 +101,7 @@ class Evict:
 
 @dataclass(frozen=True, slots=True)
 class StopPull:
-    """Close the channel's media session to a host; with None every one, nobody here needs the channel any more."""
+    """Close the channel's media session or standby to a host; with None every one, nobody here needs the channel any more."""
 
     channel: ChannelName
     host: HostId | None
@@ -163,6 +182,8 @@ Effect: TypeAlias = (
     | Announce
     | Withdraw
     | Pull
+    | Prepare
+    | Rouse
     | Evict
     | StopPull
     | Admitted

@@ -158,8 +158,16 @@ class Pulled:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """The standby to a host is open: a pull from it will be quick."""
+
+    channel: ChannelName
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
 class PullFailed:
-    """The session that pulls the channel from a host could not be opened, or closed."""
+    """The session that pulls the channel from a host, or the standby to it, could not be opened, or closed."""
 
     channel: ChannelName
     host: HostId
@@ -191,6 +199,7 @@ Event: TypeAlias = (
     | ResolveFailed
     | MediaSampled
     | Pulled
+    | Prepared
     | PullFailed
     | LeaveRequested
 )

@@ -20,6 +20,7 @@ from cubecast.engine.events import (
     LinkUp,
     MediaSampled,
     Placed,
+    Prepared,
     ProbesWanted,
     PublishFinished,
     PublishRequested,
@@ -54,12 +55,15 @@ from cubecast.engine.messages import (
     Pong,
     Pulse,
     Release,
+    StandBy,
+    StandingBy,
 )
 from cubecast.engine.parents import Parents
 from cubecast.engine.reach import NUMBER_MAX, Reach
 from cubecast.engine.records import Placement, Tree
 from cubecast.engine.search import Searches
 from cubecast.engine.snapshot import BranchView, HostView, LinkView
+from cubecast.engine.standby import Standbys
 from cubecast.engine.subscriptions import Subscriptions
 from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId
@@ -99,6 +103,7 @@ class HostEngine:
         self._candidates = Candidates(self._around, self._branches, self._parents, policy, rng)
         self._searches = Searches(self._around, self._branches, self._parents, self._candidates, tick_s)
         self._subscriptions = Subscriptions(self._branches, self._searches)
+        self._standbys = Standbys(self._around, self._branches, self._candidates, self._searches.reserved)
         self._improvement = Improvement(self._around, self._parents, self._candidates, self._searches)
         self._ticks = 0
         self._leave_ticks: int | None = None
@@ -159,8 +164,11 @@ class HostEngine:
                 return self._subscriptions.not_found(channel, known)
             case Pulled(channel, host):
                 return self._parents.on_pulled(channel, host)
+            case Prepared(channel, host):
+                return self._standbys.on_prepared(channel, host)
             case PullFailed(channel, host, reason):
-                return self._parents.on_pull_failed(channel, host, reason)
+                failed = self._standbys.on_failed(channel, host)
+                return failed or self._parents.on_pull_failed(channel, host, reason)
             case LeaveRequested():
                 return self._leave()
 
@@ -267,7 +275,7 @@ class HostEngine:
                 continue
             if branch.finished_ticks is None:
                 effects += self._look_up(branch)
-            effects += self._branches.tick(branch)
+            effects += [*self._standbys.tick(branch), *self._branches.tick(branch)]
         self._improvement.forget(set(self._branches.carried))
         if self._leave_ticks is not None:
             self._leave_ticks -= 1
@@ -318,6 +326,10 @@ class HostEngine:
             case Goodbye():
                 effects = [*self._branches.on_goodbye(host), *self._searches.on_link_down(host)]
                 return [*effects, *self._parents.lose_host(host, "it left the overlay"), *self._around.farewell(host)]
+            case StandBy():
+                return self._standbys.on_stand_by(host, message)
+            case StandingBy():
+                return self._standbys.on_standing_by(host, message)
             case Leaving():
                 link.leaving = True
                 return []

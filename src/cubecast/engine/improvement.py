@@ -22,6 +22,8 @@ LOOK_TICKS = 2
 """Candidates are compared every so many ticks."""
 GAIN_MS, GAIN_SHARE = 10.0, 0.1
 """The least gain, and its least share of the delay now."""
+VARIATION_MAX_MS = 20.0
+"""No more variation of the link in use counts as noise: a link whose delay has jumped varies a lot, and should be left."""
 BROKEN_GAIN_MS = 2.0
 """The least gain where the bound is broken."""
 HOLD_TICKS, HOLD_TICKS_MIN = 30, 8
@@ -138,6 +140,6 @@ class Improvement:
             return -inf if short > 0 else 1.0
         if broken:
             return (branch.reach.least_bound_ms - reach.least_bound_ms) / BROKEN_GAIN_MS
-        noise_ms = (self._around.rttvar_ms(branch.upstream) + self._around.rttvar_ms(host)) / 4
+        noise_ms = (min(VARIATION_MAX_MS, self._around.rttvar_ms(branch.upstream)) + self._around.rttvar_ms(host)) / 4
         threshold_ms = max(GAIN_MS, GAIN_SHARE * branch.reach.delay_ms) + noise_ms
         return (branch.reach.delay_ms - reach.delay_ms) / threshold_ms

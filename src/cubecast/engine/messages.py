@@ -187,6 +187,25 @@ class Kin(_Struct, frozen=True, tag="kin"):
     hosts: tuple[HostRecord, ...]
 
 
+class StandBy(_Struct, frozen=True, tag="stand-by"):
+    """Be ready to feed me this channel when my parent dies; asked again and again while it is wanted.
+
+    Attributes:
+        trail, grant: as in Attach.
+    """
+
+    channel: ChannelName
+    trail: tuple[HostId, ...]
+    grant: str
+
+
+class StandingBy(_Struct, frozen=True, tag="standing-by"):
+    """The sender is ready, or is not, or no longer."""
+
+    channel: ChannelName
+    ready: bool
+
+
 class Leaving(_Struct, frozen=True, tag="leaving"):
     """The sender is about to leave, and feeds its children until they have found other parents."""
 
@@ -225,6 +244,8 @@ Message: TypeAlias = (
     | Pulse
     | Need
     | Kin
+    | StandBy
+    | StandingBy
     | Leaving
     | Release
     | Ended
@@ -276,6 +297,9 @@ def _check_ranges(message: Message) -> None:
             numbers = _terms(message.contract)
             if len(message.trail) > HOPS_MAX or not 0 <= message.tries <= HOPS_MAX:
                 raise MessageError("a path request longer than any cube")
+        case StandBy(trail=trail):
+            if not 0 < len(trail) <= HOPS_MAX:
+                raise MessageError("a request with an impossible trail")
         case Attach():
             numbers = _terms(message.contract)
             if not 0 < len(message.trail) <= HOPS_MAX:

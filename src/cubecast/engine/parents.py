@@ -92,6 +92,8 @@ class Parents:
             leaves = self._around.leaves(before)
             effects.append(ParentChanged(branch.channel, before, record.host, "it leaves" if leaves else "sooner"))
         branch.upstream, branch.failure, branch.lost = record.host, "", None
+        if branch.standby == record.host:
+            branch.standby, branch.standby_ready = None, False
         branch.flat_ticks = branch.stale_ticks = branch.orphan_ticks = 0
         branch.bytes_received = -1
         branch.held, branch.heard_seqno = False, reach.seqno

@@ -12,7 +12,7 @@ from math import ceil
 
 from cubecast.engine.branches import Branch, Branches
 from cubecast.engine.candidates import RESHAPED, Candidates
-from cubecast.engine.effects import Admitted, Effect, Refused, Relocate, Report, Resolve, Send
+from cubecast.engine.effects import Admitted, Effect, Refused, Relocate, Report, Resolve, Rouse, Send
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import (
     Attach,
@@ -111,6 +111,9 @@ class Searches:
         search.epoch, search.target = branch.epoch, branch.target
         gone = None if branch.lost is None or branch.orphan_ticks >= SHUN_TICKS else branch.lost[0]
         search.direct = self._candidates.on_tree(branch.channel, search.contract, Tree.HYBRID, gone)
+        if branch.standby is not None and branch.standby_ready:  # quicker than any other
+            search.direct = [branch.standby, *(host for host in search.direct if host != branch.standby)]
+            effects.append(Rouse(branch.channel, branch.standby))
         return effects + self.advance(search)
 
     def change(self, branch: Branch, hosts: list[HostId], *, advised: bool = False) -> list[Effect]:
@@ -554,7 +557,7 @@ class Searches:
     def _full(self, search: Search) -> bool:
         """Whether no copy is left for a host that is no child yet."""
         spare = self._branches.spare(search.channel, self.reserved(search))
-        return spare <= 0 and not self._branches.may_pull(search.channel, search.asker)
+        return spare <= 0 and not self._branches.is_child(search.channel, search.asker)
 
     def _unfit(self, branch: Branch, search: Search) -> str:
         """Why what we carry is nothing for the asker of a path; empty when it is."""

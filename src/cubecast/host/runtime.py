@@ -26,9 +26,10 @@ from cubecast.errors import (
     UsageError,
 )
 from cubecast.host.config import HostConfig
-from cubecast.host.dataplane import LEFT, DataPlane
+from cubecast.host.dataplane import DataPlane
 from cubecast.host.directory_client import DirectoryClient, supernode_url
 from cubecast.host.ledger import Ledger
+from cubecast.host.links import LEFT
 from cubecast.host.reader import ChannelReader
 from cubecast.host.subscription import Answers, Subscription, counter_offer
 from cubecast.host.tasks import Tasks
@@ -112,7 +113,7 @@ class HostRuntime:
 
     def copies(self) -> dict[ChannelName, CopyCount]:
         """Frames that crossed into Python, by channel."""
-        return self._plane.copies
+        return self._plane.channels.copies
 
     async def publish(
         self, channel: ChannelName, tracks: Sequence[TrackFormat], tree: Tree = Tree.HYBRID
@@ -127,7 +128,7 @@ class HostRuntime:
         """
         if any(branch.channel == channel for branch in self.view().branches):
             raise UsageError(f"this host carries {channel} already; publish under another name")
-        writer = ChannelWriter(self._plane.origin(channel), tracks, self._plane.copy_count(channel))
+        writer = ChannelWriter(self._plane.channels.origin(channel), tracks, self._plane.channels.copy_count(channel))
         self._handle(ev.PublishRequested(channel, tree))
         try:
             await self._upkeep.announced(channel)
@@ -174,8 +175,8 @@ class HostRuntime:
         except BaseException:
             self.unsubscribe(channel)
             raise
-        copies = self._plane.copy_count(channel)
-        reader = ChannelReader(self._plane.origin(channel), contract.bound_ms, copies, self.clock)
+        copies = self._plane.channels.copy_count(channel)
+        reader = ChannelReader(self._plane.channels.origin(channel), contract.bound_ms, copies, self.clock)
         return Subscription(terms, reader, self._tasks, local, self.clock, lambda: self.unsubscribe(channel))
 
     def unsubscribe(self, channel: ChannelName) -> None:
@@ -233,10 +234,10 @@ class HostRuntime:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            for host, stats in self._plane.link_stats(self._engine.to_sample()).items():
+            for host, stats in self._plane.links.stats(self._engine.to_sample()).items():
                 if stats.rtt_ms is not None:
                     self._handle(ev.LinkSampled(host, stats.rtt_ms, stats.packets_lost, stats.packets_sent))
-            for (channel, upstream), stats in self._plane.pull_stats().items():
+            for (channel, upstream), stats in self._plane.pulls.stats().items():
                 self._handle(ev.MediaSampled(channel, upstream, stats.bytes_received))
             for channel, writer in self._writers.items():
                 self._handle(ev.MediaSampled(channel, self.config.name, sum(writer.published)))
@@ -256,11 +257,11 @@ class HostRuntime:
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
             case fx.Send(host, message):
-                self._plane.send(host, messages.encode(message))
+                self._plane.links.send(host, messages.encode(message))
             case fx.Dial(record):
-                self._plane.dial(record)
+                self._plane.links.dial(record)
             case fx.HangUp(host):
-                self._plane.hang_up(host)
+                self._plane.links.hang_up(host)
             case fx.Resolve(channel):
                 self._upkeep.resolve(channel)
             case fx.Relocate(channel, bound_ms):
@@ -270,9 +271,13 @@ class HostRuntime:
             case fx.Withdraw(channel):
                 self._upkeep.withdraw(channel)
             case fx.Pull(channel, record):
-                self._plane.pull(channel, record)
+                self._plane.pulls.pull(channel, record)
+            case fx.Prepare(channel, record):
+                self._plane.standbys.prepare(channel, record)
+            case fx.Rouse(channel, host):
+                self._plane.standbys.rouse(channel, host)
             case fx.Evict(channel, host):
-                self._plane.evict(channel, host)
+                self._plane.channels.evict(channel, host)
             case fx.StopPull(channel, host):
                 if host is None:
                     self._plane.drop_channel(channel)
@@ -326,14 +331,19 @@ class HostRuntime:
         except MessageError:
             self.refused_messages += 1  # the peer's mistake: drop it and go on
             return
-        if isinstance(message, messages.PathRequest | messages.Attach) and self._verifier is not None:
+        if (
+            isinstance(message, messages.PathRequest | messages.Attach | messages.StandBy)
+            and self._verifier is not None
+        ):
             try:
                 subscriber = self._verifier.grant(message.grant, message.channel)
                 if (subscriber, host) != (*message.trail[:1], *message.trail[-1:]):
                     raise TokenError("the grant is another subscriber's")
             except TokenError as error:
-                refusal = messages.PathRefusal(message.ask, message.channel, str(error), 0)
-                self._plane.send(host, messages.encode(refusal))
+                refusal: messages.Message = messages.StandingBy(message.channel, ready=False)
+                if not isinstance(message, messages.StandBy):
+                    refusal = messages.PathRefusal(message.ask, message.channel, str(error), 0)
+                self._plane.links.send(host, messages.encode(refusal))
                 return
         self._handle(ev.Received(host, message))
 
@@ -344,6 +354,10 @@ class HostRuntime:
     def pulled(self, channel: ChannelName, host: HostId) -> None:
         """See Hooks."""
         self._handle(ev.Pulled(channel, host))
+
+    def prepared(self, channel: ChannelName, host: HostId) -> None:
+        """See Hooks."""
+        self._handle(ev.Prepared(channel, host))
 
     def pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> None:
         """See Hooks."""

@@ -48,6 +48,8 @@ LEASE_TICK_S = 0.5
 DIAL_ROUND_TRIPS = 3
 """A QUIC and MoQ handshake (docs/decisions/0010)."""
 DIAL_S_MIN = 0.005
+BRIDGE_S = 0.01
+"""A standby is bridged in so long."""
 DIAL_FAILS_S = 3.0
 FRAME_BYTES = 1000
 
@@ -69,6 +71,8 @@ class SimulatedHost:
     """As SIGSTOP: nothing goes in or out, no tick goes by."""
     sessions: dict[ChannelName, dict[HostId, bool]] = field(default_factory=dict)
     """Media sessions by channel and parent; whether they are open."""
+    prepared: set[tuple[ChannelName, HostId]] = field(default_factory=set)
+    """Standbys that are open."""
     bytes: dict[ChannelName, int] = field(default_factory=dict)
     dialled: set[HostId] = field(default_factory=set)
     suspects: set[HostId] = field(default_factory=set)
@@ -267,10 +271,16 @@ class SimulatedOverlay:
                 self._hang_up(here, host)
             case fx.Pull(channel, record):
                 here.sessions.setdefault(channel, {}).setdefault(record.host, False)
-                self.queue.after(
-                    self._handshake_s(here.host, record.host), self._open_session, here, channel, record.host
-                )
+                ready = (channel, record.host) in here.prepared
+                here.prepared.discard((channel, record.host))
+                opens_s = BRIDGE_S if ready else self._handshake_s(here.host, record.host)
+                self.queue.after(opens_s, self._open_session, here, channel, record.host)
+            case fx.Prepare(channel, record):
+                self.queue.after(self._handshake_s(here.host, record.host), self._prepared, here, channel, record.host)
+            case fx.Rouse():
+                pass
             case fx.StopPull(channel, host):
+                here.prepared -= {key for key in here.prepared if key[0] == channel and host in (None, key[1])}
                 sessions = here.sessions.get(channel, {})
                 if host is None:
                     sessions.clear()
@@ -356,8 +366,19 @@ class SimulatedOverlay:
         else:
             self._session_closed(here.host, channel, to)
 
+    def _prepared(self, here: SimulatedHost, channel: ChannelName, to: HostId) -> None:
+        there = self.hosts.get(to)
+        if there is None or not self._carries(here.host, to) or not there.engine.may_pull(channel, here.host):
+            self.handle(here.host, ev.PullFailed(channel, to, "it closed the session"))
+        else:
+            here.prepared.add((channel, to))
+            self.handle(here.host, ev.Prepared(channel, to))
+
     def _session_closed(self, host: HostId, channel: ChannelName, by: HostId) -> None:
-        if self.hosts[host].sessions.get(channel, {}).pop(by, None) is not None:
+        here = self.hosts[host]
+        standby = (channel, by) in here.prepared
+        here.prepared.discard((channel, by))
+        if here.sessions.get(channel, {}).pop(by, None) is not None or standby:
             self.handle(host, ev.PullFailed(channel, by, "it closed the session"))
 
     # ------------------------------------------------------------------ the directory

@@ -1,0 +1,148 @@
+"""Pulls: the media sessions to a channel's parents, the new one beside the one before.
+
+A pull's frames land in the channel's origin. A change of parents opens the new pull on the same origin; Rust moves the
+media over without loss or duplicate once the new route has been announced, and the old pull is closed after that. Where
+a standby is open to the new parent, its bridge carries the media until a pull has been dialled.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+
+import moq
+
+from cubecast.engine.records import HostRecord
+from cubecast.host.channels import Channels, marked
+from cubecast.host.sessions import DIAL_S, Dialler, Hooks, SessionStats, reason_of, stats_of
+from cubecast.host.standbys import Standby, Standbys
+from cubecast.host.tasks import Tasks
+from cubecast.types import ChannelName, HostId
+
+MARK_S = 10.0
+"""A new parent's mark is waited for so long."""
+SETTLE_S = 3.0
+"""A bridge carries the media for so long before a session is dialled in its place, and before each new try."""
+SETTLE_TRIES = 10
+
+
+@dataclass(slots=True, eq=False)
+class _Pull:
+    """A media session to one of a channel's parents, the new one or the one before."""
+
+    task: asyncio.Task[None]
+    client: moq.Client | None = None
+    ready: bool = False
+
+
+class Pulls:
+    """The pulls of one host; its tasks belong to the owner."""
+
+    def __init__(self, channels: Channels, standbys: Standbys, client: Dialler, hooks: Hooks, tasks: Tasks) -> None:
+        self._channels = channels
+        self._standbys = standbys
+        self._client = client
+        self._hooks = hooks
+        self._tasks = tasks
+        self._pulls: dict[ChannelName, dict[HostId, _Pull]] = {}
+
+    def pull(self, channel: ChannelName, record: HostRecord) -> None:
+        """Opens a media session of a channel to a parent, beside those it has; ends in pulled or pull_failed."""
+        pulls = self._pulls.setdefault(channel, {})
+        known = pulls.get(record.host)
+        if known is None:
+            standby = self._standbys.take(channel, record.host)
+            pulls[record.host] = _Pull(self._tasks.create_task(self._run(channel, record, standby)))
+        elif known.ready:
+            asyncio.get_running_loop().call_soon(self._hooks.pulled, channel, record.host)
+
+    def stop(self, channel: ChannelName, host: HostId) -> None:
+        """Closes the media session of a channel to a host."""
+        pull = self._pulls.get(channel, {}).pop(host, None)
+        if pull is not None:
+            pull.task.cancel()
+
+    def drop(self, channel: ChannelName) -> None:
+        """Closes all pulls of a channel."""
+        for host in list(self._pulls.get(channel, {})):
+            self.stop(channel, host)
+        self._pulls.pop(channel, None)
+
+    def names(self) -> set[ChannelName]:
+        """The channels that are pulled."""
+        return set(self._pulls)
+
+    def stats(self) -> dict[tuple[ChannelName, HostId], SessionStats]:
+        """Statistics of every open pull."""
+        return {
+            (channel, host): stats_of(pull.client.session)
+            for channel, pulls in self._pulls.items()
+            for host, pull in pulls.items()
+            if pull.client is not None and pull.client.session is not None
+        }
+
+    async def _run(self, channel: ChannelName, record: HostRecord, standby: Standby | None) -> None:
+        """One pull from its opening to its end."""
+        mine, reason = self._pulls[channel][record.host], "closed"
+        try:
+            async with AsyncExitStack() as stack:
+                client = None if standby is None else await self._bridged(stack, channel, record, standby, mine)
+                if client is None:
+                    client = await self._dialled(stack, channel, record)
+                    mine.client = client
+                if client.session is not None:
+                    await self._follow(channel, record.host, mine, client.session)
+        except TimeoutError:
+            reason = "no answer"
+        except (moq.Error, ValueError) as error:
+            reason = reason_of(error)
+        pulls = self._pulls.get(channel, {})
+        if pulls.get(record.host) is mine:
+            del pulls[record.host]
+            self._hooks.pull_failed(channel, record.host, reason)
+
+    async def _dialled(self, stack: AsyncExitStack, channel: ChannelName, record: HostRecord) -> moq.Client:
+        client = self._client(record, channel, moq.OriginProducer(), self._channels.origin(channel))
+        async with asyncio.timeout(DIAL_S):
+            await stack.enter_async_context(client)
+        return client
+
+    async def _bridged(
+        self, outer: AsyncExitStack, channel: ChannelName, record: HostRecord, standby: Standby, mine: _Pull
+    ) -> moq.Client | None:
+        """Carries the media over a standby until a session has been dialled; None when that cannot be."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_exit(standby.client.__aexit__)
+            origin = self._channels.origin(channel)
+            try:
+                await stack.enter_async_context(self._standbys.bridge(channel, standby, origin))
+            except (TimeoutError, moq.Error):
+                return None
+            mine.client, mine.ready = standby.client, True
+            self._hooks.pulled(channel, record.host)
+            for _ in range(SETTLE_TRIES):
+                await asyncio.sleep(SETTLE_S)
+                with suppress(TimeoutError, moq.Error):
+                    async with AsyncExitStack() as attempt:
+                        client = await self._dialled(attempt, channel, record)
+                        async with asyncio.timeout(MARK_S):
+                            await marked(origin, record.host)
+                        await outer.enter_async_context(attempt.pop_all())
+                    mine.client = client
+                    return client
+        return None
+
+    async def _follow(self, channel: ChannelName, host: HostId, pull: _Pull, session: moq.Session) -> None:
+        """Tells when the session has announced the channel, then waits for its end."""
+        closed = asyncio.ensure_future(session.closed())
+        announced = asyncio.ensure_future(marked(self._channels.origin(channel), host))
+        try:
+            await asyncio.wait((closed, announced), timeout=MARK_S, return_when=asyncio.FIRST_COMPLETED)
+            if announced.done() and announced.exception() is None and not closed.done():
+                pull.ready = True
+                self._hooks.pulled(channel, host)
+            await closed
+        finally:
+            for waiting in (closed, announced):
+                waiting.cancel()
+                with suppress(asyncio.CancelledError, moq.Error):
+                    await waiting

@@ -60,3 +60,16 @@ def test_a_simulation_is_the_same_whatever_the_process_and_breaks_no_law(tmp_pat
     assert first == again
     assert first[0][1] != first[1][1], "another seed is another run"
     assert all(run["invariants_broken"] == [] and run["success_ratio"] > 0.5 for run in told[0])
+
+
+def test_hosts_behind_a_nat_publish_relay_and_receive_and_never_hang_on_each_other() -> None:
+    sizes = ("--hosts", "6", "--subscribers", "4", "--network", "none")
+    done = cubecast("testbed", "nat", *sizes, "--json", timeout=110)
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads(done.stdout)["runs"]
+    assert (run["frames_lost"], run["frames_duplicated"], run["processes_left"]) == (0, 0, 0)
+    detail = run["detail"]
+    assert detail["refused"] == []
+    assert "p00" in detail["hidden"]
+    assert detail["fed_by_hidden"], "the publisher opens the sessions to its children"
+    assert detail["hidden_on_hidden"] == []

@@ -1,6 +1,6 @@
 """A simulated overlay of hosts h000, h001, ... that have joined, with one channel; its laws are checked throughout."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -35,10 +35,12 @@ class Overlay(SimulatedOverlay):
         uplink_bps: float = NUMBER_MAX,
         reserve: Mapping[ChannelName, int] = MappingProxyType({}),
         relocation: Form = Form.BREADTH_FIRST,
+        hidden: Iterable[int] = (),
     ) -> None:
         super().__init__(delay_ms, cube, policy, seed, relocation=relocation)
         self.check = self._law
         self.names = [HostId(f"h{i:03d}") for i in range(len(delay_ms))]
+        self.hidden = {self.names[index] for index in hidden}
         seats = np.random.default_rng(seed).permutation(label_count(cube))[: len(self.names)]
         for index, host in enumerate(self.names):
             self.join(host, index, fan_out, spell(cube, int(seats[index])), uplink_bps, reserve)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -267,3 +268,42 @@ async def test_a_channel_name_is_taken_once(start: Start, clip: Path) -> None:
             await second.publish(CLIP, source.tracks)
         with pytest.raises(DirectoryError, match="not allowed"):
             await second.publish(ChannelName("a b"), source.tracks)
+
+
+@pytest.mark.parametrize("listen", ["[::1]:0", "[::]:0"])
+async def test_hosts_meet_over_ipv6(start: Start, clip: Path, listen: str) -> None:
+    with contextlib.closing(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError as error:
+            pytest.skip(f"this machine has no IPv6: {error}")
+    async with start("p", "00", listen=listen) as publisher, start("s", "11", listen=listen) as subscriber:
+        assert publisher.placement.record.reachable
+        source, sent = read(clip)
+        writer = await publisher.publish(CLIP, source.tracks)
+        subscription = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
+        await subscription.open()
+        reading = asyncio.ensure_future(receive(subscription))
+        await asyncio.sleep(0.2)
+        await write(publisher, writer, sent)
+        await publisher.finish(CLIP, writer)
+        assert_all_arrived(sent, await reading)
+
+
+async def test_a_host_that_cannot_be_dialled_publishes_and_receives(start: Start, clip: Path) -> None:
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as silent:
+        silent.bind(("127.0.0.1", 0))
+        nowhere = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with start("z", "00", advertise=nowhere) as hidden, start("a", "11") as other:
+            assert not hidden.placement.record.reachable
+            await eventually(lambda: hidden.ready() and other.ready())
+            source, sent = read(clip)
+            for publisher, subscriber, channel in ((hidden, other, "out"), (other, hidden, "in")):
+                writer = await publisher.publish(ChannelName(channel), source.tracks)
+                subscription = await subscriber.subscribe(ChannelName(channel), Contract(BOUND_MS))
+                await subscription.open()
+                reading = asyncio.ensure_future(receive(subscription))
+                await asyncio.sleep(0.2)
+                await write(publisher, writer, sent)
+                await publisher.finish(ChannelName(channel), writer)
+                assert_all_arrived(sent, await reading)

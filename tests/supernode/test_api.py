@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import moq
 import pytest
 
-from cubecast.engine.directory_api import JoinRequest, RefreshRequest
+from cubecast.engine.directory_api import JoinRequest, RefreshRequest, RelocationRequest
 from cubecast.engine.records import Placement, SubscriptionRecord, Tree
+from cubecast.engine.relocation import Verdict
 from cubecast.errors import (
     AddressError,
     ChannelUnknown,
@@ -24,6 +26,7 @@ from cubecast.errors import (
 )
 from cubecast.host.directory_client import DirectoryClient, supernode_url
 from cubecast.overlay.cube import Cube
+from cubecast.supernode.dialback import reachable
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
 from cubecast.supernode.service import Service
 from cubecast.supernode.sqlite import SqliteStore
@@ -53,7 +56,7 @@ class Node:
 
 
 def config(state: Path, shape: Cube | None = Cube(2, 3), port: int = 0) -> SupernodeConfig:  # noqa: B008  immutable
-    return SupernodeConfig("127.0.0.1", port, state, shape, 8, 1)
+    return SupernodeConfig("127.0.0.1", port, state, shape, 8, 1, dial_back=False)
 
 
 @contextlib.asynccontextmanager
@@ -281,3 +284,28 @@ def test_the_join_token_file_is_private_and_kept(tmp_path: Path) -> None:
             return path.read_text()
 
     assert asyncio.run(start()) == asyncio.run(start())
+
+
+async def test_hosts_are_dialled_back() -> None:
+    server = moq.Server("127.0.0.1:0", tls_generate=["localhost"], publish=moq.OriginProducer(), subscribe=None)
+    async with server:
+        assert await reachable(server.local_addr)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        assert not await reachable(f"127.0.0.1:{silent.getsockname()[1]}")
+    with pytest.raises(AddressError, match="cannot dial back"):
+        await reachable("nobody.invalid:4443")
+
+
+async def test_a_subscriber_over_the_cube_is_moved_on_request_and_answered(tmp_path: Path) -> None:
+    async with node(tmp_path) as running:
+        publisher, subscriber = running.client(), running.client()
+        await publisher.join(request(publisher, "p", "000"))
+        await subscriber.join(request(subscriber, "s", "111"))
+        await publisher.announce(CLIP, Tree.HYBRID)
+        wanted = RelocationRequest(CLIP, 1.0)
+        assert (await subscriber.relocate(HostId("s"), wanted)).verdict is Verdict.STAYS
+        await publisher.announce(CLIP, Tree.CUBE)
+        assert (await subscriber.relocate(HostId("s"), wanted)).verdict is Verdict.LATER
+        with pytest.raises(TokenError):
+            await subscriber.relocate(HostId("p"), wanted)

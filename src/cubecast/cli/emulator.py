@@ -24,7 +24,7 @@ def run(arguments: list[str]) -> int:
         description="Delay datagrams between hosts of this machine as a network would. Host i binds 127.N.0.(i+1) "
         f"port {PORT}, gives that as --source-address, and is reached at 127.(N+1).0.(i+1). Faults come as lines on "
         'standard input: {"fault": "slower", "a": 0, "b": 1, "by_ms": 100}, {"fault": "island", "hosts": [2, 3]}, '
-        '{"fault": "weather", "jitter_ms": 20, "loss": 0.01}.',
+        '{"fault": "weather", "jitter_ms": 20, "loss": 0.01}, {"fault": "hidden", "hosts": [4]} (behind a NAT).',
     )
     parser.add_argument("--network", default="transit-stub", help="transit-stub, sndlib/NAME, or a file of RTTs in ms")
     parser.add_argument("--hosts", type=whole_number(1, 1000), default=16, metavar="M", help="(%(default)s)")
@@ -32,6 +32,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--net", type=whole_number(2, 252), metavar="N", help="second byte of the addresses, even")
     parser.add_argument("--jitter", type=float, default=0.0, metavar="MS", help="extra delay, uniform (%(default)s)")
     parser.add_argument("--loss", type=float, default=0.0, metavar="P", help="probability of a drop (%(default)s)")
+    parser.add_argument(
+        "--outside", default="", metavar="HOST", help="address whose datagrams go through at once: the super-node's"
+    )
     parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
     args = parser.parse_args(arguments)
     impairment = Impairment(args.jitter, args.loss)
@@ -39,15 +42,17 @@ def run(arguments: list[str]) -> int:
     if args.net is not None:
         if args.net % 2:
             raise UsageError(f"--net {args.net} is odd; the doors take the odd number above an even one")
-        return serve(_serve(network, Addresses(args.net), impairment, args.seed, args.json))
+        return serve(_serve(network, Addresses(args.net), impairment, args.seed, args.outside, args.json))
     with closing(lease(NETS)) as held:
-        return serve(_serve(network, held.addresses, impairment, args.seed, args.json))
+        return serve(_serve(network, held.addresses, impairment, args.seed, args.outside, args.json))
 
 
-async def _serve(network: PhysicalNetwork, plan: Addresses, impairment: Impairment, seed: int, json: bool) -> int:
+async def _serve(
+    network: PhysicalNetwork, plan: Addresses, impairment: Impairment, seed: int, outside: str, json: bool
+) -> int:
     with suppress(OSError):  # as far as this user may: the network must not wait for the hosts it carries
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
-    stage = DelayStage(network.matrix_ms(), plan, impairment, seed)
+    stage = DelayStage(network.matrix_ms(), plan, impairment, seed, outside)
     stage.open()
     with closing(stage):
         hosts = network.hosts

@@ -27,12 +27,16 @@ def run(arguments: list[str]) -> int:
         "--relocation-depth", type=whole_number(1, DEPTH_MAX), default=DEPTH_DEFAULT, metavar="D",
         help="hops around the publisher (%(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--no-dial-back", dest="dial_back", action="store_false",
+        help="do not test whether hosts can be dialled: take it that all can",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
     args = parser.parse_args(arguments)
     host, port = split_address(args.listen, "--listen")
     shape = None if args.shape is None else parse_cube(args.shape)
     config = SupernodeConfig(
-        host, port, args.state, shape, args.expect, args.seed, args.relocation, args.relocation_depth
+        host, port, args.state, shape, args.expect, args.seed, args.relocation, args.relocation_depth, args.dial_back
     )
     return serve(_serve(config, args.json))
 

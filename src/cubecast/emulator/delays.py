@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cubecast.emulator.addresses import HOSTS_MAX, PORT, Addresses
-from cubecast.emulator.faults import Fault, Island, Slower, Weather
+from cubecast.emulator.faults import Fault, Hidden, Island, Slower, Weather
 from cubecast.emulator.timers import FineTimer
 from cubecast.errors import AddressError, UsageError
 from cubecast.types import Floats
@@ -80,16 +80,21 @@ class StageReport:
 class DelayStage:
     """Doors for m hosts. `open` binds them and starts forwarding on the running loop."""
 
-    def __init__(self, delay_ms: Floats, addresses: Addresses, impairment: Impairment, seed: int) -> None:
+    def __init__(
+        self, delay_ms: Floats, addresses: Addresses, impairment: Impairment, seed: int, outside: str = ""
+    ) -> None:
         """A stage that is not open yet.
 
         Args:
             delay_ms: one-way delays, shape (m, m), ms.
+            outside: the one address of no host whose datagrams go through as well, at once: the super-node's.
         """
         if len(delay_ms) > HOSTS_MAX:
             raise UsageError(f"{len(delay_ms)} hosts: one emulation takes at most {HOSTS_MAX}")
         self._delay_s: list[list[float]] = (delay_ms / 1000).tolist()
         self._island: frozenset[int] = frozenset()
+        self._hidden: frozenset[int] = frozenset()
+        self._outside = outside
         self._addresses = addresses
         self._impairment = impairment
         self._rng = np.random.default_rng([seed, 2])
@@ -132,6 +137,9 @@ class DelayStage:
             case Island(cut):
                 _check_hosts(cut, hosts)
                 self._island = frozenset(cut)
+            case Hidden(hidden):
+                _check_hosts(hidden, hosts)
+                self._hidden = frozenset(hidden)
             case Weather(jitter_ms, loss):
                 self._impairment = Impairment(jitter_ms, loss)
 
@@ -157,7 +165,12 @@ class DelayStage:
                 return
             source = self._addresses.index(sender[0])
             if source is None or source >= len(self._delay_s):
-                self.report.strangers += 1
+                source = None
+                if sender[0] != self._outside:
+                    self.report.strangers += 1
+                    continue
+            if target in self._hidden:
+                self.report.lost += 1
                 continue
             flow = self._flows.get((sender, target))
             if flow is None:
@@ -167,14 +180,14 @@ class DelayStage:
             if flow is not None:
                 self._hold(source, target, flow, data, (self._addresses.host(target), PORT))
 
-    def _open_flow(self, source: int, sender: Address, target: int) -> socket.socket | None:
+    def _open_flow(self, source: int | None, sender: Address, target: int) -> socket.socket | None:
         """A socket for the way back; the flow that was silent longest makes room."""
         while len(self._flows) >= self._flows_max:
             _, oldest = self._flows.popitem(last=False)
             self._loop.remove_reader(oldest)
             oldest.close()
         try:
-            flow = _bind((self._addresses.door(source), 0))
+            flow = _bind((self._outside if source is None else self._addresses.door(source), 0))
         except AddressError:
             self.report.dropped += 1
             return None
@@ -182,7 +195,7 @@ class DelayStage:
         self._loop.add_reader(flow, self._way_back, source, sender, target, flow)
         return flow
 
-    def _way_back(self, source: int, sender: Address, target: int, flow: socket.socket) -> None:
+    def _way_back(self, source: int | None, sender: Address, target: int, flow: socket.socket) -> None:
         """The target's answers on one flow."""
         for _ in range(BURST):
             try:
@@ -191,7 +204,7 @@ class DelayStage:
                 return
             self._hold(target, source, self._doors[target], data, sender)
 
-    def _hold(self, source: int, target: int, via: socket.socket, data: bytes, to: Address) -> None:
+    def _hold(self, source: int | None, target: int | None, via: socket.socket, data: bytes, to: Address) -> None:
         impairment = self._impairment
         if self._island and (source in self._island) != (target in self._island):
             self.report.lost += 1
@@ -202,7 +215,7 @@ class DelayStage:
         if len(self._queue) >= QUEUE_MAX:
             self.report.dropped += 1
             return
-        wait_s = max(0.0, self._delay_s[source][target])
+        wait_s = 0.0 if source is None or target is None else max(0.0, self._delay_s[source][target])
         if impairment.jitter_ms:
             wait_s += self._rng.random() * impairment.jitter_ms / 1000
         self._number += 1

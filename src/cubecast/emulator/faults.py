@@ -28,7 +28,13 @@ class Weather(msgspec.Struct, frozen=True, tag="weather", tag_field="fault"):
     loss: float = 0.0
 
 
-Fault: TypeAlias = Slower | Island | Weather
+class Hidden(msgspec.Struct, frozen=True, tag="hidden", tag_field="fault"):
+    """These hosts are behind a NAT that lets nobody in: they can dial and not be dialled; none opens all."""
+
+    hosts: tuple[int, ...] = ()
+
+
+Fault: TypeAlias = Slower | Island | Weather | Hidden
 
 _decoder: msgspec.json.Decoder[Fault] = msgspec.json.Decoder(Fault)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cubecast.emulator.addresses import PORT, Addresses, lease
-from cubecast.emulator.faults import Fault, encode
+from cubecast.emulator.faults import Fault, Hidden, encode
 from cubecast.emulator.processes import Child, ProcessDied, Processes
 from cubecast.errors import UsageError
 from cubecast.overlay.cube import Cube, label_count, neighbours, spell
@@ -26,6 +26,8 @@ from cubecast.physical.network import PhysicalNetwork
 from cubecast.types import HostId, Label
 
 CHANNEL = "demo"
+OUTSIDE = "127.0.0.1"
+"""Where the super-node dials hosts back from."""
 ALONE_MAX, TOGETHER = 16, 4
 START_S = 60.0
 START_S_PER_HOST = 2.0
@@ -52,6 +54,7 @@ class Plan:
         bounds_ms: bound of each subscriber, in that order.
         publishers: indices of the publishing hosts.
         spare: places of the network for hosts that come later.
+        hidden: hosts that can dial and not be dialled.
     """
 
     cube: Cube
@@ -63,6 +66,7 @@ class Plan:
     bounds_ms: tuple[float, ...]
     publishers: tuple[int, ...] = (0,)
     spare: int = 0
+    hidden: tuple[int, ...] = ()
 
     def name(self, index: int) -> HostId:
         """A host's name: a letter for what it does, and its number."""
@@ -81,12 +85,15 @@ class Plan:
         return f"{CHANNEL}{place % len(self.publishers)}"
 
     def neighbours(self) -> dict[HostId, set[HostId]]:
-        """Who must have a link to whom once everyone has joined."""
+        """Who must have a link to whom once everyone has joined; two hidden hosts cannot."""
+        hidden = {self.name(i) for i in self.hidden}
         names = {self.name(i): seat for i, seat in enumerate(self.seats)}
         held = labels_of(self.cube, names)
         owner = {label: host for host, labels in held.items() for label in labels}
         return {
-            host: {owner[near] for label in labels for near in neighbours(self.cube, label)} - {host}
+            host: {owner[near] for label in labels for near in neighbours(self.cube, label)}
+            - {host}
+            - (hidden if host in hidden else set())
             for host, labels in held.items()
         }
 
@@ -101,12 +108,14 @@ def make_plan(
     bound_ms: float | None = None,
     spare: int = 0,
     publishers: int = 1,
+    hidden: tuple[int, ...] = (),
 ) -> Plan:
     """Draws seats, subscribers and bounds.
 
     Args:
         spare: hosts of the network that come later and have no seat yet.
         publishers: the first so many hosts publish, each a channel of its own.
+        hidden: hosts behind a NAT that lets nobody in.
 
     Raises:
         UsageError: more subscribers than other hosts, or a shape with fewer labels than hosts.
@@ -124,7 +133,7 @@ def make_plan(
     hop_ms = network.matrix_ms()[~np.eye(network.hosts, dtype=bool)].mean() + HOP_OWN_MS
     spread = rng.permutation(np.linspace(*BOUND_SPREAD, num=subscribers)) * hop_ms
     bounds = tuple(bound_ms if bound_ms is not None else float(10 * round(b / 10)) for b in spread)
-    return Plan(shape, policy, seed, fan_out, seats, chosen, bounds, tuple(range(publishers)), spare)
+    return Plan(shape, policy, seed, fan_out, seats, chosen, bounds, tuple(range(publishers)), spare, hidden)
 
 
 @dataclass(slots=True)
@@ -309,13 +318,15 @@ async def running(
             places = len(plan.seats) + plan.spare
             emulator = await processes.start(
                 "emulator", "emulator", "--json", "--network", network_name, "--seed", str(plan.seed),
-                "--hosts", str(places), "--net", str(held.addresses.net),
+                "--hosts", str(places), "--net", str(held.addresses.net), "--outside", OUTSIDE,
             )  # fmt: skip
             try:
                 async with asyncio.timeout(START_S + START_S_PER_HOST * places):
                     supernode = await _start_supernode(processes, plan, folder, 0)
                     await emulator.wait_for("serving")
                     bed = Testbed(plan, held.addresses, processes, folder, source, supernode, emulator)
+                    if plan.hidden:
+                        bed.fault(Hidden(plan.hidden))
                     on_progress(f"starting {len(plan.seats)} hosts")
                     for index in range(len(plan.seats)):
                         options = publish if index in plan.publishers else ()

@@ -7,7 +7,7 @@ from cubecast.engine.membership import BEAT_TICKS, Neighbourhood
 from cubecast.engine.parents import SILENT_TICKS, Parents
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
-from cubecast.engine.search_state import Purpose, Search
+from cubecast.engine.search_state import Hop, Purpose, Search
 from cubecast.overlay.cube import distance
 from cubecast.overlay.routing import Policy, ranked_next_hops
 from cubecast.types import ChannelName, HostId, Label
@@ -65,8 +65,11 @@ class Candidates:
                 ranked.append((not contract.kept_by(reach), *contract.rank(reach), host))
         return [host for *_, host in sorted(ranked)[:DIRECT_MAX]]
 
-    def next_hops(self, search: Search) -> list[HostId]:
+    def next_hops(self, search: Search) -> list[Hop]:
         """Next hops towards the target with a measured link, best first; hops between our own labels are free."""
+        if search.onward is not None:
+            known = search.onward not in search.trail and self._around.one_way_ms(search.onward) is not None
+            return [Hop(search.onward)] if known else []
         placement, cube = self._around.placement, self._around.cube
         if search.purpose is Purpose.RELAY and self._around.host in search.trail:
             search.reason = "the request came back to a host it had passed"
@@ -79,14 +82,17 @@ class Candidates:
         def cost_ms(label: Label) -> float:
             host = self._around.carrier(label)
             measured = None if host is None else self._around.one_way_ms(host)
-            return float("inf") if measured is None else measured
+            hops = 1 if self._around.onward(label) is None else 2  # the second of a carried link is not known
+            return float("inf") if measured is None else hops * measured
 
         ranked = ranked_next_hops(self._policy, cube, here, search.target, cost_ms, self._rng)
-        usable: dict[HostId, None] = {}
+        usable: dict[Hop, None] = {}
         for label in ranked:
-            host = self._around.carrier(label)
-            if host is not None and host not in search.trail and cost_ms(label) < float("inf"):
-                usable[host] = None
+            host, onward = self._around.carrier(label), self._around.onward(label)
+            if host is not None and not {host, onward} & set(search.trail) and cost_ms(label) < float("inf"):
+                usable[Hop(host, onward)] = None
+        if not usable and placement.neighbours and not self._around.neighbours():
+            search.reason = "no neighbour can be dialled, nor can this host: a reachable host must join"
         return list(usable)
 
     def probed(self, search: Search) -> bool:

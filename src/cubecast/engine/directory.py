@@ -10,7 +10,7 @@ everyone has a seat of its own; streams run between hosts, not labels, so they g
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -29,6 +29,7 @@ from cubecast.engine.directory_events import (
     HostLeft,
     HostRefreshed,
     HostSuspected,
+    HostTested,
     LeaseTick,
     LinksReported,
     Push,
@@ -129,6 +130,7 @@ class DirectoryEngine:
         self.cube, self.epoch = shape
         for record in hosts:
             self.members[record.host] = Member(record, now + LEASE_S)
+            self._show(record.host, reachable=record.reachable)
         self.channels = {record.channel: record for record in channels if record.publisher in self.members}
         self._place(now)
 
@@ -144,6 +146,8 @@ class DirectoryEngine:
         match event:
             case HostJoined():
                 return self._join(event, now)
+            case HostTested(host, reachable):
+                return self._tested(host, reachable=reachable, now=now)
             case HostRefreshed(host):
                 self._member(host).lease_until = now + LEASE_S
                 return []
@@ -205,7 +209,7 @@ class DirectoryEngine:
         if record is None or record.tree is not Tree.HYBRID:
             return ()
         group = self._group(record)
-        hosts = [each for each in group if each != host]
+        hosts = [each for each in group if each != host and each not in self._surveys.hidden]
         late_ms = np.array([self._late_ms(each, channel) for each in hosts])
         open_hosts = np.array([group[each].spare > 0 for each in hosts], bool)
         positions = self._surveys.positions([*hosts, host])
@@ -255,6 +259,8 @@ class DirectoryEngine:
                 continue
             for host, parent in self._planner.advise(channel, self._group(record), now).items():
                 effects.append(Advise(host, Advice(channel, self.members[parent].record)))
+                if parent in self._surveys.hidden:  # nobody can dial it: it dials
+                    effects.append(AskProbes(parent, (self.members[host].record,)))
         for host, others in self._surveys.probes(now, self.members).items():
             effects.append(AskProbes(host, tuple(self.members[other].record for other in others)))
         return effects
@@ -321,9 +327,23 @@ class DirectoryEngine:
         grown = self._grow() if known is None and len(self.members) >= label_count(self.cube) else []
         wish = "" if known is not None or grown else event.seat  # a wish was for the shape before
         seat = known.record.seat if known is not None else self._seat(wish)
-        record = HostRecord(event.host, event.address, event.fingerprint, event.key, seat, event.fan_out)
+        record = HostRecord(
+            event.host, event.address, event.fingerprint, event.key, seat, event.fan_out, event.reachable
+        )
+        self._show(event.host, reachable=event.reachable)
         self.members[event.host] = Member(record, now + LEASE_S)
         return [*grown, SaveHost(record), *self._place(now)]
+
+    def _tested(self, host: HostId, *, reachable: bool, now: float) -> list[DirectoryEffect]:
+        member = self.members.get(host)
+        if member is None or member.record.reachable == reachable:
+            return []
+        member.record = replace(member.record, reachable=reachable)
+        self._show(host, reachable=reachable)
+        return [SaveHost(member.record), *self._place(now)]
+
+    def _show(self, host: HostId, *, reachable: bool) -> None:
+        (self._surveys.hidden.discard if reachable else self._surveys.hidden.add)(host)
 
     def _grow(self) -> list[DirectoryEffect]:
         """The cube is full: the next shape that is best for one host more.
@@ -362,6 +382,15 @@ class DirectoryEngine:
             self.channels[channel] = replace(record, seat=seat, epoch=self.epoch)
             effects.append(SaveChannel(self.channels[channel]))
         return effects
+
+    def _via(self, a: HostRecord, b: HostRecord, carrier: Mapping[Label, HostRecord]) -> HostRecord | None:
+        """Who carries what goes between two neighbours that cannot be dialled: the same for both, near them in the cube."""
+        if a.reachable or b.reachable:
+            return None
+        beside = {near for each in (a, b) for near in neighbours(self.cube, each.seat)}
+        near = [carrier[label] for label in beside if carrier[label].reachable]
+        anyone = near or [m.record for m in self.members.values() if m.record.reachable]
+        return min(anyone, key=lambda record: record.host, default=None)
 
     def _seat(self, wish: str) -> Label:
         seats = {member.record.seat for member in self.members.values()}
@@ -417,7 +446,7 @@ class DirectoryEngine:
         for host, labels in held.items():
             member = self.members[host]
             around = {
-                near: Neighbour(near, carrier[near])
+                near: Neighbour(near, carrier[near], self._via(member.record, carrier[near], carrier))
                 for label in labels
                 for near in neighbours(self.cube, label)
                 if carrier[near].host != host

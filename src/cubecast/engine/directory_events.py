@@ -20,6 +20,15 @@ class HostJoined:
     key: str
     fan_out: int
     seat: str = ""
+    reachable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HostTested:
+    """A host was dialled back: whether it can be dialled."""
+
+    host: HostId
+    reachable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,7 @@ class LeaseTick:
 
 DirectoryEvent: TypeAlias = (
     HostJoined
+    | HostTested
     | HostRefreshed
     | HostLeft
     | HostSuspected

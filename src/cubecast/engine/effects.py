@@ -73,6 +73,14 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
+class Push:
+    """Open a media session for the channel to a new child, which cannot dial us: it waits for that with its Pull."""
+
+    channel: ChannelName
+    record: HostRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Prepare:
     """Open a standby for the channel: a session to a host that may be its next parent.
 
@@ -182,6 +190,7 @@ Effect: TypeAlias = (
     | Announce
     | Withdraw
     | Pull
+    | Push
     | Prepare
     | Rouse
     | Evict

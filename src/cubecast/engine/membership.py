@@ -70,6 +70,8 @@ class Neighbourhood:
         self.placement: Placement | None = None
         self.links: dict[HostId, Link] = {}
         self._carriers: dict[Label, HostId] = {}
+        self._onward: dict[Label, HostId] = {}
+        """Labels whose carriers neither we can dial nor they us."""
         self._wish_ticks: dict[Hashable, int] = {}
         """How long there has been a wish to measure."""
         self._followed: set[HostId] = set()
@@ -82,8 +84,17 @@ class Neighbourhood:
         return None if self.placement is None else Cube(self.placement.radix, self.placement.dimensions)
 
     def carrier(self, label: Label) -> HostId | None:
-        """The neighbour that carries a label next to one of ours."""
+        """The host that what goes to a label next to one of ours is sent to: its carrier, or one on the way there."""
         return self._carriers.get(label)
+
+    def onward(self, label: Label) -> HostId | None:
+        """The carrier of a label, where it is not the host that is sent to."""
+        return self._onward.get(label)
+
+    @property
+    def hidden(self) -> bool:
+        """Whether we cannot be dialled."""
+        return self.placement is not None and not self.placement.record.reachable
 
     def one_way_ms(self, host: HostId) -> float | None:
         """Measured cost of the link to a host; None while it is down or not yet measured."""
@@ -110,7 +121,7 @@ class Neighbourhood:
         return 0.0 if link is None else link.estimate.rttvar_ms
 
     def neighbours(self) -> set[HostId]:
-        """The hosts that carry labels next to ours."""
+        """The hosts that carry labels next to ours, or what goes to those."""
         return set(self._carriers.values())
 
     def record(self, host: HostId) -> HostRecord | None:
@@ -123,9 +134,12 @@ class Neighbourhood:
         if self.placement is not None and placement.version <= self.placement.version:
             return []
         self.placement = placement
-        self._carriers = {n.label: n.record.host for n in placement.neighbours}
+        ours = placement.record.reachable
+        usable = [n for n in placement.neighbours if ours or n.first.reachable]
+        self._carriers = {n.label: n.first.host for n in usable}
+        self._onward = {n.label: n.record.host for n in usable if n.via is not None}
         effects: list[Effect] = []
-        for record in {n.record.host: n.record for n in placement.neighbours}.values():
+        for record in {n.first.host: n.first for n in usable}.values():
             effects += self._learn(record)
         return effects
 
@@ -334,10 +348,12 @@ class Neighbourhood:
         return effects
 
     def _dials(self, host: HostId) -> bool:
-        return self.host < host
+        link = self.links.get(host)
+        reachable = link is None or link.record is None or link.record.reachable
+        return reachable and (self.hidden or self.host < host)
 
     def _dial(self, link: Link) -> list[Effect]:
-        if link.record is None:
+        if link.record is None or not link.record.reachable:
             return []
         link.dialling = True
         return [Dial(link.record)]

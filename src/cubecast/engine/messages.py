@@ -85,6 +85,7 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
         trail: hosts already on the way, the subscriber first.
         grant: the subscriber's permission for this channel; the shell checks it before the engine sees the request.
         floor: what the offer must be fresher than, so that no loop comes about.
+        onward: whom to ask next: neither it nor the sender can be dialled, the receiver carries what goes between.
     """
 
     ask: int
@@ -96,6 +97,7 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
     trail: tuple[HostId, ...]
     grant: str
     floor: Floor = Floor()
+    onward: HostId | None = None
 
 
 class Attach(_Struct, frozen=True, tag="attach"):

@@ -62,6 +62,7 @@ class HostRecord:
         key: its Ed25519 public key, hex; the name belongs to whoever signs with it.
         seat: its own label in the cube.
         fan_out: copies it is willing to send, over all channels.
+        reachable: whether it can be dialled; behind a NAT or firewall it can dial only.
     """
 
     host: HostId
@@ -70,14 +71,25 @@ class HostRecord:
     key: str
     seat: Label
     fan_out: int = FAN_OUT_DEFAULT
+    reachable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A label next to one of ours, and the host that carries it."""
+    """A label next to one of ours, and the host that carries it.
+
+    Attributes:
+        via: the reachable host that carries what goes between the two when neither can be dialled.
+    """
 
     label: Label
     record: HostRecord
+    via: HostRecord | None = None
+
+    @property
+    def first(self) -> HostRecord:
+        """The host to have a link to: the neighbour itself, or who carries what goes between."""
+        return self.via or self.record
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from math import ceil
 
 from cubecast.engine.branches import Branch, Branches
 from cubecast.engine.candidates import RESHAPED, Candidates
-from cubecast.engine.effects import Admitted, Effect, Refused, Relocate, Report, Resolve, Rouse, Send
+from cubecast.engine.effects import Admitted, Effect, Push, Refused, Relocate, Report, Resolve, Rouse, Send
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import (
     Attach,
@@ -28,7 +28,7 @@ from cubecast.engine.parents import Parents
 from cubecast.engine.reach import Contract, Reach
 from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
 from cubecast.engine.relocation import Verdict
-from cubecast.engine.search_state import RESERVING, TRIES, Offer, Phase, Purpose, Search
+from cubecast.engine.search_state import RESERVING, TRIES, Hop, Offer, Phase, Purpose, Search
 from cubecast.types import ChannelName, HostId
 
 SEARCH_TICKS = 50
@@ -140,7 +140,7 @@ class Searches:
         if (host, m.ask) in self._searches or len(self._searches) >= SEARCHES_MAX:
             return [Send(host, PathRefusal(m.ask, m.channel, "too many requests at once", m.tries))]
         search = Search(Purpose.RELAY, host, m.ask, m.channel, m.contract, m.tries, m.epoch, m.target, m.trail, m.grant)
-        search.floor = m.floor
+        search.floor, search.onward = m.floor, m.onward
         self._searches[host, m.ask] = search
         if self._full(search):
             search.reason = f"{self._around.host} is full"
@@ -379,9 +379,9 @@ class Searches:
             search.over_cube = True
             search.untried = self._candidates.next_hops(search)
         while search.untried and search.tries > 0:
-            host = search.untried.pop(0)
-            if self._around.one_way_ms(host) is not None:
-                return self._ask(search, host)
+            hop = search.untried.pop(0)
+            if self._around.one_way_ms(hop.host) is not None:
+                return self._ask(search, hop)
         return self._settle(search)
 
     def _attach(self, search: Search, host: HostId) -> list[Effect]:
@@ -395,8 +395,9 @@ class Searches:
         floor = self._branches.floor(search.channel)
         return [Send(host, Attach(ask, search.channel, contract, trail, search.grant, floor))]
 
-    def _ask(self, search: Search, host: HostId) -> list[Effect]:
+    def _ask(self, search: Search, hop: Hop) -> list[Effect]:
         search.tries -= 1
+        host, onward = hop
         ask = self._asking(search, host, Phase.ASKING)
         floor = search.floor.one_above().stricter(self._branches.floor(search.channel))
         request = PathRequest(
@@ -409,6 +410,7 @@ class Searches:
             (*search.trail, self._around.host),
             search.grant,
             floor,
+            onward,
         )
         return [Send(host, request)]
 
@@ -499,7 +501,10 @@ class Searches:
         if search.purpose is Purpose.RELAY:
             self._branches.feed(branch, search.asker, search.contract.bound_ms)
             told = self._branches.told(reach, branch.rate_bps)
-            return [*self.abandon(search), Send(search.asker, Confirm(search.ask, branch.channel, told))]
+            confirm = Send(search.asker, Confirm(search.ask, branch.channel, told))
+            child = self._around.record(search.asker)
+            push = [Push(branch.channel, child)] if self._around.hidden and child is not None else []
+            return [*self.abandon(search), confirm, *push]
         if not search.contract.kept_by(reach):
             return [*self.refuse(search, reach), *self._branches.prune(branch)]
         branch.contract = search.contract

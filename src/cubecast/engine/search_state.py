@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import NamedTuple
 
 from cubecast.engine.freshness import Floor
 from cubecast.engine.reach import Contract, Reach
@@ -44,6 +45,13 @@ class Phase(Enum):
 RESERVING = (Phase.PARKED, Phase.OFFERED, Phase.COMMITTING)
 
 
+class Hop(NamedTuple):
+    """A host to ask over the cube, and whom it should ask in turn when that is not its own choice."""
+
+    host: HostId
+    onward: HostId | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What a next hop offered: how the channel would reach this host through it."""
@@ -69,7 +77,8 @@ class Search:
     grant: str = ""
     floor: Floor = field(default_factory=Floor)
     direct: list[HostId] = field(default_factory=list)
-    untried: list[HostId] = field(default_factory=list)
+    onward: HostId | None = None
+    untried: list[Hop] = field(default_factory=list)
     over_cube: bool = False
     """The cube's next hops were looked up."""
     asked: tuple[HostId, int] | None = None

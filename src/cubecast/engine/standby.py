@@ -91,10 +91,12 @@ class Standbys:
 
     def _fits(self, branch: Branch, host: HostId) -> bool:
         """Whether a host would go on when our parent does not."""
-        there = self._around.carrying(branch.channel).get(host)
+        there, record = self._around.carrying(branch.channel).get(host), self._around.record(host)
         ours = self._around.host
         return (
             there is not None
+            and record is not None
+            and record.reachable
             and host != branch.upstream
             and host not in branch.children
             and branch.upstream not in there.path

@@ -31,6 +31,8 @@ class Surveys:
     def __init__(self) -> None:
         self._measured: dict[Pair, tuple[float, float]] = {}
         self._of: dict[HostId, dict[Pair, None]] = {}
+        self.hidden: set[HostId] = set()
+        """Hosts that cannot be dialled: two of them cannot measure each other."""
         self._wanted: dict[Pair, tuple[int, float]] = {}
         """Pairs to measure: how often asked, and when last."""
 
@@ -45,6 +47,7 @@ class Surveys:
 
     def forget(self, host: HostId) -> None:
         """A host is gone."""
+        self.hidden.discard(host)
         for key in self._of.pop(host, {}):
             self._measured.pop(key, None)
             for end in key:
@@ -64,6 +67,8 @@ class Surveys:
         for place, (a, b) in enumerate(pairs):
             key = pair(a, b)
             known = self._measured.get(key)
+            if self.hidden.issuperset(key):
+                continue
             if known is not None and now - known[1] < EXPIRY_S:
                 found[place] = known[0]
             elif self._wanted.setdefault(key, (0, -ASK_AGAIN_S))[0] < GIVE_UP_ASKS:
@@ -118,7 +123,8 @@ class Surveys:
             if a not in present or b not in present:
                 del self._wanted[a, b]
             elif now - at >= ASK_AGAIN_S and times < GIVE_UP_ASKS:
-                host, other = (a, b) if len(asked.get(a, ())) <= len(asked.get(b, ())) else (b, a)
+                idler = len(asked.get(a, ())) <= len(asked.get(b, ()))
+                host, other = (a, b) if a in self.hidden or (idler and b not in self.hidden) else (b, a)
                 if len(asked.get(host, ())) < PROBES_AT_ONCE:
                     asked.setdefault(host, []).append(other)
                     self._wanted[a, b] = (times + 1, now)

@@ -5,12 +5,13 @@ came over one hop proves that the session to that host has announced what it has
 """
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 import moq
 
-from cubecast.host.sessions import FORBIDDEN, NOT_FOUND, Hooks
+from cubecast.engine.records import HostRecord
+from cubecast.host.sessions import DIAL_S, FORBIDDEN, NOT_FOUND, Dialler, Hooks
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import BROADCAST, CopyCount
 from cubecast.types import ChannelName, HostId
@@ -18,6 +19,9 @@ from cubecast.types import ChannelName, HostId
 MARK = "at/"
 MARKED_S = 0.02
 """What was announced with a mark may come a moment later."""
+PUSH_PATH = ".push/"
+PUSH_TRIES, PUSH_PAUSE_S = 8, 0.25
+"""A child may hear of its branch a moment after we do."""
 CACHE_BYTES = 32 << 20
 """A channel's cache: bitrate x repair time, with room."""
 
@@ -33,12 +37,14 @@ class _Carried:
 class Channels:
     """Origins and children by channel; its tasks belong to the owner."""
 
-    def __init__(self, host: HostId, hooks: Hooks, tasks: Tasks) -> None:
+    def __init__(self, host: HostId, client: Dialler, hooks: Hooks, tasks: Tasks) -> None:
         self._host = host
+        self._client = client
         self._hooks = hooks
         self._tasks = tasks
         self._carried: dict[ChannelName, _Carried] = {}
         self._children: dict[ChannelName, dict[moq.Session, HostId]] = {}
+        self._pushes: dict[tuple[ChannelName, HostId], asyncio.Task[None]] = {}
         self.copies: dict[ChannelName, CopyCount] = {}
 
     def origin(self, channel: ChannelName) -> moq.OriginProducer:
@@ -59,12 +65,24 @@ class Channels:
             carried.marking.cancel()
         for session in self._children.pop(channel, {}):
             session.shutdown()
+        for key in [key for key in self._pushes if key[0] == channel]:
+            self._pushes.pop(key).cancel()
 
     def evict(self, channel: ChannelName, host: HostId) -> None:
         """Closes the channel's sessions to a host that is no child any more."""
         for session, child in self._children.get(channel, {}).items():
             if child == host:
                 session.shutdown()
+        push = self._pushes.pop((channel, host), None)
+        if push is not None:
+            push.cancel()
+
+    def push(self, channel: ChannelName, record: HostRecord) -> None:
+        """Opens a session to a child that cannot dial us, and serves the channel over it."""
+        older = self._pushes.pop((channel, record.host), None)
+        if older is not None:
+            older.cancel()
+        self._pushes[channel, record.host] = self._tasks.create_task(self._push(channel, record))
 
     def names(self) -> set[ChannelName]:
         """Everything there is."""
@@ -95,6 +113,20 @@ class Channels:
             await session.closed()
         finally:
             children.pop(session, None)
+
+    async def _push(self, channel: ChannelName, record: HostRecord) -> None:
+        for _ in range(PUSH_TRIES):
+            carried = self._carried.get(channel)
+            if carried is None or not self._hooks.may_pull(channel, record.host):
+                return
+            client = self._client(record, f"{PUSH_PATH}{channel}", carried.origin, moq.OriginProducer())
+            with suppress(moq.Error, ValueError, TimeoutError):
+                async with AsyncExitStack() as stack:
+                    async with asyncio.timeout(DIAL_S):
+                        await stack.enter_async_context(client)
+                    if client.session is not None:
+                        await client.session.closed()
+            await asyncio.sleep(PUSH_PAUSE_S)
 
     async def _mark(self, origin: moq.OriginProducer) -> None:
         """Announces that this host has the channel once it has, for as long as it carries it."""

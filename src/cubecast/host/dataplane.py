@@ -13,7 +13,7 @@ import moq
 
 from cubecast.engine.records import HostRecord
 from cubecast.errors import AddressError, TokenError
-from cubecast.host.channels import Channels
+from cubecast.host.channels import PUSH_PATH, Channels
 from cubecast.host.links import LINK_PATH, Links
 from cubecast.host.pulls import Pulls
 from cubecast.host.sessions import BUSY, UNAUTHORIZED, Hooks, dialler
@@ -47,7 +47,7 @@ class DataPlane:
         self.fingerprint = ""
         client = dialler(identity, source)
         self.links = Links(host, client, hooks, tasks)
-        self.channels = Channels(host, hooks, tasks)
+        self.channels = Channels(host, client, hooks, tasks)
         self._within = dialler(identity, "")
         self.standbys = Standbys(client, self._loopback, hooks, tasks)
         self.pulls = Pulls(self.channels, self.standbys, client, hooks, tasks)
@@ -137,6 +137,8 @@ class DataPlane:
                 await self.links.accept(request, bearer.host)
             elif path.startswith(BRIDGE_PATH) and bearer.host == self._host:
                 await self.standbys.accept(request, path)
+            elif path.startswith(PUSH_PATH):
+                await self.pulls.accept(request, ChannelName(path.removeprefix(PUSH_PATH)), bearer.host)
             else:
                 await self.channels.accept(request, ChannelName(path), bearer.host)
         except TokenError:

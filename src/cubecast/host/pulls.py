@@ -13,13 +13,15 @@ import moq
 
 from cubecast.engine.records import HostRecord
 from cubecast.host.channels import Channels, marked
-from cubecast.host.sessions import DIAL_S, Dialler, Hooks, SessionStats, reason_of, stats_of
+from cubecast.host.sessions import DIAL_S, NOT_FOUND, Dialler, Hooks, SessionStats, reason_of, stats_of
 from cubecast.host.standbys import Standby, Standbys
 from cubecast.host.tasks import Tasks
 from cubecast.types import ChannelName, HostId
 
 MARK_S = 10.0
 """A new parent's mark is waited for so long."""
+PUSHED_S = 5.0
+"""A parent that cannot be dialled opens the session within this."""
 SETTLE_S = 3.0
 """A bridge carries the media for so long before a session is dialled in its place, and before each new try."""
 SETTLE_TRIES = 10
@@ -30,8 +32,10 @@ class _Pull:
     """A media session to one of a channel's parents, the new one or the one before."""
 
     task: asyncio.Task[None]
-    client: moq.Client | None = None
+    session: moq.Session | None = None
     ready: bool = False
+    pushed: asyncio.Future[moq.Session] | None = None
+    """Where the session arrives that a parent opens which cannot be dialled."""
 
 
 class Pulls:
@@ -74,10 +78,10 @@ class Pulls:
     def stats(self) -> dict[tuple[ChannelName, HostId], SessionStats]:
         """Statistics of every open pull."""
         return {
-            (channel, host): stats_of(pull.client.session)
+            (channel, host): stats_of(pull.session)
             for channel, pulls in self._pulls.items()
             for host, pull in pulls.items()
-            if pull.client is not None and pull.client.session is not None
+            if pull.session is not None
         }
 
     async def _run(self, channel: ChannelName, record: HostRecord, standby: Standby | None) -> None:
@@ -85,16 +89,19 @@ class Pulls:
         mine, reason = self._pulls[channel][record.host], "closed"
         try:
             async with AsyncExitStack() as stack:
-                client = None if standby is None else await self._bridged(stack, channel, record, standby, mine)
-                if client is None:
-                    client = await self._dialled(stack, channel, record)
-                    mine.client = client
-                if client.session is not None:
-                    await self._follow(channel, record.host, mine, client.session)
+                if not record.reachable:
+                    mine.session = await self._awaited(mine)
+                elif standby is None or not await self._bridged(stack, channel, record, standby, mine):
+                    mine.session = (await self._dialled(stack, channel, record)).session
+                if mine.session is not None:
+                    await self._follow(channel, record.host, mine, mine.session)
         except TimeoutError:
             reason = "no answer"
         except (moq.Error, ValueError) as error:
             reason = reason_of(error)
+        finally:
+            if not record.reachable and mine.session is not None:
+                mine.session.shutdown()
         pulls = self._pulls.get(channel, {})
         if pulls.get(record.host) is mine:
             del pulls[record.host]
@@ -106,18 +113,46 @@ class Pulls:
             await stack.enter_async_context(client)
         return client
 
+    async def _awaited(self, mine: _Pull) -> moq.Session:
+        """The session that the parent opens."""
+        mine.pushed = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(PUSHED_S):
+            return await mine.pushed
+
+    async def accept(self, request: moq.Request, channel: ChannelName, host: HostId) -> None:
+        """Takes the session in that a parent opens which we cannot dial, to its end.
+
+        Raises:
+            moq.Error: the session broke while it was set up.
+        """
+        pull = self._pulls.get(channel, {}).get(host)
+        if pull is None or pull.pushed is None or pull.pushed.done():
+            await request.reject(NOT_FOUND)
+            return
+        request.set_publish(None)
+        request.set_consume(self._channels.origin(channel))
+        session = await request.accept()
+        if pull.pushed.done():
+            session.shutdown()
+            return
+        pull.pushed.set_result(session)
+        try:
+            await session.closed()
+        finally:
+            session.shutdown()
+
     async def _bridged(
         self, outer: AsyncExitStack, channel: ChannelName, record: HostRecord, standby: Standby, mine: _Pull
-    ) -> moq.Client | None:
-        """Carries the media over a standby until a session has been dialled; None when that cannot be."""
+    ) -> bool:
+        """Carries the media over a standby until a session has been dialled; False when that cannot be."""
         async with AsyncExitStack() as stack:
             stack.push_async_exit(standby.client.__aexit__)
             origin = self._channels.origin(channel)
             try:
                 await stack.enter_async_context(self._standbys.bridge(channel, standby, origin))
             except (TimeoutError, moq.Error):
-                return None
-            mine.client, mine.ready = standby.client, True
+                return False
+            mine.session, mine.ready = standby.client.session, True
             self._hooks.pulled(channel, record.host)
             for _ in range(SETTLE_TRIES):
                 await asyncio.sleep(SETTLE_S)
@@ -127,9 +162,9 @@ class Pulls:
                         async with asyncio.timeout(MARK_S):
                             await marked(origin, record.host)
                         await outer.enter_async_context(attempt.pop_all())
-                    mine.client = client
-                    return client
-        return None
+                    mine.session = client.session
+                    return True
+        return False
 
     async def _follow(self, channel: ChannelName, host: HostId, pull: _Pull, session: moq.Session) -> None:
         """Tells when the session has announced the channel, then waits for its end."""

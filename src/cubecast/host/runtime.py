@@ -272,6 +272,8 @@ class HostRuntime:
                 self._upkeep.withdraw(channel)
             case fx.Pull(channel, record):
                 self._plane.pulls.pull(channel, record)
+            case fx.Push(channel, record):
+                self._plane.channels.push(channel, record)
             case fx.Prepare(channel, record):
                 self._plane.standbys.prepare(channel, record)
             case fx.Rouse(channel, host):

@@ -138,6 +138,11 @@ class Upkeep:
         answer = await self._client.join(request)
         self._joined = True
         self._handle(ev.Placed(answer.placement))
+        if not answer.placement.record.reachable:
+            self._notify(
+                f"nobody can dial this host at {self._address}: a NAT or firewall lets nothing in. It takes part all the "
+                "same; open that UDP port, or give another address with --advertise, to do without detours"
+            )
         for channel in self._published:
             self._tasks.create_task(self._announce(channel))
         return answer

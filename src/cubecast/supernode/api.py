@@ -89,7 +89,7 @@ def _host_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/hosts", responses=problems, tags=["hosts"])
     async def join(token: Token, request: JoinRequest) -> JoinAnswer:
         """Take a seat in the cube; shows a join token."""
-        return service.join(token, request)
+        return await service.join(token, request)
 
     @app.post("/v1/hosts/{host}/refresh", responses=problems, tags=["hosts"])
     async def refresh(who: Annotated[Bearer, Depends(bearer)], request: RefreshRequest) -> RefreshAnswer:

@@ -17,6 +17,7 @@ from cubecast.errors import AddressError, TokenError
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
 from cubecast.supernode.api import make_app
+from cubecast.supernode.dialback import reachable
 from cubecast.supernode.service import Service
 from cubecast.supernode.sqlite import SqliteStore
 from cubecast.tokens import Authority, Permission
@@ -36,6 +37,7 @@ class SupernodeConfig:
         state: folder of the key, the store and the join token.
         expect: hosts the shape is chosen for when it is not given.
         relocation, relocation_depth: as DirectoryEngine takes them.
+        dial_back: whether hosts are tested for a NAT or firewall that lets nobody in; else all are taken to be reachable.
         seed: of the random seats; None draws a new one at every start.
     """
 
@@ -47,6 +49,7 @@ class SupernodeConfig:
     seed: int | None
     relocation: Form = Form.BREADTH_FIRST
     relocation_depth: int = DEPTH_DEFAULT
+    dial_back: bool = True
 
 
 class _Server(uvicorn.Server):
@@ -73,7 +76,7 @@ async def serving(config: SupernodeConfig) -> AsyncIterator[Service]:
             cube = store.first_shape(config.shape, live_region(config.expect))
             rng = np.random.default_rng(config.seed)
             engine = DirectoryEngine(cube, rng, config.relocation, config.relocation_depth)
-            service = Service(engine, store, authority)
+            service = Service(engine, store, authority, reachable if config.dial_back else None)
             service.port = listener.getsockname()[1]
             async with _http(service, listener):
                 yield service
@@ -106,6 +109,7 @@ async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None
     server = _Server(config)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(service.expire_leases())
+        tasks.create_task(service.test_hosts())
         serve = tasks.create_task(server.serve(sockets=[listener]))
         while not server.started and not serve.done():  # noqa: ASYNC110  uvicorn offers a flag, no event
             await asyncio.sleep(0.005)

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -32,6 +32,7 @@ from cubecast.engine.directory_events import (
     HostLeft,
     HostRefreshed,
     HostSuspected,
+    HostTested,
     LeaseTick,
     LinksReported,
     Push,
@@ -39,7 +40,7 @@ from cubecast.engine.directory_events import (
     SubscriptionReported,
 )
 from cubecast.engine.records import Advice, HostRecord, Placement, Tree, check_address, check_name
-from cubecast.errors import ChannelUnknown, DirectoryError, StoreError, TokenError
+from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, StoreError, TokenError
 from cubecast.overlay.cube import spell
 from cubecast.supernode.store import Store
 from cubecast.tokens import SUPERNODE, Authority, Bearer, Permission
@@ -47,6 +48,9 @@ from cubecast.types import ChannelName, HostId
 
 LEASE_TICK_S = 0.5
 KEEPALIVE_S = 2.0
+TEST_S = 60.0
+"""Hosts are dialled back this often."""
+DialBack = Callable[[str], Awaitable[bool]]
 _HEX_32_BYTES = re.compile("[0-9a-f]{64}")
 
 
@@ -84,8 +88,16 @@ class Outbox:
 class Service:
     """The super-node's one state. Every method runs on the event loop; none waits in the middle of a change."""
 
-    def __init__(self, engine: DirectoryEngine, store: Store, authority: Authority) -> None:
+    def __init__(
+        self, engine: DirectoryEngine, store: Store, authority: Authority, dial_back: DialBack | None = None
+    ) -> None:
+        """Takes over what is stored.
+
+        Args:
+            dial_back: tells whether a host can be dialled at an address; without it everyone is taken to be.
+        """
         self.engine = engine
+        self._dial_back = dial_back
         self._store = store
         self._authority = authority
         self._outboxes: dict[HostId, Outbox] = {}
@@ -110,6 +122,27 @@ class Service:
             if isinstance(effect, Push | Advise | AskProbes) and effect.host in self._outboxes:
                 self._outboxes[effect.host].put(effect)
         return effects
+
+    async def test_hosts(self) -> None:
+        """Dials every host back again and again, until stopped: a NAT or firewall may have changed."""
+        while not self.stopping.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), TEST_S)
+            for host in list(self.engine.members):
+                member = self.engine.members.get(host)
+                if member is None or self.stopping.is_set():
+                    continue
+                seen = await self._reachable(member.record.address)
+                with suppress(DirectoryError):  # `broken` tells
+                    self._handle(HostTested(host, seen))
+
+    async def _reachable(self, address: str) -> bool:
+        if self._dial_back is None:
+            return True
+        try:
+            return await self._dial_back(address)
+        except AddressError:
+            return False
 
     async def expire_leases(self) -> None:
         """Removes silent hosts, until stopped."""
@@ -142,8 +175,8 @@ class Service:
             raise TokenError(f"the name {bearer.host} belongs to another host now")
         return bearer
 
-    def join(self, token: str, request: JoinRequest) -> JoinAnswer:
-        """Seats a host.
+    async def join(self, token: str, request: JoinRequest) -> JoinAnswer:
+        """Dials a host back, and seats it.
 
         Raises:
             TokenError: the token does not allow this name.
@@ -158,8 +191,11 @@ class Service:
             raise DirectoryError("a join needs a SHA-256 fingerprint and an Ed25519 key, 64 hex digits each")
         if request.name == SUPERNODE:
             raise DirectoryError(f"the name {SUPERNODE} is reserved; choose another with --name")
+        seen = await self._reachable(request.address)
         self._handle(
-            HostJoined(request.name, request.address, request.fingerprint, request.key, request.fan_out, request.label)
+            HostJoined(
+                request.name, request.address, request.fingerprint, request.key, request.fan_out, request.label, seen
+            )
         )
         return JoinAnswer(
             self.engine.placement(request.name),

@@ -6,6 +6,7 @@ from cubecast.emulator.scenarios.churn import PUBLISHERS, churn
 from cubecast.emulator.scenarios.directory_down import directory_down
 from cubecast.emulator.scenarios.grow_shrink import grow_shrink
 from cubecast.emulator.scenarios.link_costs import delay_jump, jitter
+from cubecast.emulator.scenarios.nat import nat
 from cubecast.emulator.scenarios.relay_kill import relay_kill
 from cubecast.emulator.scenarios.run import Scenario
 from cubecast.emulator.scenarios.trees import trees
@@ -38,5 +39,6 @@ SCENARIOS = {
     "delay-jump": Shape(delay_jump, "a used link becomes 100 ms slower", network="transit-stub"),
     "jitter": Shape(jitter, "20 ms of jitter on every link", network="transit-stub"),
     "directory-down": Shape(directory_down, "the super-node is gone for a minute"),
+    "nat": Shape(nat, "the publisher and half of the others can dial and not be dialled", network="transit-stub"),
     "trees": Shape(trees, "the tree asked for against the cube's", hosts=32, subscribers=31, network="transit-stub"),
 }

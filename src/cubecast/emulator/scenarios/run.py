@@ -84,6 +84,7 @@ async def streaming(
     spare: int = 0,
     publishers: int = 1,
     fan_out: int = FAN_OUT_DEFAULT,
+    hidden: tuple[int, ...] = (),
 ) -> AsyncIterator[Testbed]:
     """A testbed of the setting's hosts that have joined; its publishers wait, and will stream for so long.
 
@@ -91,7 +92,7 @@ async def streaming(
     """
     plan = make_plan(
         setting.network, setting.subscribers, Policy.GREEDY, setting.seed, fan_out,
-        bound_ms=bound_ms, spare=spare, publishers=publishers,
+        bound_ms=bound_ms, spare=spare, publishers=publishers, hidden=hidden,
     )  # fmt: skip
     publish = ("--loop", "--for", f"{seconds:g}s", "--tree", setting.tree)
     started = running(

@@ -2,6 +2,7 @@
 
 - One parent a host and channel; following parents never leads round in a loop.
 - A host sends no more copies than it may.
+- Two hosts that cannot be dialled are never parent and child.
 - Every label is held by exactly one host, in every placement the directory stands by.
 - No subscriber is forgotten: whoever asked has its answer, or its search is under way.
 """
@@ -21,6 +22,8 @@ def broken_at(overlay: SimulatedOverlay, here: SimulatedHost) -> list[str]:
         copies += len(branch.children)
         if branch.upstream is not None and _loops(overlay, here.host, branch.channel):
             found.append(f"{here.host}: its parents for {branch.channel} lead round in a loop")
+        if here.host in overlay.hidden and branch.upstream in overlay.hidden:
+            found.append(f"{here.host}: its parent {branch.upstream} cannot be dialled, nor can it")
     if copies > here.fan_out:
         found.append(f"{here.host}: sends {copies} copies, {here.fan_out} are allowed")
     return found

@@ -123,6 +123,8 @@ class SimulatedOverlay:
         self.directory_away = False
         self.loss = 0.0
         """Share of messages between hosts that never arrive."""
+        self.hidden: set[HostId] = set()
+        """Hosts that can dial and not be dialled; known before they join."""
         self.island: set[HostId] = set()
         """Cut off from everyone else, the directory included."""
         self.messages = 0
@@ -277,8 +279,8 @@ class SimulatedOverlay:
                 self.queue.after(opens_s, self._open_session, here, channel, record.host)
             case fx.Prepare(channel, record):
                 self.queue.after(self._handshake_s(here.host, record.host), self._prepared, here, channel, record.host)
-            case fx.Rouse():
-                pass
+            case fx.Push() | fx.Rouse():
+                pass  # what they prepare takes no time of its own here
             case fx.StopPull(channel, host):
                 here.prepared -= {key for key in here.prepared if key[0] == channel and host in (None, key[1])}
                 sessions = here.sessions.get(channel, {})
@@ -329,12 +331,13 @@ class SimulatedOverlay:
 
     def _dial(self, here: SimulatedHost, to: HostId) -> None:
         there = self.hosts.get(to)
-        up = there is not None and there.alive and self.reachable(here.host, to)
+        up = there is not None and there.alive and self.reachable(here.host, to) and to not in self.hidden
         self.queue.after(self._handshake_s(here.host, to) if up else DIAL_FAILS_S, self._connected, here, to)
 
     def _connected(self, here: SimulatedHost, to: HostId) -> None:
         there = self.hosts.get(to)
-        if there is None or not there.alive or there.stalled or not here.alive or not self.reachable(here.host, to):
+        gone = there is None or not there.alive or there.stalled or to in self.hidden
+        if gone or there is None or not here.alive or not self.reachable(here.host, to):
             self.handle(here.host, ev.LinkDown(to, "no answer"))
             return
         here.dialled.add(to)
@@ -397,7 +400,8 @@ class SimulatedOverlay:
     def _join_directory(self, here: SimulatedHost, seat: str) -> None:
         address = address_of(here.number)
         if self._directory_answers(here):
-            self.tell_directory(HostJoined(here.host, address, "f" * 64, here.host, here.fan_out, seat))
+            seen = here.host not in self.hidden
+            self.tell_directory(HostJoined(here.host, address, "f" * 64, here.host, here.fan_out, seat, seen))
 
     def _pushed(self, host: HostId, event: ev.Event) -> None:
         if host in self.hosts and self._directory_answers(self.hosts[host]):

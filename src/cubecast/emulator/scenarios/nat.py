@@ -1,0 +1,37 @@
+"""nat: the publisher and half of the other hosts are behind a NAT that lets nobody in."""
+
+import asyncio
+
+import numpy as np
+
+from cubecast.emulator.scenarios.run import Run, Setting, delivered, streaming
+
+BOUND_MS = 3_000.0
+SECONDS = 20.0
+LOOK_S = 12.0
+"""After so long the tree is looked at."""
+
+
+async def nat(setting: Setting) -> Run:
+    """Everyone is served; no host behind the NAT hangs on another one."""
+    run = Run()
+    others = np.arange(1, setting.hosts)
+    hidden = (0, *sorted(int(i) for i in setting.rng().permutation(others)[: (setting.hosts - 1) // 2]))
+    async with streaming(setting, run, setting.seconds or SECONDS, BOUND_MS, hidden=hidden) as bed:
+        await bed.subscribe_all()
+        parents: dict[int, int] = {}
+
+        async def look() -> None:
+            await asyncio.sleep(LOOK_S)
+            parents.update(bed.parents())
+
+        await bed.stream(look)
+        delivered(run, [c for c in bed.subscribers if "receiving" in c.events], 0.0)
+        name = bed.plan.name
+        run.detail |= {
+            "hidden": [name(host) for host in hidden],
+            "refused": [c.name for c in bed.subscribers if "receiving" not in c.events],
+            "hidden_on_hidden": [name(c) for c, p in parents.items() if c in hidden and p in hidden],
+            "fed_by_hidden": [name(c) for c, p in parents.items() if p in hidden],
+        }
+    return run

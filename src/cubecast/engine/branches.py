@@ -24,11 +24,13 @@ from cubecast.engine.messages import (
     Release,
 )
 from cubecast.engine.reach import NUMBER_MAX, Contract, Reach
-from cubecast.engine.records import Account, SubscriptionRecord, Tree
+from cubecast.engine.records import Account, HostRecord, SubscriptionRecord, Tree
 from cubecast.types import ORIGIN, ChannelName, HostId, Label
 
 CHILD_TICKS = 50
 """Ticks without a word about the channel after which a child's place is given away."""
+DEAD_TICKS = 3
+"""A child of which nothing is heard for so long gives its place to its own orphan: it pings us every second tick."""
 DRAIN_TICKS = 100
 """After a channel is finished its pull stays open this long for the last frames below."""
 PULSE_TICKS = 2
@@ -51,6 +53,14 @@ class Child:
 
 
 @dataclass(slots=True)
+class Ward:
+    """A host that we stand by for: its parent, and ticks since it asked."""
+
+    parent: HostId
+    quiet_ticks: int = 0
+
+
+@dataclass(slots=True)
 class Branch:
     """A channel this host carries: as publisher, relay, subscriber, or several of them."""
 
@@ -60,8 +70,10 @@ class Branch:
     reach: Reach
     publishes: bool = False
     children: dict[HostId, Child] = field(default_factory=dict)
-    wards: dict[HostId, int] = field(default_factory=dict)
-    """Hosts we stand by for, and ticks since they asked."""
+    siblings: tuple[HostRecord, ...] = ()
+    """Other children of our parent, then its own siblings."""
+    wards: dict[HostId, Ward] = field(default_factory=dict)
+    """Hosts we stand by for."""
     standby: HostId | None = None
     """The host that stands by for us."""
     standby_ready: bool = False
@@ -271,6 +283,14 @@ class Branches:
         branch.wards.pop(host, None)
         branch.ticks = 0  # tells the relatives soon
 
+    def inherited(self, channel: ChannelName, host: HostId) -> HostId | None:
+        """The child whose place is a ward's: it is dead, says the ward, and we have not heard of it either."""
+        branch = self.carried.get(channel)
+        ward = None if branch is None else branch.wards.get(host)
+        if branch is None or ward is None or ward.parent not in branch.children:
+            return None
+        return ward.parent if self._around.quiet(ward.parent, DEAD_TICKS) else None
+
     def on_need(self, host: HostId, m: Need) -> list[Effect]:
         """A child lives, and says what it needs."""
         branch = self.carried.get(m.channel)
@@ -401,12 +421,13 @@ class Branches:
         return [Send(child, pulse) for child in branch.children]
 
     def _tell_kin(self, branch: Branch) -> list[Effect]:
-        """Tells each child its grandparent and its siblings."""
+        """Tells each child its grandparent, then its uncles, who go on when we do not, then its siblings."""
         above = None if branch.upstream is None else self._around.record(branch.upstream)
         records = {child: self._around.record(child) for child in branch.children}
         effects: list[Effect] = []
         for child in branch.children:
             siblings = [record for host, record in records.items() if host != child and record is not None]
-            kin = ([] if above is None else [above]) + siblings
+            uncles = [record for record in branch.siblings if record.host != child]
+            kin = ([] if above is None else [above]) + uncles + siblings
             effects.append(Send(child, Kin(branch.channel, tuple(kin[:KIN_MAX]))))
         return effects

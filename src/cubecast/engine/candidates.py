@@ -91,6 +91,10 @@ class Candidates:
             host, onward = self._around.carrier(label), self._around.onward(label)
             if host is not None and not {host, onward} & set(search.trail) and cost_ms(label) < float("inf"):
                 usable[Hop(host, onward)] = None
+        for host in self._around.carrying(search.channel):  # hidden hosts whose links of the cube we carry
+            record = self._around.record(host)
+            if record is not None and not record.reachable and host not in search.trail:
+                usable[Hop(host)] = None
         if not usable and placement.neighbours and not self._around.neighbours():
             search.reason = "no neighbour can be dialled, nor can this host: a reachable host must join"
         return list(usable)

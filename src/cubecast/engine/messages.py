@@ -183,7 +183,7 @@ class Need(_Struct, frozen=True, tag="need"):
 
 
 class Kin(_Struct, frozen=True, tag="kin"):
-    """From parent to child: its grandparent, then its siblings. Whoever of them has copies left can replace the parent."""
+    """From parent to child: its grandparent, uncles and siblings. Whoever of them has copies left can replace the parent."""
 
     channel: ChannelName
     hosts: tuple[HostRecord, ...]
@@ -193,12 +193,14 @@ class StandBy(_Struct, frozen=True, tag="stand-by"):
     """Be ready to feed me this channel when my parent dies; asked again and again while it is wanted.
 
     Attributes:
+        parent: whose place falls free then, if it is a child of the receiver.
         trail, grant: as in Attach.
     """
 
     channel: ChannelName
     trail: tuple[HostId, ...]
     grant: str
+    parent: HostId
 
 
 class StandingBy(_Struct, frozen=True, tag="standing-by"):

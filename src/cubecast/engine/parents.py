@@ -34,7 +34,7 @@ PULL_TICKS = 40
 NEED_TICKS = 5
 LEDGER_TICKS = 50
 """The directory hears so often how a local subscription fares."""
-BACKUPS = 4
+BACKUPS = 6
 """Relatives a link is kept to."""
 
 
@@ -96,6 +96,7 @@ class Parents:
             branch.standby, branch.standby_ready = None, False
         branch.flat_ticks = branch.stale_ticks = branch.orphan_ticks = 0
         branch.bytes_received = -1
+        branch.siblings = ()
         branch.held, branch.heard_seqno = False, reach.seqno
         effects.append(Pull(branch.channel, record))
         effects += self._branches.pass_on(branch, reach)
@@ -192,6 +193,8 @@ class Parents:
         branch = self._branches.carried.get(m.channel)
         if branch is None or branch.upstream != host:
             return []
+        known = set(branch.reach.path)
+        branch.siblings = tuple(record for record in reversed(m.hosts) if record.host not in known)
         return self._around.wish(m.channel, m.hosts[:BACKUPS])
 
     def on_media(self, channel: ChannelName, host: HostId, bytes_received: int) -> None:

@@ -12,7 +12,7 @@ from math import ceil
 
 from cubecast.engine.branches import Branch, Branches
 from cubecast.engine.candidates import RESHAPED, Candidates
-from cubecast.engine.effects import Admitted, Effect, Push, Refused, Relocate, Report, Resolve, Rouse, Send
+from cubecast.engine.effects import Admitted, Effect, Evict, Push, Refused, Relocate, Report, Resolve, Rouse, Send
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import (
     Attach,
@@ -499,12 +499,16 @@ class Searches:
         branch = self._branches.carried[search.channel]
         reach = branch.reach
         if search.purpose is Purpose.RELAY:
+            if self._full(search):  # others took the place meanwhile
+                search.reason = f"{self._around.host} is full"
+                return self._settle_as(search, None)
+            room = self._make_room(search, branch)
             self._branches.feed(branch, search.asker, search.contract.bound_ms)
             told = self._branches.told(reach, branch.rate_bps)
             confirm = Send(search.asker, Confirm(search.ask, branch.channel, told))
             child = self._around.record(search.asker)
             push = [Push(branch.channel, child)] if self._around.hidden and child is not None else []
-            return [*self.abandon(search), confirm, *push]
+            return [*self.abandon(search), *room, confirm, *push]
         if not search.contract.kept_by(reach):
             return [*self.refuse(search, reach), *self._branches.prune(branch)]
         branch.contract = search.contract
@@ -512,6 +516,14 @@ class Searches:
             branch.trail, branch.grant = (), search.grant
         report = self.report(search, "receiving", promised_ms=reach.delay_ms, path=reach.path)
         return [*self.abandon(search), Admitted(branch.channel, search.contract, reach), report]
+
+    def _make_room(self, search: Search, branch: Branch) -> list[Effect]:
+        """Where no copy is left, the asker takes the place of its dead parent."""
+        child = self._branches.inherited(search.channel, search.asker)
+        if child is None or self._branches.spare(search.channel, self.reserved(search)) > 0:
+            return []
+        del branch.children[child]
+        return [Evict(branch.channel, child)]
 
     def _give_up_waiting(self, search: Search) -> list[Effect]:
         """Time is up for a search of our own: decide on the best so far."""
@@ -561,8 +573,10 @@ class Searches:
 
     def _full(self, search: Search) -> bool:
         """Whether no copy is left for a host that is no child yet."""
+        if self._branches.is_child(search.channel, search.asker):
+            return False
         spare = self._branches.spare(search.channel, self.reserved(search))
-        return spare <= 0 and not self._branches.is_child(search.channel, search.asker)
+        return spare <= 0 and (self._branches.leaving or self._branches.inherited(search.channel, search.asker) is None)
 
     def _unfit(self, branch: Branch, search: Search) -> str:
         """Why what we carry is nothing for the asker of a path; empty when it is."""

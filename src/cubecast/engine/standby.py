@@ -7,7 +7,7 @@ than it has copies left, and says so when it cannot any more.
 
 from collections.abc import Callable
 
-from cubecast.engine.branches import CHILD_TICKS, Branch, Branches
+from cubecast.engine.branches import CHILD_TICKS, Branch, Branches, Ward
 from cubecast.engine.candidates import Candidates
 from cubecast.engine.effects import Effect, Evict, Prepare, Send, StopPull
 from cubecast.engine.membership import Neighbourhood
@@ -15,13 +15,13 @@ from cubecast.engine.messages import Release, StandBy, StandingBy
 from cubecast.engine.records import Tree
 from cubecast.types import ChannelName, HostId
 
-LOOK_TICKS = 10
+LOOK_TICKS = 5
 """A branch looks at its standby every so many ticks."""
 ASK_TICKS = 20
 """It is asked again every so many ticks, so that it knows that we live."""
 WAIT_TICKS = 60
 """A standby that is not open after so long is given up."""
-SHUN_TICKS = 100
+SHUN_TICKS = 40
 """A host that did not stand by is not asked for so long."""
 SHUNNED_MAX = 64
 
@@ -61,7 +61,9 @@ class Standbys:
             return effects
         if branch.upstream is None or branch.finished_ticks is not None or len(branch.reach.path) <= 2:
             return effects
-        for host in self._candidates.on_tree(branch.channel, branch.wanted, Tree.HYBRID):
+        grandparent = branch.reach.path[-3]  # our parent's place is free there when it dies
+        others = self._candidates.on_tree(branch.channel, branch.wanted, Tree.HYBRID)
+        for host in dict.fromkeys([grandparent, *others]):
             if self._fits(branch, host) and (branch.channel, host) not in self._shunned:
                 branch.standby, branch.standby_ready, branch.standby_ticks = host, False, 0
                 return [*effects, self._ask(branch, host)]
@@ -104,7 +106,8 @@ class Standbys:
         )
 
     def _ask(self, branch: Branch, host: HostId) -> Effect:
-        return Send(host, StandBy(branch.channel, (*branch.trail, self._around.host), branch.grant))
+        trail = (*branch.trail, self._around.host)
+        return Send(host, StandBy(branch.channel, trail, branch.grant, branch.upstream or host))
 
     def _drop(self, branch: Branch) -> list[Effect]:
         host, branch.standby, branch.standby_ready = branch.standby, None, False
@@ -125,20 +128,27 @@ class Standbys:
             and branch.finished_ticks is None
             and host not in branch.reach.path
             and host not in branch.children
-            and (host in branch.wards or self._room(branch) > 0)
+            and (host in branch.wards or self._room(branch) > 0 or self._inherits(branch, m.parent))
         )
         if ready and branch is not None:
-            branch.wards[host] = 0
+            branch.wards[host] = Ward(m.parent)
         return [Send(host, StandingBy(m.channel, ready))]
 
     def _room(self, branch: Branch) -> int:
-        return self._branches.spare(branch.channel, self._promised()) - len(branch.wards)
+        """Copies left beyond those that wards may need; one ward of each child needs none, but that child's own."""
+        heirs = len({ward.parent for ward in branch.wards.values()} & branch.children.keys())
+        return self._branches.spare(branch.channel, self._promised()) - (len(branch.wards) - heirs)
+
+    @staticmethod
+    def _inherits(branch: Branch, parent: HostId) -> bool:
+        """Whether a host's parent is a child of ours, and nobody else waits for its place."""
+        return parent in branch.children and all(ward.parent != parent for ward in branch.wards.values())
 
     def _age_wards(self, branch: Branch) -> list[Effect]:
         effects: list[Effect] = []
-        for host in branch.wards:
-            branch.wards[host] += 1
-        gone = [host for host, ticks in branch.wards.items() if ticks >= CHILD_TICKS]
+        for ward in branch.wards.values():
+            ward.quiet_ticks += 1
+        gone = [host for host, ward in branch.wards.items() if ward.quiet_ticks >= CHILD_TICKS]
         over = -self._room(branch) if branch.wards else 0
         gone += [host for host in reversed(branch.wards) if host not in gone][: max(0, over)]
         for host in gone:

@@ -38,8 +38,8 @@ END_S = 0.05
 """The publisher's word that the channel is over may come so long after the end of a track."""
 STUCK_S = 0.8
 """A track without a frame for so long, while its timing records go on, is subscribed to anew."""
-FILL_GROUPS_MAX, FILL_S = 128, 2.0
-"""Groups that are fetched again at most, and how long that may take."""
+FILL_GROUPS_MAX, FILL_S, FILL_PAUSE_S = 128, 3.0, 0.15
+"""Groups that are fetched again at most, how long that may take, and the pause before one is asked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,18 +223,31 @@ class ChannelReader:
                 await self._queue.put(_join(number, raw, record, self._clock()))
 
     async def _fetch(self, number: int, group: int, until_pts_us: int) -> list[moq.MediaFrame]:
-        """The frames of a group, up to one that has come: its group may be under way still."""
+        """The frames of a group, up to one that has come: its group may be under way still.
+
+        A route that is changing fails at first, and a new parent may not have the group yet: it is asked for again.
+        """
         found: list[moq.MediaFrame] = []
-        with suppress(moq.Error, TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(FILL_S):
-                assert self._broadcast is not None, "open() first"
-                media = await self._broadcast.fetch_media_group(str(number), group, moq.Container.LEGACY())
-                async with media:
-                    async for raw in media:
-                        found.append(raw)
-                        if not raw.payload or raw.timestamp_us == until_pts_us:
-                            break
+                while True:
+                    try:
+                        await self._fetch_once(number, group, until_pts_us, found)
+                    except moq.Error:
+                        await asyncio.sleep(FILL_PAUSE_S)
+                    else:
+                        break
         return found
+
+    async def _fetch_once(self, number: int, group: int, until_pts_us: int, found: list[moq.MediaFrame]) -> None:
+        assert self._broadcast is not None, "open() first"
+        found.clear()
+        media = await self._broadcast.fetch_media_group(str(number), group, moq.Container.LEGACY())
+        async with media:
+            async for raw in media:
+                found.append(raw)
+                if not raw.payload or raw.timestamp_us == until_pts_us:
+                    break
 
     async def _reopen(self) -> bool:
         """Waits for the broadcast to come back after a break; False when it does not, or the overlay knows it is lost."""
@@ -323,11 +336,17 @@ class ChannelReader:
             await self._refetch_timing(group.sequence)
 
     async def _refetch_timing(self, sequence: int) -> None:
-        with suppress(moq.Error, TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(FILL_S):
-                assert self._broadcast is not None, "open() first"
-                async for raw in await self._broadcast.fetch_group(TIMING, sequence):
-                    self._take_record(raw.payload)
+                while True:
+                    try:
+                        assert self._broadcast is not None, "open() first"
+                        async for raw in await self._broadcast.fetch_group(TIMING, sequence):
+                            self._take_record(raw.payload)
+                    except moq.Error:
+                        await asyncio.sleep(FILL_PAUSE_S)
+                    else:
+                        return
 
     def _take_record(self, payload: bytes) -> None:
         try:

@@ -283,13 +283,16 @@ class Branches:
         branch.wards.pop(host, None)
         branch.ticks = 0  # tells the relatives soon
 
-    def inherited(self, channel: ChannelName, host: HostId) -> HostId | None:
-        """The child whose place is a ward's: it is dead, says the ward, and we have not heard of it either."""
+    def bequeathed(self, channel: ChannelName, host: HostId) -> HostId | None:
+        """The child whose place is a ward's when it dies."""
         branch = self.carried.get(channel)
         ward = None if branch is None else branch.wards.get(host)
-        if branch is None or ward is None or ward.parent not in branch.children:
-            return None
-        return ward.parent if self._around.quiet(ward.parent, DEAD_TICKS) else None
+        return ward.parent if branch is not None and ward is not None and ward.parent in branch.children else None
+
+    def inherited(self, channel: ChannelName, host: HostId) -> HostId | None:
+        """The child whose place is a ward's now: it is dead, says the ward, and we have not heard of it either."""
+        child = self.bequeathed(channel, host)
+        return child if child is not None and self._around.quiet(child, DEAD_TICKS) else None
 
     def on_need(self, host: HostId, m: Need) -> list[Effect]:
         """A child lives, and says what it needs."""

@@ -103,7 +103,7 @@ class HostEngine:
         self._candidates = Candidates(self._around, self._branches, self._parents, policy, rng)
         self._searches = Searches(self._around, self._branches, self._parents, self._candidates, tick_s)
         self._subscriptions = Subscriptions(self._branches, self._searches)
-        self._standbys = Standbys(self._around, self._branches, self._candidates, self._searches.reserved)
+        self._standbys = Standbys(self._around, self._branches, self._candidates, self._searches.places.promised)
         self._improvement = Improvement(self._around, self._parents, self._candidates, self._searches)
         self._ticks = 0
         self._leave_ticks: int | None = None
@@ -260,7 +260,7 @@ class HostEngine:
         return [*self._branches.leave(), *self._around.leave(), Leave()]
 
     def _tick(self, now: float) -> list[Effect]:
-        beat = self._branches.beat(self._searches.reserved())
+        beat = self._branches.beat(self._searches.places.promised())
         effects, silent = self._around.tick(self._branches.in_use(), beat, now)
         self._around.release_measured("probes")
         self._ticks += 1

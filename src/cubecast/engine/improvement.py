@@ -26,7 +26,7 @@ VARIATION_MAX_MS = 20.0
 """No more variation of the link in use counts as noise: a link whose delay has jumped varies a lot, and should be left."""
 BROKEN_GAIN_MS = 2.0
 """The least gain where the bound is broken."""
-HOLD_TICKS, HOLD_TICKS_MIN = 30, 8
+HOLD_TICKS, HOLD_TICKS_MIN = 24, 8
 """A gain just at the threshold must hold so long, a larger one for less."""
 RETURN_TICKS = 60
 """A parent that was left must be better for so long."""

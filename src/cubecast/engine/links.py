@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 ALPHA = 1 / 4
 """Twice RFC 6298's: what is taken in here is smoothed already, by the transport or as the least of a few pings."""
+ALPHA_JUMP, JUMP_MS = 1 / 2, 40.0
+"""A round trip that is so far off counts for more: links jump more often than a least of pings is wrong by as much."""
 BETA = 1 / 4
 PINGS = 2
 """The least of so many round trips in a row is taken in: a busy machine makes some of them longer."""
@@ -35,7 +37,8 @@ class LinkEstimate:
             self.srtt_ms, self.rttvar_ms, self._guess_ms = rtt_ms, rtt_ms / 2, rtt_ms / 2
         else:
             self.rttvar_ms += BETA * (abs(self.srtt_ms - rtt_ms) - self.rttvar_ms)
-            self.srtt_ms += ALPHA * (rtt_ms - self.srtt_ms)
+            jumped = abs(rtt_ms - self.srtt_ms) > JUMP_MS
+            self.srtt_ms += (ALPHA_JUMP if jumped else ALPHA) * (rtt_ms - self.srtt_ms)
         self.samples += 1
         self.count(packets_lost, packets_sent)
 

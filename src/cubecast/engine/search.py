@@ -12,7 +12,7 @@ from math import ceil
 
 from cubecast.engine.branches import Branch, Branches
 from cubecast.engine.candidates import RESHAPED, Candidates
-from cubecast.engine.effects import Admitted, Effect, Evict, Push, Refused, Relocate, Report, Resolve, Rouse, Send
+from cubecast.engine.effects import Admitted, Effect, Push, Refused, Relocate, Report, Resolve, Rouse, Send
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import (
     Attach,
@@ -25,10 +25,11 @@ from cubecast.engine.messages import (
     Release,
 )
 from cubecast.engine.parents import Parents
+from cubecast.engine.places import Places
 from cubecast.engine.reach import Contract, Reach
 from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
 from cubecast.engine.relocation import Verdict
-from cubecast.engine.search_state import RESERVING, TRIES, Hop, Offer, Phase, Purpose, Search
+from cubecast.engine.search_state import TRIES, Hop, Offer, Phase, Purpose, Search
 from cubecast.types import ChannelName, HostId
 
 SEARCH_TICKS = 50
@@ -72,6 +73,7 @@ class Searches:
         self._tick_s = tick_s
         self._searches: dict[tuple[HostId, int], Search] = {}
         self._asked: dict[int, Search] = {}
+        self.places = Places(neighbourhood.host, branches, self._searches)
         self._asks = 0
 
     # ------------------------------------------------------------------ starting one
@@ -142,13 +144,13 @@ class Searches:
         search = Search(Purpose.RELAY, host, m.ask, m.channel, m.contract, m.tries, m.epoch, m.target, m.trail, m.grant)
         search.floor, search.onward = m.floor, m.onward
         self._searches[host, m.ask] = search
-        if self._full(search):
+        if self.places.full(search):
             search.reason = f"{self._around.host} is full"
             return self._settle(search)
         branch = self._branches.carried.get(search.channel)
         if branch is None:
             return self.advance(search)
-        reason = self._unfit(branch, search)
+        reason = self.places.unfit(branch, search)
         if reason:
             search.reason = reason
             return self._settle(search)
@@ -165,8 +167,10 @@ class Searches:
         branch = self._branches.carried.get(m.channel)
         if branch is None:
             search.reason = f"{self._around.host} does not carry the channel"
-        elif self._full(search):
+        elif self.places.full(search):
             search.reason = f"{self._around.host} is full"
+            if self._branches.bequeathed(m.channel, host) is not None:
+                return []  # parked until we hear nothing of its parent either
         elif host == branch.upstream or host in branch.reach.path:
             search.reason = f"{self._around.host} hangs on {host}"
         elif branch.finished_ticks is not None:
@@ -248,7 +252,7 @@ class Searches:
             return [Send(host, PathRefusal(m.ask, ChannelName(""), "the offer has expired", 0))]
         branch = self._branches.carried.get(search.channel)
         if branch is not None:
-            search.reason = self._unfit(branch, search)
+            search.reason = self.places.unfit(branch, search)
             return self._settle_as(search, None) if search.reason else self.grant(search)
         if search.best is None:
             self._drop(search)
@@ -354,9 +358,8 @@ class Searches:
                     search.direct = self._candidates.on_tree(search.channel, search.contract, Tree.HYBRID)
                     search.phase, search.age_ticks = Phase.ASKING, 0
                     effects += self.advance(search)
-            elif search.phase is Phase.PARKED and search.age_ticks >= PARK_TICKS:
-                search.reason = f"{self._around.host} may hang on {search.asker}"
-                effects += self._settle(search)
+            elif search.phase is Phase.PARKED:
+                effects += self._wait_parked(search)
             elif (search.purpose is Purpose.CHANGE and search.age_ticks >= CHANGE_TICKS) or (
                 mine and search.age_ticks >= OFFER_TICKS
             ):
@@ -366,6 +369,18 @@ class Searches:
             elif search.age_ticks >= OFFER_TICKS:
                 effects += self.abandon(search)
         return effects
+
+    def _wait_parked(self, search: Search) -> list[Effect]:
+        branch = self._branches.carried.get(search.channel)
+        if branch is not None and not self.places.full(search):
+            effects = self._unpark(search, branch)
+            if effects:
+                return effects
+        if search.age_ticks < PARK_TICKS:
+            return []
+        full = self.places.full(search)
+        search.reason = f"{self._around.host} is full" if full else f"{self._around.host} may hang on {search.asker}"
+        return self._settle(search)
 
     # ------------------------------------------------------------------ the search
 
@@ -424,7 +439,9 @@ class Searches:
         """The search is over here: commit or refuse locally, offer or refuse to the asker."""
         best = search.best
         if search.purpose is Purpose.RELAY:
-            if best is not None and self._full(search):  # others may have taken the places while this search asked
+            if best is not None and self.places.full(
+                search
+            ):  # others may have taken the places while this search asked
                 search.reason, best = f"{self._around.host} is full", None
             return self._settle_as(search, best)
         strict = search.purpose is Purpose.JOIN
@@ -451,7 +468,7 @@ class Searches:
                 branch.held, branch.retry_ticks = False, RETRY_TICKS
             return self.abandon(search)
         if self._may_move(search, best):
-            search.nearest = self._nearest(search, best)
+            search.nearest = search.nearest_of(best)
             search.phase, search.age_ticks = Phase.RELOCATING, 0
             search.relocations += 1
             return [*self._give_back(search), Relocate(search.channel, search.contract.bound_ms)]
@@ -463,15 +480,9 @@ class Searches:
 
     def _may_move(self, search: Search, best: Reach | None) -> bool:
         """Whether a better seat may help: the bound on delay is what the paths found do not keep."""
-        nearest = self._nearest(search, best)
+        nearest = search.nearest_of(best)
         late = nearest is not None and nearest.least_bound_ms > search.contract.bound_ms
         return search.tree is not Tree.HYBRID and late and search.relocations < RELOCATIONS_MAX
-
-    @staticmethod
-    def _nearest(search: Search, best: Reach | None) -> Reach | None:
-        """Of all paths found, the one that comes nearest to the contract."""
-        seen = [reach for reach in (best, search.nearest) if reach is not None]
-        return min(seen, key=search.contract.rank, default=None)
 
     def relocated(self, channel: ChannelName, verdict: Verdict) -> list[Effect]:
         """The directory has answered: look again from the new seat, or refuse."""
@@ -488,7 +499,7 @@ class Searches:
 
     def refuse(self, search: Search, best: Reach | None) -> list[Effect]:
         """No path keeps the local subscriber's bound."""
-        nearest = self._nearest(search, best)
+        nearest = search.nearest_of(best)
         best_ms, path = (None, ()) if nearest is None else (nearest.least_bound_ms, nearest.path)
         refused = Refused(search.channel, search.contract, nearest, search.reason)
         report = self.report(search, "refused", best_ms=best_ms, path=path)
@@ -499,10 +510,10 @@ class Searches:
         branch = self._branches.carried[search.channel]
         reach = branch.reach
         if search.purpose is Purpose.RELAY:
-            if self._full(search):  # others took the place meanwhile
+            if self.places.full(search):  # others took the place meanwhile
                 search.reason = f"{self._around.host} is full"
                 return self._settle_as(search, None)
-            room = self._make_room(search, branch)
+            room = self.places.make_room(search, branch)
             self._branches.feed(branch, search.asker, search.contract.bound_ms)
             told = self._branches.told(reach, branch.rate_bps)
             confirm = Send(search.asker, Confirm(search.ask, branch.channel, told))
@@ -516,14 +527,6 @@ class Searches:
             branch.trail, branch.grant = (), search.grant
         report = self.report(search, "receiving", promised_ms=reach.delay_ms, path=reach.path)
         return [*self.abandon(search), Admitted(branch.channel, search.contract, reach), report]
-
-    def _make_room(self, search: Search, branch: Branch) -> list[Effect]:
-        """Where no copy is left, the asker takes the place of its dead parent."""
-        child = self._branches.inherited(search.channel, search.asker)
-        if child is None or self._branches.spare(search.channel, self.reserved(search)) > 0:
-            return []
-        del branch.children[child]
-        return [Evict(branch.channel, child)]
 
     def _give_up_waiting(self, search: Search) -> list[Effect]:
         """Time is up for a search of our own: decide on the best so far."""
@@ -565,27 +568,6 @@ class Searches:
         self._searches.pop((search.asker, search.ask), None)
 
     # ------------------------------------------------------------------ small pieces
-
-    def reserved(self, without: Search | None = None) -> int:
-        """Copies promised to others by offers in flight."""
-        mine = self._around.host
-        return sum(s.phase in RESERVING and s.asker != mine and s is not without for s in self._searches.values())
-
-    def _full(self, search: Search) -> bool:
-        """Whether no copy is left for a host that is no child yet."""
-        if self._branches.is_child(search.channel, search.asker):
-            return False
-        spare = self._branches.spare(search.channel, self.reserved(search))
-        return spare <= 0 and (self._branches.leaving or self._branches.inherited(search.channel, search.asker) is None)
-
-    def _unfit(self, branch: Branch, search: Search) -> str:
-        """Why what we carry is nothing for the asker of a path; empty when it is."""
-        if branch.finished_ticks is not None:
-            return "the channel is over"
-        if not branch.fed:
-            return f"{self._around.host} looks for a parent itself"
-        fresh = search.floor.below(branch.reach.seqno, branch.reach.depth)
-        return "" if fresh else f"{self._around.host} may hang on {search.asker}"
 
     def _next_ask(self) -> int:
         self._asks += 1

@@ -96,3 +96,8 @@ class Search:
     age_ticks: int = 0
     wait_ticks: int = 0
     reason: str = "no next hop answers"
+
+    def nearest_of(self, best: Reach | None) -> Reach | None:
+        """Of a path and those that were declined, the one that comes nearest to the contract."""
+        seen = [reach for reach in (best, self.nearest) if reach is not None]
+        return min(seen, key=self.contract.rank, default=None)

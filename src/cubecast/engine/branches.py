@@ -79,10 +79,6 @@ class Branch:
     standby_ready: bool = False
     standby_ticks: int = 0
     """Since it was asked first."""
-    standby_rest: int = 0
-    """Ticks until another one is asked."""
-    standby_failures: int = 0
-    """How often in a row one did not last."""
     contract: Contract | None = None
     """The local subscriber's; None without one."""
     account: Account = field(default_factory=Account)

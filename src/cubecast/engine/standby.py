@@ -24,8 +24,6 @@ WAIT_TICKS = 60
 SHUN_TICKS = 40
 """A host that did not stand by is not asked for so long."""
 SHUNNED_MAX = 64
-REST_TICKS, REST_TICKS_MAX, LASTING_TICKS = 5, 300, 100
-"""After a standby that did not last the next is asked after a pause that doubles: opening one costs a machine something."""
 
 
 class Standbys:
@@ -51,9 +49,6 @@ class Standbys:
         """Looks after the standby of a branch, and after the hosts that the branch stands by for."""
         effects = self._age_wards(branch)
         branch.standby_ticks += 1
-        branch.standby_rest -= 1
-        if branch.standby_ready and branch.standby_ticks >= LASTING_TICKS:
-            branch.standby_failures = 0
         if branch.ticks % LOOK_TICKS or branch.former is not None:
             return effects
         self._shunned = {key: left - LOOK_TICKS for key, left in self._shunned.items() if left > LOOK_TICKS}
@@ -64,8 +59,7 @@ class Standbys:
             if branch.ticks % ASK_TICKS == 0:
                 effects.append(self._ask(branch, branch.standby))
             return effects
-        alone = branch.upstream is None or len(branch.reach.path) <= 2
-        if alone or branch.finished_ticks is not None or branch.standby_rest > 0:
+        if branch.upstream is None or branch.finished_ticks is not None or len(branch.reach.path) <= 2:
             return effects
         grandparent = branch.reach.path[-3]  # our parent's place is free there when it dies
         others = self._candidates.on_tree(branch.channel, branch.wanted, Tree.HYBRID)
@@ -119,8 +113,6 @@ class Standbys:
         host, branch.standby, branch.standby_ready = branch.standby, None, False
         if host is None or host == branch.upstream:
             return []
-        branch.standby_rest = min(REST_TICKS_MAX, REST_TICKS << min(8, branch.standby_failures))
-        branch.standby_failures += 1
         if len(self._shunned) < SHUNNED_MAX:
             self._shunned[branch.channel, host] = SHUN_TICKS
         return [StopPull(branch.channel, host), Send(host, Release(branch.channel))]

@@ -261,6 +261,8 @@ class ChannelReader:
             if again.done():
                 self._broadcast = again.result()
                 return True
+        except moq.Error:
+            return False
         finally:
             for waiting in (again, over):
                 waiting.cancel()
@@ -271,14 +273,8 @@ class ChannelReader:
         return False
 
     async def _announced(self) -> moq.BroadcastConsumer:
-        """The broadcast over the route there is then; whoever waits for it sets a limit."""
-        while True:
-            try:
-                broadcast: moq.BroadcastConsumer = await self._origin.consume().announced_broadcast(BROADCAST)
-            except moq.Error:  # the route changes at this moment
-                await asyncio.sleep(REOPEN_PAUSE_S)
-            else:
-                return broadcast
+        broadcast: moq.BroadcastConsumer = await self._origin.consume().announced_broadcast(BROADCAST)
+        return broadcast
 
     async def _end_of_track(self) -> None:
         """The last track to end waits for the publisher's count, which travels on its own."""

@@ -109,7 +109,7 @@ async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None
     server = _Server(config)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(service.expire_leases())
-        tasks.create_task(service.test_hosts())
+        tasks.create_task(service.dial_back_hosts())
         serve = tasks.create_task(server.serve(sockets=[listener]))
         while not server.started and not serve.done():  # noqa: ASYNC110  uvicorn offers a flag, no event
             await asyncio.sleep(0.005)

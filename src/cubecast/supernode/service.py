@@ -123,7 +123,7 @@ class Service:
                 self._outboxes[effect.host].put(effect)
         return effects
 
-    async def test_hosts(self) -> None:
+    async def dial_back_hosts(self) -> None:
         """Dials every host back again and again, until stopped: a NAT or firewall may have changed."""
         while not self.stopping.is_set():
             with suppress(TimeoutError):

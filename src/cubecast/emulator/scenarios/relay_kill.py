@@ -29,7 +29,8 @@ async def relay_kill(setting: Setting) -> Run:
             fed = sorted(plan.name(child) for child, parent in parents.items() if parent == victim)
             hit = {plan.name(host) for host in parents if _hangs_on(parents, host, victim)}
             setting.notify(f"kill -9 of {plan.name(victim)}, which feeds {', '.join(fed)}")
-            run.detail |= {"killed": plan.name(victim), "fed": fed}
+            slowest_ms = round(_slowest_rtt_ms(setting, parents), 1)
+            run.detail |= {"killed": plan.name(victim), "fed": fed, "slowest_rtt_ms": slowest_ms}
             killed_s = time.time()
             bed.kill(victim)
 
@@ -39,7 +40,6 @@ async def relay_kill(setting: Setting) -> Run:
         changes = changes_after(bed, killed_s)
         run.switches = len(changes)
         run.detail["changes"] = changes
-        run.detail["slowest_rtt_ms"] = _slowest_rtt_ms(setting, bed.parents())
     return run
 
 
@@ -52,6 +52,6 @@ def _hangs_on(parents: dict[int, int], host: int, top: int) -> bool:
 
 
 def _slowest_rtt_ms(setting: Setting, parents: dict[int, int]) -> float:
-    """The round trip of the slowest link used after the repair."""
+    """The round trip of the slowest link of the tree, as it was when the relay was killed."""
     matrix = setting.network.matrix_ms()
     return max((2 * float(matrix[child, parent]) for child, parent in parents.items()), default=0.0)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from cubecast.engine import events as ev
 from cubecast.engine.membership import TICK_S
-from cubecast.engine.parents import REPAIR_TICKS, SILENT_TICKS
+from cubecast.engine.parents import REPAIR_TICKS
+from cubecast.engine.patience import SILENT_TICKS
 from cubecast.types import HostId
 from tests.engine.in_memory import CHANNEL, Overlay
 from tests.engine.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready

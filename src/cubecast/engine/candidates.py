@@ -4,7 +4,8 @@ import numpy as np
 
 from cubecast.engine.branches import Branches
 from cubecast.engine.membership import BEAT_TICKS, Neighbourhood
-from cubecast.engine.parents import SILENT_TICKS, Parents
+from cubecast.engine.parents import Parents
+from cubecast.engine.patience import SILENT_TICKS
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
 from cubecast.engine.search_state import Hop, Purpose, Search

@@ -59,6 +59,7 @@ from cubecast.engine.messages import (
     StandingBy,
 )
 from cubecast.engine.parents import Parents
+from cubecast.engine.patience import Patience
 from cubecast.engine.reach import NUMBER_MAX, Reach
 from cubecast.engine.records import Placement, Tree
 from cubecast.engine.search import Searches
@@ -99,7 +100,8 @@ class HostEngine:
         self.host = host
         self._around = Neighbourhood(host)
         self._branches = Branches(self._around, fan_out, uplink_bps, reserve)
-        self._parents = Parents(self._around, self._branches)
+        self._patience = Patience()
+        self._parents = Parents(self._around, self._branches, self._patience)
         self._candidates = Candidates(self._around, self._branches, self._parents, policy, rng)
         self._searches = Searches(self._around, self._branches, self._parents, self._candidates, tick_s)
         self._subscriptions = Subscriptions(self._branches, self._searches)
@@ -261,6 +263,7 @@ class HostEngine:
 
     def _tick(self, now: float) -> list[Effect]:
         beat = self._branches.beat(self._searches.places.promised())
+        self._patience.tick()
         effects, silent = self._around.tick(self._branches.in_use(), beat, now)
         self._around.release_measured("probes")
         self._ticks += 1
@@ -296,6 +299,7 @@ class HostEngine:
         if link is None or not link.up:
             return []
         link.silent_ticks = 0
+        self._patience.heard(host)
         match message:
             case Hello() | Beat() | Ping() | Pong():
                 return self._around.heard(host, message, now)

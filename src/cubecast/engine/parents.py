@@ -13,14 +13,13 @@ from cubecast.engine.effects import Effect, ParentChanged, Pull, Send, StopPull
 from cubecast.engine.links import CLOCK_UNKNOWN_MS
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import Ended, Kin, Need, Pulse, Release
+from cubecast.engine.patience import SILENT_TICKS, Patience
 from cubecast.engine.reach import NUMBER_MAX, Contract, Reach
 from cubecast.engine.records import HostRecord
 from cubecast.types import ChannelName, HostId
 
 RELAY_MS = 0.5
 """Processing a relay adds to a frame; part of every promise (measured: 0.35 ms a relay, docs/decisions)."""
-SILENT_TICKS = 3
-"""Without media and without a word from the parent for so long, it is lost."""
 IDLE_TICKS, IDLE_SILENT_TICKS = 15, 10
 """On a channel without media for so long, a parent must be silent for so long: its word is all there is."""
 STALE_TICKS = 20
@@ -41,9 +40,10 @@ BACKUPS = 6
 class Parents:
     """Parents of all branches. The engine owns one and passes it messages, ticks and failures."""
 
-    def __init__(self, neighbourhood: Neighbourhood, branches: Branches) -> None:
+    def __init__(self, neighbourhood: Neighbourhood, branches: Branches, patience: Patience) -> None:
         self._around = neighbourhood
         self._branches = branches
+        self._patience = patience
 
     def reach_through(self, host: HostId, there: Reach) -> Reach | None:
         """How a channel reaches us through a host it reaches so; None when its path came by here, or the link is down.
@@ -248,8 +248,10 @@ class Parents:
                 return self.lose(branch, "its media does not arrive")
         if branch.failure:
             return self.lose(branch, branch.failure)
-        limit = SILENT_TICKS if branch.flat_ticks < IDLE_TICKS else IDLE_SILENT_TICKS
-        if branch.flat_ticks >= SILENT_TICKS and self._around.quiet(upstream, limit):
+        patience = self._patience.ticks
+        limit = patience if branch.flat_ticks < IDLE_TICKS else max(patience, IDLE_SILENT_TICKS)
+        if branch.flat_ticks >= patience and self._around.quiet(upstream, limit):
+            self._patience.gave_up(upstream)
             return self.lose(branch, "no heartbeat and no media")
         if branch.stale_ticks >= STALE_TICKS:
             return self.lose(branch, "it has lost its own parent")

@@ -26,6 +26,8 @@ SETTLE_S = 2.0
 SURVEY_S = 60.0
 ADVICE_S = 4.0
 """Advice that a host has not followed by then is given up."""
+MOVES_MIN, MOVES_SHARE = 2, 0.125
+"""So many hosts, or this share of a group, move at a time: a move is a handshake or two, and hosts may share a machine."""
 PLAN_S = 40.0
 GAIN_MIN, GAIN_MIN_AGAIN = 0.03, 0.15
 """A plan whose mean delay is not smaller by this share is dropped; a group that was planned already is left alone unless
@@ -191,9 +193,12 @@ class Planner:
         left = {host: member.spare for host, member in group.items()}
         for parent, _ in plan.advised.values():
             left[parent] -= 1
-        moves = {}
+        moves: dict[HostId, HostId] = {}
+        moves_max = max(MOVES_MIN, round(MOVES_SHARE * len(group)))
         for host in apart:
             parent = plan.target[host]
+            if len(plan.advised) + len(moves) >= moves_max:
+                break
             if host not in plan.advised and left[parent] > 0 and not _hangs_on(group, parent, host):
                 moves[host] = parent
                 left[parent] -= 1

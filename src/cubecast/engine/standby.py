@@ -55,19 +55,23 @@ class Standbys:
         if branch.standby is not None:
             late = not branch.standby_ready and branch.standby_ticks >= WAIT_TICKS
             if late or not self._fits(branch, branch.standby):
-                return [*effects, *self._drop(branch)]
+                return [*effects, *self._drop(branch, shun=late), *self._look(branch)]
             if branch.ticks % ASK_TICKS == 0:
                 effects.append(self._ask(branch, branch.standby))
             return effects
+        return [*effects, *self._look(branch)]
+
+    def _look(self, branch: Branch) -> list[Effect]:
+        """Asks the best host there is to stand by."""
         if branch.upstream is None or branch.finished_ticks is not None or len(branch.reach.path) <= 2:
-            return effects
+            return []
         grandparent = branch.reach.path[-3]  # our parent's place is free there when it dies
         others = self._candidates.on_tree(branch.channel, branch.wanted, Tree.HYBRID)
         for host in dict.fromkeys([grandparent, *others]):
             if self._fits(branch, host) and (branch.channel, host) not in self._shunned:
                 branch.standby, branch.standby_ready, branch.standby_ticks = host, False, 0
-                return [*effects, self._ask(branch, host)]
-        return effects
+                return [self._ask(branch, host)]
+        return []
 
     def on_standing_by(self, host: HostId, m: StandingBy) -> list[Effect]:
         """A host that was asked stands by, or does not."""
@@ -75,7 +79,7 @@ class Standbys:
         if branch is None or branch.standby != host or record is None:
             return [Send(host, Release(m.channel))] if m.ready and branch is None else []
         if not m.ready:
-            return self._drop(branch)
+            return [*self._drop(branch), *self._look(branch)]
         return [] if branch.standby_ready else [Prepare(m.channel, record)]
 
     def on_prepared(self, channel: ChannelName, host: HostId) -> list[Effect]:
@@ -109,11 +113,11 @@ class Standbys:
         trail = (*branch.trail, self._around.host)
         return Send(host, StandBy(branch.channel, trail, branch.grant, branch.upstream or host))
 
-    def _drop(self, branch: Branch) -> list[Effect]:
+    def _drop(self, branch: Branch, *, shun: bool = True) -> list[Effect]:
         host, branch.standby, branch.standby_ready = branch.standby, None, False
         if host is None or host == branch.upstream:
             return []
-        if len(self._shunned) < SHUNNED_MAX:
+        if shun and len(self._shunned) < SHUNNED_MAX:
             self._shunned[branch.channel, host] = SHUN_TICKS
         return [StopPull(branch.channel, host), Send(host, Release(branch.channel))]
 

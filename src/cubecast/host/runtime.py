@@ -135,6 +135,7 @@ class HostRuntime:
         except CubecastError:
             self._upkeep.forget(channel)
             writer.finish()
+            writer.close()
             self._handle(ev.PublishFinished(channel))
             self._plane.drop_channel(channel)
             raise
@@ -152,6 +153,7 @@ class HostRuntime:
                 while any(b.channel == channel and b.children for b in self.view().branches):
                     self._changed.clear()
                     await self._changed.wait()
+        writer.close()
         self._plane.drop_channel(channel)
 
     async def subscribe(self, channel: ChannelName, contract: Contract) -> Subscription:

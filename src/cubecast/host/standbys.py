@@ -150,14 +150,14 @@ class Standbys:
                 broadcast = await origin.consume().announced_broadcast(BROADCAST)
                 tracks = await _tracks(broadcast)
             assert client.session is not None, "it is open"
-            await _warm_up(broadcast)
             slot.standby = Standby(record.host, client, origin, broadcast, tracks)
             self._hooks.prepared(channel, record.host)
+            warming = asyncio.ensure_future(_warm_up(broadcast))
             closed, taken = asyncio.ensure_future(client.session.closed()), asyncio.ensure_future(slot.taken.wait())
             try:
                 await asyncio.wait((closed, taken), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for waiting in (closed, taken):
+                for waiting in (closed, taken, warming):
                     waiting.cancel()
                     with suppress(asyncio.CancelledError, moq.Error):
                         await waiting

@@ -133,7 +133,7 @@ class ChannelWriter:
         self._record(_encode_record(record))
 
     def finish(self) -> None:
-        """Ends every track, then the broadcast."""
+        """Ends every track. The broadcast stays announced until `close`, for those who have not read it all."""
         self._record(_encode_record(EndRecord(self.published)))
         if self._group is not None:
             self._group.finish()
@@ -141,6 +141,9 @@ class ChannelWriter:
         for end in [track.finish for track in self._tracks] + raw:
             with suppress(moq.Error):
                 end()
+
+    def close(self) -> None:
+        """Ends the broadcast: nobody below can subscribe to it any more."""
         self._broadcast.close()
 
     def _record(self, payload: bytes) -> None:

@@ -1,0 +1,43 @@
+"""How long a silent parent is waited for before it counts as lost.
+
+On a machine that is short of CPU, hosts stand still for longer than a parent may be silent. Who leaves its parent then
+gives everyone more to do, so more of them stand still. To keep that from feeding itself, a parent that speaks soon after
+it was given up for its silence was only slow, and doubles the patience with all of them for a while.
+"""
+
+from cubecast.types import HostId
+
+SILENT_TICKS, SILENT_TICKS_MAX = 3, 24
+"""Without media and without a word from the parent for so long, it is lost; after false alarms for longer."""
+SPEAKS_TICKS = 20
+"""A parent that speaks within this after it was given up has not died."""
+CALM_TICKS = 300
+"""Without a false alarm for so long the patience halves."""
+ACCUSED_MAX = 64
+
+
+class Patience:
+    """The patience of one host with all its parents."""
+
+    def __init__(self) -> None:
+        self.ticks = SILENT_TICKS
+        """The silence that counts as death now."""
+        self._accused: dict[HostId, int] = {}
+        self._calm_ticks = 0
+
+    def tick(self) -> None:
+        """Time goes by."""
+        self._accused = {host: left - 1 for host, left in self._accused.items() if left > 1}
+        self._calm_ticks += 1
+        if self._calm_ticks >= CALM_TICKS:
+            self.ticks, self._calm_ticks = max(SILENT_TICKS, self.ticks // 2), 0
+
+    def gave_up(self, host: HostId) -> None:
+        """A parent was left for its silence."""
+        if len(self._accused) < ACCUSED_MAX:
+            self._accused[host] = SPEAKS_TICKS
+
+    def heard(self, host: HostId) -> None:
+        """A host has spoken."""
+        if self._accused and self._accused.pop(host, None) is not None:
+            self.ticks, self._calm_ticks = min(SILENT_TICKS_MAX, 2 * self.ticks), 0

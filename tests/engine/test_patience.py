@@ -45,7 +45,7 @@ def test_a_host_that_pauses_again_and_again_is_left_a_few_times_and_not_at_every
         overlay.subscribe(index, NO_BOUND_MS)
     overlay.run(30.0)
     slow = overlay.names[0]  # the publisher: whoever leaves it comes back
-    alarms = []
+    alarms: list[int] = []
 
     def trace(_here: SimulatedHost, _event: ev.Event, effects: list[fx.Effect]) -> None:
         alarms[-1] += sum(isinstance(each, fx.ParentChanged) and "heartbeat" in each.reason for each in effects)

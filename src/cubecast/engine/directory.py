@@ -10,7 +10,7 @@ everyone has a seat of its own; streams run between hosts, not labels, so they g
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -39,6 +39,7 @@ from cubecast.engine.directory_events import (
     SaveShape,
     SubscriptionReported,
 )
+from cubecast.engine.placements import Placements
 from cubecast.engine.planner import Member as GroupMember
 from cubecast.engine.planner import Planner
 from cubecast.engine.records import (
@@ -46,7 +47,6 @@ from cubecast.engine.records import (
     Advice,
     ChannelRecord,
     HostRecord,
-    Neighbour,
     Placement,
     SubscriptionRecord,
     Tree,
@@ -54,8 +54,8 @@ from cubecast.engine.records import (
 from cubecast.engine.relocation import DEPTH_DEFAULT, Form, Relocation, Seated, Verdict
 from cubecast.engine.surveys import UNREACHED_MS, Surveys
 from cubecast.errors import DirectoryError, UsageError
-from cubecast.overlay.cube import Cube, label_count, neighbours, parse_label
-from cubecast.overlay.occupancy import carriers, free_labels
+from cubecast.overlay.cube import Cube, label_count, parse_label
+from cubecast.overlay.occupancy import free_labels
 from cubecast.overlay.region import live_region
 from cubecast.overlay.trees.join import join_candidates
 from cubecast.types import ChannelName, HostId, Label
@@ -110,6 +110,7 @@ class DirectoryEngine:
         self._roomy_since = np.inf
         self._rng = rng
         self._version = 0
+        self._placements = Placements()
         self.epoch = 0
         self._surveys = Surveys()
         self._planner = Planner(self._surveys, rng)
@@ -383,15 +384,6 @@ class DirectoryEngine:
             effects.append(SaveChannel(self.channels[channel]))
         return effects
 
-    def _via(self, a: HostRecord, b: HostRecord, carrier: Mapping[Label, HostRecord]) -> HostRecord | None:
-        """Who carries what goes between two neighbours that cannot be dialled: the same for both, near them in the cube."""
-        if a.reachable or b.reachable:
-            return None
-        beside = {near for each in (a, b) for near in neighbours(self.cube, each.seat)}
-        near = [carrier[label] for label in beside if carrier[label].reachable]
-        anyone = near or [m.record for m in self.members.values() if m.record.reachable]
-        return min(anyone, key=lambda record: record.host, default=None)
-
     def _seat(self, wish: str) -> Label:
         seats = {member.record.seat for member in self.members.values()}
         if wish:
@@ -433,37 +425,16 @@ class DirectoryEngine:
         return [*map(DeleteHost, sorted(gone)), *map(DeleteChannel, ended), *self._place(now)]
 
     def _place(self, now: float) -> list[DirectoryEffect]:
-        """Works everyone's place out anew, and pushes those that changed."""
+        """Brings everyone's place up to date, and pushes those that changed."""
         if not self.members:
             return []
         self._version = max(self._version + 1, int(now * 1000))  # rises across restarts too
-        by_seat = {member.record.seat: member.record for member in self.members.values()}
-        carrier = {label: by_seat[seat] for label, seat in carriers(self.cube, by_seat).items()}
-        held: dict[HostId, list[Label]] = {host: [] for host in self.members}
-        for label in sorted(carrier):
-            held[carrier[label].host].append(label)
+        records = {host: member.record for host, member in self.members.items()}
         pushes: list[DirectoryEffect] = []
-        for host, labels in held.items():
-            member = self.members[host]
-            around = {
-                near: Neighbour(near, carrier[near], self._via(member.record, carrier[near], carrier))
-                for label in labels
-                for near in neighbours(self.cube, label)
-                if carrier[near].host != host
-            }
-            beside = tuple(around[label] for label in sorted(around))
-            placement = Placement(
-                self._version,
-                self.epoch,
-                self.cube.radix,
-                self.cube.dimensions,
-                member.record,
-                tuple(labels),
-                beside,
-            )
-            before = member.placement
+        for host, placement in self._placements.changed(self.cube, self.epoch, self._version, records).items():
+            before = self.members[host].placement
             if before is None or replace(before, version=self._version) != placement:
-                member.placement = placement
+                self.members[host].placement = placement
                 pushes.append(Push(host, placement))
         return pushes
 

@@ -25,20 +25,26 @@ def carriers(cube: Cube, seats: Iterable[int]) -> dict[Label, Label]:
     taken = sorted(set(seats))
     if not taken or taken[0] < 0 or taken[-1] >= total:
         raise UsageError(f"seats {taken[:3]} do not lie on shape {cube}")
-    nearest: dict[Label, set[Label]] = {Label(seat): {Label(seat)} for seat in taken}
+    nearest: dict[Label, tuple[Label, ...]] = {Label(seat): (Label(seat),) for seat in taken}
+    missing = [Label(label) for label in range(total) if label not in nearest]
     frontier = list(nearest)
-    while frontier:
+    while missing:
+        if len(missing) < len(frontier):  # whoever is missing looks around, or those found last do: what is less work
+            seen = ((label, near) for label in missing for near in neighbours(cube, label) if near in nearest)
+        else:
+            seen = ((near, label) for label in frontier for near in neighbours(cube, label) if near not in nearest)
         reached: dict[Label, set[Label]] = {}
-        for label in frontier:
-            for nearby in neighbours(cube, label):
-                if nearby not in nearest:
-                    reached.setdefault(nearby, set()).update(nearest[label])
-        nearest |= reached
+        for label, near in seen:
+            reached.setdefault(label, set()).update(nearest[near])
+        nearest |= {label: tuple(near) for label, near in reached.items()}
         frontier = list(reached)
-    return {label: _first_going_up(label, near, total) for label, near in nearest.items()}
+        missing = [label for label in missing if label not in reached]
+    return {
+        label: near[0] if len(near) == 1 else _first_going_up(label, near, total) for label, near in nearest.items()
+    }
 
 
-def _first_going_up(label: Label, seats: set[Label], total: int) -> Label:
+def _first_going_up(label: Label, seats: tuple[Label, ...], total: int) -> Label:
     return min(seats, key=lambda seat: (seat - label) % total)
 
 

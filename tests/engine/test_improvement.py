@@ -14,6 +14,7 @@ from tests.engine.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 SETTLED_S = 40.0
 JUMP_MS = 100.0
 LEFT_S = 3.0
+RETURNED_S = 30.0
 WORTH_MS = 40.0
 """Another path must be so much shorter than the slow link, or staying is right."""
 
@@ -54,6 +55,13 @@ def test_traffic_leaves_a_link_that_became_slow_and_comes_back_when_it_was_good_
     overlay.delay_ms[a, b] = overlay.delay_ms[b, a] = good_ms
     overlay.run(RETURN_TICKS * TICK_S - 0.5)
     assert overlay.engines[child].upstream(CHANNEL) != parent, "not at once"
+    overlay.run(RETURNED_S)
+    above, reach = overlay.engines[parent].reach(CHANNEL), overlay.engines[child].reach(CHANNEL)
+    assert above is not None
+    assert reach is not None
+    assert child in above.path or reach.delay_ms <= above.delay_ms + good_ms + WORTH_MS, (
+        "when it has been good for long"
+    )
     assert all(overlay.flows(host, CHANNEL) for host in overlay.names)
     assert_trees_hold(overlay, 8)
 

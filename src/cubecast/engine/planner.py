@@ -199,7 +199,8 @@ class Planner:
             parent = plan.target[host]
             if len(plan.advised) + len(moves) >= moves_max:
                 break
-            if host not in plan.advised and left[parent] > 0 and not _hangs_on(group, parent, host):
+            under_way = {moved: above for moved, (above, _) in plan.advised.items()} | moves
+            if host not in plan.advised and left[parent] > 0 and not _hangs_on(group, parent, host, under_way):
                 moves[host] = parent
                 left[parent] -= 1
         if not moves and not plan.advised:
@@ -219,18 +220,23 @@ class Planner:
             asides = [
                 (self._link_ms(other, host), other)
                 for other in group
-                if left[other] > 0 and other != group[host].parent and not _hangs_on(group, other, host)
+                if left[other] > 0 and other != group[host].parent and not _hangs_on(group, other, host, {})
             ]
             if asides:
                 return {host: min(asides)[1]}
         return {}
 
 
-def _hangs_on(group: Group, host: HostId, top: HostId) -> bool:
-    """Whether a host is another one or is below it now."""
-    at: HostId | None = host
-    for _ in range(len(group) + 1):
-        if at == top:
+def _hangs_on(group: Group, host: HostId, top: HostId, moves: Mapping[HostId, HostId]) -> bool:
+    """Whether a host is another one or is below it, now or when some of the moves are made."""
+    seen: set[HostId] = set()
+    at = [host]
+    while at:
+        here = at.pop()
+        if here == top:
             return True
-        at = None if at is None or at not in group else group[at].parent
+        if here in seen or here not in group:
+            continue
+        seen.add(here)
+        at += [above for above in (group[here].parent, moves.get(here)) if above is not None]
     return False

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test check bench lab format lock clean
+.PHONY: install demo test check bench soak lab format lock clean
 
 install: $(READY)
 
@@ -28,6 +28,10 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python bench/relay.py
 	$(BIN)/python bench/lab.py
+
+# Faults on real processes and the simulation over many seeds, against their bars: hours.
+soak: $(READY)
+	$(BIN)/python bench/soak.py
 
 # Every experiment, and the pages of docs/lab from them.
 lab: $(READY)

@@ -1,5 +1,6 @@
 """Laws of contracts: terms hop by hop, counter-offers that are granted, uplinks and reserved copies that are respected."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +44,36 @@ def test_what_must_hold_at_the_parent_is_what_must_hold_behind_the_link(
     before = contract.before(link_ms, link_loss)
     close = abs(here.delay_ms - contract.bound_ms) < 1e-6 or abs(loss - contract.loss) < 1e-6
     assert close or before.kept_by(there) == contract.kept_by(here)
+
+
+@given(contracts, contracts, delays, losses, st.floats(0, 1e9))
+def test_what_keeps_both_contracts_keeps_each(
+    one: Contract, other: Contract, delay_ms: float, loss: float, rate_bps: float
+) -> None:
+    reach = Reach(delay_ms, 1.0, (HostId("p"),), loss=loss, rate_bps=rate_bps)
+    assert one.both(other).kept_by(reach) == (one.kept_by(reach) and other.kept_by(reach))
+
+
+def test_a_relay_leaves_a_lossy_parent_for_those_below_it() -> None:
+    """The relay itself asked for no bound on loss, and whoever did has no other place that keeps its delay."""
+    delay_ms = np.full((4, 4), 10.0)
+    delay_ms[0, 2] = delay_ms[2, 0] = delay_ms[3, 2] = delay_ms[2, 3] = 400.0
+    overlay = Overlay(delay_ms, Cube(2, 2), seed=2, fan_out=4)
+    overlay.run(6.0)
+    publisher, relay, below, other = overlay.names
+    overlay.publish(0)
+    strict = Contract(200.0, loss=0.05)
+    for index, contract in ((3, Contract(NO_BOUND_MS)), (1, Contract(NO_BOUND_MS)), (2, strict)):
+        assert isinstance(overlay.subscribe(index, contract), fx.Admitted)
+    overlay.run(5.0)
+    assert [overlay.engines[host].upstream(CHANNEL) for host in (relay, below)] == [publisher, relay]
+    for count in range(1, 200):
+        overlay.run(0.1)
+        overlay.handle(relay, ev.LinkSampled(publisher, 20.0, 20 * count, 100 * count))
+    assert [overlay.engines[host].upstream(CHANNEL) for host in (relay, below)] == [other, relay]
+    reach = overlay.engines[below].reach(CHANNEL)
+    assert reach is not None
+    assert strict.kept_by(reach)
 
 
 @given(contracts, delays, losses, st.floats(0, 1e9))

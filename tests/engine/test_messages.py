@@ -74,7 +74,7 @@ messages = st.one_of(
         flowing=st.booleans(),
         fed=st.booleans(),
     ),
-    st.builds(m.Need, channel=channels, budget_ms=times),
+    st.builds(m.Need, channel=channels, contract=contracts),
     st.builds(m.Kin, channel=channels, hosts=st.just(())),
     st.builds(m.Leaving),
     st.builds(m.Release, channel=names.map(ChannelName)),
@@ -135,7 +135,7 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
         m.Confirm(1, ChannelName("c"), Reach(1.0, 1.0, (HostId("z"),), loss=1.5)),
         m.Confirm(1, ChannelName("c"), Reach(1.0, 1.0, (HostId("z"),), rate_bps=-1.0)),
         m.Kin(ChannelName("c"), (HostRecord(HostId("h"), "a", "f", "k", Label(0)),) * (m.KIN_MAX + 1)),
-        m.Need(ChannelName("c"), float("inf")),
+        m.Need(ChannelName("c"), Contract(float("inf"))),
     ],
 )
 def test_values_out_of_range_are_refused(message: m.Message) -> None:

@@ -46,9 +46,9 @@ RATE_S, RATE_GAIN = 2.0, 1 / 4
 
 @dataclass(slots=True)
 class Child:
-    """A host we feed: the channel must reach us within budget_ms for everyone below it to keep its bound."""
+    """A host we feed, and what must hold here for everyone below it to have what it asked for."""
 
-    budget_ms: float
+    contract: Contract
     quiet_ticks: int = 0
 
 
@@ -126,16 +126,12 @@ class Branch:
         return self.publishes or self.upstream is not None
 
     @property
-    def due_ms(self) -> float:
-        """When the channel must be here for everyone here and below to keep its bound; at most NUMBER_MAX."""
-        budgets = [child.budget_ms for child in self.children.values()]
-        return min([NUMBER_MAX, *budgets, *([] if self.contract is None else [self.contract.bound_ms])])
-
-    @property
     def wanted(self) -> Contract:
-        """What must hold here: everyone's bound, and the local subscriber's other terms."""
-        local = self.contract
-        return Contract(self.due_ms) if local is None else Contract(self.due_ms, local.rate_bps, local.loss)
+        """What must hold here for everyone here and below to have what it asked for; a bound of NUMBER_MAX is none."""
+        wanted = self.contract or Contract(NUMBER_MAX)
+        for child in self.children.values():
+            wanted = wanted.both(child.contract)
+        return wanted
 
     def count(self, bytes_received: int) -> None:
         """Bytes so far on the session to the parent, or published; they begin anew with every session."""
@@ -277,9 +273,9 @@ class Branches:
 
     # ------------------------------------------------------------------ children
 
-    def feed(self, branch: Branch, host: HostId, budget_ms: float) -> None:
+    def feed(self, branch: Branch, host: HostId, contract: Contract) -> None:
         """Takes a child, or hears of a child that asks again."""
-        branch.children[host] = Child(budget_ms)
+        branch.children[host] = Child(contract)
         branch.wards.pop(host, None)
         branch.ticks = 0  # tells the relatives soon
 
@@ -299,7 +295,7 @@ class Branches:
         branch = self.carried.get(m.channel)
         if branch is None or host not in branch.children:
             return []
-        branch.children[host] = Child(m.budget_ms)
+        branch.children[host] = Child(m.contract)
         return []
 
     def on_release(self, host: HostId, m: Release) -> list[Effect]:

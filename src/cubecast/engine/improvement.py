@@ -110,7 +110,7 @@ class Improvement:
             return self._follow(branch)
         record = self._records.setdefault(branch.channel, Record())
         record.rest_ticks -= 1
-        broken = branch.reach.least_bound_ms > branch.due_ms
+        broken = branch.reach.least_bound_ms > branch.wanted.bound_ms
         if branch.upstream is None or branch.former is not None or branch.ticks % LOOK_TICKS:
             return []
         record.rest_ms = min(record.rest_ms, branch.reach.delay_ms)

@@ -176,10 +176,10 @@ class Pulse(_Struct, frozen=True, tag="pulse"):
 
 
 class Need(_Struct, frozen=True, tag="need"):
-    """From child to parent: the channel must reach the parent within budget_ms for everyone below to keep its bound."""
+    """From child to parent: what must hold at the parent for everyone below to have what it asked for."""
 
     channel: ChannelName
-    budget_ms: float
+    contract: Contract
 
 
 class Kin(_Struct, frozen=True, tag="kin"):
@@ -316,7 +316,7 @@ def _check_ranges(message: Message) -> None:
             if len(message.hosts) > KIN_MAX:
                 raise MessageError("too many relatives")
         case Need():
-            numbers = (message.budget_ms,)
+            numbers = _terms(message.contract)
         case PathOffer() | Confirm() | Pulse():
             reaches = (message.reach,)
         case _:

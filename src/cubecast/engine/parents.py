@@ -236,9 +236,7 @@ class Parents:
         if branch.contract is not None and branch.ticks % LEDGER_TICKS == LEDGER_TICKS - 1:
             effects.append(self._branches.ledger(branch, "receiving"))
         if branch.upstream is not None and branch.ticks % NEED_TICKS == 0:
-            effects.append(
-                Send(branch.upstream, Need(branch.channel, self.before(branch.wanted, branch.upstream).bound_ms))
-            )
+            effects.append(Send(branch.upstream, Need(branch.channel, self.before(branch.wanted, branch.upstream))))
         return effects
 
     def _watch(self, branch: Branch, upstream: HostId) -> list[Effect]:

@@ -71,6 +71,12 @@ class Contract(msgspec.Struct, frozen=True):
         left = 1.0 if self.loss >= 1 else 1 - (1 - self.loss) / max(1e-9, 1 - loss)
         return Contract(self.bound_ms - delay_ms, self.rate_bps, left)
 
+    def both(self, other: "Contract") -> "Contract":
+        """What keeps both."""
+        return Contract(
+            min(self.bound_ms, other.bound_ms), max(self.rate_bps, other.rate_bps), min(self.loss, other.loss)
+        )
+
     def counter(self, reach: Reach) -> "Contract":
         """The counter-offer: the same, but for the terms that a path does not keep, which are as it can keep them."""
         return Contract(

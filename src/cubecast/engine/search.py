@@ -514,7 +514,7 @@ class Searches:
                 search.reason = f"{self._around.host} is full"
                 return self._settle_as(search, None)
             room = self.places.make_room(search, branch)
-            self._branches.feed(branch, search.asker, search.contract.bound_ms)
+            self._branches.feed(branch, search.asker, search.contract)
             told = self._branches.told(reach, branch.rate_bps)
             confirm = Send(search.asker, Confirm(search.ask, branch.channel, told))
             child = self._around.record(search.asker)

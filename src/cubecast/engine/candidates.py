@@ -51,18 +51,17 @@ class Candidates:
         ours = None if branch is None else branch.former  # where we have a place, be it full
         ranked: list[tuple[bool, bool, float, HostId]] = []
         for host, there in self._around.carrying(channel).items():
-            reach = self._parents.reach_through(host, there)
-            quiet = self._around.quiet(host, BEAT_TICKS + SILENT_TICKS)
             link = self._around.links[host]
-            if eligible is not None and host not in eligible:
-                continue
             if (
-                reach is not None
-                and host not in mine
-                and not quiet
-                and (link.spare.get(channel, 0) > 0 or host == ours)
-                and not link.leaving
+                host in mine
+                or (eligible is not None and host not in eligible)
+                or (link.spare.get(channel, 0) <= 0 and host != ours)
+                or link.leaving
+                or self._around.quiet(host, BEAT_TICKS + SILENT_TICKS)
             ):
+                continue
+            reach = self._parents.reach_through(host, there)
+            if reach is not None:
                 ranked.append((not contract.kept_by(reach), *contract.rank(reach), host))
         return [host for *_, host in sorted(ranked)[:DIRECT_MAX]]
 

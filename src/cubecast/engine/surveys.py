@@ -40,10 +40,11 @@ class Surveys:
         """A host tells the one-way delays of its links, ms."""
         for other, one_way_ms in links_ms.items():
             key = pair(host, other)
+            if key not in self._measured:
+                for end in key:
+                    self._of.setdefault(end, {})[key] = None
             self._measured[key] = (one_way_ms, now)
             self._wanted.pop(key, None)
-            for end in key:
-                self._of.setdefault(end, {})[key] = None
 
     def forget(self, host: HostId) -> None:
         """A host is gone."""

@@ -13,14 +13,26 @@ from cubecast.lab.simulation.overlay import SimulatedHost, SimulatedOverlay
 from cubecast.overlay.cube import label_count
 from cubecast.types import ChannelName, HostId
 
+Parents = dict[HostId, dict[ChannelName, HostId | None]]
+"""By host and channel."""
 
-def broken_at(overlay: SimulatedOverlay, here: SimulatedHost) -> list[str]:
-    """The laws that a host breaks now, one line each; called after every event it handled."""
+
+def broken_at(overlay: SimulatedOverlay, here: SimulatedHost, before: Parents) -> list[str]:
+    """The laws that a host breaks now, one line each; called after every event it handled.
+
+    Args:
+        before: the parents that were found to be in order, kept from call to call: a loop comes about only where a
+            parent changes.
+    """
     found = []
     copies = 0
-    for branch in here.engine.branches():
+    branches = here.engine.branches()
+    known = before.get(here.host, {})
+    before[here.host] = {branch.channel: branch.upstream for branch in branches}
+    for branch in branches:
         copies += len(branch.children)
-        if branch.upstream is not None and _loops(overlay, here.host, branch.channel):
+        changed = branch.upstream is not None and branch.upstream != known.get(branch.channel)
+        if changed and _loops(overlay, here.host, branch.channel):
             found.append(f"{here.host}: its parents for {branch.channel} lead round in a loop")
         if here.host in overlay.hidden and branch.upstream in overlay.hidden:
             found.append(f"{here.host}: its parent {branch.upstream} cannot be dialled, nor can it")

@@ -10,7 +10,7 @@ from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import HostRecord
-from cubecast.lab.simulation.invariants import broken_at, broken_labels, forgotten
+from cubecast.lab.simulation.invariants import Parents, broken_at, broken_labels, forgotten
 from cubecast.lab.simulation.overlay import SimulatedHost, SimulatedOverlay, address_of
 from cubecast.lab.simulation.scenario import Scenario
 from cubecast.overlay.cube import label_count
@@ -110,8 +110,10 @@ def simulate(scenario: Scenario, seed: int) -> Result:
         names = " ".join([f"{type(effect).__name__} {getattr(effect, 'host', '')}" for effect in effects])
         digest.update(f"{overlay.queue.now:.6f} {here.host} {type(event).__name__} {names}\n".encode())
 
+    parents: Parents = {}
+
     def check(here: SimulatedHost) -> None:
-        for law in broken_at(overlay, here):
+        for law in broken_at(overlay, here, parents):
             _note(run, law)
 
     overlay.trace, overlay.check = trace, check

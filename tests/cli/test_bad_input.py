@@ -19,12 +19,20 @@ def files(tmp_path_factory: pytest.TempPathFactory, clip: Path) -> dict[str, str
     (folder / "small.txt").write_text("0 1\n1 0\n")
     (folder / "one.txt").write_text("0\n")
     (folder / "junk.npz").write_text("junk")
-    (folder / "unknown.toml").write_text('hosts = 9\ncolour = "blue"\n')
-    (folder / "range.toml").write_text("hosts = 1\n")
-    (folder / "crowd.toml").write_text("hosts = 3\nchannels = 3\n")
-    (folder / "elsewhere.toml").write_text('hosts = 9\nnetwork = "nowhere"\n')
-    (folder / "endless.toml").write_text("hosts = 9\nbound_ms = [500.0, inf]\n")
-    scenarios = {name: str(folder / f"{name}.toml") for name in ("unknown", "range", "crowd", "elsewhere", "endless")}
+    scenarios = {
+        "unknown": 'hosts = 9\ncolour = "blue"',
+        "range": "hosts = 1",
+        "crowd": "hosts = 3\nchannels = 3",
+        "elsewhere": 'hosts = 9\nnetwork = "nowhere"',
+        "nowhere": 'hosts = 9\nnetwork = ""',
+        "endless": "hosts = 9\nbound_ms = [500.0, inf]",
+        "digits": f"hosts = {'9' * 5000}",
+        "nested": f"hosts = {'[' * 100_000}",
+        "late": "hosts = 9\nseconds = 5.0\n[[partitions]]\nat_s = inf\nfor_s = 1.0",
+    }
+    for name, text in scenarios.items():
+        (folder / f"{name}.toml").write_text(f"{text}\n")
+        scenarios[name] = str(folder / f"{name}.toml")
     return scenarios | {
         "text": str(folder / "text.txt"),
         "matrix": str(folder / "matrix.txt"),
@@ -81,20 +89,22 @@ CASES: list[tuple[tuple[str, ...], str]] = [
     (("demo", "--network", "{small}"), "holds 2 hosts"),
     (("demo", "--network", "missing.txt"), "no such file"),
     (("demo", "--shape", "2^2"), "larger one"),
-    (("demo", "--policy", "best"), "invalid"),
-    (("demo", "--tree", "oak"), "invalid"),
-    (("publish", "news", "{clip}", "--tree", "oak"), "invalid"),
+    (("demo", "--policy", "best"), "'best' is none of odr, random, greedy"),
+    (("demo", "--tree", "oak"), "'oak' is none of cube, graft, hybrid"),
+    (("publish", "news", "{clip}", "--tree", "oak"), "'oak' is none of cube, graft, hybrid"),
     (("publish", "news", "{clip}", "--for", "soon"), "no time"),
     (("testbed",), "required: scenario"),
     (("testbed", "earthquake"), "invalid choice: 'earthquake'"),
     (("testbed", "relay-kill", "--hosts", "1"), "whole number"),
     (("testbed", "relay-kill", "--hosts", "4", "--subscribers", "4"), "1 publish, so take 1 to 3"),
-    (("testbed", "churn", "--hosts", "3"), "3 publish"),
+    (("testbed", "churn", "--hosts", "3"), "take at least 4 --hosts"),
+    (("testbed", "grow-shrink", "--seconds", "9s"), "leave --seconds out"),
+    (("testbed", "jitter", "--seconds", "1ms"), "5 s or more"),
     (("lab", "simulate", "{endless}"), "bound_ms"),
     (("testbed", "relay-kill", "--runs", "0"), "--runs"),
     (("testbed", "relay-kill", "--network", "{matrix}"), "matrix.txt, line 1"),
     (("testbed", "relay-kill", "--clip", "{text}"), "Invalid data"),
-    (("testbed", "relay-kill", "--tree", "oak"), "invalid"),
+    (("testbed", "relay-kill", "--tree", "oak"), "'oak' is none of cube, graft, hybrid"),
     (("host", "--publish", "news", *NOWHERE), "'news' is not CHANNEL=VALUE"),
     (("host", "--publish", "a/b={clip}", *NOWHERE), "channel name 'a/b'"),
     (("host", "--publish", "news={folder}/gone.mp4", *NOWHERE), "gone.mp4"),
@@ -106,6 +116,8 @@ CASES: list[tuple[tuple[str, ...], str]] = [
     (("host", "--uplink", "0k", *NOWHERE), "outside"),
     (("host", "--reserve", "news", *NOWHERE), "not CHANNEL=N"),
     (("host", "--reserve", "news=9", *NOWHERE), "--fan-out allows 8"),
+    (("host", "--reserve", "news=1", "--reserve", "news=2", *NOWHERE), "twice"),
+    (("supernode", "--relocation", "always", "--state", "{folder}/r"), "none of breadth-first, published, off"),
     (("subscribe", "news", "--rate", "-1", *NOWHERE), "--rate"),
     (("subscribe", "news", "--loss", "120%", *NOWHERE), "'120%' is no share"),
     (("lab", "simulate"), "SCENARIO.toml"),
@@ -115,6 +127,10 @@ CASES: list[tuple[tuple[str, ...], str]] = [
     (("lab", "simulate", "{range}"), ">= 2"),
     (("lab", "simulate", "{crowd}"), "one more"),
     (("lab", "simulate", "{elsewhere}"), "not known"),
+    (("lab", "simulate", "{nowhere}"), "a network without a name"),
+    (("lab", "simulate", "{digits}"), "digits"),
+    (("lab", "simulate", "{nested}"), "nested too deeply"),
+    (("lab", "simulate", "{late}"), "the run ends after 5 s"),
     (("lab", "simulate", "{range}", "--seeds", "x"), "no seeds"),
     (("channels", *NOWHERE), "does not answer"),
     (("lab",), "VERB"),

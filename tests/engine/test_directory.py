@@ -25,8 +25,8 @@ from tests.strategies import cubes
 CLIP = ChannelName("clip")
 
 
-def engine(cube: Cube = Cube(2, 4)) -> DirectoryEngine:  # noqa: B008  an immutable value
-    return DirectoryEngine(cube, np.random.default_rng(1))
+def engine(cube: Cube = Cube(2, 4), seed: int = 1) -> DirectoryEngine:  # noqa: B008  an immutable value
+    return DirectoryEngine(cube, np.random.default_rng(seed))
 
 
 def joined(host: str, seat: str = "") -> d.HostJoined:
@@ -65,6 +65,15 @@ def test_labels_are_shared_without_gap_or_overlap_whoever_comes_and_goes(
                 pushed[effect.host] = effect.placement
         assert_placements_hold(directory)
         assert all(pushed[member] == directory.placement(member) for member in directory.members)
+
+
+@given(st.sampled_from([Cube(2, 3), Cube(2, 5), Cube(4, 2), Cube(3, 3)]), st.integers(0, 10_000))
+def test_few_hosts_on_many_labels_hold_each_of_them_once(cube: Cube, seed: int) -> None:
+    rng, directory = np.random.default_rng(seed), engine(cube, seed)
+    for now in range(40):
+        host = HostId(f"h{rng.integers(8)}")
+        directory.handle(d.HostLeft(host) if host in directory.members else joined(host), float(now))
+        assert_placements_hold(directory)
 
 
 def test_versions_rise_over_a_restart_so_that_hosts_believe_the_new_super_node() -> None:

@@ -7,7 +7,7 @@ from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine.membership import TICK_S
 from cubecast.lab.simulation.overlay import SimulatedHost
-from cubecast.types import HostId
+from cubecast.types import ChannelName, HostId
 from tests.engine.in_memory import CHANNEL, Overlay
 from tests.engine.test_subscribe import NO_BOUND_MS, ready
 
@@ -73,6 +73,29 @@ def test_the_orphans_of_a_dead_relay_move_to_their_standbys_at_once(hosts: int, 
     overlay.run(5.0)
     assert not overlay.ended()
     assert all(overlay.flows(host, CHANNEL) for host in overlay.names if host != dead)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(6, 10), st.integers(0, 10_000), st.integers(2, 4))
+def test_nobody_stands_by_for_more_hosts_than_it_has_copies_left_whatever_the_channels(
+    hosts: int, seed: int, fan_out: int
+) -> None:
+    overlay = settled(hosts, seed, fan_out)
+    others = [ChannelName(f"other{number}") for number in range(3)]
+    for number, channel in enumerate(others):
+        overlay.publish(number, channel)
+        overlay.run(1.0)
+        for index in range(hosts):
+            if index != number:
+                overlay.subscribe(index, NO_BOUND_MS, channel)
+    overlay.run(20.0)
+    for engine in overlay.engines.values():
+        copies = sum(len(branch.children) for branch in engine.branches())
+        needed = sum(
+            len(branch.wards) - len({ward.parent for ward in branch.wards.values()} & branch.children.keys())
+            for branch in engine.branches()
+        )
+        assert copies + needed <= fan_out
 
 
 def test_a_standby_is_let_go_when_nobody_needs_it() -> None:

@@ -4,8 +4,10 @@ import argparse
 import os
 import re
 import socket
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from cubecast.engine.reach import NUMBER_MAX
 from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, check_address, check_name
@@ -17,6 +19,8 @@ from cubecast.types import ChannelName, HostId
 SUPERNODE_DEFAULT = "http://127.0.0.1:7000"
 BOUND_MS_MAX = 3_600_000.0
 RATE_BPS_MAX = 1e12
+
+E = TypeVar("E", bound=StrEnum)
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,6 +61,18 @@ def milliseconds(text: str) -> float:
     if not 0 < value <= BOUND_MS_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is outside 0..{BOUND_MS_MAX:.0f} ms")
     return value
+
+
+def one_of(kind: type[E]) -> Callable[[str], E]:
+    """An argparse type: one of the values of an enumeration."""
+
+    def parse(text: str) -> E:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(kind)}") from None
+
+    return parse
 
 
 def rate(text: str) -> float:
@@ -160,6 +176,8 @@ def _reserved(wishes: list[str], fan_out: int) -> dict[ChannelName, int]:
         if not copies.isdecimal() or not channel:
             raise UsageError(f"--reserve {wish!r} is not CHANNEL=N, such as news=4")
         check_name("channel name", channel)
+        if channel in reserve:
+            raise UsageError(f"--reserve names channel {channel} twice; name it once")
         reserve[ChannelName(channel)] = int(copies)
     if sum(reserve.values()) > fan_out:
         raise UsageError(f"--reserve keeps {sum(reserve.values())} copies, --fan-out allows {fan_out}; raise --fan-out")

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from cubecast.cli.arguments import Parser, milliseconds, whole_number
+from cubecast.cli.arguments import Parser, milliseconds, one_of, whole_number
 from cubecast.cli.demo_report import Report, draw_report, live_table, make_report, print_report
 from cubecast.cli.running import BROKEN, notify, run_async
 from cubecast.emulator.testbed import Plan, Testbed, make_plan, running
@@ -47,9 +47,12 @@ def run(arguments: list[str]) -> int:
         "--network", default="transit-stub", metavar="NAME|FILE",
         help="transit-stub, a topohub name such as sndlib/germany50, or a file of RTTs in ms (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--tree", type=Tree, choices=list(Tree), help="how hosts choose parents (hybrid)")
+    parser.add_argument("--tree", type=one_of(Tree), metavar="|".join(Tree), help="how hosts choose parents (hybrid)")
     parser.add_argument(
-        "--policy", type=Policy, choices=list(Policy), help="next hops over the cube; implies --tree cube (greedy)"
+        "--policy",
+        type=one_of(Policy),
+        metavar="|".join(Policy),
+        help="next hops over the cube; implies --tree cube (greedy)",
     )
     parser.add_argument("--shape", metavar="K^N", help="shape of the cube, such as 2^4 (chosen for the hosts)")
     parser.add_argument("--bound", type=milliseconds, metavar="TIME", help="one bound for all (a spread of bounds)")

@@ -258,9 +258,15 @@ def _simulate(args: argparse.Namespace) -> int:
     for done in run_simulations(scenario, args.seeds, args.jobs):
         runs.append(done)
         laws = len(done.invariants_broken)
+        served = "nobody subscribed" if done.success_ratio is None else f"success ratio {done.success_ratio:.3f}"
+        p50, p99 = done.reconnect_ms["p50"], done.reconnect_ms["p99"]
+        again = (
+            ""
+            if p50 is None or p99 is None
+            else f"reconnect p50 {p50:.0f} ms, p99 {p99:.0f} ms over {done.reconnects}, "
+        )
         notify(
-            f"seed {done.seed}: success ratio {done.success_ratio:.3f}, reconnect p50 {done.reconnect_ms['p50']:.0f} ms, "
-            f"p99 {done.reconnect_ms['p99']:.0f} ms over {done.reconnects}, {laws or 'no'} law(s) broken, "
+            f"seed {done.seed}: {served}, {again}{laws or 'no'} law(s) broken, "
             f"{done.events} events, {done.events_per_second:.0f} a second, digest {done.digest}"
         )
     if args.json:

@@ -93,7 +93,7 @@ class Output:
             elif name:
                 self._file = Path(name).open("ab", buffering=0)  # noqa: SIM115  closed by its sink, or by `abandon`
         except OSError as error:
-            raise MediaError(f"cannot write {name}: {error.strerror}; choose another file with -o") from error
+            raise MediaError(f"cannot write {name}: {error.strerror}; choose another file") from error
 
     def sink(self, tracks: Sequence[TrackFormat]) -> Sink:
         """The sink for the channel's tracks; an older file is overwritten from here on.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cubecast.cli.arguments import Parser, split_address, state_folder, whole_number
+from cubecast.cli.arguments import Parser, one_of, split_address, state_folder, whole_number
 from cubecast.cli.running import emit, notify, serve
 from cubecast.engine.relocation import DEPTH_DEFAULT, DEPTH_MAX, Form
 from cubecast.overlay.cube import parse_cube
@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--seed", type=whole_number(0, 2**31), help="of the random seats")
     parser.add_argument(
-        "--relocation", type=Form, choices=list(Form), default=Form.BREADTH_FIRST,
+        "--relocation", type=one_of(Form), metavar="|".join(Form), default=Form.BREADTH_FIRST,
         help="whom a subscriber over the cube may change seats with when its bound is not kept (%(default)s)",
     )  # fmt: skip
     parser.add_argument(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cubecast.cli.arguments import Parser, milliseconds, whole_number
-from cubecast.cli.running import INTERRUPTED, notify, run_async
+from cubecast.cli.arguments import Parser, milliseconds, one_of, whole_number
+from cubecast.cli.running import BROKEN, INTERRUPTED, notify, run_async
 from cubecast.emulator.processes import Fields
 from cubecast.emulator.scenarios.catalogue import SCENARIOS, Shape
-from cubecast.emulator.scenarios.run import Run, Setting
+from cubecast.emulator.scenarios.run import NoRelayError, Run, Setting
 from cubecast.engine.records import Tree
 from cubecast.errors import UsageError
 from cubecast.media.sources import MediaSource
@@ -42,19 +42,34 @@ def run(arguments: list[str]) -> int:
         "--runs", type=whole_number(1, RUNS_MAX), default=1, metavar="N", help="seeds from --seed on (1)"
     )
     parser.add_argument(
-        "--tree", type=Tree, choices=list(Tree), default=Tree.HYBRID, help="how hosts choose parents (hybrid)"
+        "--tree",
+        type=one_of(Tree),
+        metavar="|".join(Tree),
+        default=Tree.HYBRID,
+        help="how hosts choose parents (hybrid)",
     )
     parser.add_argument("--clip", metavar="FILE", help="what to publish (a clip is made on the spot)")
-    parser.add_argument("--seconds", type=milliseconds, metavar="TIME", help="length of the stream (by the scenario)")
+    parser.add_argument("--seconds", type=milliseconds, metavar="TIME", help="how long it goes on (by the scenario)")
     parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
     args = parser.parse_args(arguments)
     shape = SCENARIOS[args.scenario]
     hosts = args.hosts or shape.hosts
     others = hosts - shape.publishers
     subscribers = args.subscribers or min(shape.subscribers, others)
+    if others < 1:
+        raise UsageError(
+            f"{args.scenario} has {shape.publishers} publishers; take at least {shape.publishers + 1} --hosts"
+        )
     if not 1 <= subscribers <= others:
         raise UsageError(
             f"{subscribers} subscribers among {hosts} hosts: {shape.publishers} publish, so take 1 to {others}"
+        )
+    seconds = None if args.seconds is None else args.seconds / 1000
+    if seconds is not None and shape.seconds is None:
+        raise UsageError(f"{args.scenario} has a length of its own; leave --seconds out")
+    if seconds is not None and shape.seconds is not None and seconds < shape.seconds[1]:
+        raise UsageError(
+            f"{args.scenario}: --seconds is the length of {shape.seconds[0]}, {shape.seconds[1]:g} s or more"
         )
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="cubecast-testbed-") as folder:
@@ -66,21 +81,30 @@ def run(arguments: list[str]) -> int:
             home.mkdir()
             setting = Setting(
                 network, name, hosts, subscribers, args.seed + number, args.tree, source, home,
-                None if args.seconds is None else args.seconds / 1000, notify, _on_line,
+                seconds, notify, _on_line,
             )  # fmt: skip
             done = run_async(_run(shape, setting), None)
-            if done is None:
+            if done is None:  # interrupted
                 return INTERRUPTED
             runs.append(done)
             if not args.json:
                 print(_line(args.seed + number, done), flush=True)
+    if all(done.skipped for done in runs):
+        raise UsageError(runs[0].skipped)
     told = _summary(args.scenario, args.seed, runs)
     print(json.dumps(told) if args.json else f"gap over all subscribers and runs, ms: {told['gap_ms']}")
-    return 0
+    broken = [str(args.seed + number) for number, done in enumerate(runs) if not done.sound]
+    if broken:
+        notify(f"frames or streams were lost, or processes left, with --seed {', '.join(broken)}")
+    return BROKEN if broken else 0
 
 
 async def _run(shape: Shape, setting: Setting) -> Run | None:
-    return await shape.scenario(setting)
+    try:
+        return await shape.scenario(setting)
+    except NoRelayError as error:
+        setting.notify(f"seed {setting.seed} is skipped: {error}")
+        return Run(skipped=str(error))
 
 
 def _on_line(process: str, line: str) -> None:
@@ -100,7 +124,9 @@ def _clip(wanted: str | None, folder: Path, *, light: bool) -> str:
 
 def _line(seed: int, done: Run) -> str:
     """One run for people."""
-    told = {name: value for name, value in done.as_json().items() if name not in ("gaps_ms", "detail")}
+    if done.skipped:
+        return f"seed {seed}: skipped: {done.skipped}"
+    told = {name: value for name, value in done.as_json().items() if name not in ("gaps_ms", "detail", "skipped")}
     return f"seed {seed}: " + ", ".join(
         f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
         for name, value in told.items()

@@ -159,7 +159,7 @@ class HostEngine:
             case Advised(advice):
                 return self._improvement.on_advice(advice)
             case ProbesWanted(hosts):
-                return self._around.wish("probes", hosts)
+                return self._around.wish_also("probes", hosts)
             case ResolveFailed(channel, reason):
                 return self._subscriptions.resolve_failed(channel, reason)
             case ChannelNotFound(channel, known):
@@ -272,6 +272,7 @@ class HostEngine:
         for host in silent:
             effects += self._searches.on_link_down(host)
         effects += self._searches.tick()
+        self._standbys.age()
         for channel, branch in list(self._branches.carried.items()):
             effects += self._parents.tick(branch, now)
             if self._branches.carried.get(channel) is not branch:

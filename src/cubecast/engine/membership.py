@@ -162,6 +162,10 @@ class Neighbourhood:
                 effects += self._learn(record)
         return effects
 
+    def wish_also(self, purpose: Hashable, records: Iterable[HostRecord]) -> list[Effect]:
+        """Wants links to these hosts besides those it wants for this purpose, the newest first."""
+        return self.wish(purpose, [*records, *self._wishes.get(purpose, {}).values()])
+
     def wished(self, purpose: Hashable) -> list[HostId]:
         """The hosts a purpose has links to, or tries to have."""
         return list(self._wishes.get(purpose, ()))

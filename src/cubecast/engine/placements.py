@@ -37,6 +37,7 @@ class Placements:
         moved = [label for label, record in carrier.items() if before.get(label) is not record]
         touched = {near for label in moved for near in (label, *neighbours(cube, label))}
         hosts = {carrier[label].host for label in touched}
+        hosts |= {before[label].host for label in moved if label in before}  # they have lost it
         hidden = {
             host for host, record in records.items() if not record.reachable
         }  # who carries their links may change

@@ -45,13 +45,16 @@ class Standbys:
 
     # ------------------------------------------------------------------ our standbys
 
+    def age(self) -> None:
+        """Time goes by for all branches; comes before `tick` for each."""
+        self._shunned = {key: left - 1 for key, left in self._shunned.items() if left > 1}
+
     def tick(self, branch: Branch) -> list[Effect]:
         """Looks after the standby of a branch, and after the hosts that the branch stands by for."""
         effects = self._age_wards(branch)
         branch.standby_ticks += 1
         if branch.ticks % LOOK_TICKS or branch.former is not None:
             return effects
-        self._shunned = {key: left - LOOK_TICKS for key, left in self._shunned.items() if left > LOOK_TICKS}
         if branch.standby is not None:
             late = not branch.standby_ready and branch.standby_ticks >= WAIT_TICKS
             if late or not self._fits(branch, branch.standby):
@@ -139,9 +142,12 @@ class Standbys:
         return [Send(host, StandingBy(m.channel, ready))]
 
     def _room(self, branch: Branch) -> int:
-        """Copies left beyond those that wards may need; one ward of each child needs none, but that child's own."""
-        heirs = len({ward.parent for ward in branch.wards.values()} & branch.children.keys())
-        return self._branches.spare(branch.channel, self._promised()) - (len(branch.wards) - heirs)
+        """Copies left beyond those that wards may need, of any channel; one ward of each child needs that child's own."""
+        needed = sum(
+            len(each.wards) - len({ward.parent for ward in each.wards.values()} & each.children.keys())
+            for each in self._branches.carried.values()
+        )
+        return self._branches.spare(branch.channel, self._promised()) - needed
 
     @staticmethod
     def _inherits(branch: Branch, parent: HostId) -> bool:

@@ -28,7 +28,6 @@ from cubecast.types import ChannelName, HostId
 RETRY_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
 TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 STREAM_TIMEOUT = httpx.Timeout(5.0, connect=2.0, read=6.0)
-ANSWER_BYTES_MAX = 64 << 20
 
 T = TypeVar("T")
 

@@ -54,8 +54,7 @@ class Pulls:
         pulls = self._pulls.setdefault(channel, {})
         known = pulls.get(record.host)
         if known is None:
-            standby = self._standbys.take(channel, record.host)
-            pulls[record.host] = _Pull(self._tasks.create_task(self._run(channel, record, standby)))
+            pulls[record.host] = _Pull(self._tasks.create_task(self._run(channel, record)))
         elif known.ready:
             asyncio.get_running_loop().call_soon(self._hooks.pulled, channel, record.host)
 
@@ -84,9 +83,10 @@ class Pulls:
             if pull.session is not None
         }
 
-    async def _run(self, channel: ChannelName, record: HostRecord, standby: Standby | None) -> None:
+    async def _run(self, channel: ChannelName, record: HostRecord) -> None:
         """One pull from its opening to its end."""
         mine, reason = self._pulls[channel][record.host], "closed"
+        standby = self._standbys.take(channel, record.host) if record.reachable else None
         try:
             async with AsyncExitStack() as stack:
                 if not record.reachable:
@@ -145,17 +145,23 @@ class Pulls:
         self, outer: AsyncExitStack, channel: ChannelName, record: HostRecord, standby: Standby, mine: _Pull
     ) -> bool:
         """Carries the media over a standby until a session has been dialled; False when that cannot be."""
+        session = standby.client.session
+        assert session is not None, "it is open"
         async with AsyncExitStack() as stack:
             stack.push_async_exit(standby.client.__aexit__)
             origin = self._channels.origin(channel)
+            closed = asyncio.ensure_future(session.closed())
+            stack.push_async_callback(_done_with, closed)
             try:
                 await stack.enter_async_context(self._standbys.bridge(channel, standby, origin))
             except (TimeoutError, moq.Error):
                 return False
-            mine.session, mine.ready = standby.client.session, True
+            mine.session, mine.ready = session, True
             self._hooks.pulled(channel, record.host)
             for _ in range(SETTLE_TRIES):
-                await asyncio.sleep(SETTLE_S)
+                await asyncio.wait((closed,), timeout=SETTLE_S)
+                if closed.done():
+                    return False
                 with suppress(TimeoutError, moq.Error):
                     async with AsyncExitStack() as attempt:
                         client = await self._dialled(attempt, channel, record)
@@ -177,7 +183,12 @@ class Pulls:
                 self._hooks.pulled(channel, host)
             await closed
         finally:
-            for waiting in (closed, announced):
-                waiting.cancel()
-                with suppress(asyncio.CancelledError, moq.Error):
-                    await waiting
+            await _done_with(closed, announced)
+
+
+async def _done_with(*waiting: asyncio.Future[None]) -> None:
+    """Ends what was waited for."""
+    for each in waiting:
+        each.cancel()
+        with suppress(asyncio.CancelledError, moq.Error):
+            await each

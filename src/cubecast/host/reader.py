@@ -307,7 +307,9 @@ class ChannelReader:
             async for group in track.groups_as_arrived():
                 if self._timing_next is not None:
                     for missed in range(max(self._timing_next, group.sequence - FILL_GROUPS_MAX), group.sequence):
-                        reading.add(asyncio.ensure_future(self._refetch_timing(missed)))
+                        refetching = asyncio.ensure_future(self._refetch_timing(missed))
+                        reading.add(refetching)
+                        refetching.add_done_callback(reading.discard)
                 self._timing_next = max(self._timing_next or 0, group.sequence + 1)
                 task = asyncio.ensure_future(self._read_group(group))
                 reading.add(task)

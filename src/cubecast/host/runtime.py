@@ -242,7 +242,7 @@ class HostRuntime:
             for (channel, upstream), stats in self._plane.pulls.stats().items():
                 self._handle(ev.MediaSampled(channel, upstream, stats.bytes_received))
             for channel, writer in self._writers.items():
-                self._handle(ev.MediaSampled(channel, self.config.name, sum(writer.published)))
+                self._handle(ev.MediaSampled(channel, self.config.name, writer.bytes_written))
             for channel in self._locals:
                 self._tell_account(channel)
             self._handle(ev.Tick())

@@ -28,6 +28,8 @@ BRIDGE_S = 2.0
 STANDBY_CACHE_BYTES = 8 << 20
 WARM_UP_S = 10.0
 ROUSED_AGE_US = 10_000_000
+ROUSED_S = 5.0
+"""By then a bridge asks for the media itself, or another host was taken."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,8 +41,8 @@ class Standby:
     origin: moq.OriginProducer
     broadcast: moq.BroadcastConsumer
     tracks: tuple[str, ...]
-    roused: list[moq.TrackConsumer] = field(default_factory=list)
-    """Held open so that the media flows before the bridge stands."""
+    roused: bool = False
+    """Asked for the media before the bridge stands."""
 
 
 @dataclass(slots=True, eq=False)
@@ -166,6 +168,7 @@ class Standbys:
         except (moq.Error, ValueError, RemoteError, StopAsyncIteration) as error:
             reason = reason_of(error)
         finally:
+            slot.standby = None
             if not slot.taken.is_set():
                 await client.__aexit__(None, None, None)
         if self._slots.get((channel, record.host)) is slot:
@@ -184,11 +187,16 @@ async def _tracks(broadcast: moq.BroadcastConsumer) -> tuple[str, ...]:
 
 
 async def _rouse(standby: Standby) -> None:
-    """Asks for every track at once."""
+    """Asks for every track at once, for a while."""
+    standby.roused = True
     wanted = moq.Subscription(priority=MEDIA_PRIORITY, max_age_us=ROUSED_AGE_US)
     with suppress(moq.Error):
         asked = [standby.broadcast.subscribe_track(name, wanted) for name in standby.tracks]
-        standby.roused += await asyncio.gather(*asked)
+        tracks = await asyncio.gather(*asked)
+        await asyncio.sleep(ROUSED_S)
+        for track in tracks:
+            track.cancel()
+    standby.roused = False
 
 
 async def _warm_up(broadcast: moq.BroadcastConsumer) -> None:

@@ -153,7 +153,7 @@ def counter_offer(refused: fx.Refused) -> BoundRefused:
     if offer.rate_bps < asked.rate_bps:
         wanted.append(f"for {asked.rate_bps / 1000:.0f} kbit/s")
         possible.append(f"{offer.rate_bps / 1000:.0f} kbit/s")
-        options.append(f"--rate {int(offer.rate_bps / 1000)}k")
+        options.append(f"--rate {math.floor(offer.rate_bps)}" if offer.rate_bps >= 1 else "no --rate")
     if offer.loss > asked.loss:
         wanted.append(f"with at most {asked.loss:.2%} lost")
         possible.append(f"{offer.loss:.2%} lost")

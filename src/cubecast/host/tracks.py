@@ -88,6 +88,8 @@ class ChannelWriter:
         """
         self._copies = copies
         self._counts = [0] * len(tracks)
+        self.bytes_written = 0
+        """Of all frames so far."""
         self._groups = [-1] * len(tracks)
         self._broadcast = origin.create_broadcast(BROADCAST)
         self._tracks = [_publish(self._broadcast, number, track) for number, track in enumerate(tracks)]
@@ -129,6 +131,7 @@ class ChannelWriter:
         except (moq.Error, ValueError) as error:
             raise MediaError(f"track {frame.track} refuses a frame: {error}") from error
         self._counts[frame.track] += 1
+        self.bytes_written += len(frame.payload)
         self._copies.out_of_python += 1
         self._record(_encode_record(record))
 

@@ -118,11 +118,6 @@ def mean_hops(radix: int, dimensions: int) -> float:
     return dimensions * (radix * radix // 4) / radix
 
 
-def worst_hops(radix: int, dimensions: int) -> int:
-    """The diameter, in hops: n * floor(k / 2)."""
-    return dimensions * (radix // 2)
-
-
 def spell(cube: Cube, label: int) -> str:
     """The label as its digits, most significant first: `0110`; digits above 35 are joined by dots."""
     digits = [digit(cube, label, dimension) for dimension in reversed(range(cube.dimensions))]

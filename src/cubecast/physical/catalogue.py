@@ -30,6 +30,8 @@ def load_network(name: str, hosts: int | None, seed: int) -> PhysicalNetwork:
         UsageError: the name is unknown, or the network cannot seat the hosts.
     """
     path = Path(name)
+    if not name:
+        raise UsageError(f"a network without a name; give {NAMES}")
     if name == NO_DELAY:
         hosts = _needed(name, hosts)
         check_hosts(hosts)

@@ -48,6 +48,8 @@ from cubecast.types import ChannelName, HostId
 
 LEASE_TICK_S = 0.5
 KEEPALIVE_S = 2.0
+PROBES_MAX = 16
+"""Hosts one host is asked to measure, until it has heard of them."""
 TEST_S = 60.0
 """Hosts are dialled back this often."""
 DialBack = Callable[[str], Awaitable[bool]]
@@ -56,11 +58,11 @@ _HEX_32_BYTES = re.compile("[0-9a-f]{64}")
 
 @dataclass(slots=True)
 class Outbox:
-    """What waits to be pushed to one host: of each kind the latest, so it stays small however slow the host is."""
+    """What waits to be pushed to one host: the latest only, so it stays small however slow the host is."""
 
     placed: bool = False
     advice: dict[ChannelName, Advice] = field(default_factory=dict)
-    probes: tuple[HostRecord, ...] = ()
+    probes: dict[HostId, HostRecord] = field(default_factory=dict)
     filled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, effect: Push | Advise | AskProbes) -> None:
@@ -71,16 +73,19 @@ class Outbox:
             case Advise(_, advice):
                 self.advice[advice.channel] = advice
             case AskProbes(_, others):
-                self.probes = others
+                self.probes |= {other.host: other for other in others}
+                for host in list(self.probes)[:-PROBES_MAX]:
+                    del self.probes[host]
         self.filled.set()
 
     def take(self, placement: Placement) -> Pushed | None:
         """What is to be pushed now; None for nothing."""
         if not self.filled.is_set():
             return None
-        pushed = Pushed(placement if self.placed else None, tuple(self.advice.values()), self.probes)
-        self.placed, self.probes = False, ()
+        pushed = Pushed(placement if self.placed else None, tuple(self.advice.values()), tuple(self.probes.values()))
+        self.placed = False
         self.advice.clear()
+        self.probes.clear()
         self.filled.clear()
         return pushed
 

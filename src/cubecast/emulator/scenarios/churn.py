@@ -66,7 +66,8 @@ async def churn(setting: Setting) -> Run:
                     events["crashes"] += 1
                     bed.kill(victim)
             sampling.cancel()
-        survivors = [c for c in bed.subscribers if not c.ended and "admitted" in c.events]
+        there = [bed.hosts[index] for index in bed.plan.subscribers if index not in died]
+        survivors = [child for child in there if not child.ended and "admitted" in child.events]
         for index in bed.plan.publishers:
             await bed.hosts[index].wait_for("finished")
         await asyncio.sleep(5.0)

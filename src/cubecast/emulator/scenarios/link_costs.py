@@ -55,7 +55,7 @@ async def delay_jump(setting: Setting) -> Run:
 async def jitter(setting: Setting) -> Run:
     """Every datagram takes up to 20 ms longer, each another time: no reason to change anything."""
     run = Run()
-    async with streaming(setting, run, SETTLE_S + JITTER_S, BOUND_MS) as bed:
+    async with streaming(setting, run, SETTLE_S + (setting.seconds or JITTER_S), BOUND_MS) as bed:
         await bed.subscribe_all()
         begun_s = 0.0
 

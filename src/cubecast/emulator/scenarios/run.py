@@ -10,7 +10,7 @@ import numpy as np
 from cubecast.emulator.processes import Child, Fields
 from cubecast.emulator.testbed import Testbed, make_plan, running
 from cubecast.engine.records import FAN_OUT_DEFAULT
-from cubecast.errors import UsageError
+from cubecast.errors import CubecastError
 from cubecast.overlay.routing import Policy
 from cubecast.physical.network import PhysicalNetwork
 
@@ -66,8 +66,16 @@ class Run:
     success_ratio: float | None = None
     rad: float | None = None
     processes_left: int | None = None
+    skipped: str = ""
+    """Why nothing was tried."""
     gaps_ms: list[float] = field(default_factory=list)
     detail: Fields = field(default_factory=dict)
+
+    @property
+    def sound(self) -> bool:
+        """Nothing was lost or came twice, no stream died, no process is left; a run that was skipped says nothing."""
+        whole = self.frames_lost == 0 and self.frames_duplicated == 0 and self.processes_left == 0
+        return whole or bool(self.skipped)
 
     def as_json(self) -> Fields:
         """The object of --json."""
@@ -152,13 +160,17 @@ def changes_after(bed: Testbed, after_s: float) -> list[Fields]:
     return sorted(late, key=lambda change: str(change["at_s"]))
 
 
+class NoRelayError(CubecastError):
+    """The publisher feeds everyone itself: there is nothing to break."""
+
+
 def a_relay(bed: Testbed, rng: np.random.Generator) -> int:
     """A host that feeds others and publishes nothing, drawn from those there are.
 
     Raises:
-        UsageError: there is none.
+        NoRelayError: there is none.
     """
     relays = sorted(set(bed.parents().values()) - set(bed.plan.publishers))
     if not relays:
-        raise UsageError("no host relays in this run; take more --subscribers, or another --seed")
+        raise NoRelayError("no host relays in this run; take more --subscribers, or another --seed")
     return int(rng.choice(relays))

@@ -4,7 +4,7 @@
 - A host sends no more copies than it may.
 - Two hosts that cannot be dialled are never parent and child.
 - Every label is held by exactly one host, in every placement the directory stands by.
-- No subscriber is forgotten: whoever asked has its answer, or its search is under way.
+- No subscriber is forgotten: whoever asked has its answer, or its search is under way; whose stream died is told.
 """
 
 from cubecast.engine import effects as fx
@@ -74,3 +74,10 @@ def forgotten(here: SimulatedHost, channel: ChannelName, asked: int) -> bool:
     """Whether a subscriber that has asked so often got fewer answers and is not looked after any more."""
     answers = [o for o in here.outcomes if o.channel == channel and not isinstance(o, fx.StreamEnded)]
     return len(answers) < asked and not here.engine.searching(channel)
+
+
+def hangs(overlay: SimulatedOverlay, host: HostId, channel: ChannelName) -> bool:
+    """Whether a living subscriber gets nothing and believes that it does."""
+    here = overlay.hosts[host]
+    believes = bool(here.outcomes) and isinstance(here.outcomes[-1], fx.Admitted)
+    return here.alive and believes and not here.engine.searching(channel) and not overlay.flows(host, channel)

@@ -8,9 +8,10 @@ import numpy as np
 
 from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
+from cubecast.engine.parents import REPAIR_TICKS
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import HostRecord
-from cubecast.lab.simulation.invariants import Parents, broken_at, broken_labels, forgotten
+from cubecast.lab.simulation.invariants import Parents, broken_at, broken_labels, forgotten, hangs
 from cubecast.lab.simulation.overlay import SimulatedHost, SimulatedOverlay, address_of
 from cubecast.lab.simulation.scenario import Scenario
 from cubecast.overlay.cube import label_count
@@ -24,6 +25,8 @@ AGAIN_S = 5.0
 BROKEN_MAX = 100
 """Broken laws that are kept."""
 RECONNECT_LOOK_S = 0.02
+HUNG_TICKS = REPAIR_TICKS + 60
+"""Whose stream a crash has cut knows by then that it flows again, or that it is over."""
 SETTLED_S = 15.0
 """Subscribers count once they have been there so long."""
 
@@ -35,16 +38,16 @@ class Result:
     Attributes:
         digest: of the trace: every event of every host, and what it answered.
         success_ratio: subscribers that media reaches by a path that promises their bound, over subscribers there, mean
-            over time.
-        reconnect_ms: p50 and p99 of the time from the crash of a host above until media flows again.
+            over time; None when nobody subscribed for long enough.
+        reconnect_ms: p50 and p99 of the time from the crash of a host above until media flows again; None without any.
         events: events that engines handled.
     """
 
     seed: int
     digest: str
     invariants_broken: list[str]
-    success_ratio: float
-    reconnect_ms: dict[str, float]
+    success_ratio: float | None
+    reconnect_ms: dict[str, float | None]
     events: int
     events_per_second: float
     reconnects: int
@@ -126,13 +129,17 @@ def simulate(scenario: Scenario, seed: int) -> Result:
     for host, wish in run.wishes.items():
         if overlay.hosts[host].alive and forgotten(overlay.hosts[host], wish.channel, wish.asked):
             _note(run, f"{host}: was forgotten")
-    p50, p99 = np.percentile(run.reconnect_s, [50, 99]) * 1000 if run.reconnect_s else (0.0, 0.0)
+    for host, since in run.cut.items():
+        dead_s = overlay.now - since
+        if dead_s > HUNG_TICKS * scenario.tick_s and hangs(overlay, host, run.wishes[host].channel):
+            _note(run, f"{host}: its stream has been dead for {dead_s:.0f} s, and it was not told")
+    p50, p99 = (round(float(s) * 1000, 1) for s in np.percentile(run.reconnect_s or [np.nan], [50, 99]))
     return Result(
         seed=seed,
         digest=digest.hexdigest(),
         invariants_broken=run.broken,
-        success_ratio=round(float(np.mean(run.ratios)), 4) if run.ratios else 0.0,
-        reconnect_ms={"p50": round(float(p50), 1), "p99": round(float(p99), 1)},
+        success_ratio=round(float(np.mean(run.ratios)), 4) if run.ratios else None,
+        reconnect_ms={"p50": p50, "p99": p99} if run.reconnect_s else {"p50": None, "p99": None},
         events=overlay.engine_events,
         events_per_second=round(overlay.engine_events / took),
         reconnects=len(run.reconnect_s),
@@ -153,8 +160,12 @@ def _populate(run: Simulation) -> None:
     overlay, scenario = run.overlay, run.scenario
     hosts = [HostId(f"h{i:05d}") for i in range(scenario.hosts)]
     seats = run.rng.permutation(label_count(overlay.directory.cube))
+    if scenario.hidden:
+        overlay.hidden = {host for host in hosts[scenario.channels :] if run.rng.random() < scenario.hidden}
     records = [
-        HostRecord(host, address_of(i), "f" * 64, host, Label(int(seats[i])), scenario.fan_out)
+        HostRecord(
+            host, address_of(i), "f" * 64, host, Label(int(seats[i])), scenario.fan_out, host not in overlay.hidden
+        )
         for i, host in enumerate(hosts)
     ]
     overlay.directory.restore((overlay.directory.cube, 0), records, (), overlay.now)
@@ -254,6 +265,8 @@ def _join(run: Simulation) -> None:
     overlay = run.overlay
     run.newcomers += 1
     host = HostId(f"n{run.newcomers:05d}")
+    if run.scenario.hidden and run.rng.random() < run.scenario.hidden:
+        overlay.hidden.add(host)
     overlay.join(host, run.places.pop(0), run.scenario.fan_out)
     if run.rng.random() < run.scenario.subscribers:
         overlay.queue.after(5 * run.scenario.tick_s, _wish, run, host)

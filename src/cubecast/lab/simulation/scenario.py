@@ -48,6 +48,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         warm_s: for joining and subscribing, before anything is counted.
         seconds: simulated after that.
         loss: share of messages between hosts that get lost.
+        hidden: share of the hosts that can dial and not be dialled, publishers left aside.
     """
 
     hosts: Annotated[int, Meta(ge=2, le=8192)]
@@ -62,6 +63,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warm_s: Seconds = 60.0
     seconds: Seconds = 600.0
     loss: Share = 0.0
+    hidden: Share = 0.0
     churn: Churn = Churn()
     partitions: tuple[Partition, ...] = ()
 
@@ -76,7 +78,9 @@ def load_scenario(path: Path) -> Scenario:
         scenario = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Scenario)
     except OSError as error:
         raise LabError(f"cannot read scenario {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except RecursionError as error:
+        raise LabError(f"scenario {path}: nested too deeply") from error
+    except ValueError as error:  # of TOML, of UTF-8, of a field, or of a number with thousands of digits
         raise LabError(f"scenario {path}: {error}") from error
     low, high = scenario.bound_ms
     if not 0 < low <= high <= BOUND_MS_MAX:
@@ -84,6 +88,9 @@ def load_scenario(path: Path) -> Scenario:
     ends = sorted((part.at_s, part.at_s + part.for_s) for part in scenario.partitions)
     if any(end > begin for (_, end), (begin, _) in pairwise(ends)):
         raise LabError(f"scenario {path}: partitions overlap; let one end before the next begins")
+    late = [part.at_s for part in scenario.partitions if not part.at_s < scenario.seconds]
+    if late:
+        raise LabError(f"scenario {path}: a partition at {late[0]:g} s; the run ends after {scenario.seconds:g} s")
     if scenario.channels >= scenario.hosts:
         raise LabError(
             f"scenario {path}: {scenario.channels} channels need as many hosts to publish them, and one more"

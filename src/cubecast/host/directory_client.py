@@ -223,6 +223,8 @@ def _reason(error: Exception) -> str:
             return "connection refused or host unknown"
         case httpx.TimeoutException():
             return "timed out"
+        case httpx.RemoteProtocolError() | httpx.ReadError():
+            return "the connection was cut"
         case _:
             return str(error) or type(error).__name__
 

@@ -18,6 +18,7 @@ async def relay_kill(setting: Setting) -> Run:
     async with streaming(setting, run, setting.seconds or SECONDS, BOUND_MS, fan_out=FAN_OUT) as bed:
         plan = bed.plan
         await bed.subscribe_all()
+        await bed.settle()  # while a tree is still being built some have no standby yet (docs/decisions/0010)
         killed_s, victim = 0.0, 0
         hit: set[str] = set()
 

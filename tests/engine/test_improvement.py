@@ -37,8 +37,8 @@ def around_ms(overlay: Overlay, child: HostId, parent: HostId) -> float:
     )
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.integers(8, 14), st.integers(0, 10_000), st.data())
+@settings(max_examples=4, deadline=None)
+@given(st.integers(8, 12), st.integers(0, 10_000), st.data())
 def test_traffic_leaves_a_link_that_became_slow_and_comes_back_when_it_was_good_for_long(
     hosts: int, seed: int, data: st.DataObject
 ) -> None:
@@ -66,7 +66,7 @@ def test_traffic_leaves_a_link_that_became_slow_and_comes_back_when_it_was_good_
     assert_trees_hold(overlay, 8)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.integers(8, 14), st.integers(0, 10_000))
 def test_delays_that_wander_a_little_move_nobody(hosts: int, seed: int) -> None:
     overlay = settled(hosts, seed)
@@ -79,7 +79,7 @@ def test_delays_that_wander_a_little_move_nobody(hosts: int, seed: int) -> None:
     assert {host: overlay.hosts[host].changes for host in overlay.names} == before
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(10, 16), st.integers(0, 10_000))
 def test_the_planned_tree_is_sooner_than_the_cubes(hosts: int, seed: int) -> None:
     def mean_ms(tree: Tree) -> float:

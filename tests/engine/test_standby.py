@@ -33,7 +33,7 @@ def standbys(overlay: Overlay) -> dict[HostId, tuple[HostId, HostId]]:
     }
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(st.integers(8, 16), st.integers(0, 10_000), st.integers(2, 4))
 def test_a_standby_gets_the_channel_by_another_way(hosts: int, seed: int, fan_out: int) -> None:
     overlay = settled(hosts, seed, fan_out)
@@ -49,7 +49,7 @@ def test_a_standby_gets_the_channel_by_another_way(hosts: int, seed: int, fan_ou
         assert (CHANNEL, standby) in overlay.hosts[host].prepared
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(st.integers(8, 16), st.integers(0, 10_000), st.data())
 def test_the_orphans_of_a_dead_relay_move_to_their_standbys_at_once(hosts: int, seed: int, data: st.DataObject) -> None:
     overlay = settled(hosts, seed, 3)
@@ -75,7 +75,7 @@ def test_the_orphans_of_a_dead_relay_move_to_their_standbys_at_once(hosts: int, 
     assert all(overlay.flows(host, CHANNEL) for host in overlay.names if host != dead)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.integers(6, 10), st.integers(0, 10_000), st.integers(2, 4))
 def test_nobody_stands_by_for_more_hosts_than_it_has_copies_left_whatever_the_channels(
     hosts: int, seed: int, fan_out: int

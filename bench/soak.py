@@ -41,6 +41,7 @@ class Soak:
             "churn": self._churn,
             "grow-shrink": self._grow_shrink,
             "links": self._links,
+            "outages": self._outages,
             "directory-down": self._directory_down,
             "nat": self._nat,
             "trees": self._trees,
@@ -116,6 +117,10 @@ class Soak:
         yield _zero("delay-jump: returned while it was bad", int(run["detail"]["returned_while_bad"]))
         yield _zero("delay-jump: frames lost", run["frames_lost"])
         yield _zero("jitter: switches", _testbed("jitter")["runs"][0]["switches"])
+
+    def _outages(self) -> Iterator[Row]:
+        for outage in ("stall", "partition", "loss-burst"):
+            yield from _whole(outage, _testbed(outage))
 
     def _directory_down(self) -> Iterator[Row]:
         told = _testbed("directory-down")

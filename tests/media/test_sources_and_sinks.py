@@ -43,7 +43,9 @@ def make(folder: Path, name: str, video: str | None, audio: str | None) -> Path:
     options = {"preset": "12", "svtav1-params": "lp=1"} if video == "libsvtav1" else {}
     if video == "libx265":
         options = {"x265-params": "log-level=error"}
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     encode(path, video, audio, options=options)
+    os.sched_setscheduler(0, policy, parameters)  # SVT-AV1, run as root, makes its caller a real-time thread
     return path
 
 

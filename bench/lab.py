@@ -25,7 +25,7 @@ from cubecast.lab.populations import generator, network_of, seated_overlay, some
 from cubecast.lab.sweep import run_experiments
 from cubecast.overlay.cube import Cube, label_count
 from cubecast.overlay.many_routes import GREEDY, route_all
-from rows import Row, tell  # beside this file
+from rows import Row, row, tell  # beside this file
 
 MILLION = 1_000_000
 ROUNDS = 5
@@ -34,11 +34,6 @@ MATRIX_BARS = {4: 0.99, 8: 0.95, 16: 0.93}
 PROBES_BAR = 64.0
 SEEDS = (1, 2, 3)
 PUBLISHERS = 20
-
-
-def row(name: str, value: float, unit: str, relative_to: str, bar: float, at_most: bool = True) -> Row:
-    holds = value <= bar if at_most else value >= bar
-    return Row(name, round(value, 4), unit, relative_to, round(value / bar, 3), bar, holds)
 
 
 def routes() -> Row:

@@ -23,6 +23,12 @@ class Row:
     skipped: str = ""
 
 
+def row(name: str, value: float, unit: str, relative_to: str, bar: float, at_most: bool = True) -> Row:
+    """A figure against its bar, which it may not exceed, or with `at_most=False` must reach."""
+    holds = value <= bar if at_most else value >= bar
+    return Row(name, round(value, 4), unit, relative_to, round(value / bar, 3), bar, holds)
+
+
 def tell(rows: Sequence[Row], as_json: bool) -> int:
     """Prints the rows; 0 when every bar holds, else 1."""
     if as_json:

@@ -28,30 +28,7 @@ QUIET = ("holding; press Enter", "super-node", "host ")
 
 def run(arguments: list[str]) -> int:
     """Runs the command."""
-    parser = Parser(
-        prog="cubecast testbed",
-        description="Run a scripted fault on real processes over an emulated network, some times with other seeds. "
-        + " ".join(f"{name}: {shape.text}." for name, shape in SCENARIOS.items()),
-    )
-    parser.add_argument("scenario", choices=list(SCENARIOS), help="what happens")
-    parser.add_argument("--hosts", type=whole_number(2, HOSTS_MAX), metavar="M", help="(by the scenario)")
-    parser.add_argument("--subscribers", type=whole_number(1, HOSTS_MAX), metavar="N", help="(by the scenario)")
-    parser.add_argument("--network", metavar="NAME|FILE", help="none, transit-stub, a topohub name or a file of RTTs")
-    parser.add_argument("--seed", type=whole_number(0, 2**31), default=1, metavar="N", help="of the first run (1)")
-    parser.add_argument(
-        "--runs", type=whole_number(1, RUNS_MAX), default=1, metavar="N", help="seeds from --seed on (1)"
-    )
-    parser.add_argument(
-        "--tree",
-        type=one_of(Tree),
-        metavar="|".join(Tree),
-        default=Tree.HYBRID,
-        help="how hosts choose parents (hybrid)",
-    )
-    parser.add_argument("--clip", metavar="FILE", help="what to publish (a clip is made on the spot)")
-    parser.add_argument("--seconds", type=milliseconds, metavar="TIME", help="how long it goes on (by the scenario)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
-    args = parser.parse_args(arguments)
+    args = _parser().parse_args(arguments)
     shape = SCENARIOS[args.scenario]
     hosts = args.hosts or shape.hosts
     others = hosts - shape.publishers
@@ -97,6 +74,33 @@ def run(arguments: list[str]) -> int:
     if broken:
         notify(f"frames or streams were lost, or processes left, with --seed {', '.join(broken)}")
     return BROKEN if broken else 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="cubecast testbed",
+        description="Run a scripted fault on real processes over an emulated network, some times with other seeds. "
+        + " ".join(f"{name}: {shape.text}." for name, shape in SCENARIOS.items()),
+    )
+    parser.add_argument("scenario", choices=list(SCENARIOS), help="what happens")
+    parser.add_argument("--hosts", type=whole_number(2, HOSTS_MAX), metavar="M", help="(by the scenario)")
+    parser.add_argument("--subscribers", type=whole_number(1, HOSTS_MAX), metavar="N", help="(by the scenario)")
+    parser.add_argument("--network", metavar="NAME|FILE", help="none, transit-stub, a topohub name or a file of RTTs")
+    parser.add_argument("--seed", type=whole_number(0, 2**31), default=1, metavar="N", help="of the first run (1)")
+    parser.add_argument(
+        "--runs", type=whole_number(1, RUNS_MAX), default=1, metavar="N", help="seeds from --seed on (1)"
+    )
+    parser.add_argument(
+        "--tree",
+        type=one_of(Tree),
+        metavar="|".join(Tree),
+        default=Tree.HYBRID,
+        help="how hosts choose parents (hybrid)",
+    )
+    parser.add_argument("--clip", metavar="FILE", help="what to publish (a clip is made on the spot)")
+    parser.add_argument("--seconds", type=milliseconds, metavar="TIME", help="how long it goes on (by the scenario)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
+    return parser
 
 
 async def _run(shape: Shape, setting: Setting) -> Run | None:

@@ -86,6 +86,7 @@ class Standbys:
         """Asks an open standby for the media: it will come into the standby's origin, until that is taken or closed."""
         slot = self._slots.get((channel, host))
         if slot is not None and slot.standby is not None and not slot.standby.roused:
+            slot.standby.roused = True
             self._tasks.create_task(_rouse(slot.standby))
 
     def channels(self) -> set[ChannelName]:
@@ -188,7 +189,6 @@ async def _tracks(broadcast: moq.BroadcastConsumer) -> tuple[str, ...]:
 
 async def _rouse(standby: Standby) -> None:
     """Asks for every track at once, for a while."""
-    standby.roused = True
     wanted = moq.Subscription(priority=MEDIA_PRIORITY, max_age_us=ROUSED_AGE_US)
     with suppress(moq.Error):
         asked = [standby.broadcast.subscribe_track(name, wanted) for name in standby.tracks]

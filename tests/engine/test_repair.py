@@ -106,6 +106,22 @@ def test_a_host_that_stands_still_for_three_seconds_costs_nobody_the_stream(
     assert_trees_hold(overlay, 8)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(6, 16), st.integers(0, 10_000), st.sampled_from([3, 8]), st.floats(2.0, 6.0))
+def test_hosts_that_are_cut_off_for_some_seconds_keep_their_streams(
+    hosts: int, seed: int, fan_out: int, seconds: float
+) -> None:
+    overlay = streaming(hosts, seed, fan_out)
+    others = np.random.default_rng(seed).permutation(overlay.names[1:])
+    overlay.island = {HostId(str(host)) for host in others[: max(1, hosts // 4)]}
+    overlay.run(seconds)
+    overlay.island = set()
+    overlay.run(LEASED_OUT_S)
+    assert not overlay.ended()
+    assert all(overlay.flows(host, CHANNEL) for host in overlay.names)
+    assert_trees_hold(overlay, fan_out)
+
+
 def test_repair_needs_no_super_node() -> None:
     overlay = streaming(12, 5)
     overlay.directory_away = True

@@ -290,6 +290,7 @@ class HostEngine:
     def _look_up(self, branch: Branch) -> list[Effect]:
         """Another parent, where there is none, where it leaves, or where a better one is known."""
         if not branch.fed:
+            self._around.hurry()
             return self._searches.repair(branch) if branch.retry_ticks <= 0 else []
         if branch.upstream is not None and self._around.leaves(branch.upstream):
             return self._searches.escape(branch) if branch.retry_ticks <= 0 else []

@@ -26,6 +26,8 @@ SUSPECT_TICKS = 25
 PING_BEATS = 4
 """Every so many beats the peer's clock is asked for; while that is unknown, with every beat."""
 REDIAL_TICKS = (3, 5, 10, 20, 40, 50)
+HURRY_TICKS = 10
+"""The longest pause while a stream waits for a parent."""
 STRANGER_TICKS = 100
 MEASURE_TICKS = 40
 """A host that could not be measured for so long is given up."""
@@ -242,6 +244,11 @@ class Neighbourhood:
         link.carried.clear()
         link.redial_in = REDIAL_TICKS[min(link.failures, len(REDIAL_TICKS) - 1)]
         link.failures += 1
+
+    def hurry(self) -> None:
+        """A stream waits for a parent: what is down is dialled again soon."""
+        for link in self.links.values():
+            link.redial_in = min(link.redial_in, HURRY_TICKS)
 
     def farewell(self, host: HostId) -> list[Effect]:
         """A host has left: nobody needs to suspect it."""

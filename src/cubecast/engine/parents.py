@@ -26,8 +26,8 @@ STALE_TICKS = 20
 """A parent that tells nothing fresh for so long has lost its own and finds no other."""
 STALLED_TICKS = 15
 """Media that flows at the parent and has not come here for so long will not come."""
-REPAIR_TICKS = 60
-"""After so long without a parent the branch is given up."""
+REPAIR_TICKS = 100
+"""After so long without a parent the branch is given up: who was cut off for some seconds has to be dialled first."""
 PULL_TICKS = 40
 """A new parent's media must arrive within this, or it is no parent."""
 NEED_TICKS = 5

@@ -13,7 +13,7 @@ from cubecast.engine.candidates import Candidates
 from cubecast.engine.effects import Effect
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.parents import Parents
-from cubecast.engine.reach import Reach
+from cubecast.engine.reach import Contract, Reach
 from cubecast.engine.records import Advice, HostRecord, Tree
 from cubecast.engine.search import Searches
 from cubecast.types import ChannelName, HostId
@@ -110,17 +110,22 @@ class Improvement:
             return self._follow(branch)
         record = self._records.setdefault(branch.channel, Record())
         record.rest_ticks -= 1
-        broken = branch.reach.least_bound_ms > branch.wanted.bound_ms
         if branch.upstream is None or branch.former is not None or branch.ticks % LOOK_TICKS:
             return []
+        wanted = branch.wanted
         record.rest_ms = min(record.rest_ms, branch.reach.delay_ms)
         slower = branch.reach.delay_ms >= record.rest_ms + SLOWER_MS
-        if record.rest_ticks > 0 and branch.wanted.kept_by(branch.reach) and not slower:
+        kept = wanted.kept_by(branch.reach)
+        if record.rest_ticks > 0 and kept and not slower:
             return []
+        if kept and not self._sooner(branch):  # as almost always
+            record.better_ticks = {}
+            return []
+        broken = branch.reach.least_bound_ms > wanted.bound_ms
         held: dict[HostId, int] = {}
-        for host in self._candidates.on_tree(branch.channel, branch.wanted, branch.tree):
+        for host in self._candidates.on_tree(branch.channel, wanted, branch.tree):
             reach = self._parents.reach_through(host, self._around.links[host].carried[branch.channel])
-            share = 0.0 if reach is None else self._gain(branch, host, reach, broken)
+            share = 0.0 if reach is None else self._gain(branch, wanted, host, reach, broken)
             if share >= 1:
                 held[host] = record.better_ticks.get(host, 0) + LOOK_TICKS
                 needed = RETURN_TICKS if host in record.left else max(HOLD_TICKS_MIN, HOLD_TICKS / share)
@@ -132,10 +137,18 @@ class Improvement:
             return self._searches.change(branch, [])
         return []
 
-    def _gain(self, branch: Branch, host: HostId, reach: Reach, broken: bool) -> float:
+    def _sooner(self, branch: Branch) -> bool:
+        """Whether the channel would come sooner through any host at all, by more than the least gain."""
+        enough_ms = branch.reach.delay_ms - max(GAIN_MS, GAIN_SHARE * branch.reach.delay_ms)
+        delays = (
+            (there.delay_ms, self._around.one_way_ms(h)) for h, there in self._around.carrying(branch.channel).items()
+        )
+        return any(link_ms is not None and delay_ms + link_ms <= enough_ms for delay_ms, link_ms in delays)
+
+    def _gain(self, branch: Branch, wanted: Contract, host: HostId, reach: Reach, broken: bool) -> float:
         """What a candidate gains, in thresholds."""
         assert branch.upstream is not None, "the caller looked"
-        short = branch.wanted.rank(reach)[0] - branch.wanted.rank(branch.reach)[0]
+        short = wanted.rank(reach)[0] - wanted.rank(branch.reach)[0]
         if short:
             return -inf if short > 0 else 1.0
         if broken:

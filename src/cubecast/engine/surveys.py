@@ -38,13 +38,15 @@ class Surveys:
 
     def report(self, host: HostId, links_ms: Mapping[HostId, float], now: float) -> None:
         """A host tells the one-way delays of its links, ms."""
+        measured, wanted = self._measured, self._wanted
         for other, one_way_ms in links_ms.items():
             key = pair(host, other)
-            if key not in self._measured:
+            if key not in measured:
                 for end in key:
                     self._of.setdefault(end, {})[key] = None
-            self._measured[key] = (one_way_ms, now)
-            self._wanted.pop(key, None)
+            if key in wanted:
+                del wanted[key]
+            measured[key] = (one_way_ms, now)
 
     def forget(self, host: HostId) -> None:
         """A host is gone."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import moq
 import msgspec
 
+from cubecast.engine.membership import TICK_S
+from cubecast.engine.parents import REPAIR_TICKS
 from cubecast.errors import CubecastError, RemoteError
 from cubecast.host.joining import Joiner, Progress
 from cubecast.host.tasks import Tasks
@@ -26,11 +28,11 @@ from cubecast.host.tracks import (
 )
 from cubecast.media.frames import EncodedFrame, TrackFormat
 
-REPAIR_S = 7.0
+REPAIR_S = REPAIR_TICKS * TICK_S + 1.0
 """Beyond its bound a subscriber waits this long for a late group before it is skipped: time for a repair."""
 JOIN_S = 0.5
 """A frame waits this long for its timing record."""
-VERDICT_S = 8.0
+VERDICT_S = REPAIR_S + 1.0
 """A broken stream waits this long for the overlay to find another parent, or to say which host was lost."""
 QUEUE_MAX = 4096
 REOPENS_MAX, REOPEN_PAUSE_S = 80, 0.05

@@ -242,9 +242,10 @@ class Branches:
         return {branch.upstream for branch in self.carried.values() if branch.upstream is not None}
 
     def in_use(self) -> set[HostId]:
-        """Parents, standbys and children: their links are kept."""
+        """Parents, standbys, children, and those we stand by for: their links are kept."""
         parents = {host for b in self.carried.values() for host in (b.upstream, b.former, b.standby)}
-        return {p for p in parents if p is not None}.union(*(branch.children for branch in self.carried.values()))
+        below = [hosts for b in self.carried.values() for hosts in (b.children, b.wards)]
+        return {p for p in parents if p is not None}.union(*below)
 
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
         """Whether we confirmed a branch to this host, or stand by for it."""

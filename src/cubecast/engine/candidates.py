@@ -3,7 +3,7 @@
 import numpy as np
 
 from cubecast.engine.branches import Branches
-from cubecast.engine.membership import BEAT_TICKS, Neighbourhood
+from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.parents import Parents
 from cubecast.engine.patience import SILENT_TICKS
 from cubecast.engine.reach import Contract
@@ -57,7 +57,7 @@ class Candidates:
                 or (eligible is not None and host not in eligible)
                 or (link.spare.get(channel, 0) <= 0 and host != ours)
                 or link.leaving
-                or self._around.quiet(host, BEAT_TICKS + SILENT_TICKS)
+                or self._around.late(host, SILENT_TICKS)
             ):
                 continue
             reach = self._parents.reach_through(host, there)

@@ -20,11 +20,14 @@ from cubecast.overlay.cube import Cube
 from cubecast.types import ChannelName, HostId, Label
 
 TICK_S = 0.1
-BEAT_TICKS = 10
+BEAT_TICKS, SLOW_BEAT_TICKS = 10, 20
+"""Between two beats, on links that streams and neighbours depend on and on others."""
 SUSPECT_TICKS = 25
-"""After so many ticks without a word a link is given up."""
+"""After so many ticks without a word a link is given up; after so many more as its beats are slower."""
 PING_BEATS = 4
 """Every so many beats the peer's clock is asked for; while that is unknown, with every beat."""
+HELLO_BEATS, HELLO_AGAIN_BEATS = 3, 16
+"""With the first beats, and some later ones, we say who we are: what was said before the link was up is lost."""
 REDIAL_TICKS = (3, 5, 10, 20, 40, 50)
 HURRY_TICKS = 10
 """The longest pause while a stream waits for a parent."""
@@ -50,6 +53,8 @@ class Link:
     dialling: bool = False
     needed: bool = False
     """The peer has said that it needs the link."""
+    slow: bool = False
+    """The peer has said that its beats are slow."""
     silent_ticks: int = 0
     redial_in: int = 0
     failures: int = 0
@@ -229,7 +234,7 @@ class Neighbourhood:
     def up(self, host: HostId) -> list[Effect]:
         """The link works; a host we do not know yet is kept for a while, the directory may be slower than its dial."""
         link = self.links.setdefault(host, Link(None))
-        link.up, link.dialling, link.leaving = True, False, False
+        link.up, link.dialling, link.leaving, link.slow = True, False, False, False
         link.silent_ticks = link.failures = link.idle_ticks = 0
         link.ticks = 0
         link.estimate = LinkEstimate()
@@ -253,7 +258,7 @@ class Neighbourhood:
     def farewell(self, host: HostId) -> list[Effect]:
         """A host has left: nobody needs to suspect it."""
         link = self.links.get(host)
-        return [] if link is None or not link.up else self._drop(host, link)
+        return [] if link is None or not link.up else self._drop(host)
 
     def heard(self, host: HostId, message: Hello | Beat | Ping | Pong, now: float) -> list[Effect]:
         """Who the peer is, what it carries, a question for our clock, or the answer to ours."""
@@ -264,9 +269,11 @@ class Neighbourhood:
             case Hello(record):
                 if record.host == host and link.record is None:
                     link.record = record
-            case Beat(carried, needs):
-                link.needed, link.carried = needs, {each.channel: each.reach for each in carried}
+            case Beat(carried, needs, slow, sent_s):
+                link.needed, link.slow = needs, slow
+                link.carried = {each.channel: each.reach for each in carried}
                 link.spare = {each.channel: each.spare for each in carried}
+                return [Send(host, Pong(sent_s, now))] if sent_s else []
             case Ping(sent_s):
                 return [Send(host, Pong(sent_s, now))]
             case Pong(sent_s, seen_s):
@@ -285,10 +292,15 @@ class Neighbourhood:
         link = self.links.get(host)
         return link is not None and link.leaving
 
-    def quiet(self, host: HostId, ticks: int = SUSPECT_TICKS) -> bool:
+    def quiet(self, host: HostId, ticks: int) -> bool:
         """No working link, or nothing heard over it for so many ticks."""
         link = self.links.get(host)
         return link is None or not link.up or link.silent_ticks >= ticks
+
+    def late(self, host: HostId, ticks: int) -> bool:
+        """No working link, or the last beat over it should have come so many ticks ago."""
+        link = self.links.get(host)
+        return link is None or not link.up or link.silent_ticks >= _period(link.slow) + ticks
 
     def tick(self, needed: Iterable[HostId], beat: Beat, now: float) -> tuple[list[Effect], list[HostId]]:
         """One round: beats where they are due, silent links given up, missing ones dialled.
@@ -304,18 +316,19 @@ class Neighbourhood:
         silent: list[HostId] = []
         neighbours = self.neighbours()
         wished = {host for wish in self._wishes.values() for host in wish}
-        keep = neighbours.union(wished, needed)
-        needing = structs.replace(beat, needs=True)
+        close = neighbours.union(needed)
+        keep = close | wished
         for host, link in list(self.links.items()):
             if link.up:
                 link.silent_ticks += 1
-                if link.silent_ticks == SUSPECT_TICKS:
+                if link.silent_ticks >= SUSPECT_TICKS + (SLOW_BEAT_TICKS - BEAT_TICKS if link.slow else 0):
                     silent.append(host)
                     effects.append(Suspect(host))
-                    effects += self._drop(host, link)
+                    effects += self._drop(host)
                     continue
-                if link.ticks % BEAT_TICKS == 0:
-                    effects += self._beats(host, link, needing if host in keep else beat, now)
+                slow = host not in close
+                if link.ticks % _period(slow) == 0:
+                    effects += self._beats(host, link, structs.replace(beat, needs=host in keep, slow=slow), now)
                 link.ticks += 1
             elif not link.dialling and (
                 host in wished or host in self._followed or (host in neighbours and self._dials(host))
@@ -340,7 +353,7 @@ class Neighbourhood:
         if link is None:
             link = self.links[record.host] = Link(record)
         elif link.record is not None and _moved(link.record, record):
-            effects += self._drop(record.host, link)
+            effects += self._drop(record.host)
             link.failures = link.redial_in = 0
         link.record = record
         wished = any(record.host in wish for wish in self._wishes.values())
@@ -349,13 +362,11 @@ class Neighbourhood:
         return effects
 
     def _beats(self, host: HostId, link: Link, beat: Beat, now: float) -> list[Effect]:
-        beats = link.ticks // BEAT_TICKS
+        beats = link.ticks // _period(beat.slow)
         asks = beats % PING_BEATS == 0 or link.estimate.clock_offset_ms[1] >= CLOCK_UNKNOWN_MS
-        effects: list[Effect] = [Send(host, beat)]
-        if asks:
-            effects.append(Send(host, Ping(now)))
-            if self.placement is not None and beats % PING_BEATS == 0:  # the first may have come before the link was up
-                effects.append(Send(host, Hello(self.placement.record)))
+        effects: list[Effect] = [Send(host, structs.replace(beat, sent_s=now) if asks else beat)]
+        if self.placement is not None and (beats < HELLO_BEATS or beats % HELLO_AGAIN_BEATS == 0):
+            effects.append(Send(host, Hello(self.placement.record)))
         return effects
 
     def _dials(self, host: HostId) -> bool:
@@ -369,9 +380,8 @@ class Neighbourhood:
         link.dialling = True
         return [Dial(link.record)]
 
-    def _drop(self, host: HostId, link: Link) -> list[Effect]:
+    def _drop(self, host: HostId) -> list[Effect]:
         self.down(host)
-        link.silent_ticks = SUSPECT_TICKS
         return [HangUp(host)]
 
     def _forget_later(self, host: HostId, link: Link) -> list[Effect]:
@@ -381,6 +391,10 @@ class Neighbourhood:
             return []
         del self.links[host]
         return [HangUp(host)]
+
+
+def _period(slow: bool) -> int:
+    return SLOW_BEAT_TICKS if slow else BEAT_TICKS
 
 
 def _moved(old: HostRecord, new: HostRecord) -> bool:

@@ -25,7 +25,7 @@ from cubecast.engine.records import HostRecord, Tree
 from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
 
-VERSION = 2
+VERSION = 3
 MESSAGE_BYTES_MAX = 64 * 1024
 HOPS_MAX = 256
 CARRIED_MAX = 64
@@ -57,10 +57,14 @@ class Beat(_Struct, frozen=True, tag="beat"):
 
     Attributes:
         needs: the sender needs this link; one that neither end needs is let go.
+        slow: the next one comes after SLOW_BEAT_TICKS: no stream depends on the link.
+        sent_s: as in Ping; 0 asks nothing.
     """
 
     carried: tuple[Carried, ...] = ()
     needs: bool = False
+    slow: bool = False
+    sent_s: float = 0.0
 
 
 class Ping(_Struct, frozen=True, tag="ping"):
@@ -308,7 +312,8 @@ def _check_ranges(message: Message) -> None:
             numbers = _terms(message.contract)
             if not 0 < len(message.trail) <= HOPS_MAX:
                 raise MessageError("a request with an impossible trail")
-        case Beat():
+        case Beat(sent_s=sent_s):
+            numbers = (sent_s,)
             reaches = tuple(each.reach for each in message.carried)
             if len(reaches) > CARRIED_MAX:
                 raise MessageError("a beat with too many channels")

@@ -11,13 +11,13 @@ from av.video.frame import VideoFrame
 from cubecast.types import Floats
 
 WIDTH, HEIGHT, FRAME_RATE = 640, 360, 25
-LIGHT_FRAME_RATE = 10
+LIGHT_FRAME_RATE = 5
 AUDIO_RATE, AUDIO_FRAME = 48_000, 1024
 GOP_S = 1
 
 
 def synthesise_light(path: Path, seconds: float = 8.0) -> None:
-    """Writes an H.264 clip without sound, 160 x 90 at 10 fps: a stream for many hosts on one machine."""
+    """Writes an H.264 clip without sound, 160 x 90 at 5 fps: a stream for many hosts on one machine."""
     with av.open(str(path), mode="w", format="mp4") as out:
         video = out.add_stream("libx264", rate=LIGHT_FRAME_RATE)
         video.width, video.height, video.pix_fmt = WIDTH // 4, HEIGHT // 4, "yuv420p"

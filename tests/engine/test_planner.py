@@ -1,11 +1,12 @@
 """The directory's plans of hybrid trees, carried out move by move over hosts that answer its questions."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubecast.engine.planner import MOVES_MIN, MOVES_SHARE, PLAN_S, SETTLE_S, Member, Planner
-from cubecast.engine.surveys import GIVE_UP_ASKS, PROBES_AT_ONCE, Surveys, pair
+from cubecast.engine.surveys import GIVE_UP_ASKS, PROBES_AT_ONCE, RECENT_S, RISE_GAIN, Surveys, pair
 from cubecast.types import ChannelName, Floats, HostId
 
 CHANNEL = ChannelName("clip")
@@ -144,3 +145,19 @@ def test_what_a_host_told_is_forgotten_with_it() -> None:
     assert surveys.one_way_ms(b, a) == 12.0
     surveys.forget(b)
     assert surveys.one_way_ms(a, b) is None
+
+
+@given(st.floats(1, 200), st.floats(1, 200))
+def test_a_shorter_delay_is_believed_at_once_and_a_longer_one_when_it_stays(before_ms: float, after_ms: float) -> None:
+    surveys, a, b = Surveys(), HostId("a"), HostId("b")
+    surveys.report(a, {b: before_ms}, 0.0)
+    surveys.report(b, {a: after_ms}, 1.0)
+    told = surveys.one_way_ms(a, b)
+    assert told is not None
+    gained_ms = after_ms - before_ms
+    assert told == pytest.approx(before_ms + (gained_ms if gained_ms < 0 else RISE_GAIN * gained_ms))
+    for second in range(2, 60):
+        surveys.report(a, {b: after_ms}, float(second))
+    assert surveys.one_way_ms(b, a) == pytest.approx(after_ms, rel=0.01)
+    surveys.report(a, {b: 2 * after_ms}, 60.0 + RECENT_S)
+    assert surveys.one_way_ms(a, b) == 2 * after_ms

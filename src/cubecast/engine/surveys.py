@@ -17,6 +17,10 @@ UNREACHED_MS = 1e5
 """Stands for the delay of a pair that cannot be measured: no tree will use it."""
 GIVE_UP_ASKS = 3
 
+RISE_GAIN, RECENT_S = 1 / 8, 10.0
+"""A delay that has become shorter is believed at once, one that has become longer within so long bit by bit: machines that
+are busy for a moment make round trips longer, and never shorter."""
+
 Pair = tuple[HostId, HostId]
 
 
@@ -41,12 +45,15 @@ class Surveys:
         measured, wanted = self._measured, self._wanted
         for other, one_way_ms in links_ms.items():
             key = pair(host, other)
-            if key not in measured:
+            known = measured.get(key)
+            if known is None:
                 for end in key:
                     self._of.setdefault(end, {})[key] = None
             if key in wanted:
                 del wanted[key]
-            measured[key] = (one_way_ms, now)
+            recent = known is not None and now - known[1] < RECENT_S
+            rise_ms = max(0.0, one_way_ms - known[0]) if known is not None and recent else 0.0
+            measured[key] = (one_way_ms - (1 - RISE_GAIN) * rise_ms, now)
 
     def forget(self, host: HostId) -> None:
         """A host is gone."""

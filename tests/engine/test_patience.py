@@ -10,7 +10,7 @@ from tests.engine.test_subscribe import NO_BOUND_MS, ready
 
 PARENT = HostId("parent")
 PAUSE_S = 0.8
-PAUSES = 8
+PAUSES = 12
 
 
 def ticking(patience: Patience, ticks: int) -> None:

@@ -36,6 +36,9 @@ CUBE_TICKS = 40
 ADVICE_TICKS, ADVICE_SAMPLES = 30, 3
 """Advice is tried for so long, once there are so many samples of the link."""
 SLOWER_MS = 20.0
+SETTLE_TICKS = 50
+"""After a change a branch stays where it is for so long, unless that is too late: by then a session has been dialled in
+place of the bridge (cubecast.host.standbys), and two bridges in a row may break a track."""
 REST_TICKS = 100
 """After advice a branch stays where it is for so long, so that the directory can finish what it has planned."""
 
@@ -46,10 +49,11 @@ class Record:
 
     better_ticks: dict[HostId, int] = field(default_factory=dict)
     left: list[HostId] = field(default_factory=list)
+    settle_ticks: int = 0
     rest_ticks: int = 0
     """Until candidates are looked at again, after advice was followed."""
     rest_ms: float = inf
-    """The least delay since then: a branch that has become slower does not rest."""
+    """The least delay since then, or since the last change: a branch that has become slower does not rest."""
 
 
 class Improvement:
@@ -71,6 +75,7 @@ class Improvement:
         record = self._records.setdefault(channel, Record())
         record.left = [*[each for each in record.left if each != host], host][-LEFT_MAX:]
         record.better_ticks.clear()
+        record.settle_ticks, record.rest_ms = SETTLE_TICKS, inf
 
     def rest(self, channel: ChannelName, ticks: int) -> None:
         """Leaves a branch where it is for a while."""
@@ -106,9 +111,10 @@ class Improvement:
 
     def tick(self, branch: Branch) -> list[Effect]:
         """Compares the candidates with the parent; the first that has been better for long enough is tried."""
-        if branch.channel in self._advice:
-            return self._follow(branch)
         record = self._records.setdefault(branch.channel, Record())
+        record.settle_ticks -= 1
+        if branch.channel in self._advice:
+            return [] if record.settle_ticks > 0 else self._follow(branch)
         record.rest_ticks -= 1
         if branch.upstream is None or branch.former is not None or branch.ticks % LOOK_TICKS:
             return []
@@ -116,7 +122,7 @@ class Improvement:
         record.rest_ms = min(record.rest_ms, branch.reach.delay_ms)
         slower = branch.reach.delay_ms >= record.rest_ms + SLOWER_MS
         kept = wanted.kept_by(branch.reach)
-        if record.rest_ticks > 0 and kept and not slower:
+        if max(record.rest_ticks, record.settle_ticks) > 0 and kept and not slower:
             return []
         if kept and not self._sooner(branch):  # as almost always
             record.better_ticks = {}

@@ -53,7 +53,7 @@ class Hello(_Struct, frozen=True, tag="hello"):
 
 
 class Beat(_Struct, frozen=True, tag="beat"):
-    """Heartbeat: the sender lives and carries these channels. Wants no answer.
+    """Heartbeat: the sender lives and carries these channels. Wants no answer, or a Pong where it asks for the clock.
 
     Attributes:
         needs: the sender needs this link; one that neither end needs is let go.

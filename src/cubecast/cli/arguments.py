@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from cubecast.engine.reach import NUMBER_MAX
-from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, check_address, check_name
+from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, Tree, check_address, check_name
 from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig
 from cubecast.overlay.routing import Policy
@@ -107,6 +107,17 @@ def add_directory_options(parser: argparse.ArgumentParser) -> None:
         metavar="TOKEN|@FILE",
         default=os.environ.get("CUBECAST_TOKEN", ""),
         help="a join token; or CUBECAST_TOKEN; by default the one a super-node on this machine left",
+    )
+
+
+def add_tree_option(parser: argparse.ArgumentParser) -> None:
+    """How a channel's hosts choose their parents."""
+    parser.add_argument(
+        "--tree",
+        type=one_of(Tree),
+        metavar="|".join(Tree),
+        default=Tree.HYBRID,
+        help="how hosts choose parents (hybrid)",
     )
 
 

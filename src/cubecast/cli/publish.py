@@ -4,7 +4,7 @@ import asyncio
 import math
 from contextlib import AsyncExitStack, aclosing
 
-from cubecast.cli.arguments import Parser, add_host_options, host_config, milliseconds, one_of
+from cubecast.cli.arguments import Parser, add_host_options, add_tree_option, host_config, milliseconds
 from cubecast.cli.running import emit, held, notify, serve
 from cubecast.cli.telling import STATUS_S, status, tell_joined
 from cubecast.engine.records import Tree, check_name
@@ -27,13 +27,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--for", dest="period_ms", type=milliseconds, metavar="TIME", help="stop after this, such as 60s"
     )
-    parser.add_argument(
-        "--tree",
-        type=one_of(Tree),
-        metavar="|".join(Tree),
-        default=Tree.HYBRID,
-        help="how hosts choose parents (hybrid)",
-    )
+    add_tree_option(parser)
     parser.add_argument("--hold", action="store_true", help="announce, then start when a line comes on standard input")
     parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
     add_host_options(parser)

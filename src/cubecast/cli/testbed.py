@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cubecast.cli.arguments import Parser, milliseconds, one_of, whole_number
+from cubecast.cli.arguments import Parser, add_tree_option, milliseconds, whole_number
 from cubecast.cli.running import BROKEN, INTERRUPTED, notify, run_async
 from cubecast.emulator.processes import Fields
 from cubecast.emulator.scenarios.catalogue import SCENARIOS, Shape
 from cubecast.emulator.scenarios.run import NoRelayError, Run, Setting
-from cubecast.engine.records import Tree
 from cubecast.errors import UsageError
 from cubecast.media.sources import MediaSource
 from cubecast.media.synthesis import synthesise, synthesise_light
@@ -90,13 +89,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--runs", type=whole_number(1, RUNS_MAX), default=1, metavar="N", help="seeds from --seed on (1)"
     )
-    parser.add_argument(
-        "--tree",
-        type=one_of(Tree),
-        metavar="|".join(Tree),
-        default=Tree.HYBRID,
-        help="how hosts choose parents (hybrid)",
-    )
+    add_tree_option(parser)
     parser.add_argument("--clip", metavar="FILE", help="what to publish (a clip is made on the spot)")
     parser.add_argument("--seconds", type=milliseconds, metavar="TIME", help="how long it goes on (by the scenario)")
     parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")

@@ -42,18 +42,15 @@ class Surveys:
 
     def report(self, host: HostId, links_ms: Mapping[HostId, float], now: float) -> None:
         """A host tells the one-way delays of its links, ms."""
-        measured, wanted = self._measured, self._wanted
         for other, one_way_ms in links_ms.items():
             key = pair(host, other)
-            known = measured.get(key)
-            if known is None:
+            if key not in self._measured:
                 for end in key:
                     self._of.setdefault(end, {})[key] = None
-            if key in wanted:
-                del wanted[key]
-            recent = known is not None and now - known[1] < RECENT_S
-            rise_ms = max(0.0, one_way_ms - known[0]) if known is not None and recent else 0.0
-            measured[key] = (one_way_ms - (1 - RISE_GAIN) * rise_ms, now)
+            before_ms, told_at = self._measured.get(key, (one_way_ms, now))
+            rise_ms = max(0.0, one_way_ms - before_ms) if now - told_at < RECENT_S else 0.0
+            self._measured[key] = (one_way_ms - (1 - RISE_GAIN) * rise_ms, now)
+            self._wanted.pop(key, None)
 
     def forget(self, host: HostId) -> None:
         """A host is gone."""

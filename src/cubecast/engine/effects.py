@@ -65,11 +65,13 @@ class Withdraw:
 class Pull:
     """Open a media session for the channel to a new parent, beside the one before.
 
-    Pulled tells that its media may flow; a failure comes back as PullFailed.
+    Pulled tells that its media may flow; a failure comes back as PullFailed. Nothing is lost while that takes its time
+    where the one before still feeds us; else a standby is used, where there is one.
     """
 
     channel: ChannelName
     record: HostRecord
+    fed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

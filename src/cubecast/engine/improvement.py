@@ -37,7 +37,7 @@ ADVICE_TICKS, ADVICE_SAMPLES = 30, 3
 """Advice is tried for so long, once there are so many samples of the link."""
 SLOWER_MS = 20.0
 SETTLE_TICKS = 50
-"""After a change a branch stays where it is for so long, unless that is too late: by then a session has been dialled in
+"""After a change a branch does not improve by itself for so long, unless it is too late: by then a session has been dialled in
 place of the bridge (cubecast.host.standbys), and two bridges in a row may break a track."""
 REST_TICKS = 100
 """After advice a branch stays where it is for so long, so that the directory can finish what it has planned."""
@@ -114,7 +114,7 @@ class Improvement:
         record = self._records.setdefault(branch.channel, Record())
         record.settle_ticks -= 1
         if branch.channel in self._advice:
-            return [] if record.settle_ticks > 0 else self._follow(branch)
+            return self._follow(branch)
         record.rest_ticks -= 1
         if branch.upstream is None or branch.former is not None or branch.ticks % LOOK_TICKS:
             return []

@@ -80,6 +80,7 @@ class Parents:
         self._branches.carried[branch.channel] = branch
         effects: list[Effect] = []
         before = branch.upstream or branch.former
+        fed = before is not None and branch.lost is None
         if before is not None and before != record.host:
             if branch.former not in (None, before, record.host):
                 effects += [StopPull(branch.channel, branch.former), Send(branch.former, Release(branch.channel))]
@@ -98,7 +99,7 @@ class Parents:
         branch.bytes_received = -1
         branch.siblings = ()
         branch.held, branch.heard_seqno = False, reach.seqno
-        effects.append(Pull(branch.channel, record))
+        effects.append(Pull(branch.channel, record, fed=fed))
         effects += self._branches.pass_on(branch, reach)
         if branch.contract is not None:
             effects.append(self._branches.ledger(branch, "receiving"))

@@ -49,8 +49,14 @@ class Pulls:
         self._tasks = tasks
         self._pulls: dict[ChannelName, dict[HostId, _Pull]] = {}
 
-    def pull(self, channel: ChannelName, record: HostRecord) -> None:
-        """Opens a media session of a channel to a parent, beside those it has; ends in pulled or pull_failed."""
+    def pull(self, channel: ChannelName, record: HostRecord, *, bridged: bool) -> None:
+        """Opens a media session of a channel to a parent, beside those it has; ends in pulled or pull_failed.
+
+        Args:
+            bridged: over a standby, where there is one; else that is closed. Two bridges in a row may break a track.
+        """
+        if not bridged:
+            self._standbys.close(channel, record.host)
         pulls = self._pulls.setdefault(channel, {})
         known = pulls.get(record.host)
         if known is None:

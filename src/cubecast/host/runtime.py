@@ -272,8 +272,8 @@ class HostRuntime:
                 self._upkeep.announce(channel, tree)
             case fx.Withdraw(channel):
                 self._upkeep.withdraw(channel)
-            case fx.Pull(channel, record):
-                self._plane.pulls.pull(channel, record)
+            case fx.Pull(channel, record, fed):
+                self._plane.pulls.pull(channel, record, bridged=not fed)
             case fx.Push(channel, record):
                 self._plane.channels.push(channel, record)
             case fx.Prepare(channel, record):

@@ -271,9 +271,9 @@ class SimulatedOverlay:
                 self._dial(here, record.host)
             case fx.HangUp(host):
                 self._hang_up(here, host)
-            case fx.Pull(channel, record):
+            case fx.Pull(channel, record, fed):
                 here.sessions.setdefault(channel, {}).setdefault(record.host, False)
-                ready = (channel, record.host) in here.prepared
+                ready = (channel, record.host) in here.prepared and not fed
                 here.prepared.discard((channel, record.host))
                 opens_s = BRIDGE_S if ready else self._handshake_s(here.host, record.host)
                 self.queue.after(opens_s, self._open_session, here, channel, record.host)

@@ -4,8 +4,10 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cubecast.engine import events as ev
 from cubecast.engine.improvement import RETURN_TICKS
 from cubecast.engine.membership import TICK_S
+from cubecast.engine.patience import BUSY_MS
 from cubecast.engine.records import Tree
 from cubecast.types import HostId
 from tests.engine.in_memory import CHANNEL, Overlay
@@ -92,3 +94,22 @@ def test_the_planned_tree_is_sooner_than_the_cubes(hosts: int, seed: int) -> Non
         return float(np.mean([reach.delay_ms for reach in reaches if reach is not None]))
 
     assert mean_ms(Tree.HYBRID) <= mean_ms(Tree.CUBE) + 1.0
+
+
+def test_a_host_that_is_late_itself_changes_nothing_for_a_gain() -> None:
+    overlay = settled(10, 3)
+    before = {host: overlay.hosts[host].changes for host in overlay.names}
+    late_ms, on_time = 2 * BUSY_MS, overlay.handle
+
+    def late(host: HostId, event: ev.Event) -> None:
+        on_time(host, ev.Tick(late_ms) if isinstance(event, ev.Tick) else event)
+
+    overlay.handle = late  # type: ignore[method-assign]
+    overlay.run(LEFT_S)
+    overlay.delay_ms = np.random.default_rng(5).permutation(overlay.delay_ms.ravel()).reshape(overlay.delay_ms.shape)
+    overlay.delay_ms = np.triu(overlay.delay_ms) + np.triu(overlay.delay_ms).T
+    overlay.run(RETURNED_S)
+    assert {host: overlay.hosts[host].changes for host in overlay.names} == before
+    late_ms = 0.0
+    overlay.run(RETURNED_S)
+    assert {host: overlay.hosts[host].changes for host in overlay.names} != before

@@ -15,7 +15,7 @@ PAUSES = 12
 
 def ticking(patience: Patience, ticks: int) -> None:
     for _ in range(ticks):
-        patience.tick()
+        patience.tick(0.0)
 
 
 def test_each_false_alarm_doubles_the_patience_up_to_a_limit_and_calm_brings_it_back() -> None:

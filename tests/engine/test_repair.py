@@ -4,9 +4,11 @@ The overlay checks its laws (cubecast.lab.simulation.invariants) after every eve
 """
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine.membership import TICK_S
 from cubecast.engine.parents import REPAIR_TICKS
@@ -47,6 +49,18 @@ def test_a_crash_is_repaired_within_a_second_and_nobodys_stream_ends(
     overlay.run(LEASED_OUT_S)
     assert not overlay.ended()
     assert_trees_hold(overlay, 8)
+
+
+@pytest.mark.parametrize("ticks", range(0, 24, 2))
+def test_who_comes_while_those_on_the_tree_look_for_parents_is_not_turned_away(ticks: int) -> None:
+    overlay = ready(4, 7, fan_out=1)  # so the tree is a chain
+    for index in (1, 2):
+        overlay.run(3)  # links to relatives are up
+        assert isinstance(overlay.subscribe(index, NO_BOUND_MS), fx.Admitted)
+    overlay.run(3)
+    overlay.crash(next(host for host in overlay.names[1:3] if overlay.engines[host].branches()[0].children))
+    overlay.run(ticks * TICK_S)
+    assert isinstance(overlay.subscribe(3, NO_BOUND_MS), fx.Admitted)
 
 
 @settings(max_examples=20, deadline=None)

@@ -8,14 +8,13 @@ from cubecast.engine.parents import Parents
 from cubecast.engine.patience import SILENT_TICKS
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
-from cubecast.engine.search_state import Hop, Purpose, Search
+from cubecast.engine.search_state import RESHAPED, Hop, Purpose, Search
 from cubecast.overlay.cube import distance
 from cubecast.overlay.routing import Policy, ranked_next_hops
 from cubecast.types import ChannelName, HostId, Label
 
 DIRECT_MAX = 12
 """Hosts on the tree one search asks directly."""
-RESHAPED = "the cube changes its shape"
 PROBE_SAMPLES = 2
 """Samples of a proposed parent's link before it is asked."""
 
@@ -100,9 +99,11 @@ class Candidates:
         return list(usable)
 
     def probed(self, search: Search) -> bool:
-        """Whether every host proposed has told what it carries, or cannot be reached."""
+        """Whether every host proposed has told what it carries, or cannot be reached: a link may close as it is needed."""
         links = [self._around.links.get(host) for host in self._around.wished(search.channel)]
         return all(
-            link is None or link.failures or (search.channel in link.carried and link.estimate.samples >= PROBE_SAMPLES)
+            link is None
+            or link.failures > 1
+            or (search.channel in link.carried and link.estimate.samples >= PROBE_SAMPLES)
             for link in links
         )

@@ -52,7 +52,13 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """TICK_S went by. Silence is counted in ticks, so a host that was stalled itself does not blame its peers."""
+    """TICK_S went by. Silence is counted in ticks, so a host that was stalled itself does not blame its peers.
+
+    Attributes:
+        late_ms: how much later than due this one came.
+    """
+
+    late_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

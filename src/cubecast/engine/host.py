@@ -106,7 +106,7 @@ class HostEngine:
         self._searches = Searches(self._around, self._branches, self._parents, self._candidates, tick_s)
         self._subscriptions = Subscriptions(self._branches, self._searches)
         self._standbys = Standbys(self._around, self._branches, self._candidates, self._searches.places.promised)
-        self._improvement = Improvement(self._around, self._parents, self._candidates, self._searches)
+        self._improvement = Improvement(self._around, self._parents, self._candidates, self._searches, self._patience)
         self._ticks = 0
         self._leave_ticks: int | None = None
 
@@ -126,8 +126,8 @@ class HostEngine:
         match event:
             case Received(host, message):
                 return self._received(host, message, now)
-            case Tick():
-                return self._tick(now)
+            case Tick(late_ms):
+                return self._tick(late_ms, now)
             case LinkSampled(host, rtt_ms, lost, sent):
                 self._around.sampled(host, rtt_ms, lost, sent)
                 return []
@@ -261,9 +261,9 @@ class HostEngine:
         self._leave_ticks = None
         return [*self._branches.leave(), *self._around.leave(), Leave()]
 
-    def _tick(self, now: float) -> list[Effect]:
+    def _tick(self, late_ms: float, now: float) -> list[Effect]:
         beat = self._branches.beat(self._searches.places.promised())
-        self._patience.tick()
+        self._patience.tick(late_ms)
         effects, silent = self._around.tick(self._branches.in_use(), beat, now)
         self._around.release_measured("probes")
         self._ticks += 1

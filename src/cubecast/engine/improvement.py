@@ -13,6 +13,7 @@ from cubecast.engine.candidates import Candidates
 from cubecast.engine.effects import Effect
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.parents import Parents
+from cubecast.engine.patience import Patience
 from cubecast.engine.reach import Contract, Reach
 from cubecast.engine.records import Advice, HostRecord, Tree
 from cubecast.engine.search import Searches
@@ -37,8 +38,7 @@ ADVICE_TICKS, ADVICE_SAMPLES = 30, 3
 """Advice is tried for so long, once there are so many samples of the link."""
 SLOWER_MS = 20.0
 SETTLE_TICKS = 50
-"""After a change a branch does not improve by itself for so long, unless it is too late: by then a session has been dialled in
-place of the bridge (cubecast.host.standbys), and two bridges in a row may break a track."""
+"""After a change a branch does not improve by itself for so long, unless it is too late."""
 REST_TICKS = 100
 """After advice a branch stays where it is for so long, so that the directory can finish what it has planned."""
 
@@ -60,12 +60,18 @@ class Improvement:
     """Looks for better parents. The engine owns one."""
 
     def __init__(
-        self, neighbourhood: Neighbourhood, parents: Parents, candidates: Candidates, searches: Searches
+        self,
+        neighbourhood: Neighbourhood,
+        parents: Parents,
+        candidates: Candidates,
+        searches: Searches,
+        patience: Patience,
     ) -> None:
         self._around = neighbourhood
         self._parents = parents
         self._candidates = candidates
         self._searches = searches
+        self._patience = patience
         self._records: dict[ChannelName, Record] = {}
         self._advice: dict[ChannelName, tuple[HostRecord, int]] = {}
         """The parent that the directory proposes, and for how many ticks it has been tried."""
@@ -96,7 +102,7 @@ class Improvement:
         if branch.upstream == record.host or ticks >= ADVICE_TICKS or branch.upstream is None:
             del self._advice[branch.channel]
             return self._around.wish(("advice", branch.channel), ())
-        if not known or branch.former is not None:
+        if not known or branch.former is not None or self._patience.busy:
             return []
         self.rest(branch.channel, REST_TICKS)
         return self._searches.change(branch, [record.host], advised=True)
@@ -124,7 +130,7 @@ class Improvement:
         kept = wanted.kept_by(branch.reach)
         if max(record.rest_ticks, record.settle_ticks) > 0 and kept and not slower:
             return []
-        if kept and not self._sooner(branch):  # as almost always
+        if kept and (self._patience.busy or not self._sooner(branch)):  # as almost always
             record.better_ticks = {}
             return []
         broken = branch.reach.least_bound_ms > wanted.bound_ms

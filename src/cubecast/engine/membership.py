@@ -55,6 +55,8 @@ class Link:
     """The peer has said that it needs the link."""
     slow: bool = False
     """The peer has said that its beats are slow."""
+    told_slow: bool = False
+    """We have said that ours are."""
     silent_ticks: int = 0
     redial_in: int = 0
     failures: int = 0
@@ -234,7 +236,7 @@ class Neighbourhood:
     def up(self, host: HostId) -> list[Effect]:
         """The link works; a host we do not know yet is kept for a while, the directory may be slower than its dial."""
         link = self.links.setdefault(host, Link(None))
-        link.up, link.dialling, link.leaving, link.slow = True, False, False, False
+        link.up, link.dialling, link.leaving, link.slow, link.told_slow = True, False, False, False, False
         link.silent_ticks = link.failures = link.idle_ticks = 0
         link.ticks = 0
         link.estimate = LinkEstimate()
@@ -327,7 +329,8 @@ class Neighbourhood:
                     effects += self._drop(host)
                     continue
                 slow = host not in close
-                if link.ticks % _period(slow) == 0:
+                if link.ticks % _period(slow and link.told_slow) == 0:  # a peer that was not told would call us late
+                    link.told_slow = slow
                     effects += self._beats(host, link, structs.replace(beat, needs=host in keep, slow=slow), now)
                 link.ticks += 1
             elif not link.dialling and (

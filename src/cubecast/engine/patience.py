@@ -1,8 +1,9 @@
-"""How long a silent parent is waited for before it counts as lost.
+"""How long a silent parent is waited for before it counts as lost, and whether this host's own measurements count.
 
 On a machine that is short of CPU, hosts stand still for longer than a parent may be silent. Who leaves its parent then
 gives everyone more to do, so more of them stand still. To keep that from feeding itself, a parent that speaks soon after
-it was given up for its silence was only slow, and doubles the patience with all of them for a while.
+it was given up for its silence was only slow, and doubles the patience with all of them for a while. A host that is late
+itself measures its own lateness on every link, and so makes no changes for a gain.
 """
 
 from cubecast.types import HostId
@@ -14,6 +15,8 @@ SPEAKS_TICKS = 20
 CALM_TICKS = 300
 """Without a false alarm for so long the patience halves."""
 ACCUSED_MAX = 64
+BUSY_MS, BUSY_GAIN = 20.0, 1 / 8
+"""A host whose ticks come so late, smoothed with this gain, is short of CPU."""
 
 
 class Patience:
@@ -24,9 +27,20 @@ class Patience:
         """The silence that counts as death now."""
         self._accused: dict[HostId, int] = {}
         self._calm_ticks = 0
+        self._late_ms = 0.0
 
-    def tick(self) -> None:
-        """Time goes by."""
+    @property
+    def busy(self) -> bool:
+        """Whether this host itself is late: what it measures of links is its own lateness, too."""
+        return self._late_ms >= BUSY_MS
+
+    def tick(self, late_ms: float) -> None:
+        """Time goes by.
+
+        Args:
+            late_ms: how late this tick came.
+        """
+        self._late_ms += BUSY_GAIN * (late_ms - self._late_ms)
         self._accused = {host: left - 1 for host, left in self._accused.items() if left > 1}
         self._calm_ticks += 1
         if self._calm_ticks >= CALM_TICKS:

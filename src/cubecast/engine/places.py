@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from cubecast.engine.branches import Branch, Branches
 from cubecast.engine.effects import Effect, Evict
-from cubecast.engine.search_state import RESERVING, Search
+from cubecast.engine.search_state import RESERVING, UNFED, Search
 from cubecast.types import HostId
 
 
@@ -46,6 +46,6 @@ class Places:
         if branch.finished_ticks is not None:
             return "the channel is over"
         if not branch.fed:
-            return f"{self._host} looks for a parent itself"
+            return f"{self._host} {UNFED}"
         fresh = search.floor.below(branch.reach.seqno, branch.reach.depth)
         return "" if fresh else f"{self._host} may hang on {search.asker}"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from math import ceil
 
 from cubecast.engine.branches import Branch, Branches
-from cubecast.engine.candidates import RESHAPED, Candidates
+from cubecast.engine.candidates import Candidates
 from cubecast.engine.effects import Admitted, Effect, Push, Refused, Relocate, Report, Resolve, Rouse, Send
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import (
@@ -29,7 +29,7 @@ from cubecast.engine.places import Places
 from cubecast.engine.reach import Contract, Reach
 from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
 from cubecast.engine.relocation import Verdict
-from cubecast.engine.search_state import TRIES, Hop, Offer, Phase, Purpose, Search
+from cubecast.engine.search_state import PASSING, TRIES, UNFED, Hop, Offer, Phase, Purpose, Search
 from cubecast.types import ChannelName, HostId
 
 SEARCH_TICKS = 50
@@ -51,7 +51,7 @@ RETRY_TICKS = 3
 RELOCATIONS_MAX, SETTLE_TICKS = 3, 20
 """A newcomer asks so often for a better seat, and looks again after so long: its new neighbours' links are measured."""
 RESOLVE_TICKS, RESOLVES_MAX = 5, 4
-"""A newcomer that asked over the cube while its shape changed asks the directory again after so long, so often."""
+"""A newcomer that was refused for a reason that passes asks the directory again after so long, so often."""
 SEARCHES_MAX = 1024
 
 
@@ -176,7 +176,7 @@ class Searches:
         elif branch.finished_ticks is not None:
             search.reason = "the channel is over"
         elif not branch.fed:
-            search.reason = f"{self._around.host} looks for a parent itself"
+            search.reason = f"{self._around.host} {UNFED}"
         else:
             return self._unpark(search, branch)
         return self._settle(search)
@@ -326,6 +326,10 @@ class Searches:
             if search.asker == host:
                 effects += self.abandon(search)
             elif search.asked is not None and search.asked[0] == host:
+                closed = search.purpose is Purpose.JOIN and search.phase is Phase.ATTACHING
+                if closed and search.resolves < 1:  # the link may have closed as it was needed
+                    effects += self._look_again(search)
+                    continue
                 silence = PathRefusal(search.asked[1], search.channel, f"{host} is silent", search.tries)
                 effects += self.on_refusal(host, silence)
             elif search.best is not None and search.best.host == host:
@@ -472,11 +476,17 @@ class Searches:
             search.phase, search.age_ticks = Phase.RELOCATING, 0
             search.relocations += 1
             return [*self._give_back(search), Relocate(search.channel, search.contract.bound_ms)]
-        if search.reason == RESHAPED and search.age_ticks < OFFER_TICKS and search.resolves < RESOLVES_MAX:
-            search.phase, search.wait_ticks, search.over_cube = Phase.WAITING, RESOLVE_TICKS, False
-            search.resolves += 1
-            return []
+        if search.reason.endswith(PASSING) and search.age_ticks < OFFER_TICKS and search.resolves < RESOLVES_MAX:
+            return self._look_again(search)
         return self.refuse(search, best)
+
+    def _look_again(self, search: Search) -> list[Effect]:
+        """Asks the directory again in a moment, and then whom it proposes."""
+        effects = self._give_back(search)
+        search.phase, search.wait_ticks, search.resolves = Phase.WAITING, RESOLVE_TICKS, search.resolves + 1
+        search.over_cube, search.tries = False, TRIES
+        search.direct.clear()
+        return effects
 
     def _may_move(self, search: Search, best: Reach | None) -> bool:
         """Whether a better seat may help: the bound on delay is what the paths found do not keep."""

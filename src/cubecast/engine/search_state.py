@@ -11,6 +11,9 @@ from cubecast.types import ORIGIN, ChannelName, HostId, Label
 
 TRIES = 24
 """Requests one search may send over the cube in all: it bounds the messages of a subscribe, whatever the cube."""
+RESHAPED, UNFED = "the cube changes its shape", "looks for a parent itself"
+PASSING = (RESHAPED, UNFED)
+"""How reasons end that are gone a moment later."""
 
 
 class Purpose(Enum):

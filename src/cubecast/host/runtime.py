@@ -234,7 +234,7 @@ class HostRuntime:
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        due, late_ms = loop.time(), 0.0
         while True:
             for host, stats in self._plane.links.stats(self._engine.to_sample()).items():
                 if stats.rtt_ms is not None:
@@ -245,9 +245,11 @@ class HostRuntime:
                 self._handle(ev.MediaSampled(channel, self.config.name, writer.bytes_written))
             for channel in self._locals:
                 self._tell_account(channel)
-            self._handle(ev.Tick())
-            due = max(due + TICK_S, loop.time())
+            self._handle(ev.Tick(late_ms))
+            wanted = due + TICK_S
+            due = max(wanted, loop.time())
             await asyncio.sleep(due - loop.time())
+            late_ms = 1000 * (loop.time() - wanted)
 
     # ------------------------------------------------------------------ the engine's effects
 

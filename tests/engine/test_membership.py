@@ -4,9 +4,11 @@ from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine.membership import SUSPECT_TICKS, TICK_S
 from cubecast.engine.messages import Ping, Pong
+from cubecast.engine.patience import SILENT_TICKS
 from cubecast.overlay.cube import Cube
 from cubecast.types import HostId
-from tests.engine.in_memory import Overlay, random_delays
+from tests.engine.in_memory import CHANNEL, Overlay, random_delays
+from tests.engine.test_subscribe import ready
 
 
 def test_of_two_neighbours_one_dials_and_both_measure() -> None:
@@ -69,3 +71,18 @@ def test_a_link_is_kept_while_either_end_needs_it() -> None:
         linked = {link.host for link in engine.view().links if link.up}
         assert (stranger in linked) == bool(wish), "as long as it is wished for"
         assert (host in overlay.hosts[stranger].dialled) == bool(wish)
+
+
+def test_nobody_is_called_late_where_nothing_is_lost() -> None:
+    overlay = ready(12, 168)
+    for index in range(1, 12):
+        overlay.subscribe(index, 5.0)  # mostly refused
+        overlay.run(0.1)
+        overlay.subscribe(index, 1e6)
+        overlay.run(0.1)
+        overlay.handle(overlay.names[index], ev.UnsubscribeRequested(CHANNEL))
+        for _ in range(30):  # beats become slow where a link carries a stream no more
+            overlay.run(TICK_S)
+            for engine in overlay.engines.values():
+                up = [link.host for link in engine.view().links if link.up]
+                assert not [host for host in up if engine._around.late(host, SILENT_TICKS)]

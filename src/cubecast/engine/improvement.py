@@ -38,7 +38,7 @@ ADVICE_TICKS, ADVICE_SAMPLES = 30, 3
 """Advice is tried for so long, once there are so many samples of the link."""
 SLOWER_MS = 20.0
 SETTLE_TICKS = 50
-"""After a change a branch does not improve by itself for so long, unless it is too late."""
+"""After a change a branch stays where it is for so long unless it is too late: several changes in a row may break a track."""
 REST_TICKS = 100
 """After advice a branch stays where it is for so long, so that the directory can finish what it has planned."""
 
@@ -120,7 +120,7 @@ class Improvement:
         record = self._records.setdefault(branch.channel, Record())
         record.settle_ticks -= 1
         if branch.channel in self._advice:
-            return self._follow(branch)
+            return [] if record.settle_ticks > 0 else self._follow(branch)
         record.rest_ticks -= 1
         if branch.upstream is None or branch.former is not None or branch.ticks % LOOK_TICKS:
             return []
@@ -128,7 +128,7 @@ class Improvement:
         record.rest_ms = min(record.rest_ms, branch.reach.delay_ms)
         slower = branch.reach.delay_ms >= record.rest_ms + SLOWER_MS
         kept = wanted.kept_by(branch.reach)
-        if max(record.rest_ticks, record.settle_ticks) > 0 and kept and not slower:
+        if kept and (record.settle_ticks > 0 or (record.rest_ticks > 0 and not slower)):
             return []
         if kept and (self._patience.busy or not self._sooner(branch)):  # as almost always
             record.better_ticks = {}

@@ -24,11 +24,11 @@ AGAIN_S = 15.0
 SETTLE_S = 2.0
 """A group that has changed is planned when it was the same for so long."""
 SURVEY_S = 60.0
-ADVICE_S = 4.0
-"""Advice that a host has not followed by then is given up."""
+ADVICE_S = 9.0
+"""Advice that a host has not followed by then is given up: a host that has just changed waits 5 s, and tries it for 3 s."""
 MOVES_MIN, MOVES_SHARE = 2, 0.125
 """So many hosts, or this share of a group, move at a time: a move is a handshake or two, and hosts may share a machine."""
-PLAN_S = 40.0
+PLAN_S = 80.0
 GAIN_MIN, GAIN_MIN_AGAIN = 0.03, 0.15
 """A plan whose mean delay is not smaller by this share is dropped; a group that was planned already is left alone unless
 much is to be gained, for delays are never the same twice."""

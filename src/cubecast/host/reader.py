@@ -73,6 +73,8 @@ class ChannelReader:
         self._reading = 0
         self._broken: dict[int, str] = {}
         self._told_end = asyncio.Event()
+        self._doubted = asyncio.Event()
+        """A track has ended again and again, and no timing record says that the channel has."""
         self._timing_next: int | None = None
         self._verdict: asyncio.Future[CubecastError] = asyncio.get_running_loop().create_future()
         self.tracks: tuple[TrackFormat, ...] = ()
@@ -159,6 +161,8 @@ class ChannelReader:
             except moq.Error as error:
                 self._broken[number] = f"track {number} broke: {error}"
             progress.reopened += 1
+            if progress.reopened > 1:
+                self._doubted.set()
             if not await self._reopen():
                 break
         await self._end_of_track()
@@ -289,13 +293,15 @@ class ChannelReader:
     async def _read_timing(self) -> None:
         """Frames without a record are delivered all the same, so a break is the media tracks' to tell."""
         while not self._told_end.is_set() and not self._verdict.done():
+            self._doubted.clear()
             once = asyncio.ensure_future(self._read_timing_once())
             missed = asyncio.ensure_future(self._joiner.missed.wait())
+            doubted = asyncio.ensure_future(self._doubted.wait())
             try:
                 await asyncio.wait((once,), timeout=STUCK_S)
-                await asyncio.wait((once, missed), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((once, missed, doubted), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for waiting in (once, missed):
+                for waiting in (once, missed, doubted):
                     waiting.cancel()
                     with suppress(asyncio.CancelledError, moq.Error):
                         await waiting

@@ -23,6 +23,7 @@ from cubecast.host.tracks import (
     CopyCount,
     EndRecord,
     FrameRecord,
+    frames_published,
     parse_description,
     timing_records,
 )
@@ -38,6 +39,8 @@ QUEUE_MAX = 4096
 REOPENS_MAX, REOPEN_PAUSE_S = 80, 0.05
 END_S = 0.05
 """The publisher's word that the channel is over may come so long after the end of a track."""
+ASK_S = 0.5
+"""Whether the channel is over is asked for so long."""
 STUCK_S = 0.8
 """A track without a frame for so long, while its timing records go on, is subscribed to anew."""
 FILL_GROUPS_MAX, FILL_S, FILL_PAUSE_S = 128, 3.0, 0.15
@@ -161,10 +164,11 @@ class ChannelReader:
             except moq.Error as error:
                 self._broken[number] = f"track {number} broke: {error}"
             progress.reopened += 1
-            if progress.reopened > 1:
-                self._doubted.set()
             if not await self._reopen():
                 break
+            if progress.reopened > 1:
+                self._doubted.set()
+                await self._ask_for_end()
         await self._end_of_track()
 
     async def _read_once(self, number: int, progress: Progress) -> None:
@@ -277,6 +281,18 @@ class ChannelReader:
         if over.done() and not over.cancelled():
             self._broken.clear()
         return False
+
+    async def _ask_for_end(self) -> None:
+        """Looks whether the channel is over: its format tells it, too, for the timing track may be the one that is stuck."""
+        assert self._broadcast is not None, "open() first"
+        with suppress(moq.Error, TimeoutError, StopAsyncIteration):
+            async with asyncio.timeout(ASK_S):
+                snapshots = await self._broadcast.subscribe_json_snapshot(FORMAT)
+                frames = frames_published(await anext(snapshots))
+                snapshots.cancel()
+                if frames is not None:
+                    self.published = frames
+                    self._told_end.set()
 
     async def _announced(self) -> moq.BroadcastConsumer:
         broadcast: moq.BroadcastConsumer = await self._origin.consume().announced_broadcast(BROADCAST)

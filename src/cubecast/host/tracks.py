@@ -62,6 +62,8 @@ class _TrackDescription(msgspec.Struct, frozen=True):
 class _Description(msgspec.Struct, frozen=True):
     version: int
     tracks: tuple[_TrackDescription, ...]
+    frames: tuple[int, ...] | None = None
+    """Frames published, by track, once the channel is over."""
 
 
 @dataclass(slots=True)
@@ -99,7 +101,8 @@ class ChannelWriter:
         self._in_group = 0
         self._format = self._broadcast.publish_json_snapshot(FORMAT)
         self._warm_up = _publish_warm_up(self._broadcast)
-        self._format.update(msgspec.to_builtins(_describe(tracks)))
+        self._described = _describe(tracks)
+        self._format.update(msgspec.to_builtins(self._described))
         self._broadcast.announce()
 
     @property
@@ -136,17 +139,19 @@ class ChannelWriter:
         self._record(_encode_record(record))
 
     def finish(self) -> None:
-        """Ends every track. The broadcast stays announced until `close`, for those who have not read it all."""
+        """Ends the tracks. The broadcast stays announced until `close`, for those who have not read it all."""
         self._record(_encode_record(EndRecord(self.published)))
+        self._format.update(msgspec.to_builtins(msgspec.structs.replace(self._described, frames=self.published)))
         if self._group is not None:
             self._group.finish()
-        raw = [self._timing.finish, self._warm_up.finish, self._format.finish]
-        for end in [track.finish for track in self._tracks] + raw:
+        for end in [*(track.finish for track in self._tracks), self._timing.finish, self._warm_up.finish]:
             with suppress(moq.Error):
                 end()
 
     def close(self) -> None:
         """Ends the broadcast: nobody below can subscribe to it any more."""
+        with suppress(moq.Error):
+            self._format.finish()
         self._broadcast.close()
 
     def _record(self, payload: bytes) -> None:
@@ -207,6 +212,14 @@ def _describe(tracks: Sequence[TrackFormat]) -> _Description:
             for t in tracks
         ),
     )
+
+
+def frames_published(value: object) -> tuple[int, ...] | None:
+    """Frames by track, as a channel's format tells once the channel is over; None before, or where it is malformed."""
+    try:
+        return msgspec.convert(value, _Description).frames
+    except msgspec.ValidationError:
+        return None
 
 
 def parse_description(value: object) -> tuple[TrackFormat, ...]:

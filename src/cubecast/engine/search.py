@@ -12,7 +12,7 @@ from math import ceil
 
 from cubecast.engine.branches import Branch, Branches
 from cubecast.engine.candidates import Candidates
-from cubecast.engine.effects import Admitted, Effect, Push, Refused, Relocate, Report, Resolve, Rouse, Send
+from cubecast.engine.effects import Admitted, Effect, Push, Refused, Relocate, Resolve, Rouse, Send
 from cubecast.engine.membership import Neighbourhood
 from cubecast.engine.messages import (
     Attach,
@@ -27,7 +27,7 @@ from cubecast.engine.messages import (
 from cubecast.engine.parents import Parents
 from cubecast.engine.places import Places
 from cubecast.engine.reach import Contract, Reach
-from cubecast.engine.records import HostRecord, SubscriptionRecord, Tree
+from cubecast.engine.records import HostRecord, Tree
 from cubecast.engine.relocation import Verdict
 from cubecast.engine.search_state import PASSING, TRIES, UNFED, Hop, Offer, Phase, Purpose, Search
 from cubecast.types import ChannelName, HostId
@@ -512,7 +512,7 @@ class Searches:
         nearest = search.nearest_of(best)
         best_ms, path = (None, ()) if nearest is None else (nearest.least_bound_ms, nearest.path)
         refused = Refused(search.channel, search.contract, nearest, search.reason)
-        report = self.report(search, "refused", best_ms=best_ms, path=path)
+        report = search.report("refused", best_ms=best_ms, path=path)
         return [*self.abandon(search), refused, report]
 
     def grant(self, search: Search) -> list[Effect]:
@@ -535,7 +535,7 @@ class Searches:
         branch.contract = search.contract
         if search.grant:
             branch.trail, branch.grant = (), search.grant
-        report = self.report(search, "receiving", promised_ms=reach.delay_ms, path=reach.path)
+        report = search.report("receiving", promised_ms=reach.delay_ms, path=reach.path)
         return [*self.abandon(search), Admitted(branch.channel, search.contract, reach), report]
 
     def _give_up_waiting(self, search: Search) -> list[Effect]:
@@ -582,26 +582,3 @@ class Searches:
     def _next_ask(self) -> int:
         self._asks += 1
         return self._asks
-
-    def report(
-        self,
-        search: Search,
-        state: str,
-        promised_ms: float | None = None,
-        best_ms: float | None = None,
-        path: tuple[HostId, ...] = (),
-    ) -> Report:
-        """A line of the ledger."""
-        terms = search.contract
-        record = SubscriptionRecord(
-            search.channel,
-            self._around.host,
-            terms.bound_ms,
-            state,
-            promised_ms,
-            best_ms,
-            path,
-            terms.rate_bps,
-            terms.loss,
-        )
-        return Report(record)

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
+from cubecast.engine.effects import Report
 from cubecast.engine.freshness import Floor
 from cubecast.engine.reach import Contract, Reach
-from cubecast.engine.records import Tree
+from cubecast.engine.records import SubscriptionRecord, Tree
 from cubecast.types import ORIGIN, ChannelName, HostId, Label
 
 TRIES = 24
@@ -104,3 +105,17 @@ class Search:
         """Of a path and those that were declined, the one that comes nearest to the contract."""
         seen = [reach for reach in (best, self.nearest) if reach is not None]
         return min(seen, key=self.contract.rank, default=None)
+
+    def report(
+        self,
+        state: str,
+        promised_ms: float | None = None,
+        best_ms: float | None = None,
+        path: tuple[HostId, ...] = (),
+    ) -> Report:
+        """A line of the ledger: how a search of the local subscriber's stands."""
+        terms = self.contract
+        record = SubscriptionRecord(
+            self.channel, self.asker, terms.bound_ms, state, promised_ms, best_ms, path, terms.rate_bps, terms.loss
+        )
+        return Report(record)

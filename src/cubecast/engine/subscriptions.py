@@ -24,7 +24,7 @@ class Subscriptions:
                 effects += self._searches.abandon(search)
         search = self._searches.open(Purpose.JOIN, channel, contract)
         search.phase = Phase.RESOLVING
-        return [*effects, Resolve(channel), self._searches.report(search, "searching")]
+        return [*effects, Resolve(channel), search.report("searching")]
 
     def unsubscribe(self, channel: ChannelName) -> list[Effect]:
         """Ends the local subscription, and the search for it."""
@@ -52,7 +52,7 @@ class Subscriptions:
         effects: list[Effect] = []
         for search in self._searches.own(channel):
             if search.phase is Phase.RESOLVING:
-                report = self._searches.report(search, "refused")
+                report = search.report("refused")
                 effects += [*self._searches.abandon(search), NotFound(channel, known), report]
         return effects
 

@@ -2,16 +2,19 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import moq
 import pytest
 
+from cubecast.host.joining import Progress
 from cubecast.host.reader import ChannelReader
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import ChannelWriter, CopyCount
+from cubecast.media.frames import Kind
 from cubecast.media.sources import MediaSource
-from cubecast.media.synthesis import synthesise_light
+from cubecast.media.synthesis import synthesise, synthesise_light
 
 FRAMES = 10
 END_S = 10.0
@@ -56,4 +59,59 @@ async def test_the_end_is_told_though_the_timing_track_stood_still(
         tasks.cancel_all()
     assert [item.number for item in received] == list(range(FRAMES))
     assert reader.published == (FRAMES,)
+    writer.close()
+
+
+@pytest.mark.parametrize("to_the_end", [False, True])
+async def test_sound_that_was_missed_for_seconds_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, to_the_end: bool
+) -> None:
+    """Each frame of sound is a group of its own, so seconds of it are hundreds of groups."""
+    synthesise(tmp_path / "clip.mp4")
+    with MediaSource(str(tmp_path / "clip.mp4")) as source:
+        number, track = next((n, track) for n, track in enumerate(source.tracks) if track.kind is Kind.AUDIO)
+        frames = [replace(frame, track=0) for frame in source.frames() if frame.track == number]
+    origin = moq.OriginProducer()
+    writer = ChannelWriter(origin, (track,), CopyCount())
+    reader = ChannelReader(origin, 1000.0, CopyCount(), time.time)
+    reads, missed = reader._read_once, asyncio.Event()
+    calls = 0
+
+    async def read_once(number: int, progress: Progress) -> None:
+        nonlocal calls
+        calls += 1
+        reading = asyncio.ensure_future(reads(number, progress))
+        if calls == 1:
+            await missed.wait()
+            reading.cancel()
+            await asyncio.wait((reading,))
+            await asyncio.sleep(0.1)
+            reader._subscription = moq.Subscription(max_age_us=0)  # as a new parent that has the newest group only
+        else:
+            await reading
+
+    monkeypatch.setattr(reader, "_read_once", read_once)
+    await reader.open()
+    async with asyncio.timeout(END_S), asyncio.TaskGroup() as group:
+        tasks = Tasks(group)
+        reader.start(tasks)
+        coming = reader.frames()
+        for frame in frames[:FRAMES]:
+            writer.write(frame, time.time())
+        received = [await anext(coming) for _ in range(FRAMES)]
+        missed.set()
+        await asyncio.sleep(0.05)
+        last = len(frames) if to_the_end else len(frames) - FRAMES
+        for frame in frames[FRAMES:last]:
+            writer.write(frame, time.time())
+        if not to_the_end:
+            received += [await anext(coming) for _ in frames[FRAMES:last]]
+        for frame in frames[last:]:
+            writer.write(frame, time.time())
+        writer.finish()
+        received += [item async for item in coming]
+        tasks.cancel_all()
+    assert sorted(item.number for item in received if item.number is not None) == list(range(len(frames)))
+    assert reader.published == (len(frames),)
+    assert reader.filled > 0
     writer.close()

@@ -33,10 +33,6 @@ class Joiner:
             self.records.popitem(last=False)
         self.arrived.set()
 
-    def find(self, track: int, pts_us: int) -> FrameRecord | None:
-        """The record of a frame, if it is there."""
-        return self.records.pop((track, pts_us), None)
-
     async def take(self, track: int, pts_us: int, until: float) -> FrameRecord | None:
         """The record of a frame, waited for until a time of the loop's clock."""
         loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
 """The subscriber's side of a channel's tracks (cubecast.host.tracks): frames joined with their timing records."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -23,8 +23,8 @@ from cubecast.host.tracks import (
     CopyCount,
     EndRecord,
     FrameRecord,
-    frames_published,
     parse_description,
+    parse_end,
     timing_records,
 )
 from cubecast.media.frames import EncodedFrame, TrackFormat
@@ -37,14 +37,16 @@ VERDICT_S = REPAIR_S + 1.0
 """A broken stream waits this long for the overlay to find another parent, or to say which host was lost."""
 QUEUE_MAX = 4096
 REOPENS_MAX, REOPEN_PAUSE_S = 80, 0.05
-END_S = 0.05
-"""The publisher's word that the channel is over may come so long after the end of a track."""
+END_S, LAST_S = 0.05, 0.3
+"""The publisher's word that the channel is over may come so long after the end of a track, and the last frames so long
+after that word, before they are fetched."""
 ASK_S = 0.5
 """Whether the channel is over is asked for so long."""
 STUCK_S = 0.8
 """A track without a frame for so long, while its timing records go on, is subscribed to anew."""
-FILL_GROUPS_MAX, FILL_S, FILL_PAUSE_S = 128, 3.0, 0.15
-"""Groups that are fetched again at most, how long that may take, and the pause before one is asked for again."""
+FILL_GROUPS_MAX, FILL_AT_ONCE, FILL_S, FILL_PAUSE_S = 1024, 64, 3.0, 0.15
+"""Groups that are fetched again at most, how many at once, how long each may take, and the pause before one is asked
+for again. A sound track has some 50 groups a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class ChannelReader:
         self._broken: dict[int, str] = {}
         self._told_end = asyncio.Event()
         self._doubted = asyncio.Event()
-        """A track has ended again and again, and no timing record says that the channel has."""
+        """A track stands still or ends again and again, and no timing record says that the channel has."""
         self._timing_next: int | None = None
         self._verdict: asyncio.Future[CubecastError] = asyncio.get_running_loop().create_future()
         self.tracks: tuple[TrackFormat, ...] = ()
@@ -85,8 +87,12 @@ class ChannelReader:
         """Frames that came again after a change of parents, and were dropped."""
         self.filled = 0
         """Frames that were fetched afterwards, for a parent died before it had sent them."""
-        self.published: tuple[int, ...] | None = None
+        self._end: EndRecord | None = None
+
+    @property
+    def published(self) -> tuple[int, ...] | None:
         """Frames the publisher says it wrote, by track; known once the channel has ended."""
+        return self._end.frames if self._end is not None else None
 
     async def open(self) -> None:
         """Waits for the broadcast to arrive and learns its tracks.
@@ -108,7 +114,7 @@ class ChannelReader:
         """Begins to read every track."""
         assert self._broadcast is not None, "open() first"
         self._reading = len(self.tracks)
-        self._running = [tasks.create_task(self._read_timing())]
+        self._running = [tasks.create_task(self._read_timing()), tasks.create_task(self._look_for_end())]
         self._running.append(tasks.create_task(self._read_warm_up(self._broadcast)))
         self._running += [tasks.create_task(self._read(n)) for n in range(len(self.tracks))]
 
@@ -158,42 +164,59 @@ class ChannelReader:
             try:
                 await self._read_once(number, progress)
                 if await self._over():
+                    await self._fill_end(number, progress)
                     self._broken.pop(number, None)
                     break
                 self._broken[number] = f"track {number} ended before the channel"
             except moq.Error as error:
                 self._broken[number] = f"track {number} broke: {error}"
             progress.reopened += 1
+            if self._complete(number, progress):
+                self._broken.pop(number, None)
+                break
             if not await self._reopen():
                 break
             if progress.reopened > 1:
                 self._doubted.set()
-                await self._ask_for_end()
-        await self._end_of_track()
+        self._reading = max(0, self._reading - 1)
+        self._wake()
 
     async def _read_once(self, number: int, progress: Progress) -> None:
-        """Reads one subscription until it ends, breaks, or stands still while the publisher tells of more frames."""
+        """Reads one subscription until it ends, breaks, or stands still while the publisher tells of more frames.
+
+        The tracks of a channel that is over stay open for a while: the publisher's count tells that all frames came.
+        """
         assert self._broadcast is not None, "open() first"
         media = await self._broadcast.subscribe_media(str(number), moq.Container.LEGACY(), self._subscription)
         coming = asyncio.ensure_future(anext(media, None))
+        told = asyncio.ensure_future(self._told_end.wait())
         try:
-            while True:
-                await asyncio.wait((coming,), timeout=STUCK_S)
-                if not coming.done():
-                    if self._joiner.ahead(number, progress.next_number):
+            while not self._complete(number, progress):
+                over = told.done()
+                waiting, patience_s = ((coming,), LAST_S) if over else ((coming, told), STUCK_S)
+                await asyncio.wait(waiting, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                if coming.done():
+                    raw = coming.result()
+                    if raw is None:
                         return
-                    continue
-                raw = coming.result()
-                if raw is None:
+                    coming = asyncio.ensure_future(anext(media, None))
+                    if raw.payload:  # else it is the marker at the end of a group
+                        await self._deliver(number, raw, progress)
+                elif over or (not told.done() and self._joiner.ahead(number, progress.next_number)):
                     return
-                coming = asyncio.ensure_future(anext(media, None))
-                if raw.payload:  # else it is the marker at the end of a group
-                    await self._deliver(number, raw, progress)
+                elif not told.done():
+                    self._doubted.set()
         finally:
-            coming.cancel()
-            with suppress(asyncio.CancelledError, moq.Error):
-                await coming
+            for future in (coming, told):
+                future.cancel()
+                with suppress(asyncio.CancelledError, moq.Error):
+                    await future
             media.cancel()
+
+    def _complete(self, number: int, progress: Progress) -> bool:
+        """Whether the channel is over and every frame of a track has come."""
+        frames = self._end.frames if self._end is not None else ()
+        return number < len(frames) and (progress.next_number or 0) >= frames[number]
 
     async def _over(self) -> bool:
         """Whether the publisher has ended the channel; its word may come a moment after the end of a track."""
@@ -214,25 +237,37 @@ class ChannelReader:
         if record is not None:
             progress.reopened = 0
             if progress.next_number is not None and record.number > progress.next_number:
-                await self._fill(number, progress, record)
+                groups = range(max(progress.group, record.group - FILL_GROUPS_MAX + 1), record.group + 1)
+                await self._fill(number, progress, groups, record)
             progress.passed(record)
         await self._queue.put(_join(number, raw, record, arrived_s))
 
-    async def _fill(self, number: int, progress: Progress, until: FrameRecord) -> None:
+    async def _fill(
+        self, number: int, progress: Progress, groups: Sequence[int], until: FrameRecord | None = None
+    ) -> None:
         """Fetches the groups of frames that were skipped: a parent may die in the middle of one."""
-        groups = range(max(progress.group, until.group - FILL_GROUPS_MAX + 1), until.group + 1)
-        fetched = await asyncio.gather(*(self._fetch(number, group, until.pts_us) for group in groups))
-        for raw in (raw for group in fetched for raw in group):
-            if raw.payload and raw.timestamp_us != until.pts_us and progress.is_new(raw.timestamp_us):
-                record = self._joiner.find(number, raw.timestamp_us)
-                if record is not None and record.number > until.number:
-                    progress.forget(raw.timestamp_us)  # its turn comes
-                    continue
-                self.filled += 1
-                self._copies.into_python += 1
-                await self._queue.put(_join(number, raw, record, self._clock()))
+        until_pts_us = until.pts_us if until is not None else None
+        for first in range(0, len(groups), FILL_AT_ONCE):
+            at_once = (self._fetch(number, group, until_pts_us) for group in groups[first : first + FILL_AT_ONCE])
+            for raw in (raw for group in await asyncio.gather(*at_once) for raw in group):
+                if raw.payload and raw.timestamp_us != until_pts_us and progress.is_new(raw.timestamp_us):
+                    record = await self._joiner.take(
+                        number, raw.timestamp_us, asyncio.get_running_loop().time() + JOIN_S
+                    )
+                    if record is not None and until is not None and record.number > until.number:
+                        progress.forget(raw.timestamp_us)  # its turn comes
+                        continue
+                    self.filled += 1
+                    self._copies.into_python += 1
+                    await self._queue.put(_join(number, raw, record, self._clock()))
 
-    async def _fetch(self, number: int, group: int, until_pts_us: int) -> list[moq.MediaFrame]:
+    async def _fill_end(self, number: int, progress: Progress) -> None:
+        """Fetches the last frames of a channel that is over, if they did not come."""
+        last = self._end.groups[number] if self._end is not None and number < len(self._end.groups) else -1
+        if not self._complete(number, progress):
+            await self._fill(number, progress, range(max(progress.group, last - FILL_GROUPS_MAX + 1), last + 1))
+
+    async def _fetch(self, number: int, group: int, until_pts_us: int | None) -> list[moq.MediaFrame]:
         """The frames of a group, up to one that has come: its group may be under way still.
 
         A route that is changing fails at first, and a new parent may not have the group yet: it is asked for again.
@@ -249,7 +284,7 @@ class ChannelReader:
                         break
         return found
 
-    async def _fetch_once(self, number: int, group: int, until_pts_us: int, found: list[moq.MediaFrame]) -> None:
+    async def _fetch_once(self, number: int, group: int, until_pts_us: int | None, found: list[moq.MediaFrame]) -> None:
         assert self._broadcast is not None, "open() first"
         found.clear()
         media = await self._broadcast.fetch_media_group(str(number), group, moq.Container.LEGACY())
@@ -264,60 +299,45 @@ class ChannelReader:
         if self._verdict.done():
             return False
         await asyncio.sleep(REOPEN_PAUSE_S)
-        again = asyncio.ensure_future(self._announced())
-        over = asyncio.ensure_future(self._told_end.wait())
-        try:
-            await asyncio.wait((again, over), timeout=VERDICT_S, return_when=asyncio.FIRST_COMPLETED)
-            if again.done():
-                self._broadcast = again.result()
+        with suppress(moq.Error, TimeoutError):
+            async with asyncio.timeout(VERDICT_S):
+                self._broadcast = await self._announced()
                 return True
-        except moq.Error:
-            return False
-        finally:
-            for waiting in (again, over):
-                waiting.cancel()
-                with suppress(asyncio.CancelledError, moq.Error):
-                    await waiting
-        if over.done() and not over.cancelled():
+        if self._told_end.is_set():  # nobody has the rest any more; the count says what is missing
             self._broken.clear()
         return False
 
-    async def _ask_for_end(self) -> None:
-        """Looks whether the channel is over: its format tells it, too, for the timing track may be the one that is stuck."""
-        assert self._broadcast is not None, "open() first"
-        with suppress(moq.Error, TimeoutError, StopAsyncIteration):
-            async with asyncio.timeout(ASK_S):
-                snapshots = await self._broadcast.subscribe_json_snapshot(FORMAT)
-                frames = frames_published(await anext(snapshots))
-                snapshots.cancel()
-                if frames is not None:
-                    self.published = frames
-                    self._told_end.set()
+    async def _look_for_end(self) -> None:
+        """When in doubt, asks the channel's format, which tells the end too: the timing track may be what is stuck."""
+        while not self._told_end.is_set() and not self._verdict.done():
+            await self._doubted.wait()
+            self._doubted.clear()
+            assert self._broadcast is not None, "open() first"
+            with suppress(moq.Error, TimeoutError, StopAsyncIteration):
+                async with asyncio.timeout(ASK_S):
+                    snapshots = await self._broadcast.subscribe_json_snapshot(FORMAT)
+                    self._take_end(parse_end(await anext(snapshots)))
+                    snapshots.cancel()
+
+    def _take_end(self, end: EndRecord | None) -> None:
+        if end is not None:
+            self._end = end
+            self._told_end.set()
 
     async def _announced(self) -> moq.BroadcastConsumer:
         broadcast: moq.BroadcastConsumer = await self._origin.consume().announced_broadcast(BROADCAST)
         return broadcast
 
-    async def _end_of_track(self) -> None:
-        """The last track to end waits for the publisher's count, which travels on its own."""
-        if self._reading == 1 and not self._broken:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._running[0]), JOIN_S)
-        self._reading = max(0, self._reading - 1)
-        self._wake()
-
     async def _read_timing(self) -> None:
         """Frames without a record are delivered all the same, so a break is the media tracks' to tell."""
         while not self._told_end.is_set() and not self._verdict.done():
-            self._doubted.clear()
             once = asyncio.ensure_future(self._read_timing_once())
             missed = asyncio.ensure_future(self._joiner.missed.wait())
-            doubted = asyncio.ensure_future(self._doubted.wait())
             try:
                 await asyncio.wait((once,), timeout=STUCK_S)
-                await asyncio.wait((once, missed, doubted), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((once, missed), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for waiting in (once, missed, doubted):
+                for waiting in (once, missed):
                     waiting.cancel()
                     with suppress(asyncio.CancelledError, moq.Error):
                         await waiting
@@ -353,12 +373,13 @@ class ChannelReader:
             track.cancel()
 
     async def _read_group(self, group: moq.GroupConsumer) -> None:
-        read = 0
+        read, broke = 0, True
         with suppress(moq.Error):
             async for raw in group:
                 self._take_record(raw.payload)
                 read += 1
-        if read < TIMING_GROUP and not self._told_end.is_set():  # a parent died in the middle of it
+            broke = False
+        if broke or (read < TIMING_GROUP and not self._told_end.is_set()):  # a parent died in the middle of it
             await self._refetch_timing(group.sequence)
 
     async def _refetch_timing(self, sequence: int) -> None:
@@ -380,8 +401,7 @@ class ChannelReader:
         except msgspec.DecodeError:
             return  # not ours; a frame without a record is still delivered
         if isinstance(record, EndRecord):
-            self.published = record.frames
-            self._told_end.set()
+            self._take_end(record)
         else:
             self._joiner.add(record)
 

@@ -39,9 +39,10 @@ class FrameRecord(msgspec.Struct, frozen=True, array_like=True, tag="f"):
 
 
 class EndRecord(msgspec.Struct, frozen=True, array_like=True, tag="e"):
-    """The channel's end: frames published, by track."""
+    """The channel's end: frames published, and the number of the last group, by track."""
 
     frames: tuple[int, ...]
+    groups: tuple[int, ...] = ()
 
 
 timing_records = msgspec.msgpack.Decoder(FrameRecord | EndRecord)
@@ -63,7 +64,8 @@ class _Description(msgspec.Struct, frozen=True):
     version: int
     tracks: tuple[_TrackDescription, ...]
     frames: tuple[int, ...] | None = None
-    """Frames published, by track, once the channel is over."""
+    groups: tuple[int, ...] = ()
+    """As in EndRecord, once the channel is over."""
 
 
 @dataclass(slots=True)
@@ -139,19 +141,22 @@ class ChannelWriter:
         self._record(_encode_record(record))
 
     def finish(self) -> None:
-        """Ends the tracks. The broadcast stays announced until `close`, for those who have not read it all."""
-        self._record(_encode_record(EndRecord(self.published)))
-        self._format.update(msgspec.to_builtins(msgspec.structs.replace(self._described, frames=self.published)))
+        """Tells the end. The tracks stay until `close`: what was lost near the end can still be fetched."""
+        end = EndRecord(self.published, tuple(self._groups))
+        self._record(_encode_record(end))
+        over = msgspec.structs.replace(self._described, frames=end.frames, groups=end.groups)
+        self._format.update(msgspec.to_builtins(over))
         if self._group is not None:
             self._group.finish()
-        for end in [*(track.finish for track in self._tracks), self._timing.finish, self._warm_up.finish]:
+        for track in self._tracks:
             with suppress(moq.Error):
-                end()
+                track.cut()
 
     def close(self) -> None:
-        """Ends the broadcast: nobody below can subscribe to it any more."""
-        with suppress(moq.Error):
-            self._format.finish()
+        """Ends the tracks and the broadcast: nobody below can subscribe to it any more."""
+        for end in (*(t.finish for t in self._tracks), self._timing.finish, self._warm_up.finish, self._format.finish):
+            with suppress(moq.Error):
+                end()
         self._broadcast.close()
 
     def _record(self, payload: bytes) -> None:
@@ -214,12 +219,13 @@ def _describe(tracks: Sequence[TrackFormat]) -> _Description:
     )
 
 
-def frames_published(value: object) -> tuple[int, ...] | None:
-    """Frames by track, as a channel's format tells once the channel is over; None before, or where it is malformed."""
+def parse_end(value: object) -> EndRecord | None:
+    """The end, as a channel's format tells once the channel is over; None before, or where it is malformed."""
     try:
-        return msgspec.convert(value, _Description).frames
+        description = msgspec.convert(value, _Description)
     except msgspec.ValidationError:
         return None
+    return None if description.frames is None else EndRecord(description.frames, description.groups)
 
 
 def parse_description(value: object) -> tuple[TrackFormat, ...]:

@@ -44,9 +44,9 @@ ASK_S = 0.5
 """Whether the channel is over is asked for so long."""
 STUCK_S = 0.8
 """A track without a frame for so long, while its timing records go on, is subscribed to anew."""
-FILL_GROUPS_MAX, FILL_AT_ONCE, FILL_S, FILL_PAUSE_S = 1024, 64, 3.0, 0.15
-"""Groups that are fetched again at most, how many at once, how long each may take, and the pause before one is asked
-for again. A sound track has some 50 groups a second."""
+FILL_GROUPS_MAX, FILL_AT_ONCE, FILL_S, FILL_PAUSE_S = 1024, 128, 4.0, 0.15
+"""Groups that are fetched again at most, how many at once, how long all of them may take, and the pause before one is
+asked for again. A sound track has some 50 groups a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +247,10 @@ class ChannelReader:
     ) -> None:
         """Fetches the groups of frames that were skipped: a parent may die in the middle of one."""
         until_pts_us = until.pts_us if until is not None else None
+        deadline = asyncio.get_running_loop().time() + FILL_S
         for first in range(0, len(groups), FILL_AT_ONCE):
-            at_once = (self._fetch(number, group, until_pts_us) for group in groups[first : first + FILL_AT_ONCE])
+            some = groups[first : first + FILL_AT_ONCE]
+            at_once = (self._fetch(number, group, until_pts_us, deadline) for group in some)
             for raw in (raw for group in await asyncio.gather(*at_once) for raw in group):
                 if raw.payload and raw.timestamp_us != until_pts_us and progress.is_new(raw.timestamp_us):
                     record = await self._joiner.take(
@@ -267,14 +269,14 @@ class ChannelReader:
         if not self._complete(number, progress):
             await self._fill(number, progress, range(max(progress.group, last - FILL_GROUPS_MAX + 1), last + 1))
 
-    async def _fetch(self, number: int, group: int, until_pts_us: int | None) -> list[moq.MediaFrame]:
+    async def _fetch(self, number: int, group: int, until_pts_us: int | None, deadline: float) -> list[moq.MediaFrame]:
         """The frames of a group, up to one that has come: its group may be under way still.
 
         A route that is changing fails at first, and a new parent may not have the group yet: it is asked for again.
         """
         found: list[moq.MediaFrame] = []
         with suppress(TimeoutError):
-            async with asyncio.timeout(FILL_S):
+            async with asyncio.timeout_at(deadline):
                 while True:
                     try:
                         await self._fetch_once(number, group, until_pts_us, found)

@@ -81,7 +81,13 @@ class Soak:
         yield _none("churn: success ratio, mean over time", round(run["success_ratio"], 4), "")
 
     def _grow_shrink(self) -> Iterator[Row]:
-        yield from _whole("grow-shrink", _testbed("grow-shrink"))
+        told = _testbed("grow-shrink")
+        yield from _whole("grow-shrink", told)
+        shapes = told["runs"][0]["detail"]["shapes"]
+        yield _zero(
+            "grow-shrink: shapes that did not change or come back",
+            int(len(set(shapes)) != 2 or shapes[0] != shapes[-1]),
+        )
 
     def _links(self) -> Iterator[Row]:
         (run,) = _testbed("delay-jump")["runs"]

@@ -164,6 +164,13 @@ CASES: list[tuple[tuple[str, ...], str]] = [
     (("lab", "pages", "--results", "{folder}/gone"), "cannot read"),
     (("lab", "network", "transit-stub", "--size", "9", "-o", "{folder}/x.txt"), "does not end in .npz"),
     (("lab", "network", "nowhere", "-o", "{folder}/x.npz"), "not known"),
+    (("demo", "--network", "a" * 300), "too long"),
+    (("subscribe", "news", "-o", f"/tmp/{'a' * 300}.ts", *NOWHERE), "too long"),
+    (("lab", "run", "trees", "--scheduler", f"tcp://{'a' * 70}:1", "--json"), "no Dask scheduler"),
+    (("host", "--reserve", f"news={'9' * 5000}", *NOWHERE), "characters"),
+    (("channels", "--supernode", "127.0.0.1:1", "--token", "@{clip}"), "not text"),
+    (("host", "--subscribe", "news=1s", "--loss", "120%", *NOWHERE), "'120%' is no share"),
+    (("host", "--publish", "news={clip}", "--tree", "oak", *NOWHERE), "'oak' is none of cube, graft, hybrid"),
 ]
 
 

@@ -16,6 +16,8 @@ from cubecast.types import HostId, Label
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
 
 HOSTS, SEEDS = 16, range(8)
+SLOW_SEEDS = (3, 5)
+"""With the first other parents suffice; with the second none do."""
 
 
 def served(seed: int, form: Form, tree: Tree = Tree.CUBE) -> tuple[Overlay, list[fx.Admitted]]:
@@ -85,9 +87,9 @@ def test_a_change_of_seats_helps_the_one_and_breaks_no_bound_of_another(seed: in
     for i, host in enumerate(names):
         surveys.report(host, {other: float(delay_ms[i, j]) for j, other in enumerate(names) if j != i}, 0.0)
     placed = {host: Label(int(label)) for host, label in zip(names, rng.permutation(HOSTS), strict=True)}
-    publisher = names[0]
+    publisher, second = names[0], names[2]
 
-    def late_ms(host: HostId, where: dict[HostId, Label]) -> float:
+    def late_ms(host: HostId, where: dict[HostId, Label], publisher: HostId = publisher) -> float:
         """The greedy path, hop by hop, as hosts choose it."""
         on = {label: each for each, label in where.items()}
         at, late = where[host], 0.0
@@ -101,19 +103,19 @@ def test_a_change_of_seats_helps_the_one_and_breaks_no_bound_of_another(seed: in
             late += cost_ms(at) + RELAY_MS
         return late
 
-    bounds = {host: float(rng.uniform(20, 300)) for host in names[2:]}
-    others = [Seated(host, publisher, ms, late_ms(host, placed) <= ms) for host, ms in bounds.items()]
-    partner = Relocation(surveys, form, depth).partner(
-        cube, placed, {publisher}, Seated(names[1], publisher, 1.0, kept=False), others
-    )
+    pairs = [(host, publisher) for host in names[2:]] + [(host, second) for host in names[1:] if host != second]
+    bounds = {pair: float(rng.uniform(20, 300)) for pair in pairs}
+    others = [Seated(*pair, ms, late_ms(pair[0], placed, pair[1]) <= ms) for pair, ms in bounds.items()]
+    wish = Seated(names[1], publisher, 1.0, kept=False)
+    partner = Relocation(surveys, form, depth).partner(cube, placed, {publisher, second}, wish, [wish, *others])
     if isinstance(partner, Verdict):
         assert partner is Verdict.STAYS
         return
     after = placed | {names[1]: placed[partner], partner: placed[names[1]]}
-    assert partner != publisher
+    assert partner not in (publisher, second)
     assert late_ms(names[1], after) < late_ms(names[1], placed)
     for each in others:
-        assert not each.kept or late_ms(each.host, after) <= each.bound_ms
+        assert not each.kept or late_ms(each.host, after, each.publisher) <= each.bound_ms
 
 
 def test_a_delay_that_nobody_knows_is_measured_first() -> None:
@@ -129,7 +131,7 @@ def test_a_delay_that_nobody_knows_is_measured_first() -> None:
 def kept_after_a_slowdown(form: Form) -> tuple[int, int]:
     """Of streams whose last link becomes slow, how many keep their bounds after a while; and all."""
     kept = total = 0
-    for seed in SEEDS:
+    for seed in SLOW_SEEDS:
         overlay = Overlay(random_delays(HOSTS, seed), Cube(2, 4), seed=seed, relocation=form)
         overlay.run(5.0)
         overlay.publish(0, tree=Tree.CUBE)
@@ -154,5 +156,5 @@ def kept_after_a_slowdown(form: Form) -> tuple[int, int]:
 def test_a_stream_that_has_become_late_is_moved_while_it_flows() -> None:
     with_it, total = kept_after_a_slowdown(Form.BREADTH_FIRST)
     without, _ = kept_after_a_slowdown(Form.OFF)
-    assert without <= with_it
-    assert with_it >= 0.98 * total
+    assert without < with_it
+    assert with_it == total

@@ -52,6 +52,13 @@ def test_frames_that_never_come_are_lost() -> None:
     assert account == Account(kept_s=8, violated_s=2, late_s=2, lost_s=2)
 
 
+@given(st.integers(1, 30))
+def test_every_second_of_an_outage_is_violated(lost_s: int) -> None:
+    gone = frozenset(range(5 * FPS, (5 + lost_s) * FPS))
+    account = fare(Contract(BOUND_MS), [50.0] * FPS * (10 + lost_s), gone)
+    assert account == Account(kept_s=10, violated_s=lost_s, late_s=lost_s, lost_s=lost_s)
+
+
 def test_a_share_of_loss_that_is_allowed_violates_nothing() -> None:
     gone = frozenset({33, 34, 71})
     assert fare(Contract(BOUND_MS, loss=0.2), [50.0] * 100, gone) == Account(kept_s=10)

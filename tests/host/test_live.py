@@ -16,7 +16,7 @@ from cubecast.engine.records import Tree
 from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost, UsageError
 from cubecast.host.config import HostConfig
 from cubecast.host.reader import ReceivedFrame
-from cubecast.host.runtime import HostRuntime, running
+from cubecast.host.runtime import HostRuntime, _reachable, running
 from cubecast.host.subscription import Subscription
 from cubecast.host.tracks import ChannelWriter
 from cubecast.media.frames import EncodedFrame
@@ -307,3 +307,10 @@ async def test_a_host_that_cannot_be_dialled_publishes_and_receives(start: Start
                 await write(publisher, writer, sent)
                 await publisher.finish(ChannelName(channel), writer)
                 assert_all_arrived(sent, await reading)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1", "http://127.0.0.1:7000/", "127.0.0.1", "https://user:word@127.0.0.1"]
+)
+def test_the_address_towards_the_supernode_is_found_whatever_form_its_url_has(url: str) -> None:
+    assert _reachable(HostConfig(HostId("h"), url, ""), "0.0.0.0:4443") == "127.0.0.1:4443"

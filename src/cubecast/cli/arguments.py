@@ -121,6 +121,17 @@ def add_tree_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_contract_options(parser: argparse.ArgumentParser) -> None:
+    """What a subscriber may ask for beside a bound on latency."""
+    parser.add_argument(
+        "--rate", type=rate, default=0.0, metavar="RATE", help="least rate, such as 900k or 2M bit/s (any)"
+    )
+    parser.add_argument(
+        "--loss", type=share, default=1.0, metavar="SHARE",
+        help="most that may be late or lost, such as 1%% (any is admitted; a second with over 1%% counts as violated)",
+    )  # fmt: skip
+
+
 def add_host_options(parser: argparse.ArgumentParser) -> None:
     """What every command that joins the overlay as a host takes."""
     add_directory_options(parser)
@@ -211,15 +222,15 @@ def read_token(text: str) -> str:
     Raises:
         UsageError: the file cannot be read.
     """
-    if text.startswith("@"):
-        try:
-            return Path(text[1:]).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read token file {text[1:]}: {getattr(error, 'strerror', 'not text')}") from error
-    if text:
+    if text and not text.startswith("@"):
         return text.strip()
-    left = state_folder() / "join.token"
-    return left.read_text(encoding="ascii").strip() if left.is_file() else ""
+    file = Path(text[1:]) if text else state_folder() / "join.token"
+    if not text and not file.is_file():
+        return ""
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read token file {file}: {getattr(error, 'strerror', 'not text')}") from error
 
 
 def split_address(text: str, option: str) -> tuple[str, int]:

@@ -6,7 +6,14 @@ import re
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from cubecast.cli.arguments import Parser, add_host_options, host_config, milliseconds
+from cubecast.cli.arguments import (
+    Parser,
+    add_contract_options,
+    add_host_options,
+    add_tree_option,
+    host_config,
+    milliseconds,
+)
 from cubecast.cli.publish import Publication
 from cubecast.cli.running import emit, notify, serve
 from cubecast.cli.subscribe import Output, Reception
@@ -36,15 +43,17 @@ def run(arguments: list[str]) -> int:
         "--subscribe", action="append", type=_pair, default=[], metavar="CHANNEL=TIME[:FILE]",
         help="within a bound, such as news=300ms or news=300ms:news.ts; again for each channel",
     )  # fmt: skip
+    add_tree_option(parser)
+    add_contract_options(parser)
     parser.add_argument("--loop", action="store_true", help="start sources again at their end")
     parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
     args = parser.parse_args(arguments)
     config = host_config(args)
-    publications = [Publication(channel, source, loop=args.loop) for channel, source in args.publish]
+    publications = [Publication(channel, source, loop=args.loop, tree=args.tree) for channel, source in args.publish]
     receptions: list[Reception] = []
     try:
         for channel, wish in args.subscribe:
-            receptions.append(_reception(channel, wish))
+            receptions.append(_reception(channel, wish, args.rate, args.loss))
         _check_once([p.channel for p in publications], "--publish")
         _check_once([r.channel for r in receptions], "--subscribe")
         return serve(_run(config, publications, receptions, args.json))
@@ -64,7 +73,7 @@ def _pair(text: str) -> tuple[ChannelName, str]:
     return ChannelName(channel), value
 
 
-def _reception(channel: ChannelName, wish: str) -> Reception:
+def _reception(channel: ChannelName, wish: str, rate_bps: float, loss: float) -> Reception:
     bound, _, file = wish.partition(":")
     try:
         bound_ms = milliseconds(bound)
@@ -72,7 +81,7 @@ def _reception(channel: ChannelName, wish: str) -> Reception:
         raise UsageError(f"--subscribe {channel}: {error}") from error
     if file == "-" or (file and re.fullmatch(r"\s*", Path(file).name)):
         raise UsageError(f"--subscribe {channel}: {file!r} is no file to write to")
-    return Reception(channel, Contract(bound_ms), Output(file, None))
+    return Reception(channel, Contract(bound_ms, rate_bps, loss), Output(file, None))
 
 
 def _check_once(channels: list[ChannelName], option: str) -> None:

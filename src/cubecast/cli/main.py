@@ -6,6 +6,7 @@ import sys
 from cubecast import __version__
 
 BAD_INPUT, INTERRUPTED = 2, 130
+ARGUMENT_MAX = 4096
 
 COMMANDS = {
     "demo": "watch a clip go to several subscribers over an emulated Internet",
@@ -39,6 +40,9 @@ def run(arguments: list[str]) -> int:
     if first in ("-V", "--version"):
         print(f"cubecast {__version__}")
         return 0
+    if max((len(argument) for argument in arguments), default=0) > ARGUMENT_MAX:
+        print(f"cubecast: an argument has more than {ARGUMENT_MAX} characters; none needs so many", file=sys.stderr)
+        return BAD_INPUT
     if first not in COMMANDS:
         print(f"cubecast: there is no command {first!r}; commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return BAD_INPUT

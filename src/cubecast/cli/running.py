@@ -1,6 +1,7 @@
 """Runs a command's coroutine: signals end it in order, errors become one line."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -128,5 +129,8 @@ def _report(error: BaseException) -> int:
         notify(str(error))
         broken = isinstance(error, UpstreamLost) or type(error) in (SubscriptionError, RemoteError)
         return BROKEN if broken and not isinstance(error, LocalError) else BAD_INPUT
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        notify(f"the name is too long: {error.filename}")
+        return BAD_INPUT
     notify(f"internal error: {type(error).__name__}: {error}; set CUBECAST_DEBUG=1 for the traceback and report it")
     return INTERNAL

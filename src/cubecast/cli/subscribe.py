@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
-from cubecast.cli.arguments import Parser, add_host_options, host_config, milliseconds, rate, share
+from cubecast.cli.arguments import Parser, add_contract_options, add_host_options, host_config, milliseconds
 from cubecast.cli.running import emit, held, notify, serve
 from cubecast.cli.tally import Tally
 from cubecast.cli.telling import STATUS_S, status, tell_joined
@@ -40,13 +40,7 @@ def run(arguments: list[str]) -> int:
         metavar="TIME",
         help="latest a frame may arrive after its capture, such as 150ms or 0.2s (1s)",
     )
-    parser.add_argument(
-        "--rate", type=rate, default=0.0, metavar="RATE", help="least rate, such as 900k or 2M bit/s (any)"
-    )
-    parser.add_argument(
-        "--loss", type=share, default=1.0, metavar="SHARE",
-        help="most that may be late or lost, such as 1%% (any is admitted; a second with over 1%% counts as violated)",
-    )  # fmt: skip
+    add_contract_options(parser)
     parser.add_argument("-o", "--output", default="", metavar="FILE|-", help="write MPEG-TS or fragmented MP4 there")
     parser.add_argument("--format", type=Container, choices=list(Container), help="ts or mp4 (by the file's name)")
     parser.add_argument("--hold", action="store_true", help="join, then subscribe when a line comes on standard input")

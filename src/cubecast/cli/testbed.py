@@ -8,7 +8,7 @@ import numpy as np
 
 from cubecast.cli.arguments import Parser, add_tree_option, milliseconds, whole_number
 from cubecast.cli.running import BROKEN, INTERRUPTED, notify, run_async
-from cubecast.emulator.processes import Fields
+from cubecast.emulator.processes import Fields, ProcessDied
 from cubecast.emulator.scenarios.catalogue import SCENARIOS, Shape
 from cubecast.emulator.scenarios.run import NoRelayError, Run, Setting
 from cubecast.errors import UsageError
@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
     print(json.dumps(told) if args.json else f"gap over all subscribers and runs, ms: {told['gap_ms']}")
     broken = [str(args.seed + number) for number, done in enumerate(runs) if not done.sound]
     if broken:
-        notify(f"frames or streams were lost, or processes left, with --seed {', '.join(broken)}")
+        notify(f"frames or streams were lost, or processes died or were left, with --seed {', '.join(broken)}")
     return BROKEN if broken else 0
 
 
@@ -102,6 +102,9 @@ async def _run(shape: Shape, setting: Setting) -> Run | None:
     except NoRelayError as error:
         setting.notify(f"seed {setting.seed} is skipped: {error}")
         return Run(skipped=str(error))
+    except ProcessDied as error:
+        setting.notify(f"seed {setting.seed} failed: {error}")
+        return Run(detail={"failed": str(error)})
 
 
 def _on_line(process: str, line: str) -> None:
@@ -123,6 +126,8 @@ def _line(seed: int, done: Run) -> str:
     """One run for people."""
     if done.skipped:
         return f"seed {seed}: skipped: {done.skipped}"
+    if "failed" in done.detail:
+        return f"seed {seed}: failed: {done.detail['failed']}"
     told = {name: value for name, value in done.as_json().items() if name not in ("gaps_ms", "detail", "skipped")}
     return f"seed {seed}: " + ", ".join(
         f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"

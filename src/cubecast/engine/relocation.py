@@ -74,7 +74,7 @@ class Relocation:
         Args:
             seats: of every host.
             fixed: hosts that stay where they are: publishers.
-            others: everyone else's subscriptions over the cube.
+            others: all subscriptions over the cube; that of the wish may be among them.
         """
         crowded = len(seats) > HOSTS_MAX or len(others) > SUBSCRIBERS_MAX
         if self._form is Form.OFF or crowded or wish.host in fixed:
@@ -120,7 +120,8 @@ class Relocation:
     ) -> bool:
         """Whether the subscriber's path becomes shorter, and nobody's kept bound is broken."""
         swapped = dict(seats) | {wish.host: seats[other], other: seats[wish.host]}
-        watched = [wish, *(each for each in others if each.host != wish.host and each.host in number)]
+        asked = wish.host, wish.publisher
+        watched = [wish, *(each for each in others if (each.host, each.publisher) != asked and each.host in number)]
         delay_ms = []
         for host, where in zip(cases, (seats, swapped), strict=True):
             sources: Ints = np.array([where[each.host] for each in watched], np.int64)
@@ -130,6 +131,8 @@ class Relocation:
             delay_ms.append(late_ms + RELAY_MS * hops)
         before, after = delay_ms
         broken = [
-            each.kept and before[place] <= each.bound_ms < after[place] for place, each in enumerate(watched) if place
+            each.kept and after[place] > max(each.bound_ms, before[place])
+            for place, each in enumerate(watched)
+            if place
         ]
         return bool(after[0] < before[0]) and not any(broken)

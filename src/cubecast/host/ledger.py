@@ -36,7 +36,8 @@ class Ledger:
         self._contract = contract
         self._tolerance = TOLERANCE if contract.loss >= 1 else contract.loss
         self._open: dict[int, _Second] = {}
-        self._next: dict[int, int] = {}
+        self._next: dict[int, tuple[int, float]] = {}
+        """By track: the number of the next frame, and when the one before it was captured."""
         self._judged: int | None = None
         self._rates: deque[int] = deque(maxlen=RATE_S)
         self.account = Account()
@@ -50,14 +51,18 @@ class Ledger:
             size: bytes.
         """
         second = int(captured_s)
-        expected = self._next.get(track, number)
-        self._next[track] = max(number + 1, expected)
-        for at in self._open.values() if number < expected else ():
-            at.missing.discard((track, number))
+        expected, before_s = self._next.get(track, (number, captured_s))
+        if number >= expected:
+            self._next[track] = number + 1, captured_s
+            step_s = (captured_s - before_s) / (number + 1 - expected)
+            for skipped in range(max(expected, number - SKIPPED_MAX), number):
+                self._at(int(before_s + (skipped + 1 - expected) * step_s)).missing.add((track, skipped))
+        else:
+            for at in self._open.values():
+                at.missing.discard((track, number))
         if self._judged is None or second > self._judged:
-            at = self._open.setdefault(second, _Second())
+            at = self._at(second)
             at.frames += 1
-            at.missing.update((track, skipped) for skipped in range(max(expected, number - SKIPPED_MAX), number))
             at.late += delay_ms > self._contract.bound_ms
             at.bytes += size
         over_s = captured_s + delay_ms / 1000 - self._contract.bound_ms / 1000 - GRACE_S
@@ -68,6 +73,10 @@ class Ledger:
         """Judges what is left: the stream is over."""
         while self._open:
             self._judge(min(self._open))
+
+    def _at(self, second: int) -> _Second:
+        """A second that is not judged yet; what belongs to one that is counts in the next."""
+        return self._open.setdefault(second if self._judged is None else max(second, self._judged + 1), _Second())
 
     def _judge(self, second: int) -> None:
         at = self._open.pop(second)

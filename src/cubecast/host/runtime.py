@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -401,9 +402,9 @@ def _reachable(config: HostConfig, bound: str) -> str:
     host, _, port = bound.rpartition(":")
     if host not in ("0.0.0.0", "[::]", "::"):  # noqa: S104  compared, not bound
         return bound
-    target = supernode_url(config.supernode).partition("://")[2].partition("/")[0].rpartition(":")[0] or "127.0.0.1"
+    target = urlsplit(supernode_url(config.supernode)).hostname or "127.0.0.1"
     try:
-        info = socket.getaddrinfo(target.strip("[]"), 9, type=socket.SOCK_DGRAM)[0]
+        info = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(info[0], socket.SOCK_DGRAM) as probe:
             probe.connect(info[4])
             name = str(probe.getsockname()[0])

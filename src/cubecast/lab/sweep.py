@@ -124,7 +124,7 @@ def _check_reachable(scheduler: str) -> None:
         raise LabError(f"--scheduler {scheduler!r} is no address of a Dask scheduler; write tcp://HOST:8786")
     try:
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_S).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise LabError(
             f"no Dask scheduler answers at {scheduler}; start one with: dask scheduler, and workers with: dask worker"
         ) from error

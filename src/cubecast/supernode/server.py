@@ -87,7 +87,7 @@ def write_join_token(state: Path, authority: Authority) -> None:
     path = state / TOKEN_FILE
     if path.exists():
         with contextlib.suppress(TokenError):
-            authority.verifier.join(path.read_text().strip())
+            authority.verifier.join(path.read_text(errors="replace").strip())
             return
     path.touch(mode=0o600)
     path.write_text(authority.join_token(Permission()) + "\n")

@@ -36,10 +36,11 @@ async def directory_down(setting: Setting) -> Run:
             killed = bed.hosts[victim]
             bed.kill(victim)
             await asyncio.sleep(down_s / 4)
-            asked_s = time.time()
+            asked_s, said = time.time(), set(late.errors)
             await bed.subscribe(late)
+            answers = [line for line in late.errors if line not in said]
             run.detail |= {
-                "answer": late.errors[-1] if late.errors else str(late.events.get("refused", "")),
+                "answer": answers[-1] if answers else str(late.events.get("refused", "")),
                 "answer_s": time.time() - asked_s,
                 "admitted_while_down": "admitted" in late.events,
             }

@@ -35,4 +35,6 @@ async def grow_shrink(setting: Setting) -> Run:
         delivered(run, bed.subscribers, grown_s)
         run.switches = len(changes_after(bed, grown_s))
         run.detail["shapes"] = shapes
+        if len(shapes) > 1 and shapes[0] == shapes[1]:
+            run.skipped = f"one host more has room in the shape {shapes[0]}; take as many --hosts as it has labels"
     return run

@@ -89,7 +89,8 @@ class Standbys:
         """The session to a standby is open."""
         branch = self._branches.carried.get(channel)
         if branch is None or branch.standby != host:
-            return [StopPull(channel, host)] if branch is None or branch.upstream != host else []
+            feeds = branch is not None and host in (branch.upstream, branch.former)
+            return [] if feeds else [StopPull(channel, host)]
         branch.standby_ready = True
         return []
 
@@ -106,7 +107,7 @@ class Standbys:
             there is not None
             and record is not None
             and record.reachable
-            and host != branch.upstream
+            and host not in (branch.upstream, branch.former)
             and host not in branch.children
             and branch.upstream not in there.path
             and ours not in there.path
@@ -118,7 +119,7 @@ class Standbys:
 
     def _drop(self, branch: Branch, *, shun: bool = True) -> list[Effect]:
         host, branch.standby, branch.standby_ready = branch.standby, None, False
-        if host is None or host == branch.upstream:
+        if host is None or host in (branch.upstream, branch.former):  # what feeds us goes on
             return []
         if shun and len(self._shunned) < SHUNNED_MAX:
             self._shunned[branch.channel, host] = SHUN_TICKS

@@ -52,6 +52,8 @@ BRIDGE_S = 0.01
 """A standby is bridged in so long."""
 DIAL_FAILS_S = 3.0
 FRAME_BYTES = 1000
+PACKETS = 100
+"""A session sends so many between two looks at its statistics."""
 
 Outcome = fx.Admitted | fx.Refused | fx.NotFound | fx.StreamEnded
 
@@ -75,6 +77,8 @@ class SimulatedHost:
     """Standbys that are open."""
     bytes: dict[ChannelName, int] = field(default_factory=dict)
     dialled: set[HostId] = field(default_factory=set)
+    packets: dict[HostId, tuple[int, int]] = field(default_factory=dict)
+    """Packets lost and sent, by session."""
     suspects: set[HostId] = field(default_factory=set)
     changes: int = 0
     """Changes of parents."""
@@ -131,6 +135,8 @@ class SimulatedOverlay:
         self.engine_events = 0
         self.check: Callable[[SimulatedHost], None] | None = None
         """Called after every event a host has handled."""
+        self.check_directory: Callable[[], None] | None = None
+        """Called after every event by which the directory has placed somebody."""
         self.trace: Callable[[SimulatedHost, ev.Event, list[fx.Effect]], None] | None = None
         """Told of every event a host has handled, and of what it said."""
         self._luck = np.random.default_rng([seed, 2])
@@ -215,10 +221,11 @@ class SimulatedOverlay:
         Raises:
             DirectoryError: it refuses.
         """
-        verdict = Verdict.STAYS
+        verdict, placed = Verdict.STAYS, False
         for effect in self.directory.handle(event, self.queue.now):
             match effect:
                 case Push(host, placement):
+                    placed = True
                     self.queue.after(DIRECTORY_S, self._pushed, host, ev.Placed(placement))
                 case Advise(host, advice):
                     self.queue.after(DIRECTORY_S, self._pushed, host, ev.Advised(advice))
@@ -228,6 +235,8 @@ class SimulatedOverlay:
                     verdict = said
                 case _:
                     pass
+        if placed and self.check_directory is not None:
+            self.check_directory()
         return verdict
 
     # ------------------------------------------------------------------ what can be seen of it
@@ -342,6 +351,7 @@ class SimulatedOverlay:
             return
         here.dialled.add(to)
         there.dialled.add(here.host)
+        here.packets[to] = there.packets[here.host] = (0, 0)
         self.handle(here.host, ev.LinkUp(to))
         self.handle(to, ev.LinkUp(here.host))
 
@@ -436,14 +446,19 @@ class SimulatedOverlay:
 
     # ------------------------------------------------------------------ time
 
+    def _statistics(self, here: SimulatedHost, host: HostId) -> ev.LinkSampled:
+        lost, sent = here.packets[host]
+        newly = int(self._luck.binomial(PACKETS, self.loss)) if self.loss else 0
+        here.packets[host] = (lost + newly, sent + PACKETS)
+        return ev.LinkSampled(host, 2000 * self.delay_s(here.host, host), *here.packets[host])
+
     def _tick(self, here: SimulatedHost) -> None:
         if not here.alive or self.hosts.get(here.host) is not here:
             return
         if not here.stalled:
             for host in here.engine.to_sample():
-                rtt_ms = 2000 * self.delay_s(here.host, host)
                 if host in here.dialled and self.reachable(here.host, host) and self.hosts[host].alive:
-                    self.handle(here.host, ev.LinkSampled(host, rtt_ms, 0, 0))
+                    self.handle(here.host, self._statistics(here, host))
             for channel, sessions in here.sessions.items():
                 for upstream, is_open in sessions.items():
                     if is_open and self._carries(here.host, upstream) and self.flows(upstream, channel):

@@ -3,9 +3,10 @@
 import gc
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import numpy as np
 
@@ -29,9 +30,16 @@ BROKEN_MAX = 100
 """Broken laws that are kept."""
 RECONNECT_LOOK_S = 0.02
 HUNG_TICKS = REPAIR_TICKS + 60
-"""Whose stream a crash has cut knows by then that it flows again, or that it is over."""
+"""Whose stream was cut knows by then that it flows again, or that it is over."""
 SETTLED_S = 15.0
 """Subscribers count once they have been there so long."""
+
+_WHOM: dict[type, Callable[[fx.Effect], object]] = {
+    **dict.fromkeys((fx.Send, fx.HangUp, fx.Rouse, fx.Evict, fx.StopPull, fx.Suspect), attrgetter("host")),
+    **dict.fromkeys((fx.Dial, fx.Pull, fx.Push, fx.Prepare), attrgetter("record.host")),
+    fx.ParentChanged: attrgetter("after"),
+}
+"""The host an effect concerns, for those that concern one."""
 
 
 @dataclass(slots=True)
@@ -85,6 +93,8 @@ class Simulation:
     """Places of the delay matrix nobody has."""
     cut: dict[HostId, float] = field(default_factory=dict)
     """Subscribers whose stream a crash has cut, and when."""
+    deaf: dict[HostId, float] = field(default_factory=dict)
+    """Subscribers that believe they receive and do not, and since when."""
     reconnect_s: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
@@ -93,6 +103,8 @@ class Simulation:
     going: set[HostId] = field(default_factory=set)
     """Hosts that leave, or have left."""
     newcomers: int = 0
+    queueing: int = 0
+    """Newcomers that wait for a place."""
     ended: int = 0
 
 
@@ -113,7 +125,7 @@ def simulate(scenario: Scenario, seed: int) -> Result:
     digest = hashlib.blake2b(digest_size=16)
 
     def trace(here: SimulatedHost, event: ev.Event, effects: list[fx.Effect]) -> None:
-        names = " ".join([f"{type(effect).__name__} {getattr(effect, 'host', '')}" for effect in effects])
+        names = " ".join([f"{type(effect).__name__} {_whom(effect)}" for effect in effects])
         digest.update(f"{overlay.queue.now:.6f} {here.host} {type(event).__name__} {names}\n".encode())
 
     parents: Parents = {}
@@ -122,7 +134,11 @@ def simulate(scenario: Scenario, seed: int) -> Result:
         for law in broken_at(overlay, here, parents):
             _note(run, law)
 
-    overlay.trace, overlay.check = trace, check
+    def check_labels() -> None:
+        for law in broken_labels(overlay.directory):
+            _note(run, law)
+
+    overlay.trace, overlay.check, overlay.check_directory = trace, check, check_labels
     _populate(run)
     begun = time.perf_counter()
     with _without_collector():
@@ -130,13 +146,7 @@ def simulate(scenario: Scenario, seed: int) -> Result:
         _schedule(run)
         overlay.run(scenario.seconds)
     took = time.perf_counter() - begun
-    for host, wish in run.wishes.items():
-        if overlay.hosts[host].alive and forgotten(overlay.hosts[host], wish.channel, wish.asked):
-            _note(run, f"{host}: was forgotten")
-    for host, since in run.cut.items():
-        dead_s = overlay.now - since
-        if dead_s > HUNG_TICKS * scenario.tick_s and hangs(overlay, host, run.wishes[host].channel):
-            _note(run, f"{host}: its stream has been dead for {dead_s:.0f} s, and it was not told")
+    _look_for_forgotten(run)
     p50, p99 = (round(float(s) * 1000, 1) for s in np.percentile(run.reconnect_s or [np.nan], [50, 99]))
     return Result(
         seed=seed,
@@ -164,6 +174,11 @@ def _without_collector() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _whom(effect: fx.Effect) -> object:
+    find = _WHOM.get(type(effect))
+    return find(effect) if find is not None else ""
 
 
 def _note(run: Simulation, law: str) -> None:
@@ -247,6 +262,9 @@ def _leave(run: Simulation) -> None:
     host = there[int(run.rng.integers(len(there)))]
     run.going.add(host)
     run.places.append(overlay.hosts[host].index)
+    if run.queueing:
+        run.queueing -= 1
+        _join(run)
     if run.rng.random() >= run.scenario.churn.crashes:
         overlay.leave(host)
         return
@@ -275,8 +293,9 @@ def _reconnected(run: Simulation) -> None:
 
 
 def _join(run: Simulation) -> None:
-    """A newcomer at a place nobody has."""
+    """A newcomer at a place nobody has; while there is none it waits."""
     if not run.places:
+        run.queueing += 1
         return
     overlay = run.overlay
     run.newcomers += 1
@@ -310,6 +329,21 @@ def _sample(run: Simulation) -> None:
         served += kept and overlay.flows(host, wish.channel)
     if due:
         run.ratios.append(served / len(due))
-    for law in broken_labels(overlay.directory):
-        _note(run, law)
+    _look_for_forgotten(run)
     overlay.queue.after(SAMPLE_S, _sample, run)
+
+
+def _look_for_forgotten(run: Simulation) -> None:
+    """Whether everyone who asked, and means to stay, is looked after."""
+    overlay, patience_s = run.overlay, HUNG_TICKS * run.scenario.tick_s
+    for host, wish in run.wishes.items():
+        here = overlay.hosts[host]
+        if not here.alive or host in run.going:
+            continue
+        if forgotten(here, wish.channel, wish.asked):
+            _note(run, f"{host}: was forgotten")
+        if not hangs(overlay, host, wish.channel):
+            run.deaf.pop(host, None)
+        elif (dead_s := overlay.now - run.deaf.setdefault(host, overlay.now)) > patience_s:
+            _note(run, f"{host}: its stream has been dead for {dead_s:.0f} s, and it was not told")
+            del run.deaf[host]  # and counts anew

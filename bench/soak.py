@@ -8,6 +8,7 @@ are skipped.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ MEMORY_BAR = 1.1
 LEAVE_BAR_S = 3.0
 RAD_BAR = 1.02
 RATE_BAR = 20_000.0
+SEEDS = re.compile(r"\d+:\d+")
 
 Told = dict[str, Any]
 """What a command printed with --json."""
@@ -121,6 +123,7 @@ class Soak:
         yield from _whole("trees", told)
         (run,) = told["runs"]
         rad, detail = float(run["rad"]), run["detail"]
+        yield _zero("trees, the cube's: frames lost", detail["cube"]["frames_lost"])
         cube = float(detail["cube"]["rad"])
         late_ms = f"{detail['machine_late_ms_per_hop']:.1f} ms a hop subtracted"
         yield Row(
@@ -192,6 +195,8 @@ def main() -> int:
     parser.add_argument("--matrix", type=Path)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    if args.runs < 1 or not SEEDS.fullmatch(args.seeds):
+        parser.error("--runs is a whole number from 1 on, --seeds two of them, as 1:50")
     soak = Soak(args)
     names = args.only.split(",") if args.only else list(soak.parts)
     if unknown := set(names) - set(soak.parts):

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +11,10 @@ import moq
 import pytest
 
 from cubecast.host.joining import Progress
-from cubecast.host.reader import ChannelReader
+from cubecast.host.reader import ChannelReader, ReceivedFrame
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import ChannelWriter, CopyCount
-from cubecast.media.frames import Kind
+from cubecast.media.frames import Kind, TrackFormat
 from cubecast.media.sources import MediaSource
 from cubecast.media.synthesis import synthesise, synthesise_light
 
@@ -20,20 +22,35 @@ FRAMES = 10
 END_S = 10.0
 
 
+def a_channel(tracks: Sequence[TrackFormat]) -> tuple[ChannelWriter, ChannelReader]:
+    """The two ends of a channel, in one origin."""
+    origin = moq.OriginProducer()
+    return ChannelWriter(origin, tracks, CopyCount()), ChannelReader(origin, 1000.0, CopyCount(), time.time)
+
+
+@asynccontextmanager
+async def frames_of(reader: ChannelReader) -> AsyncIterator[AsyncGenerator[ReceivedFrame]]:
+    """Opens and starts a reader; it is over after END_S at most."""
+    await reader.open()
+    async with asyncio.timeout(END_S), asyncio.TaskGroup() as group:
+        tasks = Tasks(group)
+        reader.start(tasks)
+        yield reader.frames()
+        tasks.cancel_all()
+
+
 @pytest.mark.parametrize("for_good", [False, True])
 async def test_the_end_is_told_though_the_timing_track_stood_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, for_good: bool
 ) -> None:
     synthesise_light(tmp_path / "clip.mp4", 2.0)
-    origin = moq.OriginProducer()
     with MediaSource(str(tmp_path / "clip.mp4")) as source:
         frames, tracks = list(source.frames())[:FRAMES], source.tracks
-    writer = ChannelWriter(origin, tracks, CopyCount())
-    reader = ChannelReader(origin, 1000.0, CopyCount(), time.time)
-    reads, still = reader._read_timing_once, asyncio.Event()
+    writer, reader = a_channel(tracks)
+    reads, still = reader._timing._read_once, asyncio.Event()
     calls = 0
 
-    async def read_timing_once() -> None:
+    async def read_once() -> None:
         nonlocal calls
         calls += 1
         reading = asyncio.ensure_future(reads())
@@ -43,20 +60,15 @@ async def test_the_end_is_told_though_the_timing_track_stood_still(
             await asyncio.Event().wait()
         await reading
 
-    monkeypatch.setattr(reader, "_read_timing_once", read_timing_once)
-    await reader.open()
-    async with asyncio.timeout(END_S), asyncio.TaskGroup() as group:
-        tasks = Tasks(group)
-        reader.start(tasks)
+    monkeypatch.setattr(reader._timing, "_read_once", read_once)
+    async with frames_of(reader) as coming:
         for frame in frames:
             writer.write(frame, time.time())
-        coming = reader.frames()
         received = [await anext(coming) for _ in frames]
         still.set()
         await asyncio.sleep(0.1)
         writer.finish()
         received += [item async for item in coming]
-        tasks.cancel_all()
     assert [item.number for item in received] == list(range(FRAMES))
     assert reader.published == (FRAMES,)
     writer.close()
@@ -71,9 +83,7 @@ async def test_sound_that_was_missed_for_seconds_is_fetched(
     with MediaSource(str(tmp_path / "clip.mp4")) as source:
         number, track = next((n, track) for n, track in enumerate(source.tracks) if track.kind is Kind.AUDIO)
         frames = [replace(frame, track=0) for frame in source.frames() if frame.track == number]
-    origin = moq.OriginProducer()
-    writer = ChannelWriter(origin, (track,), CopyCount())
-    reader = ChannelReader(origin, 1000.0, CopyCount(), time.time)
+    writer, reader = a_channel((track,))
     reads, missed = reader._read_once, asyncio.Event()
     calls = 0
 
@@ -91,11 +101,7 @@ async def test_sound_that_was_missed_for_seconds_is_fetched(
             await reading
 
     monkeypatch.setattr(reader, "_read_once", read_once)
-    await reader.open()
-    async with asyncio.timeout(END_S), asyncio.TaskGroup() as group:
-        tasks = Tasks(group)
-        reader.start(tasks)
-        coming = reader.frames()
+    async with frames_of(reader) as coming:
         for frame in frames[:FRAMES]:
             writer.write(frame, time.time())
         received = [await anext(coming) for _ in range(FRAMES)]
@@ -110,7 +116,6 @@ async def test_sound_that_was_missed_for_seconds_is_fetched(
             writer.write(frame, time.time())
         writer.finish()
         received += [item async for item in coming]
-        tasks.cancel_all()
     assert sorted(item.number for item in received if item.number is not None) == list(range(len(frames)))
     assert reader.published == (len(frames),)
     assert reader.filled > 0

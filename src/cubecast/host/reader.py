@@ -1,52 +1,31 @@
 """The subscriber's side of a channel's tracks (cubecast.host.tracks): frames joined with their timing records."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 import moq
-import msgspec
 
 from cubecast.engine.membership import TICK_S
 from cubecast.engine.parents import REPAIR_TICKS
 from cubecast.errors import CubecastError, RemoteError
-from cubecast.host.joining import Joiner, Progress
+from cubecast.host.filling import FILL_GROUPS_MAX, fetch_groups
+from cubecast.host.joining import Progress
 from cubecast.host.tasks import Tasks
-from cubecast.host.tracks import (
-    BROADCAST,
-    FORMAT,
-    MEDIA_PRIORITY,
-    TIMING,
-    TIMING_GROUP,
-    WARM_UP,
-    CopyCount,
-    EndRecord,
-    FrameRecord,
-    parse_description,
-    parse_end,
-    timing_records,
-)
+from cubecast.host.timing import REOPEN_PAUSE_S, STUCK_S, TimingReader
+from cubecast.host.tracks import BROADCAST, FORMAT, MEDIA_PRIORITY, WARM_UP, CopyCount, FrameRecord, parse_description
 from cubecast.media.frames import EncodedFrame, TrackFormat
 
 REPAIR_S = REPAIR_TICKS * TICK_S + 1.0
 """Beyond its bound a subscriber waits this long for a late group before it is skipped: time for a repair."""
-JOIN_S = 0.5
-"""A frame waits this long for its timing record."""
 VERDICT_S = REPAIR_S + 1.0
 """A broken stream waits this long for the overlay to find another parent, or to say which host was lost."""
 QUEUE_MAX = 4096
-REOPENS_MAX, REOPEN_PAUSE_S = 80, 0.05
+REOPENS_MAX = 80
 END_S, LAST_S = 0.05, 0.3
 """The publisher's word that the channel is over may come so long after the end of a track, and the last frames so long
 after that word, before they are fetched."""
-ASK_S = 0.5
-"""Whether the channel is over is asked for so long."""
-STUCK_S = 0.8
-"""A track without a frame for so long, while its timing records go on, is subscribed to anew."""
-FILL_GROUPS_MAX, FILL_AT_ONCE, FILL_S, FILL_PAUSE_S = 1024, 128, 4.0, 0.15
-"""Groups that are fetched again at most, how many at once, how long all of them may take, and the pause before one is
-asked for again. A sound track has some 50 groups a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +51,22 @@ class ChannelReader:
             priority=MEDIA_PRIORITY, max_age_us=round(bound_ms * 1000 + REPAIR_S * 1_000_000)
         )
         self._queue: asyncio.Queue[ReceivedFrame | None] = asyncio.Queue(QUEUE_MAX)
-        self._joiner = Joiner()
         self._broadcast: moq.BroadcastConsumer | None = None
         self._running: list[asyncio.Task[None]] = []
         self._reading = 0
         self._broken: dict[int, str] = {}
-        self._told_end = asyncio.Event()
-        self._doubted = asyncio.Event()
-        """A track stands still or ends again and again, and no timing record says that the channel has."""
-        self._timing_next: int | None = None
         self._verdict: asyncio.Future[CubecastError] = asyncio.get_running_loop().create_future()
+        self._timing = TimingReader(self._current, self._subscription, self._verdict.done)
         self.tracks: tuple[TrackFormat, ...] = ()
         self.replayed = 0
         """Frames that came again after a change of parents, and were dropped."""
         self.filled = 0
         """Frames that were fetched afterwards, for a parent died before it had sent them."""
-        self._end: EndRecord | None = None
 
     @property
     def published(self) -> tuple[int, ...] | None:
         """Frames the publisher says it wrote, by track; known once the channel has ended."""
-        return self._end.frames if self._end is not None else None
+        return self._timing.end.frames if self._timing.end is not None else None
 
     async def open(self) -> None:
         """Waits for the broadcast to arrive and learns its tracks.
@@ -101,7 +75,7 @@ class ChannelReader:
             RemoteError: what arrives is no cubecast channel.
         """
         try:
-            self._broadcast = await self._origin.consume().announced_broadcast(BROADCAST)
+            self._broadcast = await self._announced()
             snapshots = await self._broadcast.subscribe_json_snapshot(FORMAT)
             self.tracks = parse_description(await anext(snapshots))
             snapshots.cancel()
@@ -112,10 +86,8 @@ class ChannelReader:
 
     def start(self, tasks: Tasks) -> None:
         """Begins to read every track."""
-        assert self._broadcast is not None, "open() first"
         self._reading = len(self.tracks)
-        self._running = [tasks.create_task(self._read_timing()), tasks.create_task(self._look_for_end())]
-        self._running.append(tasks.create_task(self._read_warm_up(self._broadcast)))
+        self._running = [*self._timing.start(tasks), tasks.create_task(self._read_warm_up(self._current()))]
         self._running += [tasks.create_task(self._read(n)) for n in range(len(self.tracks))]
 
     def stop(self) -> None:
@@ -177,7 +149,7 @@ class ChannelReader:
             if not await self._reopen():
                 break
             if progress.reopened > 1:
-                self._doubted.set()
+                self._timing.doubted.set()
         self._reading = max(0, self._reading - 1)
         self._wake()
 
@@ -186,10 +158,9 @@ class ChannelReader:
 
         The tracks of a channel that is over stay open for a while: the publisher's count tells that all frames came.
         """
-        assert self._broadcast is not None, "open() first"
-        media = await self._broadcast.subscribe_media(str(number), moq.Container.LEGACY(), self._subscription)
+        media = await self._current().subscribe_media(str(number), moq.Container.LEGACY(), self._subscription)
         coming = asyncio.ensure_future(anext(media, None))
-        told = asyncio.ensure_future(self._told_end.wait())
+        told = asyncio.ensure_future(self._timing.over.wait())
         try:
             while not self._complete(number, progress):
                 over = told.done()
@@ -202,10 +173,10 @@ class ChannelReader:
                     coming = asyncio.ensure_future(anext(media, None))
                     if raw.payload:  # else it is the marker at the end of a group
                         await self._deliver(number, raw, progress)
-                elif over or (not told.done() and self._joiner.ahead(number, progress.next_number)):
+                elif over or (not told.done() and self._timing.ahead(number, progress.next_number)):
                     return
                 elif not told.done():
-                    self._doubted.set()
+                    self._timing.doubted.set()
         finally:
             for future in (coming, told):
                 future.cancel()
@@ -215,86 +186,52 @@ class ChannelReader:
 
     def _complete(self, number: int, progress: Progress) -> bool:
         """Whether the channel is over and every frame of a track has come."""
-        frames = self._end.frames if self._end is not None else ()
+        frames = self.published or ()
         return number < len(frames) and (progress.next_number or 0) >= frames[number]
 
     async def _over(self) -> bool:
         """Whether the publisher has ended the channel; its word may come a moment after the end of a track."""
         with suppress(TimeoutError):
             async with asyncio.timeout(END_S):
-                await self._told_end.wait()
-        return self._told_end.is_set()
+                await self._timing.over.wait()
+        return self._timing.over.is_set()
 
     async def _deliver(self, number: int, raw: moq.MediaFrame, progress: Progress) -> None:
         """Hands a frame on, after those that should have come before it."""
         if not progress.is_new(raw.timestamp_us):
             self.replayed += 1
             return
-        arrived_s, arrived_at = self._clock(), asyncio.get_running_loop().time()
+        arrived_s = self._clock()
         self._copies.into_python += 1
         self._broken.pop(number, None)
-        record = await self._joiner.take(number, raw.timestamp_us, arrived_at + JOIN_S)
+        record = await self._timing.record(number, raw.timestamp_us)
         if record is not None:
             progress.reopened = 0
             if progress.next_number is not None and record.number > progress.next_number:
-                groups = range(max(progress.group, record.group - FILL_GROUPS_MAX + 1), record.group + 1)
-                await self._fill(number, progress, groups, record)
+                await self._fill(number, progress, record.group, record)
             progress.passed(record)
         await self._queue.put(_join(number, raw, record, arrived_s))
 
-    async def _fill(
-        self, number: int, progress: Progress, groups: Sequence[int], until: FrameRecord | None = None
-    ) -> None:
-        """Fetches the groups of frames that were skipped: a parent may die in the middle of one."""
+    async def _fill(self, number: int, progress: Progress, last: int, until: FrameRecord | None = None) -> None:
+        """Fetches the frames that were skipped up to a group, or up to a frame of it that has come."""
+        groups = range(max(progress.group, last - FILL_GROUPS_MAX + 1), last + 1)
         until_pts_us = until.pts_us if until is not None else None
-        deadline = asyncio.get_running_loop().time() + FILL_S
-        for first in range(0, len(groups), FILL_AT_ONCE):
-            some = groups[first : first + FILL_AT_ONCE]
-            at_once = (self._fetch(number, group, until_pts_us, deadline) for group in some)
-            for raw in (raw for group in await asyncio.gather(*at_once) for raw in group):
-                if raw.payload and raw.timestamp_us != until_pts_us and progress.is_new(raw.timestamp_us):
-                    record = await self._joiner.take(
-                        number, raw.timestamp_us, asyncio.get_running_loop().time() + JOIN_S
-                    )
-                    if record is not None and until is not None and record.number > until.number:
-                        progress.forget(raw.timestamp_us)  # its turn comes
-                        continue
-                    self.filled += 1
-                    self._copies.into_python += 1
-                    await self._queue.put(_join(number, raw, record, self._clock()))
+        async for raw in fetch_groups(self._current, number, groups, until_pts_us):
+            if not progress.is_new(raw.timestamp_us):
+                continue
+            record = await self._timing.record(number, raw.timestamp_us)
+            if record is not None and until is not None and record.number > until.number:
+                progress.forget(raw.timestamp_us)  # its turn comes
+                continue
+            self.filled += 1
+            self._copies.into_python += 1
+            await self._queue.put(_join(number, raw, record, self._clock()))
 
     async def _fill_end(self, number: int, progress: Progress) -> None:
         """Fetches the last frames of a channel that is over, if they did not come."""
-        last = self._end.groups[number] if self._end is not None and number < len(self._end.groups) else -1
-        if not self._complete(number, progress):
-            await self._fill(number, progress, range(max(progress.group, last - FILL_GROUPS_MAX + 1), last + 1))
-
-    async def _fetch(self, number: int, group: int, until_pts_us: int | None, deadline: float) -> list[moq.MediaFrame]:
-        """The frames of a group, up to one that has come: its group may be under way still.
-
-        A route that is changing fails at first, and a new parent may not have the group yet: it is asked for again.
-        """
-        found: list[moq.MediaFrame] = []
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                while True:
-                    try:
-                        await self._fetch_once(number, group, until_pts_us, found)
-                    except moq.Error:
-                        await asyncio.sleep(FILL_PAUSE_S)
-                    else:
-                        break
-        return found
-
-    async def _fetch_once(self, number: int, group: int, until_pts_us: int | None, found: list[moq.MediaFrame]) -> None:
-        assert self._broadcast is not None, "open() first"
-        found.clear()
-        media = await self._broadcast.fetch_media_group(str(number), group, moq.Container.LEGACY())
-        async with media:
-            async for raw in media:
-                found.append(raw)
-                if not raw.payload or raw.timestamp_us == until_pts_us:
-                    break
+        groups = self._timing.end.groups if self._timing.end is not None else ()
+        if number < len(groups) and not self._complete(number, progress):
+            await self._fill(number, progress, groups[number])
 
     async def _reopen(self) -> bool:
         """Waits for the broadcast to come back after a break; False when it does not, or the overlay knows it is lost."""
@@ -305,66 +242,18 @@ class ChannelReader:
             async with asyncio.timeout(VERDICT_S):
                 self._broadcast = await self._announced()
                 return True
-        if self._told_end.is_set():  # nobody has the rest any more; the count says what is missing
+        if self._timing.over.is_set():  # nobody has the rest any more; the count says what is missing
             self._broken.clear()
         return False
 
-    async def _look_for_end(self) -> None:
-        """When in doubt, asks the channel's format, which tells the end too: the timing track may be what is stuck."""
-        while not self._told_end.is_set() and not self._verdict.done():
-            await self._doubted.wait()
-            self._doubted.clear()
-            assert self._broadcast is not None, "open() first"
-            with suppress(moq.Error, TimeoutError, StopAsyncIteration):
-                async with asyncio.timeout(ASK_S):
-                    snapshots = await self._broadcast.subscribe_json_snapshot(FORMAT)
-                    self._take_end(parse_end(await anext(snapshots)))
-                    snapshots.cancel()
-
-    def _take_end(self, end: EndRecord | None) -> None:
-        if end is not None:
-            self._end = end
-            self._told_end.set()
+    def _current(self) -> moq.BroadcastConsumer:
+        """The broadcast as it is announced now."""
+        assert self._broadcast is not None, "open() first"
+        return self._broadcast
 
     async def _announced(self) -> moq.BroadcastConsumer:
         broadcast: moq.BroadcastConsumer = await self._origin.consume().announced_broadcast(BROADCAST)
         return broadcast
-
-    async def _read_timing(self) -> None:
-        """Frames without a record are delivered all the same, so a break is the media tracks' to tell."""
-        while not self._told_end.is_set() and not self._verdict.done():
-            once = asyncio.ensure_future(self._read_timing_once())
-            missed = asyncio.ensure_future(self._joiner.missed.wait())
-            try:
-                await asyncio.wait((once,), timeout=STUCK_S)
-                await asyncio.wait((once, missed), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for waiting in (once, missed):
-                    waiting.cancel()
-                    with suppress(asyncio.CancelledError, moq.Error):
-                        await waiting
-            await asyncio.sleep(REOPEN_PAUSE_S)
-
-    async def _read_timing_once(self) -> None:
-        assert self._broadcast is not None, "open() first"
-        track = await self._broadcast.subscribe_track(TIMING, self._subscription)
-        reading: set[asyncio.Task[None]] = set()
-        try:
-            async for group in track.groups_as_arrived():
-                if self._timing_next is not None:
-                    for missed in range(max(self._timing_next, group.sequence - FILL_GROUPS_MAX), group.sequence):
-                        refetching = asyncio.ensure_future(self._refetch_timing(missed))
-                        reading.add(refetching)
-                        refetching.add_done_callback(reading.discard)
-                self._timing_next = max(self._timing_next or 0, group.sequence + 1)
-                task = asyncio.ensure_future(self._read_group(group))
-                reading.add(task)
-                task.add_done_callback(reading.discard)
-            if reading:
-                await asyncio.wait(reading)
-        finally:
-            for task in reading:
-                task.cancel()
 
     async def _read_warm_up(self, broadcast: moq.BroadcastConsumer) -> None:
         with suppress(moq.Error):
@@ -373,39 +262,6 @@ class ChannelReader:
             while group is not None and await group.read_frame() is not None:
                 pass  # padding: that it crossed the path was its purpose
             track.cancel()
-
-    async def _read_group(self, group: moq.GroupConsumer) -> None:
-        read, broke = 0, True
-        with suppress(moq.Error):
-            async for raw in group:
-                self._take_record(raw.payload)
-                read += 1
-            broke = False
-        if broke or (read < TIMING_GROUP and not self._told_end.is_set()):  # a parent died in the middle of it
-            await self._refetch_timing(group.sequence)
-
-    async def _refetch_timing(self, sequence: int) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FILL_S):
-                while True:
-                    try:
-                        assert self._broadcast is not None, "open() first"
-                        async for raw in await self._broadcast.fetch_group(TIMING, sequence):
-                            self._take_record(raw.payload)
-                    except moq.Error:
-                        await asyncio.sleep(FILL_PAUSE_S)
-                    else:
-                        return
-
-    def _take_record(self, payload: bytes) -> None:
-        try:
-            record = timing_records.decode(payload)
-        except msgspec.DecodeError:
-            return  # not ours; a frame without a record is still delivered
-        if isinstance(record, EndRecord):
-            self._take_end(record)
-        else:
-            self._joiner.add(record)
 
 
 def _join(number: int, raw: moq.MediaFrame, record: FrameRecord | None, arrived_s: float) -> ReceivedFrame:

@@ -2,7 +2,7 @@
 
 Tracks `0`, `1`, ... carry the encoded frames; the side track `timing` carries what MoQ media frames do not: each
 frame's number, decoding time, duration and the publisher's capture time; `format` says what the tracks are. A frame
-and its timing record travel apart and are joined again by (track, pts) in cubecast.host.reader.
+and its timing record travel apart and are joined again by (track, pts) in cubecast.host.joining.
 """
 
 import base64

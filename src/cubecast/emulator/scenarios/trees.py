@@ -30,7 +30,8 @@ async def trees(setting: Setting) -> Run:
     if setting.tree != "cube":
         (setting.folder / "cube").mkdir()
         cube = await _over(replace(setting, tree="cube", folder=setting.folder / "cube"))
-        run.detail["cube"] = {"rad": cube.rad, **cube.detail}
+        told = ("rad", "frames_lost", "frames_duplicated", "processes_left")
+        run.detail["cube"] = {**{name: getattr(cube, name) for name in told}, **cube.detail}
     return run
 
 

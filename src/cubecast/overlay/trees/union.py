@@ -16,8 +16,6 @@ from cubecast.overlay.kernel import kernel
 from cubecast.overlay.many_routes import GREEDY, Overlay, digits_of, next_port, route_all
 from cubecast.types import Bools, Floats, Ints
 
-NOT_FED = -1
-
 
 class Union(NamedTuple):
     """What carries a channel over the cube.

@@ -23,12 +23,12 @@ import uvloop
 
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
+from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.host.config import HostConfig
 from cubecast.host.reader import ChannelReader
 from cubecast.host.runtime import running
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import ChannelWriter, CopyCount
-from cubecast.media.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
 from cubecast.types import ChannelName, HostId

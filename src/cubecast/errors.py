@@ -63,6 +63,18 @@ class DirectoryUnreachable(DirectoryError):
     """The super-node did not answer after all retries."""
 
 
+class ExtensionRefused(LocalError):
+    """An extension is not loaded: its file, its interface, its signature or its settings are not in order."""
+
+
+class ExtensionFailed(CubecastError):
+    """An extension that runs has failed; `kind` is deadline, trap, output or error."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
 class SubscriptionError(CubecastError):
     """A subscription could not start or could not go on."""
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from cubecast.cli.arguments import read_token
-from cubecast.media.frames import Kind
+from cubecast.frames import Kind
 from cubecast.media.verification import count_decodable
 from tests.cli.processes import Overlay, Process, cubecast, overlay, wait_until
 from tests.media.clips import encode

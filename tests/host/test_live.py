@@ -14,12 +14,12 @@ from cubecast.engine.parents import REPAIR_TICKS
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
 from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost, UsageError
+from cubecast.frames import EncodedFrame
 from cubecast.host.config import HostConfig
 from cubecast.host.reader import ReceivedFrame
 from cubecast.host.runtime import HostRuntime, _reachable, running
 from cubecast.host.subscription import Subscription
 from cubecast.host.tracks import ChannelWriter
-from cubecast.media.frames import EncodedFrame
 from cubecast.media.sources import MediaSource
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving

@@ -10,11 +10,11 @@ from pathlib import Path
 import moq
 import pytest
 
+from cubecast.frames import Kind, TrackFormat
 from cubecast.host.joining import Progress
 from cubecast.host.reader import ChannelReader, ReceivedFrame
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import ChannelWriter, CopyCount
-from cubecast.media.frames import Kind, TrackFormat
 from cubecast.media.sources import MediaSource
 from cubecast.media.synthesis import synthesise, synthesise_light
 

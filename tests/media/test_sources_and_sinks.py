@@ -8,7 +8,7 @@ import av
 import pytest
 
 from cubecast.errors import MediaError, OutputClosedError
-from cubecast.media.frames import EncodedFrame, Kind, TrackFormat
+from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.media.sinks import Container, MediaSink, container_for
 from cubecast.media.sources import MediaSource
 from cubecast.media.verification import count_decodable

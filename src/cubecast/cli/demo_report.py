@@ -14,7 +14,7 @@ from rich.tree import Tree
 from cubecast.emulator.processes import Child, Fields
 from cubecast.emulator.testbed import Plan, Testbed
 from cubecast.errors import UsageError
-from cubecast.media.frames import Kind
+from cubecast.frames import Kind
 from cubecast.overlay.cube import spell
 from cubecast.overlay.delays import delay_ms as one_way_ms
 from cubecast.overlay.metrics import Stress, lateness, link_stress, relative_average_delay, success_ratio

@@ -17,6 +17,7 @@ COMMANDS = {
     "channels": "list channels, hosts and subscriptions",
     "token": "make a join token",
     "route": "show the path a policy takes between two labels",
+    "extension": "write, check and try code that processes streams",
     "lab": "reproduce the published experiments, beside the rivals and what goes beyond",
     "testbed": "let things go wrong on real processes, and see what comes of it",
     "emulator": "run a delay stage: an Internet on one machine",

@@ -9,10 +9,10 @@ from cubecast.cli.running import emit, held, notify, serve
 from cubecast.cli.telling import STATUS_S, status, tell_joined
 from cubecast.engine.records import Tree, check_name
 from cubecast.errors import UsageError
+from cubecast.frames import US
 from cubecast.host.config import HostConfig
 from cubecast.host.runtime import HostRuntime, running
 from cubecast.host.tracks import ChannelWriter
-from cubecast.media.frames import US
 from cubecast.media.reading import SourceReader
 from cubecast.media.sources import MediaSource
 from cubecast.types import ChannelName

@@ -17,10 +17,10 @@ from cubecast.engine.effects import Admitted
 from cubecast.engine.reach import NUMBER_MAX, Contract
 from cubecast.engine.records import Account, check_name
 from cubecast.errors import BoundRefused, MediaError, OutputClosedError, SubscriptionError, UsageError
+from cubecast.frames import TrackFormat
 from cubecast.host.config import HostConfig
 from cubecast.host.runtime import HostRuntime, running
 from cubecast.host.subscription import Subscription
-from cubecast.media.frames import TrackFormat
 from cubecast.media.sinks import Container, MediaSink, NullSink, Sink, container_for
 from cubecast.types import ChannelName
 

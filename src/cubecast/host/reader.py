@@ -10,12 +10,12 @@ import moq
 from cubecast.engine.membership import TICK_S
 from cubecast.engine.parents import REPAIR_TICKS
 from cubecast.errors import CubecastError, RemoteError
+from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.host.filling import FILL_GROUPS_MAX, fetch_groups
 from cubecast.host.joining import Progress
 from cubecast.host.tasks import Tasks
 from cubecast.host.timing import REOPEN_PAUSE_S, STUCK_S, TimingReader
 from cubecast.host.tracks import BROADCAST, FORMAT, MEDIA_PRIORITY, WARM_UP, CopyCount, FrameRecord, parse_description
-from cubecast.media.frames import EncodedFrame, TrackFormat
 
 REPAIR_S = REPAIR_TICKS * TICK_S + 1.0
 """Beyond its bound a subscriber waits this long for a late group before it is skipped: time for a repair."""

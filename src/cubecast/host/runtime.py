@@ -26,6 +26,7 @@ from cubecast.errors import (
     TokenError,
     UsageError,
 )
+from cubecast.frames import TrackFormat
 from cubecast.host.config import HostConfig
 from cubecast.host.dataplane import DataPlane
 from cubecast.host.directory_client import DirectoryClient, supernode_url
@@ -36,7 +37,6 @@ from cubecast.host.subscription import Answers, Subscription, counter_offer
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import ChannelWriter, CopyCount
 from cubecast.host.upkeep import Upkeep
-from cubecast.media.frames import TrackFormat
 from cubecast.tokens import Verifier
 from cubecast.types import ChannelName, HostId
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from cubecast.engine import effects as fx
 from cubecast.engine.records import Account
 from cubecast.errors import BoundRefused, RemoteError, SubscriptionError, UpstreamLost
+from cubecast.frames import TrackFormat
 from cubecast.host.ledger import Ledger
 from cubecast.host.reader import ChannelReader, ReceivedFrame
 from cubecast.host.tasks import Tasks
-from cubecast.media.frames import TrackFormat
 
 OPEN_S = 10.0
 DRAIN_S = 5.0

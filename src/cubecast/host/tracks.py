@@ -14,7 +14,7 @@ import moq
 import msgspec
 
 from cubecast.errors import MediaError, RemoteError
-from cubecast.media.frames import EncodedFrame, Kind, TrackFormat
+from cubecast.frames import EncodedFrame, Kind, TrackFormat
 
 BROADCAST = "stream"
 TIMING, FORMAT, WARM_UP = "timing", "format", "warm-up"

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 from cubecast.errors import CubecastError, MediaError
-from cubecast.media.frames import EncodedFrame
+from cubecast.frames import EncodedFrame
 from cubecast.media.sources import MediaSource
 
 AHEAD_FRAMES = 64

@@ -1,6 +1,8 @@
 """Sinks: encoded frames into MPEG-TS or fragmented MP4, written as they come, so that players may follow."""
 
+import base64
 import io
+import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +19,7 @@ from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 
 from cubecast.errors import MediaError, OutputClosedError
-from cubecast.media.frames import US, EncodedFrame, TrackFormat
+from cubecast.frames import US, EncodedFrame, Kind, TrackFormat
 
 _TIME_BASE = Fraction(1, US)
 TS_CODECS = {"h264", "hevc", "aac", "mp3", "opus"}
@@ -64,6 +66,40 @@ class NullSink:
 
     def close(self) -> None:
         """See Sink."""
+
+
+class DataSink:
+    """Frames of a data track as lines of JSON: when, and the text; base64 where it is none."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file.
+
+        Raises:
+            MediaError: it cannot be written.
+        """
+        self._name = str(path)
+        try:
+            self._file = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise MediaError(f"cannot write {path}: {error.strerror}") from error
+
+    def write(self, frame: EncodedFrame) -> None:
+        """See Sink."""
+        try:
+            told = {"pts_us": frame.pts_us, "text": frame.payload.decode().rstrip("\n")}
+        except UnicodeDecodeError:
+            told = {"pts_us": frame.pts_us, "base64": base64.b64encode(frame.payload).decode()}
+        try:
+            self._file.write(json.dumps(told) + "\n")
+        except OSError as error:
+            raise MediaError(f"cannot write {self._name}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """See Sink."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise MediaError(f"cannot end {self._name}: {error.strerror}") from error
 
 
 def container_for(output: str, wanted: Container | None, tracks: Sequence[TrackFormat]) -> Container:
@@ -128,7 +164,7 @@ class MediaSink:
         format_name = "mpegts" if container is Container.TS else "mp4"
         try:
             self._out: OutputContainer = av.open(self._pipe, mode="w", format=format_name, options=options)
-            self._streams = [_add_track(self._out, track) for track in tracks]
+            self._streams = {n: _add_track(self._out, t) for n, t in enumerate(tracks) if t.kind is not Kind.DATA}
         except (av.error.FFmpegError, ValueError) as error:
             raise MediaError(f"cannot write {name}: {error}") from error
         self._offset_us: int | None = None

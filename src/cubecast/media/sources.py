@@ -17,7 +17,7 @@ from av.packet import Packet as AvPacket
 from av.stream import Disposition, Stream
 
 from cubecast.errors import MediaError
-from cubecast.media.frames import EncodedFrame
+from cubecast.frames import EncodedFrame
 from cubecast.media.transcoding import PassThrough, Transcoder, passes_through
 
 PROBE_PACKETS_MAX = 512

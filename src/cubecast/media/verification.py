@@ -3,7 +3,7 @@
 import av
 
 from cubecast.errors import MediaError
-from cubecast.media.frames import Kind
+from cubecast.frames import Kind
 
 
 def count_decodable(path: str) -> dict[Kind, int]:

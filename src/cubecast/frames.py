@@ -12,6 +12,7 @@ class Kind(StrEnum):
 
     VIDEO = "video"
     AUDIO = "audio"
+    DATA = "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class TrackFormat:
     channels: int = 0
 
     def __str__(self) -> str:
+        if self.kind is Kind.DATA:
+            return self.codec
         if self.kind is Kind.VIDEO:
             rate = f" {self.frame_rate:.3g} fps" if self.frame_rate else ""
             return f"{self.codec} {self.width}x{self.height}{rate}"

@@ -1,0 +1,1 @@
+"""For authors: begin an extension, build it, check it."""

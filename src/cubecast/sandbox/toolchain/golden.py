@@ -1,0 +1,168 @@
+"""Golden files: what an extension was given once, and what it emitted; `check` gives it the same again and compares.
+
+They hold what crossed the interface itself, plain frames included, so they do not depend on codecs or their versions.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from cubecast.errors import ExtensionRefused
+from cubecast.frames import EncodedFrame, Kind, TrackFormat
+from cubecast.sandbox.abi import EventKind
+from cubecast.sandbox.instance import Batch
+from cubecast.sandbox.loading import Extension
+from cubecast.sandbox.supervision import Instance
+
+SUFFIX = ".golden"
+FILE_BYTES_MAX, CONTENT_BYTES_MAX = 8 * 2**20, 256 * 2**20
+STEPS_MAX = 10_000
+
+_Row = tuple[int, int, int, int, bool, bytes]
+
+
+class GoldenTrack(msgspec.Struct, frozen=True, array_like=True):
+    """A track's format."""
+
+    kind: Kind
+    codec: str
+    extradata: bytes
+    width: int
+    height: int
+    frame_rate: float
+    sample_rate: int
+    channels: int
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True):
+    """One call: frames, or an event when `kind` is above 0; and what was emitted."""
+
+    given: tuple[_Row, ...]
+    emitted: tuple[_Row, ...]
+    kind: int = 0
+    time_us: int = 0
+    value: float = 0.0
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """A whole recording."""
+
+    name: str
+    tracks: tuple[GoldenTrack, ...]
+    config: dict[str, str]
+    emitted: tuple[GoldenTrack, ...]
+    steps: Annotated[tuple[Step, ...], Meta(max_length=STEPS_MAX)]
+
+
+class RecordedInstance:
+    """An instance whose calls are kept."""
+
+    def __init__(self, instance: Instance, tracks: Sequence[TrackFormat], config: Mapping[str, str]) -> None:
+        self._instance, self._config, self._inputs = instance, dict(config), tuple(tracks)
+        self.tracks = instance.tracks
+        self._steps: list[Step] = []
+
+    def process(self, frames: Sequence[EncodedFrame]) -> Batch:
+        """See Instance."""
+        batch = self._instance.process(frames)
+        self._keep(Step(_rows(frames), _rows(batch.frames)))
+        return batch
+
+    def on_event(self, kind: EventKind, time_us: int, value: float) -> list[EncodedFrame]:
+        """See Instance."""
+        out = self._instance.on_event(kind, time_us, value)
+        self._keep(Step((), _rows(out), int(kind), time_us, value))
+        return out
+
+    def memory_bytes(self) -> int:
+        """See Instance."""
+        return self._instance.memory_bytes()
+
+    def close(self) -> None:
+        """See Instance."""
+        self._instance.close()
+
+    def golden(self, name: str) -> Golden:
+        """Everything so far."""
+        tracks, emitted = (tuple(map(_track, each)) for each in (self._inputs, self.tracks))
+        return Golden(name, tracks, self._config, emitted, tuple(self._steps))
+
+    def _keep(self, step: Step) -> None:
+        if len(self._steps) < STEPS_MAX:
+            self._steps.append(step)
+
+
+def save(golden: Golden, file: Path) -> None:
+    """Writes a golden file.
+
+    Raises:
+        ExtensionRefused: it would be too large, or cannot be written.
+    """
+    content = zlib.compress(msgspec.msgpack.encode(golden), 9)
+    if len(content) > FILE_BYTES_MAX:
+        raise ExtensionRefused(
+            f"{file} would have {len(content)} bytes, {FILE_BYTES_MAX} are allowed; record a shorter or smaller input"
+        )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    except OSError as error:
+        raise ExtensionRefused(f"cannot write {file}: {error.strerror}") from error
+
+
+def replay(extension: Extension, file: Path) -> None:
+    """Gives an extension what a golden file says.
+
+    Raises:
+        ExtensionRefused: it emits something else, or the file cannot be read.
+        ExtensionFailed: it fails.
+    """
+    golden = _load(file)
+    instance = extension.make([TrackFormat(*msgspec.structs.astuple(track)) for track in golden.tracks], golden.config)
+    try:
+        if tuple(map(_track, instance.tracks)) != golden.emitted:
+            raise ExtensionRefused(f"{file.name}: it describes other tracks than are recorded")
+        for number, step in enumerate(golden.steps):
+            if step.kind:
+                emitted = instance.on_event(EventKind(step.kind), step.time_us, step.value)
+            else:
+                emitted = instance.process([EncodedFrame(*row) for row in step.given]).frames
+            if _rows(emitted) != step.emitted:
+                raise ExtensionRefused(f"{file.name}: call {number} emits something else than is recorded")
+    finally:
+        instance.close()
+
+
+def _load(file: Path) -> Golden:
+    try:
+        raw = file.read_bytes()
+        unpack = zlib.decompressobj()
+        content = unpack.decompress(raw, CONTENT_BYTES_MAX)
+        if not unpack.eof:
+            raise ValueError("it is cut short, or too large")
+        golden = msgspec.msgpack.decode(content, type=Golden)
+        if any(step.kind and step.kind not in set(EventKind) for step in golden.steps):
+            raise ValueError("it holds an event there is not")
+    except OSError as error:
+        raise ExtensionRefused(f"cannot read {file}: {error.strerror}") from error
+    except (zlib.error, ValueError, RecursionError) as error:
+        raise ExtensionRefused(
+            f"{file} is no golden file; record it again with cubecast extension run --golden"
+        ) from error
+    return golden
+
+
+def _rows(frames: Sequence[EncodedFrame]) -> tuple[_Row, ...]:
+    return tuple((f.track, f.pts_us, f.dts_us, f.duration_us, f.keyframe, f.payload) for f in frames)
+
+
+def _track(track: TrackFormat) -> GoldenTrack:
+    return GoldenTrack(
+        track.kind, track.codec, track.extradata, track.width, track.height, float(np.float32(track.frame_rate)),
+        track.sample_rate, track.channels,
+    )  # fmt: skip

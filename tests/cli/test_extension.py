@@ -1,0 +1,104 @@
+"""`cubecast extension`, as authors use it."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import av
+import pytest
+
+from cubecast.media.synthesis import synthesise_light
+from tests.cli.processes import cubecast
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    synthesise_light(path, 4.0)
+    return path
+
+
+@pytest.mark.parametrize("language", ["c", "zig", "wat"])
+def test_a_new_extension_builds_is_in_order_runs_and_keeps_its_golden_file(
+    tmp_path: Path, clip: Path, language: str
+) -> None:
+    if language != "wat" and importlib.util.find_spec("ziglang") is None:
+        pytest.skip("the Zig compiler is not installed (the extra `toolchain`)")
+    folder, module = tmp_path / "mine", tmp_path / "mine" / "mine.wasm"
+    golden = folder / "golden" / "clip.golden"
+    for arguments in (
+        ("new", "mine", "--lang", language, "--folder", str(folder)),
+        ("build", str(folder)),
+        ("run", str(module), str(clip), "--golden", str(golden)),
+    ):
+        done = cubecast("extension", *arguments, timeout=110)
+        assert done.returncode == 0, done.stderr
+    checked = cubecast("extension", "check", str(module))
+    assert checked.returncode == 0, checked.stderr
+    assert "in order" in checked.stdout
+    assert "1 golden file" in checked.stdout
+    golden.write_bytes(golden.read_bytes()[:-4])
+    broken = cubecast("extension", "check", str(module))
+    assert broken.returncode == 2
+    assert "clip.golden is no golden file" in broken.stderr
+
+
+def test_a_file_goes_through_an_extension_and_the_figures_are_told(tmp_path: Path, clip: Path) -> None:
+    out = tmp_path / "out.mp4"
+    done = cubecast("extension", "run", "downscale", str(clip), "-o", str(out), "--json", timeout=110)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["frames_in"] == told["frames_out"] == 20
+    assert (told["traps"], told["errors"], told["dropped"]) == (0, 0, 0)
+    assert told["us_per_frame"] > 0
+    with av.open(str(out)) as container:
+        pictures = list(container.decode(video=0))
+    assert len(pictures) == 20
+    assert (pictures[0].width, pictures[0].height) == (80, 44)
+
+
+def test_what_a_tap_finds_goes_beside_the_output(tmp_path: Path, clip: Path) -> None:
+    out = tmp_path / "out.ts"
+    done = cubecast("extension", "run", "trigger", str(clip), "-o", str(out), "--config", "hold_ms=0", timeout=110)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out.ts.trigger.jsonl").read_text().splitlines()]
+    assert lines
+    assert {line["text"] for line in lines} <= {"motion", "rest"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("check", "nothing.wasm"), "nothing.wasm: cannot be read"),
+        (("check", "/etc/hostname"), "/etc/hostname: it is no WebAssembly module"),
+        (("run", "nope", "CLIP"), "shipped extensions are downscale"),
+        (("run", "gain", "CLIP"), "gain processes audio; the stream has none of that"),
+        (("run", "thin", "CLIP", "--config", "share"), "'share' is not K=V"),
+        (("run", "thin", "CLIP", "--config", "share=2"), "thin: it does not accept this configuration"),
+        (("run", "thin", "CLIP", "--config", "speed=2"), "there is no setting 'speed'; it knows share"),
+        (("run", "thin", "CLIP", "--event", "eclipse=1@2"), "is not KIND=VALUE@FRAME"),
+        (("run", "thin", "CLIP", "-o", "/nowhere/x.ts"), "cannot write /nowhere/x.ts"),
+        (("run", "thin", "/nowhere.mp4"), "cannot read /nowhere.mp4"),
+        (("new", "Big"), "'Big' is no name for an extension"),
+        (("new", "x", "--lang", "cobol"), "invalid choice: 'cobol'"),
+        (("build", "/nowhere"), "cannot read /nowhere/extension.toml"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(clip: Path, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    filled = [str(clip) if each == "CLIP" else each for each in arguments]
+    done = cubecast("extension", *filled, env={"XDG_CACHE_HOME": str(tmp_path)})
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_source_that_does_not_build_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "bad"
+    assert cubecast("extension", "new", "bad", "--lang", "wat", "--folder", str(folder)).returncode == 0
+    (folder / "bad.wat").write_text("(module (func (export 3)))")
+    done = cubecast("extension", "build", str(folder))
+    assert done.returncode == 2
+    assert "bad.wat" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

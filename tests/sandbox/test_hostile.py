@@ -1,0 +1,180 @@
+"""Hostile modules: each ends in one of two typed errors, and the next instance of a good one works."""
+
+import random
+import threading
+from pathlib import Path
+
+import pytest
+from wasmtime import wat2wasm
+
+from cubecast.errors import ExtensionFailed, ExtensionRefused
+from cubecast.sandbox.abi import MODULE_BYTES_MAX, Manifest, manifest_of, with_manifest
+from cubecast.sandbox.instance import ModuleInstance
+from cubecast.sandbox.loading import load, read_module, shipped
+from cubecast.sandbox.machine import compiled
+from tests.sandbox.modules import TRACKS, frames, instance, module, wat
+
+LOOP = "(loop $on (br $on)) (i32.const 0)"
+TRAP = "unreachable"
+GOOD = module(wat())
+MUTATIONS = 300
+
+
+def works() -> bool:
+    return instance(GOOD).process(frames(3)).frames == frames(3)
+
+
+@pytest.mark.parametrize(
+    ("process", "kind", "said"),
+    [
+        (LOOP, "deadline", "longer than its deadline"),
+        (TRAP, "trap", "stopped itself"),
+        ("(i32.load (i32.const -4))", "trap", "outside its memory"),
+        ("(i32.div_s (i32.const 1) (i32.const 0))", "trap", "divide by zero"),
+        ("(call $deep (i64.const 0)) (i32.const 0)", "trap", "overflowed its stack"),
+        ("(call_indirect (result i32) (i32.const 5))", "trap", "trapped"),
+    ],
+)
+def test_a_call_that_goes_wrong_is_a_typed_failure(process: str, kind: str, said: str) -> None:
+    more = """(table 1 funcref)
+      (func $deep (param $n i64) (call $deep (i64.add (local.get $n) (i64.const 1))) (drop (i32.const 0)))"""
+    here = instance(module(wat(process, more=more)))
+    with pytest.raises(ExtensionFailed, match=said) as failed:
+        here.process(frames(1))
+    assert failed.value.kind == kind
+    assert works()
+
+
+@pytest.mark.parametrize("where", ["layout", "init", "event", "start"])
+@pytest.mark.parametrize(("what", "kind"), [(LOOP, "deadline"), (TRAP, "trap")])
+def test_every_export_may_fail(where: str, what: str, kind: str) -> None:
+    manifest = Manifest(name="test", events=("timer",) if where == "event" else ())
+    text = {
+        "layout": lambda: wat(layout=what),
+        "init": lambda: wat(init=what),
+        "event": lambda: wat(event=what),
+        "start": lambda: wat(more=f"(func $go (drop (block (result i32) {what}))) (start $go)"),
+    }[where]()
+
+    def use() -> None:
+        here = instance(module(text, manifest))
+        here.on_event(next(iter(manifest.event_kinds())), 0, 0.0)
+
+    with pytest.raises(ExtensionFailed) as failed:
+        use()
+    assert failed.value.kind == kind
+    assert works()
+
+
+def test_a_deadline_is_kept_while_a_python_thread_is_busy() -> None:
+    over = threading.Event()
+
+    def busy() -> None:
+        while not over.is_set():
+            sum(range(1000))
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        with pytest.raises(ExtensionFailed, match="deadline"):
+            instance(module(wat(LOOP))).process(frames(1))
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_memory_ends_at_its_limit() -> None:
+    bomb = "(loop $on (br_if $on (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (i32.const 0)"
+    here = instance(module(wat(bomb), Manifest(name="test", memory_mib=3, deadline_ms=1000)))
+    assert here.process(frames(1)).frames == []
+    assert here.memory_bytes() == 3 * 2**20
+
+
+@pytest.mark.parametrize(
+    "memory", ['(memory (export "memory") 4096)', '(memory (export "memory") 18) (table 200000 funcref)']
+)
+def test_what_asks_for_too_much_from_the_start_is_refused(memory: str) -> None:
+    with pytest.raises(ExtensionRefused, match="cannot be instantiated"):
+        instance(module(wat(memory=memory)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        wat().replace('"process_batch"', '"process"'),
+        wat().replace('"memory"', '"ram"'),
+        wat().replace('(export "init") (param $bytes i32)', '(export "init") (param $bytes i64)'),
+        wat().replace('(export "cubecast_layout") (result i32) (i32.const 16)', '(export "cubecast_layout")'),
+        wat(layout="(i32.const -16)"),
+        wat(table=r'"\02\00\00\00"'),
+        wat(table=""),
+    ],
+)
+def test_a_module_without_the_interface_is_refused(text: str) -> None:
+    with pytest.raises(ExtensionRefused):
+        instance(module(text))
+    assert works()
+
+
+def test_imports_are_refused_by_name() -> None:
+    text = '(module (import "wasi_snapshot_preview1" "fd_write" (func)) (memory (export "memory") 18))'
+    with pytest.raises(ExtensionRefused, match=r"imports wasi_snapshot_preview1\.fd_write"):
+        instance(module(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(module (memory i64 1))",
+        "(module (memory 1 1 shared))",
+        "(module (memory 1) (memory 1))",
+    ],
+)
+def test_what_stream_modules_have_no_use_for_is_off(text: str) -> None:
+    wasm = with_manifest(bytes(wat2wasm(text)), Manifest(name="test"))
+    with pytest.raises(ExtensionRefused, match="no valid module"):
+        compiled(wasm)
+
+
+def test_giant_and_cut_files_are_refused(tmp_path: Path) -> None:
+    giant = tmp_path / "giant.wasm"
+    with giant.open("wb") as out:
+        out.truncate(MODULE_BYTES_MAX + 1)
+    with pytest.raises(ExtensionRefused, match="more than"):
+        read_module(giant)
+    for size in range(0, len(GOOD), 7):
+        cut = tmp_path / "cut.wasm"
+        cut.write_bytes(GOOD[:size])
+        with pytest.raises(ExtensionRefused, match=r"cut\.wasm: "):
+            load(str(cut), tmp_path / "cache")
+
+
+def test_mutations_of_a_good_module_never_hurt_the_host() -> None:
+    """make fuzz does ten thousand."""
+    rng = random.Random(5)
+    good = load_bytes("thin")
+    ended = {"well": 0, "refused": 0, "failed": 0}
+    for _ in range(MUTATIONS):
+        wasm = bytearray(good)
+        for _ in range(rng.randint(1, 4)):
+            wasm[rng.randrange(8, len(wasm))] = rng.randrange(256)
+        ended[outcome(bytes(wasm))] += 1
+    assert sum(ended.values()) == MUTATIONS
+    assert ended["refused"] > 0
+    assert works()
+
+
+def load_bytes(name: str) -> bytes:
+    assert name in shipped()
+    return (Path(__file__).parents[2] / "src" / "cubecast" / "extensions" / name / f"{name}.wasm").read_bytes()
+
+
+def outcome(wasm: bytes) -> str:
+    try:
+        here = ModuleInstance(compiled(wasm), manifest_of(wasm), TRACKS, {})
+        here.process(frames(8))
+    except ExtensionRefused:
+        return "refused"
+    except ExtensionFailed:
+        return "failed"
+    return "well"

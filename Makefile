@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test check bench soak lab format lock clean
+.PHONY: install demo test check bench soak fuzz lab format lock clean
 
 install: $(READY)
 
@@ -28,10 +28,16 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python bench/relay.py
 	$(BIN)/python bench/lab.py
+	$(BIN)/cubecast bench extensions
+	$(BIN)/cubecast bench ipc
 
 # Faults on real processes and the simulation over many seeds, against their bars: hours.
 soak: $(READY)
 	$(BIN)/python bench/soak.py
+
+# Mutated extensions against the sandbox: some minutes.
+fuzz: $(READY)
+	$(BIN)/python bench/fuzz.py
 
 # Every experiment, and the pages of docs/lab from them.
 lab: $(READY)

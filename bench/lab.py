@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
+from cubecast.bench.rows import Row, row, tell
 from cubecast.lab.experiment import Parameters, matching, mean_of, number, sizes_of
 from cubecast.lab.experiment import Row as LabRow
 from cubecast.lab.experiments import EXPERIMENTS, tree_scale
@@ -25,7 +26,6 @@ from cubecast.lab.populations import generator, network_of, seated_overlay, some
 from cubecast.lab.sweep import run_experiments
 from cubecast.overlay.cube import Cube, label_count
 from cubecast.overlay.many_routes import GREEDY, route_all
-from rows import Row, row, tell  # beside this file
 
 MILLION = 1_000_000
 ROUNDS = 5

@@ -21,6 +21,7 @@ import moq
 import psutil
 import uvloop
 
+from cubecast.bench.rows import Row, tell
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
@@ -32,7 +33,6 @@ from cubecast.host.tracks import ChannelWriter, CopyCount
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
 from cubecast.types import ChannelName, HostId
-from rows import Row, tell  # beside this file
 
 BAR = 1.1
 CHANNEL = ChannelName("bench")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rows import Row, row, tell  # beside this file
+from cubecast.bench.rows import Row, row, tell
 
 ROOT = Path(__file__).parent.parent
 GAP_BAR_MS, RTTS = 500.0, 2

@@ -13,10 +13,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import jwt
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from cubecast.errors import LocalError, TokenError
+from cubecast.errors import TokenError
+from cubecast.keys import private_key
 from cubecast.types import ChannelName, HostId
 
 SUPERNODE = HostId("supernode")
@@ -61,7 +61,7 @@ class Authority:
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
-        self.verifier = Verifier(public_bytes(key.public_key()))
+        self.verifier = Verifier(key.public_key().public_bytes_raw())
 
     @classmethod
     def load(cls, path: Path) -> "Authority":
@@ -70,17 +70,7 @@ class Authority:
         Raises:
             LocalError: the file cannot be read or written, or holds no Ed25519 key.
         """
-        try:
-            if not path.exists():
-                _write_private(path, Ed25519PrivateKey.generate())
-            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        except OSError as error:
-            raise LocalError(f"cannot use key file {path}: {error.strerror}") from error
-        except ValueError as error:
-            raise LocalError(f"{path} holds no private key; move it away and a new one is made") from error
-        if not isinstance(key, Ed25519PrivateKey):
-            raise LocalError(f"{path} holds no Ed25519 key; move it away and a new one is made")
-        return cls(key)
+        return cls(private_key(path))
 
     def join_token(self, permission: Permission, ttl_s: float = JOIN_TTL_S) -> str:
         """A token for people to join with."""
@@ -104,7 +94,7 @@ class Identity:
 
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
-        self.public_key = public_bytes(self._key.public_key())
+        self.public_key = self._key.public_key().public_bytes_raw()
         self.credential = ""
 
     def token(self, audience: HostId) -> str:
@@ -154,21 +144,6 @@ class Verifier:
         if claims.get("channel") != channel:
             raise TokenError(f"the grant is not for channel {channel!r}")
         return HostId(str(claims["sub"]))
-
-
-def public_bytes(key: Ed25519PublicKey) -> bytes:
-    """The raw 32 bytes of a public key."""
-    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-
-
-def _write_private(path: Path, key: Ed25519PrivateKey) -> None:
-    """Writes the whole file or none of it, so that a kill at any moment leaves a usable state."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    partial = path.with_suffix(".partial")
-    partial.touch(mode=0o600)
-    partial.write_bytes(pem)
-    partial.replace(path)
 
 
 def _claims(permission: Permission) -> dict[str, object]:

@@ -6,8 +6,9 @@ from wasmtime import wat2wasm
 
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.sandbox.abi import Manifest, manifest_of, with_manifest
-from cubecast.sandbox.instance import ModuleInstance
+from cubecast.sandbox.exchange import Exchange
 from cubecast.sandbox.machine import compiled
+from cubecast.sandbox.module import ModuleCode
 
 VIDEO = TrackFormat(Kind.VIDEO, "h264", b"\x01", 640, 360, 30000 / 1001)
 AUDIO = TrackFormat(Kind.AUDIO, "aac", b"\x11\x90", sample_rate=48_000, channels=2)
@@ -50,11 +51,10 @@ def module(text: str, manifest: Manifest | None = None) -> bytes:
     return with_manifest(bytes(wat2wasm(text)), manifest or Manifest(name="test", memory_mib=4, deadline_ms=5))
 
 
-def instance(
-    wasm: bytes, tracks: Sequence[TrackFormat] = TRACKS, config: Mapping[str, str] | None = None
-) -> ModuleInstance:
+def instance(wasm: bytes, tracks: Sequence[TrackFormat] = TRACKS, config: Mapping[str, str] | None = None) -> Exchange:
     """A module at work."""
-    return ModuleInstance(compiled(wasm), manifest_of(wasm), tracks, config or {})
+    manifest = manifest_of(wasm)
+    return Exchange(ModuleCode(compiled(wasm), manifest), manifest, tracks, config or {})
 
 
 def frames(count: int, size: int = 100, track: int = 0) -> list[EncodedFrame]:

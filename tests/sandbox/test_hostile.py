@@ -8,11 +8,10 @@ import pytest
 from wasmtime import wat2wasm
 
 from cubecast.errors import ExtensionFailed, ExtensionRefused
-from cubecast.sandbox.abi import MODULE_BYTES_MAX, Manifest, manifest_of, with_manifest
-from cubecast.sandbox.instance import ModuleInstance
+from cubecast.sandbox.abi import MODULE_BYTES_MAX, Manifest, with_manifest
 from cubecast.sandbox.loading import load, read_module, shipped
 from cubecast.sandbox.machine import compiled
-from tests.sandbox.modules import TRACKS, frames, instance, module, wat
+from tests.sandbox.modules import frames, instance, module, wat
 
 LOOP = "(loop $on (br $on)) (i32.const 0)"
 TRAP = "unreachable"
@@ -171,8 +170,7 @@ def load_bytes(name: str) -> bytes:
 
 def outcome(wasm: bytes) -> str:
     try:
-        here = ModuleInstance(compiled(wasm), manifest_of(wasm), TRACKS, {})
-        here.process(frames(8))
+        instance(wasm).process(frames(8))
     except ExtensionRefused:
         return "refused"
     except ExtensionFailed:

@@ -29,6 +29,12 @@ def test_what_is_too_large_for_its_buffer_is_told_and_the_rest_goes_on() -> None
     assert (batch.frames, batch.skipped) == (around, [large])
 
 
+def test_times_that_no_table_can_hold_do_not_stop_the_stream() -> None:
+    odd = EncodedFrame(0, 2**70, -(2**70), -5, keyframe=True, payload=b"x")
+    (frame,) = instance(PASS).process([odd]).frames
+    assert (frame.pts_us, frame.dts_us, frame.duration_us) == (2**63 - 1, 1 - 2**63, 0)
+
+
 def test_tracks_that_it_leaves_alone_keep_their_codec_configuration() -> None:
     assert instance(PASS).tracks == TRACKS
 
@@ -86,7 +92,7 @@ def test_memory_that_grows_in_a_call_is_seen_anew() -> None:
     [
         ("(i32.const -3)", "gave error -3"),
         ("(i32.const 65)", "has room for fewer"),
-        ("(i32.store (i32.const 4120) (i32.const -1)) (i32.const 1)", "outside its memory"),
+        ("(i32.store (i32.const 4120) (i32.const 5000000)) (i32.const 1)", "outside its memory"),
         ("(i32.store16 (i32.const 4124) (i32.const 9)) (i32.const 1)", "of track 9"),
     ],
 )

@@ -7,15 +7,18 @@ from wasmtime import Module
 
 from cubecast.sandbox import machine
 from cubecast.sandbox.abi import manifest_of
-from cubecast.sandbox.instance import ModuleInstance
+from cubecast.sandbox.exchange import Exchange
 from cubecast.sandbox.machine import compiled, deadlines, engine, ticks_of
+from cubecast.sandbox.module import ModuleCode
 from tests.sandbox.modules import TRACKS, frames, module, wat
 
 WASM = module(wat())
 
 
 def works(loaded: Module) -> bool:
-    return ModuleInstance(loaded, manifest_of(WASM), TRACKS, {}).process(frames(2)).frames == frames(2)
+    manifest = manifest_of(WASM)
+    here = Exchange(ModuleCode(loaded, manifest), manifest, TRACKS, {})
+    return here.process(frames(2)).frames == frames(2)
 
 
 def cached(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cubecast.errors import ExtensionFailed
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.sandbox.abi import EventKind, Failure, Manifest
-from cubecast.sandbox.instance import Batch
+from cubecast.sandbox.exchange import Batch
 from cubecast.sandbox.supervision import ASIDE_S, ASIDE_S_MAX, FAILURES_MAX, RunningExtension
 from cubecast.sandbox.upcalls import QUEUE_MAX, Upcall
 from tests.sandbox.modules import TRACKS, frames, instance, module, wat

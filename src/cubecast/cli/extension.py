@@ -1,4 +1,4 @@
-"""`cubecast extension new | build | check | run`: for authors of stream-processing extensions."""
+"""`cubecast extension new | build | check | run | sign`: for authors of stream-processing extensions."""
 
 import argparse
 import json
@@ -13,17 +13,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cubecast.cli.arguments import Parser
 from cubecast.cli.running import notify
-from cubecast.errors import UsageError
-from cubecast.frames import EncodedFrame, Kind, TrackFormat
+from cubecast.errors import ExtensionRefused, UsageError
+from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.host.pipeline import Pipeline
-from cubecast.media.sinks import DataSink, MediaSink, NullSink, Sink, container_for
+from cubecast.keys import private_key
+from cubecast.media.sinks import MediaSink, NullSink, Sink, container_for
 from cubecast.media.sources import MediaSource
 from cubecast.sandbox.abi import EventKind
-from cubecast.sandbox.loading import Extension, load, shipped
+from cubecast.sandbox.loading import Extension, config_folder, load, read_module, shipped
 from cubecast.sandbox.machine import deadlines
+from cubecast.sandbox.signatures import SUFFIX as SIGNATURE_SUFFIX
+from cubecast.sandbox.signatures import sign
 from cubecast.sandbox.supervision import Account, Instance
 from cubecast.sandbox.toolchain.beginning import begin
-from cubecast.sandbox.toolchain.building import Language, build, read_manifest
+from cubecast.sandbox.toolchain.building import Language, build, build_native, read_manifest
 from cubecast.sandbox.toolchain.checking import check
 from cubecast.sandbox.toolchain.golden import RecordedInstance, save
 from cubecast.sandbox.upcalls import Upcall
@@ -45,19 +48,46 @@ def run(arguments: list[str]) -> int:
     sub = verbs.add_parser("build", help="build a folder's source into NAME.wasm")
     sub.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="(this one)")
     sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the module goes (FOLDER/NAME.wasm)")
+    sub.add_argument(
+        "--native", action="store_true", help="a shared library for this machine, NAME.so: trusted code (C)"
+    )
+    sub = verbs.add_parser("sign", help="sign trusted code: writes FILE.sig")
+    sub.add_argument("file", type=Path, metavar="FILE")
+    sub.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE.pem",
+        help="your key; made on first use (signing-key.pem of the user's configuration)",
+    )
     sub = verbs.add_parser("check", help="interface, imports, limits, and golden files beside it")
     sub.add_argument("file", type=Path, metavar="FILE")
+    _add_trusted(sub)
     _add_run(verbs.add_parser("run", help="put one to work on a file"))
     args = parser.parse_args(arguments)
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
-        "list": _list, "new": _new, "build": _build, "check": _check, "run": _run,
+        "list": _list, "new": _new, "build": _build, "sign": _sign, "check": _check, "run": _run,
     }  # fmt: skip
     return actions[args.verb](args)
+
+
+def _add_trusted(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--in-process",
+        action="store_true",
+        help="run native code in this process, with all its rights, instead of a confined one",
+    )
+    parser.add_argument(
+        "--trusted",
+        type=Path,
+        metavar="FILE",
+        help="public keys whose native code is run (trusted-keys of the user's configuration)",
+    )
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help=f"a module, or one of {', '.join(shipped())}")
     parser.add_argument("input", metavar="INPUT", help="a media file")
+    _add_trusted(parser)
     parser.add_argument("-o", "--output", default="", metavar="OUTPUT", help="a .ts or .mp4 file (nothing is written)")
     parser.add_argument(
         "--config", action="append", default=[], metavar="K=V", help="a setting of the extension; again for each"
@@ -87,8 +117,9 @@ def _new(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    module = build(args.folder)
-    out = args.output or args.folder / f"{read_manifest(args.folder).name}.wasm"
+    module = build_native(args.folder) if args.native else build(args.folder)
+    suffix = "so" if args.native else "wasm"
+    out = args.output or args.folder / f"{read_manifest(args.folder).name}.{suffix}"
     try:
         out.write_bytes(module)
     except OSError as error:
@@ -97,8 +128,24 @@ def _build(args: argparse.Namespace) -> int:
     return 0
 
 
+def _sign(args: argparse.Namespace) -> int:
+    try:
+        content = read_module(args.file)
+    except ExtensionRefused as error:
+        raise UsageError(f"{args.file}: {error}") from error
+    key = private_key(args.key or config_folder() / "signing-key.pem")
+    beside = args.file.with_name(args.file.name + SIGNATURE_SUFFIX)
+    try:
+        beside.write_text(sign(content, key), encoding="ascii")
+    except OSError as error:
+        raise UsageError(f"cannot write {beside}: {error.strerror}") from error
+    notify(f"wrote {beside}; hosts that have this line in their list of trusted keys run {args.file.name}:")
+    print(key.public_key().public_bytes_raw().hex())
+    return 0
+
+
 def _check(args: argparse.Namespace) -> int:
-    found = check(args.file)
+    found = check(args.file, args.trusted, confined=not args.in_process)
     manifest = found.manifest
     mib = found.memory_bytes / 2**20
     print(
@@ -111,7 +158,7 @@ def _check(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     """Every frame of the input through the extension; what comes of it into a file."""
     config, events = settings(args.config), _events(args.event)
-    extension = load(args.file)
+    extension = load(args.file, trusted=args.trusted, confined=not args.in_process)
     recorded: list[RecordedInstance] = []
     if args.golden is not None:
         extension = _recording(extension, recorded)
@@ -120,8 +167,9 @@ def _run(args: argparse.Namespace) -> int:
         source = stack.enter_context(MediaSource(args.input))
         pipeline = Pipeline(extension, source.tracks, config, time.perf_counter)
         stack.callback(pipeline.close)
-        sinks = _sinks(args.output, pipeline.tracks, stack)
-        _through(source, pipeline, sinks, events, quiet=args.json)
+        sink = _sink(args.output, pipeline.tracks)
+        stack.callback(sink.close)
+        _through(source, pipeline, sink, events, quiet=args.json)
     if recorded:
         save(recorded[0].golden(extension.manifest.name), args.golden)
     account = pipeline.running.account
@@ -139,11 +187,11 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _through(
-    source: MediaSource, pipeline: Pipeline, sinks: Sequence[Sink], events: Mapping[int, list[Upcall]], *, quiet: bool
+    source: MediaSource, pipeline: Pipeline, sink: Sink, events: Mapping[int, list[Upcall]], *, quiet: bool
 ) -> None:
     def write(frames: Sequence[EncodedFrame]) -> None:
         for frame in frames:
-            sinks[frame.track].write(frame)
+            sink.write(frame)
 
     columns = (
         TextColumn("{task.description}"),
@@ -229,23 +277,12 @@ def _recording(extension: Extension, recorded: list[RecordedInstance]) -> Extens
     return Extension(extension.manifest, make)
 
 
-def _sinks(output: str, tracks: Sequence[TrackFormat], stack: ExitStack) -> list[Sink]:
-    """A sink for each track: media tracks into one file, data tracks as lines beside it."""
+def _sink(output: str, tracks: Sequence[TrackFormat]) -> Sink:
     if not output:
-        return [NullSink() for _ in tracks]
-    media = [track for track in tracks if track.kind is not Kind.DATA]
-    container = container_for(output, None, media)
+        return NullSink()
+    container = container_for(output, None, tracks)
     try:
-        sink = MediaSink(Path(output).open("wb"), output, container, tracks)  # noqa: SIM115  the sink closes it
+        file = Path(output).open("wb")  # noqa: SIM115  the sink closes it
     except OSError as error:
         raise UsageError(f"cannot write {output}: {error.strerror}") from error
-    stack.callback(sink.close)
-    sinks: list[Sink] = []
-    for track in tracks:
-        if track.kind is Kind.DATA:
-            beside = DataSink(Path(f"{output}.{track.codec}.jsonl"))
-            stack.callback(beside.close)
-            sinks.append(beside)
-        else:
-            sinks.append(sink)
-    return sinks
+    return MediaSink(file, output, container, tracks, beside=True)

@@ -102,7 +102,8 @@ class Output:
             with suppress(OSError):  # a device or a named pipe
                 self._file.truncate(0)
         file, self._file = self._file, None
-        return MediaSink(file, "standard output" if self._name == "-" else self._name, container, tracks)
+        piped = self._name == "-"
+        return MediaSink(file, "standard output" if piped else self._name, container, tracks, beside=not piped)
 
     def abandon(self) -> None:
         """Closes what no sink took over, and takes away a file that was made for nothing."""

@@ -69,6 +69,10 @@ class Branch:
     """The parent; None at the publisher, and while a new one is looked for."""
     reach: Reach
     publishes: bool = False
+    source: ChannelName | None = None
+    """What a derived channel of ours is made from."""
+    making_ms: tuple[float, float] = (0.0, 0.0)
+    """What its making takes, and how much longer a late frame."""
     children: dict[HostId, Child] = field(default_factory=dict)
     siblings: tuple[HostRecord, ...] = ()
     """Other children of our parent, then its own siblings."""
@@ -165,10 +169,33 @@ class Branches:
         self.leaving = False
         """This host is about to leave: it takes no more children."""
 
-    def publish(self, channel: ChannelName, tree: Tree) -> None:
-        """Carries a channel of our own."""
+    def publish(self, channel: ChannelName, tree: Tree, source: ChannelName | None = None) -> None:
+        """Carries a channel of our own, captured here or made from another one."""
         reach = Reach(0.0, 0.0, (self._around.host,))
-        self.carried[channel] = Branch(channel, None, reach, publishes=True, tree=tree)
+        branch = Branch(channel, None, reach, publishes=True, tree=tree, source=source)
+        branch.reach = self.at_origin(branch, 0, NUMBER_MAX)
+        self.carried[channel] = branch
+
+    def at_origin(self, branch: Branch, seqno: int, rate_bps: float) -> Reach:
+        """How a channel of our own reaches us: at once, or as late as what it is made from, and its making."""
+        source = None if branch.source is None else self.carried.get(branch.source)
+        if source is None:
+            return structs.replace(branch.reach, seqno=seqno, rate_bps=rate_bps)
+        making_ms, spread_ms = branch.making_ms
+        return structs.replace(
+            source.reach,
+            delay_ms=source.reach.delay_ms + making_ms,
+            spread_ms=source.reach.spread_ms + spread_ms,
+            path=branch.reach.path,
+            seqno=seqno,
+            rate_bps=rate_bps,
+        )
+
+    def processed(self, channel: ChannelName, delay_ms: float, spread_ms: float) -> None:
+        """What making a derived channel takes."""
+        branch = self.carried.get(channel)
+        if branch is not None and branch.source is not None:
+            branch.making_ms = (delay_ms, spread_ms)
 
     def finish(self, channel: ChannelName) -> list[Effect]:
         """A channel of our own is over: tells the tree."""

@@ -63,10 +63,24 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class PublishRequested:
-    """The local user wants to publish a channel."""
+    """The local user wants to publish a channel.
+
+    Attributes:
+        source: the channel it is made from, which this host receives: a derived channel is late by that and its making.
+    """
 
     channel: ChannelName
     tree: Tree = Tree.HYBRID
+    source: ChannelName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessingMeasured:
+    """What making a derived channel takes here: how long frames are in the making, and how much longer late ones, ms."""
+
+    channel: ChannelName
+    delay_ms: float
+    spread_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +204,7 @@ Event: TypeAlias = (
     | LinkUp
     | LinkDown
     | LinkSampled
+    | ProcessingMeasured
     | Received
     | Tick
     | PublishRequested

@@ -22,6 +22,7 @@ from cubecast.engine.events import (
     Placed,
     Prepared,
     ProbesWanted,
+    ProcessingMeasured,
     PublishFinished,
     PublishRequested,
     Pulled,
@@ -141,8 +142,11 @@ class HostEngine:
             case LinkDown(host):
                 self._around.down(host)
                 return self._searches.on_link_down(host)
-            case PublishRequested(channel, tree):
-                return self._publish(channel, tree)
+            case PublishRequested(channel, tree, source):
+                return self._publish(channel, tree, source)
+            case ProcessingMeasured(channel, delay_ms, spread_ms):
+                self._branches.processed(channel, delay_ms, spread_ms)
+                return []
             case PublishFinished(channel):
                 return [Withdraw(channel), *self._branches.finish(channel)]
             case SubscribeRequested(channel, contract):
@@ -244,11 +248,11 @@ class HostEngine:
         )
         return HostView(self.host, labels, around, links, branches)
 
-    def _publish(self, channel: ChannelName, tree: Tree) -> list[Effect]:
+    def _publish(self, channel: ChannelName, tree: Tree, source: ChannelName | None) -> list[Effect]:
         placement = self._around.placement
         if placement is None or channel in self._branches.carried:
             return []
-        self._branches.publish(channel, tree)
+        self._branches.publish(channel, tree, source)
         return [Announce(channel, tree)]
 
     def _leave(self) -> list[Effect]:

@@ -223,8 +223,8 @@ class Parents:
             if branch.ticks % PULSE_TICKS:
                 return []
             seqno = max(branch.reach.seqno + 1, int(now * 1000))
-            rate_bps = branch.rate_bps or NUMBER_MAX
-            return self._branches.pass_on(branch, Reach(0.0, 0.0, branch.reach.path, seqno, rate_bps=rate_bps))
+            reach = self._branches.at_origin(branch, seqno, branch.rate_bps or NUMBER_MAX)
+            return self._branches.pass_on(branch, reach)
         if branch.finished_ticks is not None:
             return []
         branch.retry_ticks -= 1

@@ -117,9 +117,16 @@ class HostRuntime:
         return self._plane.channels.copies
 
     async def publish(
-        self, channel: ChannelName, tracks: Sequence[TrackFormat], tree: Tree = Tree.HYBRID
+        self,
+        channel: ChannelName,
+        tracks: Sequence[TrackFormat],
+        tree: Tree = Tree.HYBRID,
+        source: ChannelName | None = None,
     ) -> ChannelWriter:
         """Announces a channel; frames go to the writer.
+
+        Args:
+            source: a channel this host receives, which this one is made from.
 
         Raises:
             DirectoryError: the super-node refuses the channel.
@@ -130,7 +137,7 @@ class HostRuntime:
         if any(branch.channel == channel for branch in self.view().branches):
             raise UsageError(f"this host carries {channel} already; publish under another name")
         writer = ChannelWriter(self._plane.channels.origin(channel), tracks, self._plane.channels.copy_count(channel))
-        self._handle(ev.PublishRequested(channel, tree))
+        self._handle(ev.PublishRequested(channel, tree, source))
         try:
             await self._upkeep.announced(channel)
         except CubecastError:
@@ -142,6 +149,10 @@ class HostRuntime:
             raise
         self._writers[channel] = writer
         return writer
+
+    def processed(self, channel: ChannelName, delay_ms: float, spread_ms: float) -> None:
+        """What making a derived channel takes: promises count it in."""
+        self._handle(ev.ProcessingMeasured(channel, delay_ms, spread_ms))
 
     async def finish(self, channel: ChannelName, writer: ChannelWriter) -> None:
         """Ends a published channel and waits for the children to have it all."""

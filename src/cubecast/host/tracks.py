@@ -9,9 +9,11 @@ import base64
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Annotated
 
 import moq
 import msgspec
+from msgspec import Meta
 
 from cubecast.errors import MediaError, RemoteError
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
@@ -24,6 +26,8 @@ Each new reader is sent this much padding, which opens the windows along its pat
 MEDIA_PRIORITY = 100
 TIMING_GROUP = 64
 TRACKS_MAX = 16
+PLAIN = {"pcm_mulaw"}
+"""Codecs that moq knows nothing of, and that need no configuration."""
 
 
 class FrameRecord(msgspec.Struct, frozen=True, array_like=True, tag="f"):
@@ -51,7 +55,7 @@ _encode_record = msgspec.msgpack.Encoder().encode
 
 class _TrackDescription(msgspec.Struct, frozen=True):
     kind: Kind
-    codec: str
+    codec: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
     extradata: str = ""
     width: int = 0
     height: int = 0
@@ -97,7 +101,7 @@ class ChannelWriter:
         self._groups = [-1] * len(tracks)
         self._broadcast = origin.create_broadcast(BROADCAST)
         self._tracks = [_publish(self._broadcast, number, track) for number, track in enumerate(tracks)]
-        self._audio = [track.kind is Kind.AUDIO for track in tracks]
+        self._video = [track.kind is Kind.VIDEO for track in tracks]
         self._timing = self._broadcast.publish_track(TIMING)
         self._group: moq.GroupProducer | None = None
         self._in_group = 0
@@ -118,7 +122,7 @@ class ChannelWriter:
         Raises:
             MediaError: the frame is not accepted.
         """
-        if self._audio[frame.track] or frame.keyframe:
+        if not self._video[frame.track] or frame.keyframe:
             self._groups[frame.track] += 1
         record = FrameRecord(
             frame.track,
@@ -131,7 +135,7 @@ class ChannelWriter:
         )
         try:
             self._tracks[frame.track].write_frame(frame.payload, max(0, frame.pts_us))
-            if self._audio[frame.track]:
+            if not self._video[frame.track]:
                 self._tracks[frame.track].cut()
         except (moq.Error, ValueError) as error:
             raise MediaError(f"track {frame.track} refuses a frame: {error}") from error
@@ -177,7 +181,33 @@ def _publish_warm_up(broadcast: moq.BroadcastProducer) -> moq.TrackProducer:
     return track
 
 
-def _publish(broadcast: moq.BroadcastProducer, number: int, track: TrackFormat) -> moq.MediaProducer:
+class _PlainTrack:
+    """A track of any content, framed as moq's own media tracks are: each frame a group, its time as a QUIC varint first."""
+
+    def __init__(self, track: moq.TrackProducer) -> None:
+        self._track = track
+
+    def write_frame(self, payload: bytes, timestamp_us: int) -> None:
+        group = self._track.append_group()
+        group.write_frame(_varint(timestamp_us) + payload)
+        group.finish()
+
+    def cut(self) -> None:
+        """Every frame is a group already."""
+
+    def finish(self) -> None:
+        self._track.finish()
+
+
+def _varint(value: int) -> bytes:
+    """A number as QUIC writes it. Source: RFC 9000, 16."""
+    for power, size in enumerate((1, 2, 4, 8)):
+        if value < 1 << (8 * size - 2):
+            return (value | power << (8 * size - 2)).to_bytes(size, "big")
+    raise ValueError(f"{value} is too large a time")
+
+
+def _publish(broadcast: moq.BroadcastProducer, number: int, track: TrackFormat) -> moq.MediaProducer | _PlainTrack:
     video = {"av1": moq.VideoFormat.AV01, "vp8": moq.VideoFormat.VP8, "vp9": moq.VideoFormat.VP9}
     audio = {
         "aac": moq.AudioFormat.AAC,
@@ -189,6 +219,8 @@ def _publish(broadcast: moq.BroadcastProducer, number: int, track: TrackFormat) 
     video["h264"] = moq.VideoFormat.AVC1 if configured else moq.VideoFormat.AVC3
     video["hevc"] = moq.VideoFormat.HVC1 if configured else moq.VideoFormat.HEV1
     name = str(number)
+    if track.kind is Kind.DATA or track.codec in PLAIN:
+        return _PlainTrack(broadcast.publish_track(name))
     init = b"" if track.codec in ("vp8", "vp9") else track.extradata
     try:
         if track.kind is Kind.AUDIO:

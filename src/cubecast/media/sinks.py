@@ -108,7 +108,7 @@ def container_for(output: str, wanted: Container | None, tracks: Sequence[TrackF
     Raises:
         MediaError: a codec has no place in it.
     """
-    codecs = {track.codec for track in tracks}
+    codecs = {track.codec for track in tracks if track.kind is not Kind.DATA}
     suffix = Path(output).suffix.lower()
     if wanted is None and suffix and suffix not in MP4_SUFFIXES | TS_SUFFIXES:
         raise MediaError(f"{output} is to be {suffix}; only .ts and .mp4 are written, or choose with --format")
@@ -147,11 +147,14 @@ class _Pipe:
 class MediaSink:
     """Muxes frames into an open file."""
 
-    def __init__(self, file: BinaryIO, name: str, container: Container, tracks: Sequence[TrackFormat]) -> None:
+    def __init__(
+        self, file: BinaryIO, name: str, container: Container, tracks: Sequence[TrackFormat], *, beside: bool = False
+    ) -> None:
         """Starts the file.
 
         Args:
             file: written through its descriptor; closed by `close`.
+            beside: data tracks go to NAME.CODEC.jsonl; else they are left out.
 
         Raises:
             MediaError: a track cannot be muxed.
@@ -167,11 +170,16 @@ class MediaSink:
             self._streams = {n: _add_track(self._out, t) for n, t in enumerate(tracks) if t.kind is not Kind.DATA}
         except (av.error.FFmpegError, ValueError) as error:
             raise MediaError(f"cannot write {name}: {error}") from error
+        data = {n: Path(f"{name}.{t.codec}.jsonl") for n, t in enumerate(tracks) if t.kind is Kind.DATA}
+        self._data = {number: DataSink(path) if beside else NullSink() for number, path in data.items()}
         self._offset_us: int | None = None
         self._last_dts_us = [-1 << 62] * len(tracks)
 
     def write(self, frame: EncodedFrame) -> None:
         """See Sink."""
+        if frame.track in self._data:
+            self._data[frame.track].write(frame)
+            return
         if self._offset_us is None:
             self._offset_us = -min(frame.dts_us, frame.pts_us)
         dts_us = max(frame.dts_us + self._offset_us, self._last_dts_us[frame.track] + TS_TICK_US)
@@ -194,6 +202,8 @@ class MediaSink:
 
     def close(self) -> None:
         """See Sink."""
+        for sink in self._data.values():
+            sink.close()
         try:
             self._out.close()
         except (av.error.FFmpegError, ValueError) as error:

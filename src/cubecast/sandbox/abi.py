@@ -196,14 +196,22 @@ def manifest_of(wasm: bytes) -> Manifest:
     """
     for kind, body in _sections(wasm):
         if _title(kind, body) == SECTION.encode():
-            content = body[1 + len(SECTION) :]
-            if len(content) > MANIFEST_BYTES_MAX:
-                raise ExtensionRefused(f"its manifest has {len(content)} bytes; {MANIFEST_BYTES_MAX} are allowed")
-            try:
-                return check_manifest(msgspec.json.decode(content, type=Manifest))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise ExtensionRefused(f"its manifest cannot be read: {error}") from error
+            return parse_manifest(body[1 + len(SECTION) :])
     raise ExtensionRefused("it has no manifest; build it with cubecast extension build")
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """A manifest as it stands in a built extension.
+
+    Raises:
+        ExtensionRefused: it is not in order.
+    """
+    if len(content) > MANIFEST_BYTES_MAX:
+        raise ExtensionRefused(f"its manifest has {len(content)} bytes; {MANIFEST_BYTES_MAX} are allowed")
+    try:
+        return check_manifest(msgspec.json.decode(content, type=Manifest))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ExtensionRefused(f"its manifest cannot be read: {error}") from error
 
 
 def read_layout(memory: memoryview, at: int) -> Layout:

@@ -1,5 +1,6 @@
 """An extension's file, ready to make instances of."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -8,11 +9,17 @@ from pathlib import Path
 from cubecast.errors import ExtensionRefused
 from cubecast.frames import TrackFormat
 from cubecast.sandbox.abi import MODULE_BYTES_MAX, Manifest, manifest_of
-from cubecast.sandbox.instance import ModuleInstance
+from cubecast.sandbox.exchange import Exchange
 from cubecast.sandbox.machine import cache_folder, compiled
+from cubecast.sandbox.module import ModuleCode
+from cubecast.sandbox.native import NativeCode, manifest_behind
+from cubecast.sandbox.python import manifest_in
+from cubecast.sandbox.signatures import read_signature, trusted_keys, verify
 from cubecast.sandbox.supervision import Instance
+from cubecast.sandbox.worker import Language, WorkerInstance
 
 SHIPPED = files("cubecast").joinpath("extensions")
+TRUSTED_SUFFIXES = {".so", ".py"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,14 @@ def shipped() -> list[str]:
     return sorted(each.name for each in SHIPPED.iterdir() if each.joinpath(f"{each.name}.wasm").is_file())
 
 
-def load(name: str, cache: Path | None = None) -> Extension:
+def load(name: str, cache: Path | None = None, trusted: Path | None = None, *, confined: bool = True) -> Extension:
     """The extension in a file, or one that is shipped, by its name.
 
     Args:
+        name: a WebAssembly module, or trusted code with a signature beside it: a shared library (.so) or Python (.py).
         cache: where compiled modules are kept; the user's cache by default.
+        trusted: the list of keys whose code is run; the user's list by default.
+        confined: native code gets a process of its own that can only compute; Python always does.
 
     Raises:
         ExtensionRefused: there is none, or it is not in order; the line names the file.
@@ -44,6 +54,8 @@ def load(name: str, cache: Path | None = None) -> Extension:
     file = Path(name)
     wasm: bytes
     try:
+        if file.suffix in TRUSTED_SUFFIXES:
+            return _load_trusted(file, trusted or config_folder() / "trusted-keys", confined=confined)
         if not file.suffix and name in shipped():
             wasm = SHIPPED.joinpath(name, f"{name}.wasm").read_bytes()
         else:
@@ -55,7 +67,36 @@ def load(name: str, cache: Path | None = None) -> Extension:
 
     def make(tracks: Sequence[TrackFormat], config: Mapping[str, str]) -> Instance:
         try:
-            return ModuleInstance(module, manifest, tracks, config)
+            return Exchange(ModuleCode(module, manifest), manifest, tracks, config)
+        except ExtensionRefused as error:
+            raise ExtensionRefused(f"{manifest.name}: {error}") from error
+
+    return Extension(manifest, make)
+
+
+def config_folder() -> Path:
+    """Where a user's keys lie unless told otherwise."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "cubecast"
+
+
+def _load_trusted(file: Path, trusted: Path, *, confined: bool) -> Extension:
+    """Trusted code: the bytes whose signature is checked are the bytes that are run."""
+    content = read_module(file)
+    signature = read_signature(file)
+    if not trusted.is_file():
+        raise ExtensionRefused(
+            f"it is trusted code, and there is no list of trusted keys ({trusted}); see docs/extensions.md"
+        )
+    verify(content, signature, trusted_keys(trusted))
+    language: Language = "python" if file.suffix == ".py" else "native"
+    manifest = manifest_in(content) if language == "python" else manifest_behind(content)
+
+    def make(tracks: Sequence[TrackFormat], config: Mapping[str, str]) -> Instance:
+        try:
+            if confined or language == "python":
+                return WorkerInstance(language, content, manifest, tracks, config)
+            return Exchange(NativeCode(content, manifest), manifest, tracks, config)
         except ExtensionRefused as error:
             raise ExtensionRefused(f"{manifest.name}: {error}") from error
 

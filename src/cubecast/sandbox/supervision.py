@@ -11,7 +11,7 @@ from typing import Protocol
 from cubecast.errors import ExtensionFailed
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.sandbox.abi import EventKind, Failure, Manifest
-from cubecast.sandbox.instance import Batch
+from cubecast.sandbox.exchange import Batch
 from cubecast.sandbox.upcalls import Upcall, UpcallQueue
 
 FAILURES_MAX, FAILURES_S = 3, 10.0

@@ -18,6 +18,7 @@ from wasmtime import WasmtimeError, wat2wasm
 
 from cubecast.errors import ExtensionRefused
 from cubecast.sandbox.abi import Manifest, check_manifest, with_manifest
+from cubecast.sandbox.native import with_tail
 
 HEADER = Path(__file__).parent
 BUILD_S = 300.0
@@ -114,32 +115,22 @@ def build(folder: Path) -> bytes:
         return with_manifest(out.read_bytes(), manifest)
 
 
-def build_native(folder: Path, out: Path) -> None:
-    """A shared library for this machine, from C: trusted code, or the measure for the sandbox.
+def build_native(folder: Path) -> bytes:
+    """A shared library for this machine, from C, with its manifest behind it: trusted code, or the sandbox's measure.
 
     Raises:
         ExtensionRefused: it is not written in C, or no C compiler is there, or it refuses.
     """
-    source, language = source_of(folder.resolve(), read_manifest(folder))
+    manifest = read_manifest(folder)
+    source, language = source_of(folder.resolve(), manifest)
     if language is not Language.C:
         raise ExtensionRefused(f"{source.name}: only C has a native build")
     compiler = shutil.which("gcc") or shutil.which("cc")
     command = [compiler] if compiler else zig("cc")
-    _run(
-        source,
-        [
-            *command,
-            "-O3",
-            "-march=native",
-            "-shared",
-            "-fPIC",
-            "-fvisibility=hidden",
-            f"-I{HEADER}",
-            "-o",
-            str(out),
-            str(source),
-        ],
-    )
+    with tempfile.TemporaryDirectory(prefix="cubecast-build-") as scratch:
+        out = Path(scratch) / "native.so"
+        _run(source, [*command, *_NATIVE_FLAGS, "-o", str(out), str(source)])
+        return with_tail(out.read_bytes(), manifest)
 
 
 def zig(*arguments: str) -> list[str]:
@@ -158,6 +149,7 @@ _C_FLAGS = (
     "-Wall", "-Wextra", "-Werror=implicit-function-declaration", f"-I{HEADER}", "-Wl,--no-entry", "-Wl,--strip-all",
     f"-Wl,-z,stack-size={STACK_BYTES}",
 )  # fmt: skip
+_NATIVE_FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{HEADER}")
 _AS_FLAGS = ("--runtime", "stub", "--use", "abort=", "--optimizeLevel", "3", "--noAssert", "--enable", "simd")
 
 

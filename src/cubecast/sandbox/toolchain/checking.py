@@ -32,7 +32,7 @@ class Checked:
     golden: int
 
 
-def check(file: Path) -> Checked:
+def check(file: Path, trusted: Path | None = None, *, confined: bool = True) -> Checked:
     """Loads an extension, begins it with a usual stream, tells it of every event it asks for, and replays golden files.
 
     Golden files lie beside it in the folder `golden`.
@@ -40,7 +40,7 @@ def check(file: Path) -> Checked:
     Raises:
         ExtensionRefused: what is wrong.
     """
-    extension = load(str(file))
+    extension = load(str(file), trusted=trusted, confined=confined)
     manifest = extension.manifest
     recordings = sorted((file.parent / "golden").glob(f"*{SUFFIX}"))
     with deadlines():

@@ -83,8 +83,12 @@ CUBECAST_HELPER uint32_t cubecast_offset(const void *pointer) {
 }
 
 CUBECAST_HELPER uint8_t *cubecast_payload(const cubecast_frame *frame) {
-    return (uint8_t *)(CUBECAST_ORIGIN + frame->data);
+    return (uint8_t *)(CUBECAST_ORIGIN + (uintptr_t)(intptr_t)(int32_t)frame->data);
 }
+
+#ifndef __wasm__
+CUBECAST_EXPORT const void *cubecast_origin(void) { return &cubecast; } /* what offsets count from */
+#endif
 
 CUBECAST_EXPORT int32_t cubecast_layout(void) {
     cubecast.layout.abi = 1;

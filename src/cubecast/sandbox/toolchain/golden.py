@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from cubecast.errors import ExtensionRefused
-from cubecast.frames import EncodedFrame, Kind, TrackFormat
+from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.sandbox.abi import EventKind
-from cubecast.sandbox.instance import Batch
+from cubecast.sandbox.exchange import Batch
 from cubecast.sandbox.loading import Extension
 from cubecast.sandbox.supervision import Instance
 
@@ -23,27 +22,12 @@ SUFFIX = ".golden"
 FILE_BYTES_MAX, CONTENT_BYTES_MAX = 8 * 2**20, 256 * 2**20
 STEPS_MAX = 10_000
 
-_Row = tuple[int, int, int, int, bool, bytes]
-
-
-class GoldenTrack(msgspec.Struct, frozen=True, array_like=True):
-    """A track's format."""
-
-    kind: Kind
-    codec: str
-    extradata: bytes
-    width: int
-    height: int
-    frame_rate: float
-    sample_rate: int
-    channels: int
-
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
     """One call: frames, or an event when `kind` is above 0; and what was emitted."""
 
-    given: tuple[_Row, ...]
-    emitted: tuple[_Row, ...]
+    given: tuple[EncodedFrame, ...]
+    emitted: tuple[EncodedFrame, ...]
     kind: int = 0
     time_us: int = 0
     value: float = 0.0
@@ -53,9 +37,9 @@ class Golden(msgspec.Struct, frozen=True):
     """A whole recording."""
 
     name: str
-    tracks: tuple[GoldenTrack, ...]
+    tracks: tuple[TrackFormat, ...]
     config: dict[str, str]
-    emitted: tuple[GoldenTrack, ...]
+    emitted: tuple[TrackFormat, ...]
     steps: Annotated[tuple[Step, ...], Meta(max_length=STEPS_MAX)]
 
 
@@ -70,13 +54,13 @@ class RecordedInstance:
     def process(self, frames: Sequence[EncodedFrame]) -> Batch:
         """See Instance."""
         batch = self._instance.process(frames)
-        self._keep(Step(_rows(frames), _rows(batch.frames)))
+        self._keep(Step(tuple(frames), tuple(batch.frames)))
         return batch
 
     def on_event(self, kind: EventKind, time_us: int, value: float) -> list[EncodedFrame]:
         """See Instance."""
         out = self._instance.on_event(kind, time_us, value)
-        self._keep(Step((), _rows(out), int(kind), time_us, value))
+        self._keep(Step((), tuple(out), int(kind), time_us, value))
         return out
 
     def memory_bytes(self) -> int:
@@ -89,8 +73,7 @@ class RecordedInstance:
 
     def golden(self, name: str) -> Golden:
         """Everything so far."""
-        tracks, emitted = (tuple(map(_track, each)) for each in (self._inputs, self.tracks))
-        return Golden(name, tracks, self._config, emitted, tuple(self._steps))
+        return Golden(name, self._inputs, self._config, self.tracks, tuple(self._steps))
 
     def _keep(self, step: Step) -> None:
         if len(self._steps) < STEPS_MAX:
@@ -123,16 +106,16 @@ def replay(extension: Extension, file: Path) -> None:
         ExtensionFailed: it fails.
     """
     golden = _load(file)
-    instance = extension.make([TrackFormat(*msgspec.structs.astuple(track)) for track in golden.tracks], golden.config)
+    instance = extension.make(golden.tracks, golden.config)
     try:
-        if tuple(map(_track, instance.tracks)) != golden.emitted:
+        if instance.tracks != golden.emitted:
             raise ExtensionRefused(f"{file.name}: it describes other tracks than are recorded")
         for number, step in enumerate(golden.steps):
             if step.kind:
                 emitted = instance.on_event(EventKind(step.kind), step.time_us, step.value)
             else:
-                emitted = instance.process([EncodedFrame(*row) for row in step.given]).frames
-            if _rows(emitted) != step.emitted:
+                emitted = instance.process(step.given).frames
+            if tuple(emitted) != step.emitted:
                 raise ExtensionRefused(f"{file.name}: call {number} emits something else than is recorded")
     finally:
         instance.close()
@@ -155,14 +138,3 @@ def _load(file: Path) -> Golden:
             f"{file} is no golden file; record it again with cubecast extension run --golden"
         ) from error
     return golden
-
-
-def _rows(frames: Sequence[EncodedFrame]) -> tuple[_Row, ...]:
-    return tuple((f.track, f.pts_us, f.dts_us, f.duration_us, f.keyframe, f.payload) for f in frames)
-
-
-def _track(track: TrackFormat) -> GoldenTrack:
-    return GoldenTrack(
-        track.kind, track.codec, track.extradata, track.width, track.height, float(np.float32(track.frame_rate)),
-        track.sample_rate, track.channels,
-    )  # fmt: skip

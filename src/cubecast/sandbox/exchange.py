@@ -1,23 +1,46 @@
-"""One instance of a module in a store of its own: memory and table limits, deadlines, and the batch call."""
+"""The exchange of frames with an extension through its tables: the same for a sandboxed module and for trusted code."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-from wasmtime import Func, Instance, Memory, Module, Store, Trap, WasmtimeError
 
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
-from cubecast.sandbox.abi import FRAME, KEYFRAME, LAYOUT, TRACK, EventKind, Manifest, read_layout
-from cubecast.sandbox.calls import BoundCall, Parameters, failure_of, memory_view
-from cubecast.sandbox.machine import engine, ticks_of
+from cubecast.sandbox.abi import FRAME, KEYFRAME, LAYOUT, TRACK, EventKind, Layout, Manifest
 
-TABLE_ELEMENTS_MAX = 100_000
-INIT_MS = 100.0
-"""Start and init may take so long."""
 OUTPUT_BYTES_MAX = 64 * 2**20
 """Of one call."""
+_I64, _U32 = 2**63 - 1, 2**32 - 1
 _KINDS = {Kind.VIDEO: 0, Kind.AUDIO: 1, Kind.DATA: 2}
+
+
+class Code(Protocol):
+    """An extension's code and its memory; calls raise ExtensionFailed."""
+
+    layout: Layout
+
+    def memory(self) -> memoryview:
+        """What offsets of tables count in, as it is now."""
+
+    def payload(self, data: int, size: int) -> bytes | None:
+        """Bytes that it points at; None where there are none."""
+
+    def init(self, count: int) -> int:
+        """See docs/abi.md."""
+
+    def process_batch(self, count: int) -> int:
+        """See docs/abi.md."""
+
+    def on_event(self, kind: int, time_us: int, value: float) -> int:
+        """See docs/abi.md; only where the manifest names events."""
+
+    def memory_bytes(self) -> int:
+        """What it takes."""
+
+    def close(self) -> None:
+        """Frees it; views of its memory are gone with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,42 +56,25 @@ class Batch:
     skipped: list[EncodedFrame]
 
 
-class ModuleInstance:
-    """A module with its memory. After ExtensionFailed it is of no use any more."""
+class Exchange:
+    """One instance of an extension at work. After ExtensionFailed it is of no use any more."""
 
     def __init__(
-        self, module: Module, manifest: Manifest, tracks: Sequence[TrackFormat], config: Mapping[str, str]
+        self, code: Code, manifest: Manifest, tracks: Sequence[TrackFormat], config: Mapping[str, str]
     ) -> None:
-        """Instantiates and initialises it.
+        """Initialises it.
 
         Args:
             tracks: of the stream it will be given.
             config: on top of the manifest's defaults.
 
         Raises:
-            ExtensionRefused: it lacks an export, has a wrong one, or does not accept the configuration.
-            ExtensionFailed: it trapped or took too long while it began.
+            ExtensionRefused: it does not accept the tracks or the configuration.
+            ExtensionFailed: it failed while it began.
         """
         self.manifest = manifest
-        self._store = Store(engine())
-        self._store.set_limits(manifest.memory_mib * 2**20, TABLE_ELEMENTS_MAX, 1, 4, 1)
-        self._store.set_epoch_deadline(ticks_of(INIT_MS))
-        try:
-            self._instance = Instance(self._store, module, [])
-        except Trap as trap:
-            raise failure_of("its start", trap) from trap
-        except WasmtimeError as error:
-            raise ExtensionRefused(
-                f"it cannot be instantiated: {str(error).strip().splitlines()[-1].strip()}"
-            ) from error
-        memory = self._instance.exports(self._store).get("memory")
-        if not isinstance(memory, Memory):
-            raise ExtensionRefused("it does not export its memory")
-        self._memory = memory
-        self._view = memory_view(self._store, memory)
-        self._layout = read_layout(self._view, self._bound("cubecast_layout", (), INIT_MS)())
-        self._process = self._bound("process_batch", ("i",), manifest.deadline_ms)
-        self._event = self._bound("on_event", ("i", "q", "d"), manifest.deadline_ms) if manifest.events else None
+        self._code = code
+        self._layout = code.layout
         self.tracks = self._init(tracks, config)
 
     def process(self, frames: Sequence[EncodedFrame]) -> Batch:
@@ -81,9 +87,9 @@ class ModuleInstance:
         skipped: list[EncodedFrame] = []
         begin = 0
         while begin < len(frames):
-            count = self._fill(frames, begin)
+            count = lay(self._code, frames[begin : begin + self._layout.frames_in_max])
             if count:
-                emitted += self._emitted("process_batch", self._process(count))
+                emitted += self._emitted("process_batch", self._code.process_batch(count))
             else:
                 skipped.append(frames[begin])
             begin += max(1, count)
@@ -95,66 +101,38 @@ class ModuleInstance:
         Raises:
             ExtensionFailed: as process.
         """
-        return self._emitted("on_event", self._event(kind, time_us, value)) if self._event is not None else []
+        if kind not in self.manifest.event_kinds():
+            return []
+        return self._emitted("on_event", self._code.on_event(int(kind), time_us, value))
 
     def memory_bytes(self) -> int:
         """Its linear memory now."""
-        return int(self._memory.data_len(self._store))
+        return self._code.memory_bytes()
 
     def close(self) -> None:
-        """Frees its memory; views of it are gone with it."""
-        self._store.close()
-
-    def _fill(self, frames: Sequence[EncodedFrame], begin: int) -> int:
-        """Lays as many frames as fit into its buffers; how many: 0 when the first is too large."""
-        layout, view = self._layout, self._memory_now()
-        most = min(len(frames) - begin, layout.frames_in_max)
-        rows = []
-        at, end = layout.bytes_in, layout.bytes_in + layout.bytes_in_max
-        for frame in frames[begin : begin + most]:
-            size = len(frame.payload)
-            if at + size > end:
-                break
-            view[at : at + size] = frame.payload
-            flags = KEYFRAME if frame.keyframe else 0
-            rows.append((frame.pts_us, frame.dts_us, frame.duration_us, at, size, frame.track, flags))
-            at += -(-size // 16) * 16  # aligned for SIMD
-        if rows:
-            np.frombuffer(view, FRAME, len(rows), layout.frames_in)[:] = rows
-        return len(rows)
+        """Frees its memory."""
+        self._code.close()
 
     def _emitted(self, name: str, count: int) -> list[EncodedFrame]:
         if count < 0:
             raise ExtensionFailed("error", f"{name} gave error {count}")
         if count > self._layout.frames_out_max:
             raise ExtensionFailed("output", f"{name} says {count} frames; its table has room for fewer")
-        view = self._memory_now()
+        view = self._code.memory()
         frames, total = [], 0
         for pts_us, dts_us, duration_us, data, size, track, flags in np.frombuffer(
             view, FRAME, count, self._layout.frames_out
         ).tolist():
             total += size
-            if data + size > len(view):
-                raise ExtensionFailed("output", f"{name} emitted a frame that lies outside its memory")
             if track >= len(self.tracks):
                 raise ExtensionFailed("output", f"{name} emitted a frame of track {track}; it has {len(self.tracks)}")
             if total > OUTPUT_BYTES_MAX:
                 raise ExtensionFailed("output", f"{name} emitted more than {OUTPUT_BYTES_MAX} bytes at once")
-            payload = bytes(view[data : data + size])
+            payload = self._code.payload(data, size)
+            if payload is None:
+                raise ExtensionFailed("output", f"{name} emitted a frame that lies outside its memory")
             frames.append(EncodedFrame(track, pts_us, dts_us, duration_us, bool(flags & KEYFRAME), payload))
         return frames
-
-    def _memory_now(self) -> memoryview:
-        """Its memory; viewed anew when it has grown."""
-        if self._memory.data_len(self._store) != len(self._view):
-            self._view = memory_view(self._store, self._memory)
-        return self._view
-
-    def _bound(self, name: str, parameters: Parameters, deadline_ms: float) -> BoundCall:
-        function = self._instance.exports(self._store).get(name)
-        if not isinstance(function, Func):
-            raise ExtensionRefused(f"it does not export the function {name}")
-        return BoundCall(self._store, function, name, parameters, ticks_of(deadline_ms))
 
     def _init(self, tracks: Sequence[TrackFormat], config: Mapping[str, str]) -> tuple[TrackFormat, ...]:
         manifest, layout = self.manifest, self._layout
@@ -166,20 +144,46 @@ class ModuleInstance:
             raise ExtensionRefused(f"the stream has {len(tracks)} tracks; it has room for {layout.tracks_max}")
         if len(text) > layout.bytes_in_max:
             raise ExtensionRefused(f"the configuration has {len(text)} bytes; it has room for {layout.bytes_in_max}")
-        view = self._memory_now()
+        view = self._code.memory()
         view[layout.bytes_in : layout.bytes_in + len(text)] = text
         rows = np.frombuffer(view, TRACK, layout.tracks_max, layout.tracks)
         rows[: len(tracks)] = [_row(track) for track in tracks]
         np.frombuffer(view, LAYOUT, 1, layout.at)["track_count"] = len(tracks)
-        said = self._bound("init", ("i",), INIT_MS)(len(text))
+        said = self._code.init(len(text))
         if said:
             raise ExtensionRefused(f"it does not accept this configuration or these tracks (init gave {said})")
-        view = self._memory_now()
+        view = self._code.memory()
         count = int(np.frombuffer(view, LAYOUT, 1, layout.at)["track_count"][0])
         if not 0 < count <= layout.tracks_max:
             raise ExtensionRefused(f"it says it emits {count} tracks; 1..{layout.tracks_max} are allowed")
         rows = np.frombuffer(view, TRACK, count, layout.tracks)
         return tuple(_format(row, tracks[n] if n < len(tracks) else None) for n, row in enumerate(rows))
+
+
+def lay(code: Code, frames: Sequence[EncodedFrame]) -> int:
+    """Lays as many frames as fit into an extension's tables; how many: 0 when the first is too large."""
+    layout, view = code.layout, code.memory()
+    rows = []
+    at, end = layout.bytes_in, layout.bytes_in + layout.bytes_in_max
+    for frame in frames:
+        size = len(frame.payload)
+        if at + size > end:
+            break
+        view[at : at + size] = frame.payload
+        flags = KEYFRAME if frame.keyframe else 0
+        rows.append((frame.pts_us, frame.dts_us, frame.duration_us, at, size, frame.track, flags))
+        at += -(-size // 16) * 16  # aligned for SIMD
+    if rows:
+        table = np.frombuffer(view, FRAME, len(rows), layout.frames_in)
+        try:
+            table[:] = rows
+        except OverflowError:  # a publisher's times may be any number
+            table[:] = [(_i64(pts), _i64(dts), max(0, min(_U32, us)), *rest) for pts, dts, us, *rest in rows]
+    return len(rows)
+
+
+def _i64(value: int) -> int:
+    return max(-_I64, min(_I64, value))
 
 
 def _row(track: TrackFormat) -> tuple[object, ...]:

@@ -1,0 +1,1 @@
+"""Benchmarks that users run: figures against their bars, paired in one run."""

@@ -1,0 +1,99 @@
+"""`cubecast process`: a channel made from another, on real hosts."""
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import av
+import pytest
+
+from cubecast.frames import Kind
+from cubecast.media.verification import count_decodable
+from tests.cli.processes import Overlay, Process, cubecast, overlay
+from tests.media.test_sources_and_sinks import packets
+
+pytestmark = pytest.mark.system
+
+SETTLE_S = 1.0
+"""The tracks' own subscriptions travel to the publisher."""
+
+
+def held_publisher(running: Overlay, clip: Path) -> Process:
+    publisher = running.join("publish", "news", str(clip), "--hold", name="p", stdin=subprocess.PIPE)
+    publisher.wait_for("channel news announced")
+    return publisher
+
+
+def let_go(publisher: Process) -> None:
+    time.sleep(SETTLE_S)
+    assert publisher.popen.stdin is not None
+    publisher.popen.stdin.write(b"\n")
+    publisher.popen.stdin.flush()
+    assert publisher.popen.wait(30) == 0, publisher.text
+
+
+def test_a_derived_channel_is_subscribed_to_like_any_other(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        publisher = held_publisher(running, clip)
+        maker = running.join(
+            "process", "news", "small", "--extension", "downscale", "--bound", "2s", "--json", name="m"
+        )
+        maker.wait_for('"announced"')
+        small, plain = tmp_path / "small.mp4", tmp_path / "plain.ts"
+        receiving = [
+            running.join("subscribe", channel, "--bound", "2s", "-o", str(path), name=f"s-{channel}")
+            for channel, path in (("small", small), ("news", plain))
+        ]
+        for subscriber in receiving:
+            subscriber.wait_for("receiving h264")
+        let_go(publisher)
+        for subscriber in receiving:
+            assert subscriber.popen.wait(20) == 0, subscriber.text
+            assert ", 0 lost" in subscriber.text
+        assert maker.popen.wait(20) == 0, maker.text
+        told = json.loads(re.findall(r"\{.*\"finished\".*\}", maker.text)[-1])
+        assert told["frames_in"] == told["frames_out"] == packets(clip)["video"]
+        assert (told["failures"], told["overrun"], told["dropped"]) == (0, 0, 0)
+        with av.open(str(small)) as container:
+            pictures = list(container.decode(video=0))
+        assert len(pictures) == packets(clip)["video"]
+        with av.open(str(clip)) as container:
+            assert pictures[0].width == container.streams.video[0].width // 4 * 2
+        assert count_decodable(str(plain))[Kind.VIDEO] == packets(clip)["video"]
+        assert "Traceback" not in "".join(p.text for p in running.processes)
+
+
+def test_extensions_make_a_chain(tmp_path: Path, clip: Path) -> None:
+    with overlay(tmp_path) as running:
+        publisher = held_publisher(running, clip)
+        first = running.join("process", "news", "soft", "--extension", "gain", "--config", "db=-20", name="m1")
+        first.wait_for("channel soft is made from news")
+        second = running.join("process", "soft", "meter", "--extension", "loudness", "--bound", "3s", name="m2")
+        second.wait_for("channel meter is made from soft")
+        subscriber = running.join("subscribe", "meter", "--bound", "4s", name="s")
+        subscriber.wait_for("receiving h264")
+        let_go(publisher)
+        assert subscriber.popen.wait(20) == 0, subscriber.text
+        assert ", 0 lost" in subscriber.text
+        for maker in (first, second):
+            assert maker.popen.wait(20) == 0, maker.text
+            assert "0 failure(s)" in maker.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("news", "news", "--extension", "thin"), "a channel is not made from itself"),
+        (("news", "half", "--extension", "nope"), "shipped extensions are"),
+        (("news", "half"), "--extension"),
+        (("news", "ha lf", "--extension", "thin"), "channel name"),
+        (("news", "half", "--extension", "thin", "--config", "share"), "is not K=V"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments: tuple[str, ...], said: str) -> None:
+    done = cubecast("process", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,63 @@
+"""Rings in shared memory: every message, whole and in order, or a typed error."""
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cubecast.errors import ExtensionFailed
+from cubecast.sandbox.rings import LENGTH_BYTES, Ring, RingFiles
+
+SIZE = 256
+
+
+@pytest.fixture
+def ends() -> tuple[Ring, Ring]:
+    files = RingFiles.make(SIZE)
+    made = Ring(files), Ring(files)
+    files.close()
+    return made
+
+
+@given(st.lists(st.one_of(st.binary(max_size=SIZE), st.none()), max_size=60))
+def test_what_is_pushed_is_popped_and_what_does_not_fit_is_an_error(steps: list[bytes | None]) -> None:
+    files = RingFiles.make(SIZE)
+    writer, reader = Ring(files), Ring(files)
+    waiting: list[bytes] = []
+    for step in steps:
+        if step is None:
+            assert reader.pop(0) == (waiting.pop(0) if waiting else None)
+        elif sum(len(each) + LENGTH_BYTES for each in [*waiting, step]) <= SIZE:
+            writer.push(step)
+            waiting.append(step)
+        else:
+            with pytest.raises(ExtensionFailed, match="does not fit"):
+                writer.push(step)
+    for each in (writer, reader):
+        each.close()
+    files.close()
+
+
+def test_a_sleeper_is_woken(ends: tuple[Ring, Ring]) -> None:
+    writer, reader = ends
+    came: list[bytes | None] = []
+    thread = threading.Thread(target=lambda: came.extend(reader.pop(10) for _ in range(50)))
+    thread.start()
+    for number in range(50):
+        while True:
+            try:
+                writer.push(bytes([number]) * (number % 7))
+            except ExtensionFailed:
+                continue
+            break
+    thread.join(10)
+    assert came == [bytes([number]) * (number % 7) for number in range(50)]
+
+
+def test_a_length_that_cannot_be_is_an_error(ends: tuple[Ring, Ring]) -> None:
+    writer, reader = ends
+    writer.push(b"abc")
+    writer._put(0, (2**40).to_bytes(LENGTH_BYTES, "little"))
+    with pytest.raises(ExtensionFailed, match="no message"):
+        reader.pop(0)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -10,9 +12,13 @@ import av
 import pytest
 
 from cubecast.frames import Kind
+from cubecast.media.synthesis import synthesise
 from cubecast.media.verification import count_decodable
+from cubecast.sandbox.abi import Manifest
+from cubecast.sandbox.loading import SHIPPED
 from tests.cli.processes import Overlay, Process, cubecast, overlay
 from tests.media.test_sources_and_sinks import packets
+from tests.sandbox.modules import module, wat
 
 pytestmark = pytest.mark.system
 
@@ -80,6 +86,57 @@ def test_extensions_make_a_chain(tmp_path: Path, clip: Path) -> None:
         for maker in (first, second):
             assert maker.popen.wait(20) == 0, maker.text
             assert "0 failure(s)" in maker.text
+
+
+@pytest.mark.parametrize("name", ["shed", "watermark"])
+def test_a_new_version_takes_over_without_losing_a_frame(tmp_path: Path, name: str) -> None:
+    clip, file = tmp_path / "long.mp4", tmp_path / "extension.wasm"
+    synthesise(clip, 5.0)
+    shutil.copyfile(str(SHIPPED.joinpath(name, f"{name}.wasm")), file)
+    with overlay(tmp_path) as running:
+        publisher = held_publisher(running, clip)
+        maker = running.join("process", "news", "made", "--extension", str(file), "--bound", "2s", "--json", name="m")
+        maker.wait_for('"announced"')
+        subscriber = running.join("subscribe", "made", "--bound", "2s", "-o", str(tmp_path / "made.ts"), name="s")
+        subscriber.wait_for("receiving h264")
+        time.sleep(SETTLE_S)
+        assert publisher.popen.stdin is not None
+        publisher.popen.stdin.write(b"\n")
+        publisher.popen.stdin.flush()
+        time.sleep(1.5)
+        maker.popen.send_signal(signal.SIGHUP)
+        maker.wait_for("takes over")
+        time.sleep(1.5)
+        file.write_bytes(b"no module")
+        maker.popen.send_signal(signal.SIGHUP)
+        maker.wait_for("the version before works on")
+        assert subscriber.popen.wait(30) == 0, subscriber.text
+        assert ", 0 lost" in subscriber.text
+        assert maker.popen.wait(20) == 0, maker.text
+        told = json.loads(re.findall(r"\{.*\"finished\".*\}", maker.text)[-1])
+        assert (told["upgrades"], told["overrun"], told["failures"]) == (1, 0, 0)
+        assert told["frames_in"] == told["frames_out"] == packets(clip)["video"]
+        assert count_decodable(str(tmp_path / "made.ts"))[Kind.VIDEO] == packets(clip)["video"]
+
+
+def test_an_extension_is_told_of_subscribers_while_others_are_served(tmp_path: Path, clip: Path) -> None:
+    file = tmp_path / "startled.wasm"
+    manifest = Manifest(name="startled", memory_mib=4, deadline_ms=5, events=("subscriber_joined",))
+    file.write_bytes(module(wat(event="unreachable"), manifest))
+    with overlay(tmp_path) as running:
+        publisher = held_publisher(running, clip)
+        maker = running.join("process", "news", "made", "--extension", str(file), "--bound", "2s", "--json", name="m")
+        maker.wait_for('"announced"')
+        subscriber = running.join("subscribe", "made", "--bound", "2s", name="s")
+        subscriber.wait_for("receiving h264")
+        let_go(publisher)
+        assert subscriber.popen.wait(20) == 0, subscriber.text
+        assert ", 0 lost" in subscriber.text
+        assert maker.popen.wait(20) == 0, maker.text
+        told = json.loads(re.findall(r"\{.*\"finished\".*\}", maker.text)[-1])
+        assert told["failures"] >= 1
+        assert "on_event" in told["last_failure"]
+        assert told["frames_in"] == told["frames_out"]
 
 
 @pytest.mark.parametrize(

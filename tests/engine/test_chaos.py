@@ -31,7 +31,7 @@ def assert_nothing_is_held(overlay: Overlay) -> None:
             assert all(search in searches for search in engine._searches._asked.values()), host
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.integers(6, 18), st.integers(0, 10_000), st.sampled_from([0.02, 0.1, 0.4]))
 def test_lost_messages_delay_a_decision_but_never_swallow_it(hosts: int, seed: int, loss: float) -> None:
     overlay = ready(hosts, seed)
@@ -48,7 +48,7 @@ def test_lost_messages_delay_a_decision_but_never_swallow_it(hosts: int, seed: i
     assert_nothing_is_held(overlay)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.integers(8, 18), st.integers(0, 10_000), st.data())
 def test_crashes_while_everyone_subscribes_leave_whole_trees(hosts: int, seed: int, data: st.DataObject) -> None:
     overlay = ready(hosts, seed)

@@ -1,6 +1,8 @@
 """`cubecast process IN OUT --extension FILE`: a channel made from another by an extension, on this host."""
 
 import argparse
+import asyncio
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,10 +16,10 @@ from cubecast.cli.arguments import (
 )
 from cubecast.cli.extension import settings
 from cubecast.cli.running import emit, notify, serve
-from cubecast.cli.telling import tell_joined
+from cubecast.cli.telling import STATUS_S, tell_joined
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import check_name
-from cubecast.errors import UsageError
+from cubecast.errors import CubecastError, UsageError
 from cubecast.host.config import HostConfig
 from cubecast.host.pipeline import Pipeline
 from cubecast.host.processing import Processing
@@ -33,7 +35,8 @@ def run(arguments: list[str]) -> int:
     """Runs the command."""
     parser = Parser(
         prog="cubecast process",
-        description="Receive a channel, send it through an extension, and publish what comes of it as another channel.",
+        description="Receive a channel, send it through an extension, and publish what comes of it as another channel. "
+        "SIGHUP goes on with the extension as FILE is then.",
     )
     parser.add_argument("source", metavar="IN", help="the channel it is made from")
     parser.add_argument("channel", metavar="OUT", help="the channel that is made")
@@ -72,20 +75,70 @@ async def _process(config: HostConfig, processing: Processing, args: argparse.Na
         else:
             notify(f"channel {processing.channel} is made from {processing.source}: {'; '.join(tracks)}")
 
+    upgrades = asyncio.Queue[None](1)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _put, upgrades)
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(running(config, notify))
         tell_joined(host, args.json)
-        await processing.run(host, announced)
-    account, making = processing.account, processing.making
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(_upgrade(processing, upgrades, args)), group.create_task(_tell(processing, args.json))
+            ]  # fmt: skip
+            try:
+                await processing.run(host, announced)
+            finally:
+                for task in background:
+                    task.cancel()
     if args.json:
-        emit(
-            "finished", channel=processing.channel, frames_in=account.frames_in, frames_out=account.frames_out,
-            failures=account.failures, bypassed=account.bypassed, dropped=account.dropped, overrun=processing.overrun,
-            making_ms=making.mean_ms,
-        )  # fmt: skip
+        emit("finished", **told(processing))
     else:
+        account = processing.account
         notify(
             f"channel {processing.channel} finished: {account.frames_in} frames in, {account.frames_out} out, "
-            f"{account.failures} failure(s), {making.mean_ms or 0.0:.1f} ms in the making"
+            f"{account.failures} failure(s), {processing.making.mean_ms or 0.0:.1f} ms in the making"
         )
     return 0
+
+
+def told(processing: Processing) -> dict[str, object]:
+    """What programs are told of a derived channel."""
+    account = processing.account
+    return {
+        "channel": processing.channel, "frames_in": account.frames_in, "frames_out": account.frames_out,
+        "failures": account.failures, "last_failure": account.last_failure, "bypassed": account.bypassed,
+        "dropped": account.dropped, "overrun": processing.overrun, "upcalls_dropped": processing.upcalls_dropped,
+        "upgrades": processing.upgrades, "making_ms": processing.making.mean_ms,
+        "us_per_frame": 1e6 * account.busy_s / account.frames_in if account.frames_in else None,
+    }  # fmt: skip
+
+
+def _put(upgrades: "asyncio.Queue[None]") -> None:
+    if upgrades.empty():
+        upgrades.put_nowait(None)
+
+
+async def _upgrade(processing: Processing, upgrades: "asyncio.Queue[None]", args: argparse.Namespace) -> None:
+    """Takes the extension's file again whenever it is told to; one that is not in order changes nothing."""
+    while True:
+        await upgrades.get()
+        try:
+            extension = await asyncio.to_thread(load, args.extension, trusted=args.trusted)
+            await processing.upgrade(extension)
+        except CubecastError as error:
+            notify(f"{error}; the version before works on")
+        else:
+            notify(f"{extension.manifest.name} {extension.manifest.version} takes over")
+
+
+async def _tell(processing: Processing, json: bool) -> None:
+    failures = 0
+    while True:
+        await asyncio.sleep(STATUS_S)
+        account = processing.account
+        if json:
+            emit("status", **told(processing))
+        elif account.failures > failures:
+            notify(
+                f"channel {processing.channel}: {account.failures} failure(s) so far, the last one: {account.last_failure}"
+            )
+        failures = account.failures

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import moq
 
 from cubecast.engine.records import HostRecord
-from cubecast.host.sessions import DIAL_S, FORBIDDEN, NOT_FOUND, Dialler, Hooks
+from cubecast.host.sessions import DIAL_S, FORBIDDEN, NOT_FOUND, Dialler, Hooks, stats_of
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import BROADCAST, CopyCount
 from cubecast.types import ChannelName, HostId
@@ -57,6 +57,11 @@ class Channels:
     def copy_count(self, channel: ChannelName) -> CopyCount:
         """The channel's counter of frames that cross into Python."""
         return self.copies.setdefault(channel, CopyCount())
+
+    def send_rates_bps(self, channel: ChannelName) -> list[float]:
+        """What each child's session may send, as far as its congestion control knows."""
+        rates = (stats_of(session).send_bps for session in self._children.get(channel, {}))
+        return [rate for rate in rates if rate is not None]
 
     def drop(self, channel: ChannelName) -> None:
         """Forgets a channel: its origin, its cache and its children's sessions."""

@@ -59,14 +59,14 @@ class Pipeline:
                 raise ExtensionRefused(f"{manifest.name} changes track {number}, which it does not process")
 
     def push(self, frames: Sequence[EncodedFrame]) -> list[EncodedFrame]:
-        """What becomes of frames, in decoding order within each track.
+        """What becomes of frames, in decoding order within each track, and of the events that wait.
 
         Raises:
             ExtensionFailed: it failed, and its author wants the stream to end then.
         """
         by = [frame for frame in frames if self._tap or not self._given[frame.track]]
         plain = list(self._plain(frame for frame in frames if self._given[frame.track]))
-        return by + self._encoded(self.running.process(plain) if plain else [])
+        return by + self._encoded(self.running.process(plain) if plain else self.running.deliver())
 
     def tell(self, upcall: Upcall) -> list[EncodedFrame]:
         """Tells it of an event; what it emits.

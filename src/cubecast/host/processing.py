@@ -9,26 +9,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
-from cubecast.frames import US, EncodedFrame
+from cubecast.errors import ExtensionRefused
+from cubecast.frames import US, EncodedFrame, Kind
+from cubecast.host.backlog import Backlog
+from cubecast.host.happenings import Happenings
 from cubecast.host.pipeline import Pipeline
 from cubecast.host.reader import ReceivedFrame
 from cubecast.host.runtime import HostRuntime
 from cubecast.host.subscription import Subscription
 from cubecast.host.tracks import ChannelWriter
-from cubecast.sandbox.abi import EventKind
 from cubecast.sandbox.loading import Extension
 from cubecast.sandbox.machine import deadlines
 from cubecast.sandbox.supervision import Account
-from cubecast.sandbox.upcalls import Upcall
 from cubecast.types import ChannelName
 
-WAITING_MAX = 256
-"""Frames that wait for the extension; beyond that the oldest video waits no longer and is dropped."""
-TIMER_S = 0.1
+TICK_S = 0.1
 TELL_S = 0.5
 """The engine hears so often what the making takes."""
 ALPHA, BETA = 1 / 8, 1 / 4
@@ -56,8 +55,22 @@ class MakingTime:
         return 4 * self.deviation_ms
 
 
+@dataclass(slots=True)
+class _Output:
+    """A channel that is made. Video that begins in the middle of a group of pictures waits for the next."""
+
+    writer: ChannelWriter
+    begun: set[int] = field(default_factory=set)
+
+    def write(self, frame: EncodedFrame, captured_s: float, *, whole: bool) -> None:
+        """Sends a frame on; `whole` where it needs none before it."""
+        if whole or frame.track in self.begun:
+            self.begun.add(frame.track)
+            self.writer.write(frame, captured_s)
+
+
 class Processing:
-    """Makes one channel from another: `run` on a host, until the source ends."""
+    """Makes channels from another: `run` on a host, until the source ends."""
 
     def __init__(
         self,
@@ -70,11 +83,21 @@ class Processing:
     ) -> None:
         self.source, self.channel = source, channel
         self.making = MakingTime()
-        self.overrun = 0
-        """Frames that were dropped because the extension did not keep up."""
+        self.upgrades = 0
         self._extension, self._config = extension, dict(config)
         self._contract, self._tree = contract, tree
+        self._backlog = Backlog()
         self._pipeline: Pipeline | None = None
+        self._successor: Pipeline | None = None
+        self._happenings: Happenings | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._subscription: Subscription | None = None
+        self._outputs: dict[ChannelName, _Output] = {}
+        self._video: frozenset[int] = frozenset()
+        """Tracks of the source with pictures."""
+        self._last_us: dict[int, int] = {}
+        self._floor_us: dict[int, int] = {}
+        """Decoding times by track: of the last frame, and of the last one of the version before."""
         self._offset_s: dict[int, float] = {}
         """Capture time minus presentation time, by track."""
         self._input_delay_ms = 0.0
@@ -83,6 +106,16 @@ class Processing:
     def account(self) -> Account:
         """What the extension has done so far."""
         return Account() if self._pipeline is None else self._pipeline.running.account
+
+    @property
+    def overrun(self) -> int:
+        """Frames that were dropped because the extension did not keep up."""
+        return self._backlog.dropped
+
+    @property
+    def upcalls_dropped(self) -> int:
+        """Events that were dropped, for too many waited."""
+        return 0 if self._pipeline is None else self._pipeline.running.upcalls.dropped
 
     async def run(self, host: HostRuntime, announced: Callable[[Subscription, Pipeline], None]) -> None:
         """Receives, processes and publishes until the source ends.
@@ -95,114 +128,151 @@ class Processing:
             ExtensionRefused, ExtensionFailed: the extension cannot begin, or fails and wants the channel to end.
             DirectoryError: the derived channel is refused.
         """
-        subscription = await host.subscribe(self.source, self._contract)
+        self._subscription = subscription = await host.subscribe(self.source, self._contract)
         try:
             await subscription.open()
-            await self._make(host, subscription, announced)
+            self._video = frozenset(n for n, track in enumerate(subscription.tracks) if track.kind is Kind.VIDEO)
+            with deadlines(), ThreadPoolExecutor(1, f"extension-{self.channel}") as thread:
+                self._thread = thread
+                self._pipeline = await self._make(self._extension)
+                try:
+                    writer = await host.publish(self.channel, self._pipeline.tracks, self._tree, self.source)
+                    self._outputs[self.channel] = _Output(writer)
+                    announced(subscription, self._pipeline)
+                    try:
+                        await self._work(host, subscription)
+                    finally:
+                        del self._outputs[self.channel]
+                        await host.finish(self.channel, writer)
+                finally:
+                    for pipeline in (self._pipeline, self._successor):
+                        if pipeline is not None:
+                            pipeline.close()
         finally:
             host.unsubscribe(self.source)
 
-    async def _make(
-        self, host: HostRuntime, subscription: Subscription, announced: Callable[[Subscription, Pipeline], None]
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        with deadlines(), ThreadPoolExecutor(1, f"extension-{self.channel}") as thread:
-            self._pipeline = pipeline = await loop.run_in_executor(
-                thread, Pipeline, self._extension, subscription.tracks, self._config, time.perf_counter
-            )
-            try:
-                writer = await host.publish(self.channel, pipeline.tracks, self._tree, self.source)
-                announced(subscription, pipeline)
-                try:
-                    await self._work(host, subscription, pipeline, writer, thread)
-                finally:
-                    await host.finish(self.channel, writer)
-            finally:
-                pipeline.close()
+    async def upgrade(self, extension: Extension) -> None:
+        """Goes on with another version of the extension, from the next group of pictures on; no frame is lost.
 
-    async def _work(
-        self,
-        host: HostRuntime,
-        subscription: Subscription,
-        pipeline: Pipeline,
-        writer: ChannelWriter,
-        thread: ThreadPoolExecutor,
-    ) -> None:
-        waiting: asyncio.Queue[ReceivedFrame | Upcall | None] = asyncio.Queue(WAITING_MAX)
-        loop = asyncio.get_running_loop()
+        Its state begins anew. Until it has begun, the version before works on.
+
+        Raises:
+            ExtensionRefused: it cannot begin, or makes other tracks: that is another channel.
+            ExtensionFailed: it failed while it began.
+        """
+        if self._pipeline is None:
+            self._extension = extension
+            return
+        made = await self._make(extension)
+        if made.tracks != self._pipeline.tracks:
+            made.close()
+            raise ExtensionRefused(
+                f"{extension.manifest.name} {extension.manifest.version} makes other tracks than the version at work; "
+                "publish what it makes under another name"
+            )
+        if self._successor is not None:
+            self._successor.close()
+        self._successor = made
+        self._backlog.wake()
+
+    async def _make(self, extension: Extension) -> Pipeline:
+        assert self._subscription is not None, "run() has subscribed"
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, Pipeline, extension, self._subscription.tracks, self._config, time.perf_counter
+        )
+
+    async def _work(self, host: HostRuntime, subscription: Subscription) -> None:
+        loop, pipeline = asyncio.get_running_loop(), self._begun()
+        self._happenings = self._watch(host, pipeline)
 
         async def receive() -> None:
             async with aclosing(subscription.frames()) as frames:
                 async for item in frames:
-                    if waiting.full():
-                        waiting.get_nowait()
-                        self.overrun += 1
-                    waiting.put_nowait(item)
-            await waiting.put(None)
+                    self._backlog.put(item)
+            self._backlog.end()
 
         async def tick() -> None:
-            number, told = 0, loop.time()
+            told = loop.time()
             while True:
-                await asyncio.sleep(TIMER_S)
-                number += 1
-                if EventKind.TIMER in self._extension.manifest.event_kinds() and not waiting.full():
-                    waiting.put_nowait(Upcall(EventKind.TIMER, 0, number))
+                await asyncio.sleep(TICK_S)
+                if self._happenings is not None:
+                    self._happenings.look()
+                if len(self._begun().running.upcalls):
+                    self._backlog.wake()
                 if self.making.mean_ms is not None and loop.time() - told >= TELL_S:
                     told = loop.time()
-                    host.processed(self.channel, self.making.mean_ms, self.making.spread_ms)
+                    for channel in self._outputs:
+                        host.processed(channel, self.making.mean_ms, self.making.spread_ms)
 
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(receive()), group.create_task(tick())]
             try:
-                while (item := await waiting.get()) is not None:
-                    batch, upcalls, over = self._taken(item, waiting)
-                    made: list[EncodedFrame] = []
-                    for upcall in upcalls:
-                        made += await loop.run_in_executor(thread, pipeline.tell, upcall)
-                    if batch:
-                        self._note(batch)
-                        frames = [received.frame for received in batch]
-                        made += await loop.run_in_executor(thread, pipeline.push, frames)
-                    self._write(host, writer, made)
-                    if over:
-                        break
-                self._write(host, writer, await loop.run_in_executor(thread, pipeline.finish))
+                over = False
+                while not over:
+                    batch, over = await self._backlog.take()
+                    self._note(batch)
+                    await self._push(host, [received.frame for received in batch])
+                self._write(host, await loop.run_in_executor(self._thread, self._begun().finish))
             finally:
                 for task in background:
                     task.cancel()
 
-    def _taken(
-        self, first: ReceivedFrame | Upcall, waiting: "asyncio.Queue[ReceivedFrame | Upcall | None]"
-    ) -> tuple[list[ReceivedFrame], list[Upcall], bool]:
-        """Everything that waits, in one go: frames, events, and whether it is the end."""
-        frames: list[ReceivedFrame] = []
-        upcalls: list[Upcall] = []
-        item: ReceivedFrame | Upcall | None = first
-        while True:
-            match item:
-                case ReceivedFrame():
-                    frames.append(item)
-                case Upcall():
-                    upcalls.append(item)
-                case None:
-                    return frames, upcalls, True
-            if waiting.empty():
-                return frames, upcalls, False
-            item = waiting.get_nowait()
+    async def _push(self, host: HostRuntime, frames: Sequence[EncodedFrame]) -> None:
+        """Through the extension and out; where a successor may begin, it does."""
+        run, pipeline, successor = asyncio.get_running_loop().run_in_executor, self._begun(), self._successor
+        begins = None if successor is None else self._boundary(frames)
+        if successor is None or begins is None:
+            self._write(host, await run(self._thread, pipeline.push, frames))
+            return
+        self._write(host, await run(self._thread, pipeline.push, frames[:begins]))
+        self._write(host, await run(self._thread, pipeline.finish))
+        successor.running.account = pipeline.running.account
+        if self._successor is successor:
+            self._successor = None
+        self._pipeline = successor
+        self._happenings = self._watch(host, successor)
+        self._floor_us = dict(self._last_us)
+        self.upgrades += 1
+        await run(self._thread, pipeline.close)
+        self._write(host, await run(self._thread, successor.push, frames[begins:]))
+
+    def _begun(self) -> Pipeline:
+        assert self._pipeline is not None, "run() has made it"
+        return self._pipeline
+
+    def _watch(self, host: HostRuntime, pipeline: Pipeline) -> Happenings:
+        upcalls = pipeline.running.upcalls
+        return Happenings(host, self.source, lambda: list(self._outputs), upcalls.kinds, upcalls.post)
+
+    def _boundary(self, frames: Sequence[EncodedFrame]) -> int | None:
+        """The first frame that needs none before it: a keyframe of a picture; of sound any is."""
+        for number, frame in enumerate(frames):
+            if not self._video or (frame.track in self._video and frame.keyframe):
+                return number
+        return None
 
     def _note(self, batch: Sequence[ReceivedFrame]) -> None:
         """Learns how capture and presentation times go together, and how late the input is."""
         for received in batch:
+            late_ms = 0.0
             if received.captured_s is not None:
                 self._offset_s[received.frame.track] = received.captured_s - received.frame.pts_us / US
                 late_ms = (received.arrived_s - received.captured_s) * 1000
                 self._input_delay_ms += ALPHA * (late_ms - self._input_delay_ms) if self._input_delay_ms else late_ms
+            over_ms = late_ms - self._contract.bound_ms
+            if self._happenings is not None:
+                self._happenings.came(received.frame.pts_us, len(received.frame.payload), over_ms)
 
-    def _write(self, host: HostRuntime, writer: ChannelWriter, frames: Sequence[EncodedFrame]) -> None:
+    def _write(self, host: HostRuntime, frames: Sequence[EncodedFrame]) -> None:
         if not self._offset_s:
             return  # nothing has told when anything was captured
-        newest_s = max(self._offset_s.values())
+        tracks, newest_s = self._begun().tracks, max(self._offset_s.values())
         for frame in frames:
+            if frame.dts_us <= self._floor_us.get(frame.track, frame.dts_us - 1):
+                continue  # the version before has said it: encoders overlap
+            self._last_us[frame.track] = frame.dts_us
             captured_s = frame.pts_us / US + self._offset_s.get(frame.track, newest_s)
-            writer.write(frame, captured_s)
+            whole = frame.keyframe or tracks[frame.track].kind is not Kind.VIDEO
+            for output in self._outputs.values():
+                output.write(frame, captured_s, whole=whole)
             self.making.add(max(0.0, (host.clock() - captured_s) * 1000 - self._input_delay_ms))

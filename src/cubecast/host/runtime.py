@@ -60,7 +60,8 @@ class HostRuntime:
     ) -> None:
         self.config = config
         self._tasks = tasks
-        self._notify = notify
+        self.notify = notify
+        """Tells the user one line."""
         self._engine = HostEngine(
             config.name,
             config.policy,
@@ -111,6 +112,21 @@ class HostRuntime:
     def ready(self) -> bool:
         """Whether every neighbour's link is up and measured."""
         return self._engine.ready()
+
+    def readers(self, channel: ChannelName) -> int:
+        """Who is fed a channel from here: children, and a local subscriber."""
+        children = sum(len(branch.children) for branch in self.view().branches if branch.channel == channel)
+        return children + (channel in self._locals)
+
+    def upstream_ms(self, channel: ChannelName) -> float | None:
+        """One-way delay of the link a channel comes over; None where none is measured."""
+        view = self.view()
+        upstream = next((branch.upstream for branch in view.branches if branch.channel == channel), None)
+        return next((link.one_way_ms for link in view.links if link.host == upstream), None)
+
+    def send_rates_bps(self, channel: ChannelName) -> list[float]:
+        """What congestion control lets each child of a channel have, as far as it knows."""
+        return self._plane.channels.send_rates_bps(channel)
 
     def copies(self) -> dict[ChannelName, CopyCount]:
         """Frames that crossed into Python, by channel."""
@@ -339,7 +355,7 @@ class HostRuntime:
         if reason != LEFT and len(self._unreached) < UNREACHED_MAX:
             self._unreached[host] = self._unreached.get(host, 0) + 1
             if self._unreached[host] == UNREACHED_TOLD:
-                self._notify(f"cannot reach neighbour {host}: {reason}; check that its UDP port is open; trying on")
+                self.notify(f"cannot reach neighbour {host}: {reason}; check that its UDP port is open; trying on")
         self._handle(ev.LinkDown(host, reason))
 
     def message(self, host: HostId, payload: bytes) -> None:

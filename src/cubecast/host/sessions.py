@@ -50,6 +50,8 @@ class SessionStats:
     packets_sent: int
     bytes_received: int
     bytes_sent: int
+    send_bps: float | None = None
+    """What its congestion control would send now; None while unknown."""
 
 
 Dialler = Callable[[HostRecord, str, moq.OriginProducer, moq.OriginProducer], moq.Client]
@@ -89,6 +91,7 @@ def stats_of(session: moq.Session) -> SessionStats:
         stats.packets_sent or 0,
         stats.bytes_received or 0,
         stats.bytes_sent or 0,
+        stats.estimated_send_rate_bps,
     )
 
 

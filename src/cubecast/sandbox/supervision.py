@@ -136,7 +136,7 @@ class RunningExtension:
         account = self.account
         account.frames_in += len(frames)
         account.bytes_in += sum(len(frame.payload) for frame in frames)
-        out = self.drain()
+        out = self._drain()
         instance = self._ready()
         if instance is None:
             out += self._bypass(frames)
@@ -155,8 +155,7 @@ class RunningExtension:
         self._count_out(out)
         return out
 
-    def drain(self) -> list[EncodedFrame]:
-        """Delivers what waits for it."""
+    def _drain(self) -> list[EncodedFrame]:
         out: list[EncodedFrame] = []
         for _ in range(len(self.upcalls)):
             upcall, instance = self.upcalls.take(), self._ready()
@@ -175,7 +174,15 @@ class RunningExtension:
             ExtensionFailed: as process.
         """
         self.upcalls.post(upcall)
-        out = self.drain()
+        return self.deliver()
+
+    def deliver(self) -> list[EncodedFrame]:
+        """Tells it of the events that wait; what it emits.
+
+        Raises:
+            ExtensionFailed: as process.
+        """
+        out = self._drain()
         self._count_out(out)
         return out
 

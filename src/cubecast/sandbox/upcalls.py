@@ -3,6 +3,7 @@
 What is urgent is delivered first; when the queue is full, the oldest of the least urgent is dropped and counted.
 """
 
+import threading
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -32,7 +33,7 @@ class Upcall:
 
 @dataclass(slots=True)
 class UpcallQueue:
-    """Upcalls of one extension.
+    """Upcalls of one extension; posted by one thread, taken by another.
 
     Attributes:
         kinds: what it wants to be told of; everything else is not taken in.
@@ -42,6 +43,7 @@ class UpcallQueue:
     kinds: frozenset[EventKind]
     room: int = QUEUE_MAX
     dropped: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: tuple[deque[Upcall], ...] = field(default_factory=lambda: tuple(deque() for _ in set(PRIORITY.values())))
 
     def post(self, upcall: Upcall) -> None:
@@ -49,17 +51,19 @@ class UpcallQueue:
         if upcall.kind not in self.kinds:
             return
         priority = PRIORITY[upcall.kind]
-        if len(self) >= self.room:
-            least = next(rank for rank in reversed(range(len(self._waiting))) if self._waiting[rank])
-            self.dropped += 1
-            if least < priority:
-                return  # the newcomer itself is the least urgent
-            self._waiting[least].popleft()
-        self._waiting[priority].append(upcall)
+        with self._lock:
+            if len(self) >= self.room:
+                least = next(rank for rank in reversed(range(len(self._waiting))) if self._waiting[rank])
+                self.dropped += 1
+                if least < priority:
+                    return  # the newcomer itself is the least urgent
+                self._waiting[least].popleft()
+            self._waiting[priority].append(upcall)
 
     def take(self) -> Upcall | None:
         """The most urgent, the oldest of those; None when nothing waits."""
-        return next((waiting.popleft() for waiting in self._waiting if waiting), None)
+        with self._lock:
+            return next((waiting.popleft() for waiting in self._waiting if waiting), None)
 
     def __len__(self) -> int:
         return sum(len(waiting) for waiting in self._waiting)

@@ -2,13 +2,13 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
+from cubecast.bench import hop
 from cubecast.bench.ipc import trip_us
 from cubecast.bench.rows import Row
 from cubecast.errors import ExtensionFailed, ExtensionRefused
@@ -20,13 +20,14 @@ from cubecast.sandbox.loading import SHIPPED
 from cubecast.sandbox.machine import compiled, deadlines
 from cubecast.sandbox.module import ModuleCode
 from cubecast.sandbox.native import NativeCode, manifest_behind
-from cubecast.sandbox.toolchain.building import build_native
+from cubecast.sandbox.toolchain.building import build_native, native_compiler
 
 ROUNDS = 5
 CALLS, SLOW_CALLS = 20_000, 2_000
 BATCH = 64
+BATCHES = 40
 PACKET_BYTES = 1200
-CALL_BAR, TRIP_BAR, BATCH_BAR, NATIVE_BAR, HOP_BAR_MS = 0.1, 1 / 3, 1 / 20, 1.6, 1.5
+CALL_BAR, TRIP_BAR, BATCH_BAR, NATIVE_BAR = 0.1, 1 / 3, 1 / 20, 1.6
 DEADLINE_MS, DEADLINE_BAR_MS, AGAIN_BAR_MS = 5, 25.0, 2.0
 TRIES = 10
 KERNELS = ("gain", "mulaw", "downscale", "thin")
@@ -56,10 +57,7 @@ def measure() -> Iterator[Row]:
         yield from _native()
         yield _deadline()
         yield _again()
-    yield Row(
-        "processed channel, added at the median, a hop", 0, "ms", "pass-through", 0, HOP_BAR_MS, holds=False,
-        skipped="there are no processed channels in the live overlay yet",
-    )  # fmt: skip
+    yield from hop.measure()
 
 
 def _call() -> Row:
@@ -85,28 +83,28 @@ def _batch() -> Row:
 
 def _native() -> Iterator[Row]:
     ratios = []
+    compiler = f"{Path(native_compiler()[0]).name} -O3"
     for name in KERNELS:
         tracks = (CODED,) if name == "thin" else (PICTURE,) if name == "downscale" else (SOUND,)
         try:
             native = _code_of_native(name, tracks)
         except ExtensionRefused as error:
-            yield Row(f"{name} against native", 0, "", "gcc -O3", 0, NATIVE_BAR, holds=False, skipped=str(error))
+            yield Row(f"{name} against native", 0, "", compiler, 0, NATIVE_BAR, holds=False, skipped=str(error))
             return
         sandboxed = _module(name, tracks)
         frames = _input(name)
         pair: list[list[float]] = [[], []]
         for _ in range(ROUNDS):
             for times, code in zip(pair, (sandboxed, native), strict=True):
-                lay(code, frames)
-                times.append(_best_us(partial(code.process_batch, len(frames)), 200, rounds=1))
+                times.append(_batch_us(code, frames))
         best = [min(times) for times in pair]
         ratios.append(best[0] / best[1])
         yield Row(
-            f"{name}, {len(frames)} frames", round(best[0], 2), "us", "gcc -O3", round(ratios[-1], 3), 0, holds=True
+            f"{name}, {len(frames)} frames", round(best[0], 2), "us", compiler, round(ratios[-1], 3), None, holds=True
         )
     mean = math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios))
     text = f"SIMD with deadlines, geometric mean of {', '.join(KERNELS)}"
-    yield Row(text, round(mean, 3), "", "gcc -O3", round(mean, 3), NATIVE_BAR, mean <= NATIVE_BAR)
+    yield Row(text, round(mean, 3), "", compiler, round(mean, 3), NATIVE_BAR, mean <= NATIVE_BAR)
 
 
 def _deadline() -> Row:
@@ -207,6 +205,19 @@ def _packet(number: int, size: int = PACKET_BYTES) -> EncodedFrame:
 
 def _frame(number: int, payload: bytes, *, keyframe: bool = True) -> EncodedFrame:
     return EncodedFrame(0, 40_000 * number, 40_000 * number, 40_000, keyframe, payload)
+
+
+def _batch_us(code: Code, frames: Sequence[EncodedFrame]) -> float:
+    """One call for all frames, the fastest of some; kernels work in place, so each call gets the frames anew."""
+    best = math.inf
+    for _ in range(BATCHES):
+        lay(code, frames)
+        begun = perf_counter()
+        emitted = code.process_batch(len(frames))
+        best = min(best, (perf_counter() - begun) * 1e6)
+        if emitted < 0:
+            raise ExtensionFailed("error", f"process_batch gave error {emitted}")
+    return best
 
 
 def _best_us(work: Callable[[], object], calls: int, rounds: int = ROUNDS) -> float:

@@ -1,43 +1,51 @@
 """What it costs to exchange four bytes with another protection domain, against the working set of the other side.
 
 The slides' experiment: a pipe, a Unix socket, a ring in shared memory that is spun on for a moment, and a call into the
-sandbox. The other side touches its working set, one byte a cache line, before it answers; what touching costs without any
-exchange stands beside it. Pipe and socket have both sides on one CPU, which is their best case; the ring has two.
+sandbox. The other side touches its working set before it answers, one byte in each page and as many bytes further on, so
+that it is the translations of addresses that have to be loaded again; what touching costs without any exchange stands
+beside it. Pipe and socket have both sides on one CPU, which is their best case; the ring has two.
+
+An upcall tells of an event and wants no answer but that it was handled: a signal to a process that waits for it and says
+so over a pipe, against a call of `on_event`.
 """
 
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from typing import TypeAlias
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from cubecast.bench.rows import Row
 from cubecast.sandbox.kernels import Kernel
 from cubecast.sandbox.machine import deadlines
 from cubecast.sandbox.rings import Ring, RingFiles
 
-WORKING_SETS = (0, 64 * 1024, 1024 * 1024)
+WORKING_SETS = (0, 16, 64, 256, 1024)
+"""Pages."""
 ROUNDS, TRIPS, WARM = 5, 1000, 20
-LINE = 64
+APART = 4160
+"""As in the slides: the next page, and a cache line further."""
 MESSAGE = b"ping"
 RING_BYTES = 4096
 
-Ping: TypeAlias = Callable[[], None]
+Ping: TypeAlias = Callable[[], object]
 Way: TypeAlias = Callable[[int], AbstractContextManager[Ping]]
 
-ECHO = """(module (memory (export "memory") 40)
+ECHO = """(module (memory (export "memory") 70)
   (func (export "echo") (param $size i32) (result i32) (local $at i32) (local $sum i32)
     (block $done (loop $next
       (br_if $done (i32.ge_u (local.get $at) (local.get $size)))
       (local.set $sum (i32.add (local.get $sum) (i32.load8_u offset=65536 (local.get $at))))
-      (local.set $at (i32.add (local.get $at) (i32.const 64)))
+      (local.set $at (i32.add (local.get $at) (i32.const 4160)))
       (br $next)))
     (i32.store (i32.const 16) (i32.load (i32.const 8)))
-    (local.get $sum)))"""
+    (local.get $sum))
+  (func (export "on_event") (param i32 i64 f64) (result i32) (i32.const 0)))"""
 
 
 def measure() -> Iterator[Row]:
@@ -45,14 +53,34 @@ def measure() -> Iterator[Row]:
     for size in WORKING_SETS:
         us = {name: trip_us(name, size) for name in WAYS}
         for name, value in us.items():
-            text = f"{name}, working set {size // 1024} KiB"
-            yield Row(text, round(value, 3), "us", "pipe", round(value / us["pipe"], 4), 0, holds=True)
+            text = f"{name}, working set {size} pages"
+            yield Row(text, round(value, 3), "us", "pipe", round(value / us["pipe"], 4), None, holds=True)
+    by_signal, into = (_best_us(way) for way in (_signal(), _event()))
+    for text, value in (("an upcall by signal", by_signal), ("an upcall into the sandbox", into)):
+        yield Row(text, round(value, 3), "us", "signal", round(value / by_signal, 4), None, holds=True)
 
 
-def trip_us(name: str, size: int = 0) -> float:
+def draw(rows: Sequence[Row], axes: Axes) -> None:
+    """Microseconds of an exchange against the working set, a line a way."""
+    for name, marker in zip(WAYS, "os^Dx", strict=True):
+        values = [row.value for row in rows if row.name.startswith(f"{name}, ")]
+        axes.plot(range(len(values)), values, marker=marker, label=name)
+    axes.set_xticks(range(len(WORKING_SETS)), [str(pages) for pages in WORKING_SETS])
+    axes.set_xlabel(f"working set of the other side, pages (one byte each, {APART} bytes apart)")
+    axes.set_ylabel("4 bytes there and back, us")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def trip_us(name: str, pages: int = 0) -> float:
     """Four bytes there and back, microseconds; best of several rounds."""
+    return _best_us(WAYS[name](pages * APART))
+
+
+def _best_us(way: AbstractContextManager[Ping]) -> float:
     rounds = []
-    with deadlines(), WAYS[name](size) as ping:
+    with deadlines(), way as ping:
         for _ in range(WARM):
             ping()
         for _ in range(ROUNDS):
@@ -64,7 +92,7 @@ def trip_us(name: str, size: int = 0) -> float:
 
 
 def _toucher(size: int) -> Ping:
-    lines = np.zeros(max(1, size), np.uint8)[::LINE]
+    lines = np.zeros(max(1, size), np.uint8)[::APART]
 
     def touch() -> None:
         if size:
@@ -150,6 +178,37 @@ def _sandbox(size: int) -> Iterator[Ping]:
     yield ping
 
 
+@contextmanager
+def _signal() -> Iterator[Ping]:
+    """A signal to a process that waits for it, and a byte back."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # the child has it from its first moment
+    our_in, their_out = os.pipe()
+
+    def serve() -> None:
+        while True:
+            signal.sigwait({signal.SIGUSR1})
+            os.write(their_out, b"!")
+
+    try:
+        with _one_cpu(), _child(serve) as child:
+
+            def ping() -> None:
+                os.kill(child, signal.SIGUSR1)
+                os.read(our_in, 1)
+
+            yield ping
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for descriptor in (our_in, their_out):
+            os.close(descriptor)
+
+
+@contextmanager
+def _event() -> Iterator[Ping]:
+    on_event = Kernel(ECHO).bound("on_event", ("i", "q", "d"))
+    yield lambda: on_event(1, 0, 0.0)
+
+
 WAYS: dict[str, Way] = {
     "pipe": _pipe,
     "Unix socket": _unix_socket,
@@ -171,7 +230,7 @@ def _one_cpu() -> Iterator[None]:
 
 
 @contextmanager
-def _child(serve: Callable[[], None]) -> Iterator[None]:
+def _child(serve: Callable[[], None]) -> Iterator[int]:
     """A forked process that serves until it is killed."""
     child = os.fork()
     if not child:
@@ -180,7 +239,7 @@ def _child(serve: Callable[[], None]) -> Iterator[None]:
         finally:
             os._exit(0)
     try:
-        yield
+        yield child
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -11,6 +11,7 @@ class Row:
 
     Attributes:
         ratio: the figure against `relative_to`.
+        bar: None where there is none to hold.
     """
 
     name: str
@@ -18,7 +19,7 @@ class Row:
     unit: str
     relative_to: str
     ratio: float
-    bar: float
+    bar: float | None
     holds: bool
     skipped: str = ""
 
@@ -27,6 +28,13 @@ def row(name: str, value: float, unit: str, relative_to: str, bar: float, at_mos
     """A figure against its bar, which it may not exceed, or with `at_most=False` must reach."""
     holds = value <= bar if at_most else value >= bar
     return Row(name, round(value, 4), unit, relative_to, round(value / bar, 3), bar, holds)
+
+
+def verdict(row: Row) -> str:
+    """The bar and whether it holds; nothing where there is no bar."""
+    if row.bar is None:
+        return ""
+    return f"; bar {row.bar} {'holds' if row.holds else 'DOES NOT HOLD'}"
 
 
 def tell(rows: Sequence[Row], as_json: bool) -> int:
@@ -38,6 +46,5 @@ def tell(rows: Sequence[Row], as_json: bool) -> int:
             if row.skipped:
                 print(f"{row.name}: skipped: {row.skipped}")
                 continue
-            verdict = "holds" if row.holds else "DOES NOT HOLD"
-            print(f"{row.name}: {row.value} {row.unit}, {row.ratio} x {row.relative_to}; bar {row.bar} {verdict}")
+            print(f"{row.name}: {row.value} {row.unit}, {row.ratio} x {row.relative_to}{verdict(row)}")
     return 0 if all(row.holds or row.skipped for row in rows) else 1

@@ -1,14 +1,25 @@
 """`cubecast bench extensions | ipc`: figures against their bars."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
 
-from cubecast.bench import extensions, ipc
+from cubecast.bench import extensions, ipc, page
 from cubecast.bench.rows import Row, tell
 from cubecast.cli.arguments import Parser
 
-BENCHES: dict[str, tuple[Callable[[], Iterable[Row]], str]] = {
-    "extensions": (extensions.measure, "what the sandbox costs: calls, batches, native code beside it, deadlines"),
-    "ipc": (ipc.measure, "four bytes between protection domains: pipe, socket, ring, sandbox, against the working set"),
+
+class Bench(NamedTuple):
+    """One of them: its rows, what it is, and its plot where it has one."""
+
+    measure: Callable[[], Iterable[Row]]
+    text: str
+    draw: page.Draw | None = None
+
+
+BENCHES = {
+    "extensions": Bench(extensions.measure, "What the sandbox costs: calls, batches, native code beside it, deadlines"),
+    "ipc": Bench(ipc.measure, "Four bytes between protection domains, against the working set", ipc.draw),
 }
 
 
@@ -16,9 +27,13 @@ def run(arguments: list[str]) -> int:
     """Runs the command."""
     parser = Parser(prog="cubecast bench", description="Measure, best of several, and hold it against the bars.")
     verbs = parser.add_subparsers(dest="name", metavar="NAME", required=True, parser_class=Parser)
-    for name, (_, text) in BENCHES.items():
-        verbs.add_parser(name, help=text, description=text).add_argument(
-            "--json", action="store_true", help="print one object"
-        )
+    for name, bench in BENCHES.items():
+        verb = verbs.add_parser(name, help=bench.text, description=bench.text)
+        verb.add_argument("--json", action="store_true", help="print one object")
+        verb.add_argument("--output", type=Path, metavar="FOLDER", help="also write a page with a table here")
     args = parser.parse_args(arguments)
-    return tell(list(BENCHES[args.name][0]()), args.json)
+    bench = BENCHES[args.name]
+    rows = list(bench.measure())
+    if args.output is not None:
+        page.write(args.name, bench.text, rows, args.output, bench.draw)
+    return tell(rows, args.json)

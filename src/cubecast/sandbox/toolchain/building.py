@@ -125,12 +125,21 @@ def build_native(folder: Path) -> bytes:
     source, language = source_of(folder.resolve(), manifest)
     if language is not Language.C:
         raise ExtensionRefused(f"{source.name}: only C has a native build")
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    command = [compiler] if compiler else zig("cc")
+    command = native_compiler()
     with tempfile.TemporaryDirectory(prefix="cubecast-build-") as scratch:
         out = Path(scratch) / "native.so"
         _run(source, [*command, *_NATIVE_FLAGS, "-o", str(out), str(source)])
         return with_tail(out.read_bytes(), manifest)
+
+
+def native_compiler() -> list[str]:
+    """The command line of this machine's C compiler; the Zig toolchain's where there is none.
+
+    Raises:
+        ExtensionRefused: that is not there either.
+    """
+    found = shutil.which("gcc") or shutil.which("cc")
+    return [found] if found else zig("cc")
 
 
 def zig(*arguments: str) -> list[str]:
@@ -149,7 +158,7 @@ _C_FLAGS = (
     "-Wall", "-Wextra", "-Werror=implicit-function-declaration", f"-I{HEADER}", "-Wl,--no-entry", "-Wl,--strip-all",
     f"-Wl,-z,stack-size={STACK_BYTES}",
 )  # fmt: skip
-_NATIVE_FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{HEADER}")
+_NATIVE_FLAGS = ("-O3", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{HEADER}")
 _AS_FLAGS = ("--runtime", "stub", "--use", "abort=", "--optimizeLevel", "3", "--noAssert", "--enable", "simd")
 
 

@@ -1,0 +1,83 @@
+"""What a hop that processes adds to one that only passes on, on real hosts of this machine.
+
+One publisher, two ways to subscribers, each over one host between: a relay, which passes the stream on in Rust, and a
+host that sends it through a sandboxed extension and publishes it anew. Both at the same time, so both see the same machine.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cubecast.bench.rows import Row
+from cubecast.emulator.processes import Child, Processes
+from cubecast.errors import CubecastError
+from cubecast.media.synthesis import synthesise
+
+BAR_MS = 1.5
+ROUNDS = 3
+CLIP_S = 10.0
+SETTLE_S = 2.0
+RUN_S = 90.0
+NAME = f"a processed channel, added at the median, a hop, best of {ROUNDS}"
+
+
+def measure() -> Iterator[Row]:
+    """The one row."""
+    with TemporaryDirectory(prefix="cubecast-bench-") as scratch:
+        clip = Path(scratch) / "clip.mp4"
+        synthesise(clip, CLIP_S)
+        try:
+            pairs = [asyncio.run(_round(Path(scratch) / str(number), clip)) for number in range(ROUNDS)]
+        except (CubecastError, TimeoutError) as error:
+            yield Row(NAME, 0, "ms", "pass-through", 0, BAR_MS, holds=False, skipped=str(error) or "it took too long")
+            return
+    passed, processed = min(pairs, key=lambda pair: pair[1] - pair[0])
+    added = round(processed - passed, 2)
+    ratio = round(processed / passed, 3)
+    yield Row(NAME, added, "ms", f"pass-through ({passed:.2f} ms)", ratio, BAR_MS, added <= BAR_MS)
+
+
+async def _round(folder: Path, clip: Path) -> tuple[float, float]:
+    """Median delays from end to end, ms: passed on, and processed.
+
+    Raises:
+        ProcessDied: one ended before its time.
+        TimeoutError: it took longer than RUN_S.
+    """
+    async with asyncio.timeout(RUN_S), Processes(lambda _, __: None) as processes:
+        state = str(folder / "supernode")
+        supernode = await processes.start(
+            "supernode", "supernode", "--json", "--listen", "127.0.0.1:0", "--state", state
+        )
+        await supernode.wait_for("serving")
+        serving = supernode.events["serving"]
+
+        async def start(name: str, fan_out: int, until: str, *arguments: str) -> Child:
+            common = ["--supernode", str(serving["url"]), "--token", f"@{serving['token']}", "--listen", "127.0.0.1:0"]
+            child = await processes.start(
+                name, *arguments, "--name", name, "--fan-out", str(fan_out), "--json", *common
+            )
+            await child.wait_for(until)
+            return child
+
+        publisher = await start("publisher", 2, "announced", "publish", "plain", str(clip), "--hold")
+        await start("relay", 1, "receiving", "subscribe", "plain", "--bound", "2s")
+        maker = ("process", "plain", "made", "--extension", "shed", "--bound", "2s", "--reserve", "made=1")
+        await start("maker", 1, "announced", *maker)
+        ends = [
+            await start(f"to-{channel}", 0, "receiving", "subscribe", channel, "--bound", "2s")
+            for channel in ("plain", "made")
+        ]
+        await asyncio.sleep(SETTLE_S)
+        publisher.press_enter()
+        for end in ends:
+            await end.wait_for("summary")
+        passed, processed = (_median_ms(end) for end in ends)
+        return passed, processed
+
+
+def _median_ms(end: Child) -> float:
+    delays = end.events["summary"]["delay_ms"]
+    assert isinstance(delays, dict)
+    return float(delays["p50"])

@@ -1,0 +1,49 @@
+"""A benchmark's page of the documentation: a table of its rows, and where there is one a plot."""
+
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cubecast import __version__
+from cubecast.bench.rows import Row
+from cubecast.errors import LabError
+
+INCHES, DPI = (6.4, 4.2), 110
+Draw = Callable[[Sequence[Row], Axes], None]
+
+
+def write(name: str, title: str, rows: Sequence[Row], folder: Path, draw: Draw | None = None) -> Path:
+    """Writes NAME.md, and NAME.png beside it.
+
+    Raises:
+        LabError: the folder cannot be written.
+    """
+    lines = [f"# {title}", ""]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if draw is not None:
+            figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
+            FigureCanvasAgg(figure)
+            draw(rows, figure.add_subplot())
+            figure.savefig(folder / f"{name}.png", metadata={"Software": f"cubecast {__version__}"})
+            lines += [f"![{title}]({name}.png)", ""]
+        lines += ["| what | figure | against | ratio | bar |", "|---|---|---|---|---|"]
+        lines += [_line(row) for row in rows]
+        made = f"cubecast {__version__} on {platform.machine()}, Linux {platform.release().split('-')[0]}"
+        lines += ["", f"Best of several. Made by `cubecast bench {name} --output FOLDER`; {made}.", ""]
+        page = folder / f"{name}.md"
+        page.write_text("\n".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise LabError(f"cannot write {folder}: {error.strerror}; choose another folder with --output") from error
+    return page
+
+
+def _line(row: Row) -> str:
+    if row.skipped:
+        return f"| {row.name} | skipped: {row.skipped} | | | |"
+    bar = "" if row.bar is None else f"{row.bar} {'holds' if row.holds else 'does not hold'}"
+    return f"| {row.name} | {row.value} {row.unit} | {row.relative_to} | {row.ratio} | {bar} |"

@@ -13,7 +13,7 @@ from cubecast.engine.membership import TICK_S
 from cubecast.engine.parents import REPAIR_TICKS
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
-from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost, UsageError
+from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost
 from cubecast.frames import EncodedFrame
 from cubecast.host.config import HostConfig
 from cubecast.host.reader import ReceivedFrame
@@ -176,10 +176,8 @@ async def test_an_impossible_bound_is_refused_with_the_best_and_nothing_else_is_
         with pytest.raises(ChannelUnknown, match="clip"):
             await subscriber.subscribe(ChannelName("nothing"), Contract(BOUND_MS))
         again = await subscriber.subscribe(CLIP, Contract(refused.value.bound_ms + 50))
-        with pytest.raises(UsageError, match="already"):
-            await subscriber.subscribe(CLIP, Contract(BOUND_MS))
         assert again.terms.reach.delay_ms <= refused.value.bound_ms + 50
-        subscriber.unsubscribe(CLIP)
+        again.release()
         await playing
         await publisher.finish(CLIP, writer)
         assert_all_arrived(sent, await reading)
@@ -314,3 +312,29 @@ async def test_a_host_that_cannot_be_dialled_publishes_and_receives(start: Start
 )
 def test_the_address_towards_the_supernode_is_found_whatever_form_its_url_has(url: str) -> None:
     assert _reachable(HostConfig(HostId("h"), url, ""), "0.0.0.0:4443") == "127.0.0.1:4443"
+
+
+async def test_one_host_has_several_subscribers_to_a_channel_even_to_its_own_each_with_its_own_bound(
+    start: Start, clip: Path
+) -> None:
+    async with start("p", "00") as publisher, start("s", "01", fan_out=0) as host:
+        await eventually(lambda: publisher.ready() and host.ready())
+        source, sent = read(clip)
+        writer = await publisher.publish(CLIP, source.tracks)
+        loose = await host.subscribe(CLIP, Contract(BOUND_MS))
+        strict = await host.subscribe(CLIP, Contract(BOUND_MS / 2))
+        own = await publisher.subscribe(CLIP, Contract(BOUND_MS))
+        with pytest.raises(BoundRefused):
+            await host.subscribe(CLIP, Contract(0.001))
+        third = await host.subscribe(CLIP, Contract(BOUND_MS))
+        third.release()
+        assert [each.terms.contract.bound_ms for each in (loose, strict)] == [BOUND_MS, BOUND_MS / 2]
+        assert own.terms.reach.path == ("p",)
+        for each in (loose, strict, own):
+            await each.open()
+        reading = [asyncio.ensure_future(receive(each)) for each in (loose, strict, own)]
+        await write(publisher, writer, sent)
+        await publisher.finish(CLIP, writer)
+        for received in reading:
+            assert_all_arrived(sent, await received)
+        await eventually(lambda: not host.view().branches)

@@ -204,7 +204,11 @@ class Branches:
             return []
         branch.finished_ticks = 0
         ended = Ended(channel, finished=True, host=self._around.host, reason="finished")
-        return [Send(child, ended) for child in branch.children]
+        effects: list[Effect] = [Send(child, ended) for child in branch.children]
+        if branch.contract is not None:
+            effects += [StreamEnded(channel, finished=True, host=ended.host, reason=ended.reason)]
+            effects += [self.ledger(branch, "ended")]
+        return effects
 
     # ------------------------------------------------------------------ what others may know
 

@@ -149,7 +149,7 @@ class Processing:
                         if pipeline is not None:
                             pipeline.close()
         finally:
-            host.unsubscribe(self.source)
+            subscription.release()
 
     async def upgrade(self, extension: Extension) -> None:
         """Goes on with another version of the extension, from the next group of pictures on; no frame is lost.

@@ -5,7 +5,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -20,7 +19,6 @@ from cubecast.engine.records import Placement, Tree
 from cubecast.engine.snapshot import HostView
 from cubecast.errors import (
     AddressError,
-    ChannelUnknown,
     CubecastError,
     MessageError,
     TokenError,
@@ -30,10 +28,10 @@ from cubecast.frames import TrackFormat
 from cubecast.host.config import HostConfig
 from cubecast.host.dataplane import DataPlane
 from cubecast.host.directory_client import DirectoryClient, supernode_url
-from cubecast.host.ledger import Ledger
 from cubecast.host.links import LEFT
+from cubecast.host.locals import Locals
 from cubecast.host.reader import ChannelReader
-from cubecast.host.subscription import Answers, Subscription, counter_offer
+from cubecast.host.subscription import Subscription
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import ChannelWriter, CopyCount
 from cubecast.host.upkeep import Upkeep
@@ -48,8 +46,6 @@ LINGER_S = 10.0
 UNREACHED_MAX = 1024
 UNREACHED_TOLD = 3
 """Failed dials in a row after which the user is told."""
-
-T = TypeVar("T")
 
 
 class HostRuntime:
@@ -75,8 +71,8 @@ class HostRuntime:
         self._verifier: Verifier | None = None
         self._address = ""
         self._started = (time.time(), time.monotonic())
-        self._locals: dict[ChannelName, Answers] = {}
         self._upkeep = Upkeep(config, client, tasks, notify, self._handle, self._engine.links_ms)
+        self._locals = Locals(self._handle, self._engine.reach, self._upkeep.failure)
         self._writers: dict[ChannelName, ChannelWriter] = {}
         self._unreached: dict[HostId, int] = {}
         self._background: list[asyncio.Task[None]] = []
@@ -116,7 +112,7 @@ class HostRuntime:
     def readers(self, channel: ChannelName) -> int:
         """Who is fed a channel from here: children, and a local subscriber."""
         children = sum(len(branch.children) for branch in self.view().branches if branch.channel == channel)
-        return children + (channel in self._locals)
+        return children + self._locals.count(channel)
 
     def upstream_ms(self, channel: ChannelName) -> float | None:
         """One-way delay of the link a channel comes over; None where none is measured."""
@@ -178,7 +174,7 @@ class HostRuntime:
         self._handle(ev.PublishFinished(channel))
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
-                while any(b.channel == channel and b.children for b in self.view().branches):
+                while self.readers(channel):
                     self._changed.clear()
                     await self._changed.wait()
         writer.close()
@@ -192,36 +188,12 @@ class HostRuntime:
             BoundRefused: no path keeps the contract; it carries a counter-offer.
             TokenError: the token does not allow it.
             DirectoryError: the super-node does not answer.
-            UsageError: this host subscribes to the channel already.
         """
-        if channel in self._locals:
-            raise UsageError(f"this host subscribes to {channel} already")
         await self._ready()
-        loop = asyncio.get_running_loop()
-        local = self._locals[channel] = Answers(loop.create_future(), loop.create_future(), Ledger(contract))
-        self._handle(ev.SubscribeRequested(channel, contract))
-        try:
-            terms = await local.admitted
-        except BaseException:
-            self.unsubscribe(channel)
-            raise
+        local, terms = await self._locals.admit(channel, contract)
         copies = self._plane.channels.copy_count(channel)
         reader = ChannelReader(self._plane.channels.origin(channel), contract.bound_ms, copies, self.clock)
-        return Subscription(terms, reader, self._tasks, local, self.clock, lambda: self.unsubscribe(channel))
-
-    def unsubscribe(self, channel: ChannelName) -> None:
-        """Ends a local subscription; without one, nothing happens."""
-        if channel in self._locals:
-            self._tell_account(channel)
-            del self._locals[channel]
-            self._handle(ev.UnsubscribeRequested(channel))
-
-    def _tell_account(self, channel: ChannelName) -> None:
-        """The engine reports how local contracts fare."""
-        local = self._locals[channel]
-        if local.ledger.account != local.told:
-            local.told = local.ledger.account
-            self._handle(ev.ContractMeasured(channel, local.told))
+        return Subscription(terms, reader, self._tasks, local, self.clock, lambda: self._locals.release(channel, local))
 
     async def _ready(self) -> None:
         with suppress(TimeoutError):
@@ -271,8 +243,7 @@ class HostRuntime:
                 self._handle(ev.MediaSampled(channel, upstream, stats.bytes_received))
             for channel, writer in self._writers.items():
                 self._handle(ev.MediaSampled(channel, self.config.name, writer.bytes_written))
-            for channel in self._locals:
-                self._tell_account(channel)
+            self._locals.tell()
             self._handle(ev.Tick(late_ms))
             wanted = due + TICK_S
             due = max(wanted, loop.time())
@@ -326,22 +297,7 @@ class HostRuntime:
             case fx.Leave():
                 self._left.set()
             case fx.Admitted() | fx.Refused() | fx.NotFound() | fx.StreamEnded():
-                self._answer(effect)
-
-    def _answer(self, effect: fx.Admitted | fx.Refused | fx.NotFound | fx.StreamEnded) -> None:
-        """Hands a decision to the local subscriber that waits for it."""
-        local = self._locals.get(effect.channel)
-        if local is None:
-            return
-        match effect:
-            case fx.Admitted():
-                _resolve_future(local.admitted, effect)
-            case fx.StreamEnded():
-                _resolve_future(local.ended, effect)
-            case fx.NotFound(channel, known):
-                _fail_future(local.admitted, ChannelUnknown(channel, known))
-            case fx.Refused(channel):
-                _fail_future(local.admitted, self._upkeep.failure(channel) or counter_offer(effect))
+                self._locals.decided(effect)
 
     # ------------------------------------------------------------------ what the data plane tells (Hooks)
 
@@ -440,13 +396,3 @@ def _reachable(config: HostConfig, bound: str) -> str:
             f"cannot tell this machine's address towards {target}: {error.strerror}; give it with --advertise"
         ) from error
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-
-
-def _resolve_future(future: asyncio.Future[T], value: T) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _fail_future(future: asyncio.Future[fx.Admitted], error: CubecastError) -> None:
-    if not future.done():
-        future.set_exception(error)

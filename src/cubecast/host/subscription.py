@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cubecast.engine import effects as fx
 from cubecast.engine.records import Account
@@ -25,8 +25,6 @@ class Answers:
     admitted: asyncio.Future[fx.Admitted]
     ended: asyncio.Future[fx.StreamEnded]
     ledger: Ledger
-    told: Account = field(default_factory=Account)
-    """What the engine knows of the ledger."""
 
 
 class Subscription:
@@ -78,6 +76,10 @@ class Subscription:
         if item.captured_s is None or item.captured_s < self._since_s:
             return None
         return (item.arrived_s - item.captured_s) * 1000 + self.clock_correction_ms
+
+    def release(self) -> None:
+        """Gives the channel back; what has been read stays."""
+        self._release()
 
     async def open(self) -> None:
         """Waits for the channel's format and begins to read.

@@ -27,7 +27,7 @@ from cubecast.engine.records import Tree
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.host.config import HostConfig
 from cubecast.host.reader import ChannelReader
-from cubecast.host.runtime import running
+from cubecast.host.running import running
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import ChannelWriter, CopyCount
 from cubecast.overlay.cube import Cube

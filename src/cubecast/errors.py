@@ -109,3 +109,16 @@ class UpstreamLost(SubscriptionError):
     def __init__(self, channel: ChannelName, host: HostId, reason: str) -> None:
         super().__init__(f"{channel}: the stream broke at host {host} ({reason}); subscribe again to find a new path")
         self.channel, self.host, self.reason = channel, host, reason
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error of ours in a group, else its first."""
+    leaves: list[BaseException] = []
+    rest: list[BaseException] = [group]
+    while rest:
+        error = rest.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            rest[:0] = error.exceptions
+        else:
+            leaves.append(error)
+    return next((error for error in leaves if isinstance(error, CubecastError)), leaves[0])

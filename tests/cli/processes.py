@@ -83,11 +83,18 @@ class Overlay:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[Process] = []
-        self.supernode = self.start(
-            "supernode", "--listen", "127.0.0.1:0", "--shape", "2^2", "--state", str(folder / "sn")
-        )
+        self.supernode = self._supernode("127.0.0.1:0")
         self.url = self.supernode.wait_for(r"super-node at (\S+),")[1]
         self.token = f"@{folder / 'sn' / 'join.token'}"
+
+    def _supernode(self, listen: str) -> "Process":
+        return self.start("supernode", "--listen", listen, "--shape", "2^2", "--state", str(self.folder / "sn"))
+
+    def restart_supernode(self) -> None:
+        """Kills it, and starts it again on what it left."""
+        self.supernode.end(signal.SIGKILL)
+        self.supernode = self._supernode(self.url.removeprefix("http://"))
+        self.supernode.wait_for("super-node at")
 
     def start(self, *arguments: str, stdin: IO[bytes] | int = subprocess.DEVNULL) -> Process:
         process = Process(self.folder, arguments, {}, stdin)

@@ -26,8 +26,8 @@ SETTLE_S = 1.0
 """The tracks' own subscriptions travel to the publisher."""
 
 
-def held_publisher(running: Overlay, clip: Path) -> Process:
-    publisher = running.join("publish", "news", str(clip), "--hold", name="p", stdin=subprocess.PIPE)
+def held_publisher(running: Overlay, clip: Path, *options: str) -> Process:
+    publisher = running.join("publish", "news", str(clip), "--hold", *options, name="p", stdin=subprocess.PIPE)
     publisher.wait_for("channel news announced")
     return publisher
 

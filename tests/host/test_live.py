@@ -17,7 +17,8 @@ from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, Director
 from cubecast.frames import EncodedFrame
 from cubecast.host.config import HostConfig
 from cubecast.host.reader import ReceivedFrame
-from cubecast.host.runtime import HostRuntime, _reachable, running
+from cubecast.host.running import running
+from cubecast.host.runtime import HostRuntime, _reachable
 from cubecast.host.subscription import Subscription
 from cubecast.host.tracks import ChannelWriter
 from cubecast.media.sources import MediaSource

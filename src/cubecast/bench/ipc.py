@@ -15,15 +15,17 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from cubecast.bench.rows import Row
 from cubecast.sandbox.kernels import Kernel
 from cubecast.sandbox.machine import deadlines
 from cubecast.sandbox.rings import Ring, RingFiles
+
+if TYPE_CHECKING:
+    from cubecast.lab.figure import Axes
 
 WORKING_SETS = (0, 16, 64, 256, 1024)
 """Pages."""
@@ -60,7 +62,7 @@ def measure() -> Iterator[Row]:
         yield Row(text, round(value, 3), "us", "signal", round(value / by_signal, 4), None, holds=True)
 
 
-def draw(rows: Sequence[Row], axes: Axes) -> None:
+def draw(rows: Sequence[Row], axes: "Axes") -> None:
     """Microseconds of an exchange against the working set, a line a way."""
     for name, marker in zip(WAYS, "os^Dx", strict=True):
         values = [row.value for row in rows if row.name.startswith(f"{name}, ")]
@@ -68,9 +70,9 @@ def draw(rows: Sequence[Row], axes: Axes) -> None:
     axes.set_xticks(range(len(WORKING_SETS)), [str(pages) for pages in WORKING_SETS])
     axes.set_xlabel(f"working set of the other side, pages (one byte each, {APART} bytes apart)")
     axes.set_ylabel("4 bytes there and back, us")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.35 * max(row.value for row in rows))
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper left", ncols=3, fontsize="small")
 
 
 def trip_us(name: str, pages: int = 0) -> float:

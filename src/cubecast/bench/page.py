@@ -3,33 +3,29 @@
 import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from cubecast import __version__
 from cubecast.bench.rows import Row
 from cubecast.errors import LabError
 
-INCHES, DPI = (6.4, 4.2), 110
-Draw = Callable[[Sequence[Row], Axes], None]
+if TYPE_CHECKING:
+    from cubecast.lab.figure import Axes
+
+Draw = Callable[[Sequence[Row], "Axes"], None]
 
 
 def write(name: str, title: str, rows: Sequence[Row], folder: Path, draw: Draw | None = None) -> Path:
     """Writes NAME.md, and NAME.png beside it.
 
     Raises:
-        LabError: the folder cannot be written.
+        LabError: the folder cannot be written, or what draws is not installed.
     """
     lines = [f"# {title}", ""]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if draw is not None:
-            figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
-            FigureCanvasAgg(figure)
-            draw(rows, figure.add_subplot())
-            figure.savefig(folder / f"{name}.png", metadata={"Software": f"cubecast {__version__}"})
+            _plot(folder / f"{name}.png", title, rows, draw)
             lines += [f"![{title}]({name}.png)", ""]
         lines += ["| what | figure | against | ratio | bar |", "|---|---|---|---|---|"]
         lines += [_line(row) for row in rows]
@@ -40,6 +36,16 @@ def write(name: str, title: str, rows: Sequence[Row], folder: Path, draw: Draw |
     except OSError as error:
         raise LabError(f"cannot write {folder}: {error.strerror}; choose another folder with --output") from error
     return page
+
+
+def _plot(path: Path, title: str, rows: Sequence[Row], draw: Draw) -> None:
+    try:
+        from cubecast.lab.figure import save_figure  # noqa: PLC0415  an extra that measuring does not need
+    except ImportError as error:
+        raise LabError(
+            f"a page with a plot needs {error.name}; install it with: pip install 'cubecast[lab]'"
+        ) from error
+    save_figure(path, title, __version__, lambda axes: draw(rows, axes[0]))
 
 
 def _line(row: Row) -> str:

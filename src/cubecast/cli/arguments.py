@@ -19,6 +19,7 @@ from cubecast.types import ChannelName, HostId
 SUPERNODE_DEFAULT = "http://127.0.0.1:7000"
 BOUND_MS_MAX = 3_600_000.0
 RATE_BPS_MAX = 1e12
+PROCESS_MAX = 1024
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -157,6 +158,10 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
         "--reserve", action="append", default=[], metavar="CHANNEL=N",
         help="keep N of the copies for a channel; again for each channel",
     )  # fmt: skip
+    parser.add_argument(
+        "--process", type=whole_number(0, PROCESS_MAX), default=0, metavar="N",
+        help="run up to N extensions of others, in the sandbox (%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--policy", type=Policy, choices=list(Policy), default=Policy.GREEDY, help="next hops (greedy)")
     parser.add_argument("--seed", type=whole_number(0, 2**31), default=0, metavar="N", help="of the random policy")
 
@@ -188,6 +193,7 @@ def host_config(arguments: argparse.Namespace) -> HostConfig:
         reserve=_reserved(arguments.reserve, arguments.fan_out),
         policy=arguments.policy,
         seed=arguments.seed,
+        process=arguments.process,
     )
 
 

@@ -22,7 +22,8 @@ from cubecast.engine.reach import Contract
 from cubecast.engine.records import check_name
 from cubecast.errors import ChannelUnknown, CubecastError, UsageError
 from cubecast.host.config import HostConfig
-from cubecast.host.runtime import HostRuntime, running
+from cubecast.host.running import running
+from cubecast.host.runtime import HostRuntime
 from cubecast.types import ChannelName
 
 AGAIN_S = 3.0

@@ -1,4 +1,4 @@
-"""`cubecast process IN OUT --extension FILE`: a channel made from another by an extension, on this host."""
+"""`cubecast process IN OUT --extension FILE`: a channel made from another by an extension, here or on another host."""
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from cubecast.cli import elsewhere
 from cubecast.cli.arguments import (
     Parser,
     add_contract_options,
@@ -14,6 +15,7 @@ from cubecast.cli.arguments import (
     host_config,
     milliseconds,
 )
+from cubecast.cli.elsewhere import failing, finished, told
 from cubecast.cli.extension import settings
 from cubecast.cli.running import emit, notify, serve
 from cubecast.cli.telling import STATUS_S, tell_joined
@@ -23,12 +25,13 @@ from cubecast.errors import CubecastError, UsageError
 from cubecast.host.config import HostConfig
 from cubecast.host.pipeline import Pipeline
 from cubecast.host.processing import Processing
-from cubecast.host.runtime import running
+from cubecast.host.running import running
 from cubecast.host.subscription import Subscription
 from cubecast.sandbox.loading import load
 from cubecast.types import ChannelName
 
 BOUND_DEFAULT_MS = 1000.0
+SUBSCRIBER = "subscriber"
 
 
 def run(arguments: list[str]) -> int:
@@ -36,7 +39,7 @@ def run(arguments: list[str]) -> int:
     parser = Parser(
         prog="cubecast process",
         description="Receive a channel, send it through an extension, and publish what comes of it as another channel. "
-        "SIGHUP goes on with the extension as FILE is then.",
+        "SIGHUP goes on with the extension as FILE is then. With --at another host does it, for as long as this runs.",
     )
     parser.add_argument("source", metavar="IN", help="the channel it is made from")
     parser.add_argument("channel", metavar="OUT", help="the channel that is made")
@@ -44,10 +47,16 @@ def run(arguments: list[str]) -> int:
         "--extension", required=True, metavar="FILE", help="a module, signed code, or a shipped one's name"
     )
     parser.add_argument("--config", action="append", default=[], metavar="K=V", help="a setting; again for each")
+    parser.add_argument(
+        "--at",
+        default=SUBSCRIBER,
+        metavar="WHERE",
+        help="subscriber (this host), publisher (of IN), auto, or a host (%(default)s)",
+    )
     parser.add_argument("--trusted", type=Path, metavar="FILE", help="public keys whose native and Python code is run")
     parser.add_argument(
         "--bound", type=milliseconds, default=BOUND_DEFAULT_MS, metavar="TIME",
-        help="latest a frame of IN may arrive here, such as 150ms (1s)",
+        help="latest a frame of IN may arrive where it is processed, such as 150ms (1s)",
     )  # fmt: skip
     add_contract_options(parser)
     add_tree_option(parser)
@@ -58,6 +67,8 @@ def run(arguments: list[str]) -> int:
         check_name("channel name", name)
     if args.source == args.channel:
         raise UsageError(f"IN and OUT are both {args.source}; a channel is not made from itself")
+    if args.at != SUBSCRIBER:
+        return elsewhere.run(args)
     contract = Contract(args.bound, args.rate, args.loss)
     processing = Processing(
         ChannelName(args.source), ChannelName(args.channel), load(args.extension, trusted=args.trusted),
@@ -90,26 +101,10 @@ async def _process(config: HostConfig, processing: Processing, args: argparse.Na
                 for task in background:
                     task.cancel()
     if args.json:
-        emit("finished", **told(processing))
+        emit("finished", **told(processing.channel, processing.progress()))
     else:
-        account = processing.account
-        notify(
-            f"channel {processing.channel} finished: {account.frames_in} frames in, {account.frames_out} out, "
-            f"{account.failures} failure(s), {processing.making.mean_ms or 0.0:.1f} ms in the making"
-        )
+        notify(finished(processing.channel, processing.progress()))
     return 0
-
-
-def told(processing: Processing) -> dict[str, object]:
-    """What programs are told of a derived channel."""
-    account = processing.account
-    return {
-        "channel": processing.channel, "frames_in": account.frames_in, "frames_out": account.frames_out,
-        "failures": account.failures, "last_failure": account.last_failure, "bypassed": account.bypassed,
-        "dropped": account.dropped, "overrun": processing.overrun, "upcalls_dropped": processing.upcalls_dropped,
-        "upgrades": processing.upgrades, "making_ms": processing.making.mean_ms,
-        "us_per_frame": 1e6 * account.busy_s / account.frames_in if account.frames_in else None,
-    }  # fmt: skip
 
 
 def _put(upgrades: "asyncio.Queue[None]") -> None:
@@ -134,11 +129,9 @@ async def _tell(processing: Processing, json: bool) -> None:
     failures = 0
     while True:
         await asyncio.sleep(STATUS_S)
-        account = processing.account
+        progress = processing.progress()
         if json:
-            emit("status", **told(processing))
-        elif account.failures > failures:
-            notify(
-                f"channel {processing.channel}: {account.failures} failure(s) so far, the last one: {account.last_failure}"
-            )
-        failures = account.failures
+            emit("status", **told(processing.channel, progress))
+        elif progress.failures > failures:
+            notify(failing(processing.channel, progress))
+        failures = progress.failures

@@ -11,7 +11,8 @@ from cubecast.engine.records import Tree, check_name
 from cubecast.errors import UsageError
 from cubecast.frames import US
 from cubecast.host.config import HostConfig
-from cubecast.host.runtime import HostRuntime, running
+from cubecast.host.running import running
+from cubecast.host.runtime import HostRuntime
 from cubecast.host.tracks import ChannelWriter
 from cubecast.media.reading import SourceReader
 from cubecast.media.sources import MediaSource

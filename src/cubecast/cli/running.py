@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import uvloop
 
-from cubecast.errors import CubecastError, LocalError, RemoteError, SubscriptionError, UpstreamLost
+from cubecast.errors import CubecastError, LocalError, RemoteError, SubscriptionError, UpstreamLost, first_error
 
 T = TypeVar("T")
 
@@ -104,22 +104,9 @@ def exit_status(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BaseExceptionGroup as group:
-        return _report(_first(group))
+        return _report(first_error(group))
     except Exception as error:  # noqa: BLE001  the last resort: users never see a traceback
         return _report(error)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error of ours in a group, else its first."""
-    leaves: list[BaseException] = []
-    rest: list[BaseException] = [group]
-    while rest:
-        error = rest.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            rest[:0] = error.exceptions
-        else:
-            leaves.append(error)
-    return next((error for error in leaves if isinstance(error, CubecastError)), leaves[0])
 
 
 def _report(error: BaseException) -> int:

@@ -19,7 +19,8 @@ from cubecast.engine.records import Account, check_name
 from cubecast.errors import BoundRefused, MediaError, OutputClosedError, SubscriptionError, UsageError
 from cubecast.frames import TrackFormat
 from cubecast.host.config import HostConfig
-from cubecast.host.runtime import HostRuntime, running
+from cubecast.host.running import running
+from cubecast.host.runtime import HostRuntime
 from cubecast.host.subscription import Subscription
 from cubecast.media.sinks import Container, MediaSink, NullSink, Sink, container_for
 from cubecast.types import ChannelName

@@ -19,7 +19,9 @@ from cubecast.engine.directory_events import (
     Advise,
     Answer,
     AskProbes,
+    Assign,
     ChannelAnnounced,
+    ChannelMissed,
     ChannelWithdrawn,
     DeleteChannel,
     DeleteHost,
@@ -30,6 +32,9 @@ from cubecast.engine.directory_events import (
     HostRefreshed,
     HostSuspected,
     HostTested,
+    JobsReported,
+    JobUnwanted,
+    JobWanted,
     LeaseTick,
     LinksReported,
     Push,
@@ -39,6 +44,8 @@ from cubecast.engine.directory_events import (
     SaveShape,
     SubscriptionReported,
 )
+from cubecast.engine.job_records import Job
+from cubecast.engine.jobs import JOB_LEASE_S, Jobs, Stage
 from cubecast.engine.placements import Placements
 from cubecast.engine.planner import Member as GroupMember
 from cubecast.engine.planner import Planner
@@ -82,6 +89,8 @@ class Member:
     lease_until: float
     placement: Placement | None = None
     subscriptions: dict[ChannelName, SubscriptionRecord] = field(default_factory=dict)
+    slots: int = 0
+    """Extensions it is willing to run for others."""
 
 
 class DirectoryEngine:
@@ -115,6 +124,7 @@ class DirectoryEngine:
         self._surveys = Surveys()
         self._planner = Planner(self._surveys, rng)
         self._relocation = Relocation(self._surveys, relocation, relocation_depth)
+        self.jobs = Jobs(self._surveys)
         self._relocated: dict[HostId, float] = {}
         """When a host was moved, or looked at for that, last."""
         self.members: dict[HostId, Member] = {}
@@ -133,6 +143,8 @@ class DirectoryEngine:
             self.members[record.host] = Member(record, now + LEASE_S)
             self._show(record.host, reachable=record.reachable)
         self.channels = {record.channel: record for record in channels if record.publisher in self.members}
+        if self.members:
+            self.jobs.settle(now + JOB_LEASE_S)
         self._place(now)
 
     def handle(self, event: DirectoryEvent, now: float) -> list[DirectoryEffect]:
@@ -180,9 +192,22 @@ class DirectoryEngine:
                 }
                 self._surveys.report(host, dict(list(known.items())[:LINKS_PER_HOST_MAX]), now)
                 return []
+            case JobWanted(job, at, module):
+                self.jobs.want(job, at, module=module, now=now)
+                return self._assign(now)
+            case JobUnwanted(channel, owner):
+                self.jobs.end(channel, owner)
+                return self._assign(now)
+            case JobsReported(host, slots, reports):
+                self._member(host).slots = slots
+                self.jobs.report(host, reports, now)
+                return self._assign(now)
+            case ChannelMissed(host, channel):
+                self.jobs.wish(host, channel, now)
+                return []
             case LeaseTick():
                 gone = {h for h, m in self.members.items() if m.lease_until < now}
-                effects = [*self._remove(gone, now), *self._shrink(now)]
+                effects = [*self._remove(gone, now), *self._shrink(now), *self._assign(now)]
                 return [*effects, *self._relocate_violated(now), *self._improve_trees(now)]
 
     def placement(self, host: HostId) -> Placement:
@@ -250,6 +275,27 @@ class DirectoryEngine:
             for member in self.members.values()
             for line in member.subscriptions.values()
             if line.state == "receiving" and len(line.path) > 1
+        )
+
+    def _assign(self, now: float) -> list[DirectoryEffect]:
+        """Gives jobs to hosts, and tells those whose jobs changed."""
+        for job in self.jobs.waiting(now):
+            self.jobs.place(job, self._stage(job, now), now)
+        return [Assign(host, self.jobs.of(host)) for host in sorted(self.jobs.take_changed(now) & self.members.keys())]
+
+    def _stage(self, job: Job, now: float) -> Stage:
+        copies, source, made = self._copies(), self.channels.get(job.source), self.channels.get(job.channel)
+        late_ms: dict[HostId, float] = {}
+        if source is not None:
+            late_ms = {host: member.late_ms for host, member in self._group(source).items()}
+        consumers = {host: np.inf for host in self.jobs.wishing(job.channel, now) if host in self.members}
+        if made is not None:
+            consumers |= {h: member.bound_ms for h, member in self._group(made).items() if h != made.publisher}
+        return Stage(
+            {host: member.slots for host, member in self.members.items()},
+            {host: max(0, member.record.fan_out - copies[host]) for host, member in self.members.items()},
+            late_ms,
+            consumers,
         )
 
     def _improve_trees(self, now: float) -> list[DirectoryEffect]:
@@ -417,6 +463,7 @@ class DirectoryEngine:
         for host in gone:
             del self.members[host]
             self._surveys.forget(host)
+            self.jobs.forget(host)
             self._relocated.pop(host, None)
         ended = [c for c, r in self.channels.items() if r.publisher in gone]
         for channel in ended:

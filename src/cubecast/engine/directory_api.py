@@ -5,6 +5,7 @@ Plain dataclasses, so that the OpenAPI page shows them and a host decodes them w
 
 from dataclasses import dataclass, field
 
+from cubecast.engine.job_records import Job, JobReport
 from cubecast.engine.records import (
     FAN_OUT_DEFAULT,
     Advice,
@@ -42,21 +43,37 @@ class JoinAnswer:
 class RefreshRequest:
     """Body of POST /v1/hosts/HOST/refresh: the lease is renewed; ledger lines, suspicions and delays reported.
 
-    `links_ms` are the one-way delays of the host's links.
+    `links_ms` are the one-way delays of the host's links; `slots` the extensions it is willing to run for others, and
+    `jobs` how those it has fare.
     """
 
     subscriptions: tuple[SubscriptionRecord, ...] = ()
     suspects: tuple[HostId, ...] = ()
     links_ms: dict[HostId, float] = field(default_factory=dict)
+    slots: int = 0
+    jobs: tuple[JobReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """One line of GET /v1/hosts/HOST/pushes: a new place, advice on parents, hosts to measure."""
+    """One line of GET /v1/hosts/HOST/pushes: a new place, advice on parents, hosts to measure, all jobs of the host."""
 
     placement: Placement | None = None
     advice: tuple[Advice, ...] = ()
     probes: tuple[HostRecord, ...] = ()
+    jobs: tuple[Job, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """Body of PUT /v1/jobs/CHANNEL, sent again and again while the job is wanted.
+
+    Attributes:
+        at: a host, `publisher` for the source's, or `auto`.
+    """
+
+    job: Job
+    at: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from cubecast.engine.job_records import Job, JobReport
 from cubecast.engine.records import Advice, ChannelRecord, HostRecord, Placement, SubscriptionRecord, Tree
 from cubecast.engine.relocation import Verdict
 from cubecast.overlay.cube import Cube
@@ -95,6 +96,40 @@ class LinksReported:
 
 
 @dataclass(frozen=True, slots=True)
+class JobWanted:
+    """A channel is to be made; `at` is a host, PUBLISHER or AUTO, and `module` tells whether the module is here."""
+
+    job: Job
+    at: str
+    module: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobUnwanted:
+    """The owner of a job wants it no more."""
+
+    channel: ChannelName
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobsReported:
+    """A host tells how many extensions it is willing to run for others, and how those it has fare."""
+
+    host: HostId
+    slots: int
+    reports: tuple[JobReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMissed:
+    """A host asked for a channel that nobody announces."""
+
+    host: HostId
+    channel: ChannelName
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseTick:
     """Time to look for expired leases, and for better trees."""
 
@@ -110,6 +145,10 @@ DirectoryEvent: TypeAlias = (
     | SubscriptionReported
     | LinksReported
     | RelocationWanted
+    | JobWanted
+    | JobUnwanted
+    | JobsReported
+    | ChannelMissed
     | LeaseTick
 )
 
@@ -181,6 +220,14 @@ class AskProbes:
     others: tuple[HostRecord, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Tell a host what it is to make, all of it."""
+
+    host: HostId
+    jobs: tuple[Job, ...]
+
+
 DirectoryEffect: TypeAlias = (
-    SaveShape | SaveHost | DeleteHost | SaveChannel | DeleteChannel | Push | Advise | AskProbes | Answer
+    SaveShape | SaveHost | DeleteHost | SaveChannel | DeleteChannel | Push | Advise | AskProbes | Answer | Assign
 )

@@ -19,7 +19,8 @@ class Backlog:
         self._skipping: set[int] = set()
         """Tracks of which nothing is of use before the next keyframe."""
         self._news = asyncio.Event()
-        self._over = False
+        self.over = False
+        """No more will come."""
 
     def put(self, item: ReceivedFrame) -> None:
         """Takes a frame in."""
@@ -36,7 +37,7 @@ class Backlog:
 
     def end(self) -> None:
         """No more will come."""
-        self._over = True
+        self.over = True
         self._news.set()
 
     def wake(self) -> None:
@@ -49,7 +50,7 @@ class Backlog:
         self._news.clear()
         frames = list(self._waiting)
         self._waiting.clear()
-        return frames, self._over
+        return frames, self.over
 
     def _make_room(self, begins: int | None) -> None:
         """Drops the oldest frame and all of its track that refer to it; `begins` is a track of which a keyframe comes."""

@@ -20,6 +20,7 @@ class HostConfig:
         label: wished seat, digits; empty takes any.
         uplink_bps: what all copies together may carry.
         reserve: copies kept for channels.
+        process: extensions at a time this host is willing to run for others.
     """
 
     name: HostId
@@ -34,3 +35,4 @@ class HostConfig:
     reserve: Mapping[ChannelName, int] = field(default_factory=dict)
     policy: Policy = Policy.GREEDY
     seed: int = 0
+    process: int = 0

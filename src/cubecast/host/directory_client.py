@@ -1,6 +1,7 @@
 """The host's side of the super-node's HTTP API."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
@@ -9,6 +10,7 @@ import httpx
 import msgspec
 
 from cubecast.engine.directory_api import (
+    JobRequest,
     JoinAnswer,
     JoinRequest,
     Overview,
@@ -20,6 +22,7 @@ from cubecast.engine.directory_api import (
     RelocationRequest,
     ResolveAnswer,
 )
+from cubecast.engine.job_records import JobStatus
 from cubecast.engine.records import Tree
 from cubecast.errors import ChannelUnknown, DirectoryError, DirectoryUnreachable, TokenError, UsageError
 from cubecast.tokens import SUPERNODE, Identity
@@ -110,6 +113,48 @@ class DirectoryClient:
         """
         return await self._call("GET", f"/v1/channels/{quote(channel, safe='')}", ResolveAnswer, channel=channel)
 
+    async def want_job(self, request: JobRequest) -> JobStatus:
+        """Has a channel made; the job lasts as long as this is repeated.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the join token is not accepted, or does not allow it.
+        """
+        path = f"/v1/jobs/{quote(request.job.channel, safe='')}"
+        return await self._call("PUT", path, JobStatus, body=request, token=self._join_token)
+
+    async def end_job(self, channel: ChannelName, owner: str) -> None:
+        """Has a channel made no more; one try, the job ends by itself too.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the join token is not accepted.
+        """
+        path = f"/v1/jobs/{quote(channel, safe='')}?owner={quote(owner, safe='')}"
+        await self._call("DELETE", path, None, token=self._join_token, tries=1)
+
+    async def bring_module(self, digest: str, module: bytes) -> None:
+        """Brings the module of a job.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the join token is not accepted.
+        """
+        await self._call("PUT", f"/v1/extensions/{digest}", None, body=module, token=self._join_token)
+
+    async def fetch_module(self, digest: str) -> bytes:
+        """The module of a job.
+
+        Raises:
+            DirectoryError: it is not there, or the super-node does not answer.
+            TokenError: the credential is not accepted.
+        """
+        response = await self._sent("GET", f"/v1/extensions/{digest}", None, "", len(RETRY_PAUSES_S) + 1)
+        self._check(response, response.content, None)
+        if hashlib.sha256(response.content).hexdigest() != digest:
+            raise DirectoryError(f"{self.url} sent another module than the one that was asked for")
+        return response.content
+
     async def relocate(self, host: HostId, request: RelocationRequest) -> RelocationAnswer:
         """Asks for a seat nearer to a channel's publisher; one try.
 
@@ -157,12 +202,16 @@ class DirectoryClient:
         channel: ChannelName | None = None,
         tries: int | None = None,
     ) -> T:
-        content = None if body is None else msgspec.json.encode(body)
-        tries = tries or len(RETRY_PAUSES_S) + 1
+        content = body if isinstance(body, bytes) else None if body is None else msgspec.json.encode(body)
+        response = await self._sent(method, path, content, token, tries or len(RETRY_PAUSES_S) + 1)
+        self._check(response, response.content, channel)
+        return self._decode(response, answer)
+
+    async def _sent(self, method: str, path: str, content: bytes | None, token: str, tries: int) -> httpx.Response:
         for attempt in range(tries):
             headers = self._headers(token or self.identity.token(SUPERNODE))
             try:
-                response = await self._http.request(method, path, content=content, headers=headers)
+                return await self._http.request(method, path, content=content, headers=headers)
             except httpx.HTTPError as error:
                 if attempt + 1 == tries:
                     raise DirectoryUnreachable(_describe(self.url, error)) from error
@@ -172,9 +221,6 @@ class DirectoryClient:
                     f"try {attempt + 2} of {tries} in {pause_s:g} s"
                 )
                 await asyncio.sleep(pause_s)
-                continue
-            self._check(response, response.content, channel)
-            return self._decode(response, answer)
         raise AssertionError("the last try raises")
 
     def _decode(self, response: httpx.Response, answer: type[T] | None) -> T:

@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from cubecast.engine.job_records import Progress
 from cubecast.engine.reach import Contract
 from cubecast.engine.records import Tree
-from cubecast.errors import ExtensionRefused
+from cubecast.errors import ExtensionRefused, first_error
 from cubecast.frames import US, EncodedFrame, Kind
 from cubecast.host.backlog import Backlog
 from cubecast.host.happenings import Happenings
@@ -102,20 +103,27 @@ class Processing:
         """Capture time minus presentation time, by track."""
         self._input_delay_ms = 0.0
 
-    @property
-    def account(self) -> Account:
+    def progress(self) -> Progress:
         """What the extension has done so far."""
-        return Account() if self._pipeline is None else self._pipeline.running.account
+        account = Account() if self._pipeline is None else self._pipeline.running.account
+        return Progress(
+            account.frames_in,
+            account.frames_out,
+            account.failures,
+            account.last_failure,
+            account.bypassed,
+            account.dropped,
+            self._backlog.dropped,
+            0 if self._pipeline is None else self._pipeline.running.upcalls.dropped,
+            self.upgrades,
+            self.making.mean_ms,
+            1e6 * account.busy_s / account.frames_in if account.frames_in else None,
+        )
 
     @property
-    def overrun(self) -> int:
-        """Frames that were dropped because the extension did not keep up."""
-        return self._backlog.dropped
-
-    @property
-    def upcalls_dropped(self) -> int:
-        """Events that were dropped, for too many waited."""
-        return 0 if self._pipeline is None else self._pipeline.running.upcalls.dropped
+    def ending(self) -> bool:
+        """Whether the source has ended: what is left of it is on its way."""
+        return self._backlog.over
 
     async def run(self, host: HostRuntime, announced: Callable[[Subscription, Pipeline], None]) -> None:
         """Receives, processes and publishes until the source ends.
@@ -136,20 +144,34 @@ class Processing:
                 self._thread = thread
                 self._pipeline = await self._make(self._extension)
                 try:
-                    writer = await host.publish(self.channel, self._pipeline.tracks, self._tree, self.source)
-                    self._outputs[self.channel] = _Output(writer)
+                    await self.add(host, self.channel, self._tree)
                     announced(subscription, self._pipeline)
-                    try:
-                        await self._work(host, subscription)
-                    finally:
-                        del self._outputs[self.channel]
-                        await host.finish(self.channel, writer)
+                    await self._work(host, subscription)
+                except BaseExceptionGroup as group:
+                    raise first_error(group) from group
                 finally:
+                    await asyncio.gather(*(self.remove(host, channel) for channel in list(self._outputs)))
                     for pipeline in (self._pipeline, self._successor):
                         if pipeline is not None:
                             pipeline.close()
         finally:
             subscription.release()
+
+    async def add(self, host: HostRuntime, channel: ChannelName, tree: Tree) -> None:
+        """Publishes what is made under one more name; pictures begin with the next keyframe.
+
+        Raises:
+            DirectoryError, TokenError: the channel is refused.
+            MediaError, UsageError: as HostRuntime.publish.
+        """
+        writer = await host.publish(channel, self._begun().tracks, tree, self.source)
+        self._outputs[channel] = _Output(writer)
+
+    async def remove(self, host: HostRuntime, channel: ChannelName) -> None:
+        """Ends one of the channels that are made; without it, nothing happens."""
+        output = self._outputs.pop(channel, None)
+        if output is not None:
+            await host.finish(channel, output.writer)
 
     async def upgrade(self, extension: Extension) -> None:
         """Goes on with another version of the extension, from the next group of pictures on; no frame is lost.

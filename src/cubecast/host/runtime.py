@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -34,7 +34,7 @@ from cubecast.host.reader import ChannelReader
 from cubecast.host.subscription import Subscription
 from cubecast.host.tasks import Tasks
 from cubecast.host.tracks import ChannelWriter, CopyCount
-from cubecast.host.upkeep import Upkeep
+from cubecast.host.upkeep import Upkeep, Work
 from cubecast.tokens import Verifier
 from cubecast.types import ChannelName, HostId
 
@@ -49,10 +49,15 @@ UNREACHED_TOLD = 3
 
 
 class HostRuntime:
-    """One running host; made by `running`."""
+    """One running host; made by `running` (cubecast.host.running)."""
 
     def __init__(
-        self, config: HostConfig, client: DirectoryClient, tasks: Tasks, notify: Callable[[str], None]
+        self,
+        config: HostConfig,
+        client: DirectoryClient,
+        tasks: Tasks,
+        notify: Callable[[str], None],
+        work: Work,
     ) -> None:
         self.config = config
         self._tasks = tasks
@@ -71,7 +76,7 @@ class HostRuntime:
         self._verifier: Verifier | None = None
         self._address = ""
         self._started = (time.time(), time.monotonic())
-        self._upkeep = Upkeep(config, client, tasks, notify, self._handle, self._engine.links_ms)
+        self._upkeep = Upkeep(config, client, tasks, notify, self._handle, self._engine.links_ms, work)
         self._locals = Locals(self._handle, self._engine.reach, self._upkeep.failure)
         self._writers: dict[ChannelName, ChannelWriter] = {}
         self._unreached: dict[HostId, int] = {}
@@ -352,32 +357,6 @@ class HostRuntime:
     def pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> None:
         """See Hooks."""
         self._handle(ev.PullFailed(channel, host, reason))
-
-
-@asynccontextmanager
-async def running(config: HostConfig, notify: Callable[[str], None]) -> AsyncIterator[HostRuntime]:
-    """Runs a host inside this block; it leaves the overlay at the end.
-
-    Args:
-        notify: told one line whenever the user should know something.
-
-    Raises:
-        CubecastError: the host could not start, or what the block raised.
-    """
-    client = DirectoryClient(config.supernode, config.token, notify)
-    failure: CubecastError | None = None
-    async with asyncio.TaskGroup() as group:
-        runtime = HostRuntime(config, client, Tasks(group), notify)
-        try:
-            await runtime.start()
-            yield runtime
-        except CubecastError as error:
-            failure = error  # raised below, outside the group, which would wrap it
-        finally:
-            await runtime.stop()
-            await client.close()
-    if failure is not None:
-        raise failure
 
 
 def _reachable(config: HostConfig, bound: str) -> str:

@@ -6,9 +6,11 @@ Everything goes on while the super-node is away: reports wait, and what it would
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing, suppress
+from typing import Protocol
 
 from cubecast.engine import events as ev
 from cubecast.engine.directory_api import JoinAnswer, JoinRequest, Pushed, RefreshRequest, RelocationRequest
+from cubecast.engine.job_records import Job, JobReport
 from cubecast.engine.records import SubscriptionRecord, Tree
 from cubecast.engine.relocation import Verdict
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, DirectoryUnreachable, TokenError
@@ -23,6 +25,21 @@ FOLLOW_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 LEDGER_MAX = 1024
 
 
+class Work(Protocol):
+    """What a host does for others (cubecast.host.jobs)."""
+
+    slots: int
+    """Extensions at a time that this host is willing to run."""
+    changed: Callable[[], None]
+    """To be told when there is something new to report."""
+
+    def want(self, jobs: tuple[Job, ...]) -> None:
+        """Everything that this host is to make from now on."""
+
+    def reports(self) -> tuple[JobReport, ...]:
+        """How that fares."""
+
+
 class Upkeep:
     """Calls the super-node for one host; `start` begins its background work."""
 
@@ -34,12 +51,14 @@ class Upkeep:
         notify: Callable[[str], None],
         handle: Callable[[ev.Event], None],
         links_ms: Callable[[], dict[HostId, float]],
+        work: Work,
     ) -> None:
         """Nothing is sent yet.
 
         Args:
             handle: gives the engine what the super-node tells.
             links_ms: the delays to report.
+            work: told what to make for others; how that fares is reported.
         """
         self._config = config
         self._client = client
@@ -47,6 +66,8 @@ class Upkeep:
         self._notify = notify
         self._handle = handle
         self._links_ms = links_ms
+        self._work = work
+        work.changed = self._tell_soon
         self._address = self._fingerprint = ""
         self._joined = False
         self._published: dict[ChannelName, tuple[Tree, asyncio.Future[None]]] = {}
@@ -69,13 +90,20 @@ class Upkeep:
 
     def start(self) -> list[asyncio.Task[None]]:
         """Follows what the super-node pushes, and renews the lease."""
+        if self._work.slots:
+            self._news.set()  # others may wait for that
         return [self._tasks.create_task(work) for work in (self._follow(), self._refresh())]
 
+    def _tell_soon(self) -> None:
+        self._news.set()
+
     async def leave(self) -> None:
-        """Gives the seat back, if there is one; the lease ends it too."""
+        """Gives the seat back, if there is one; the lease ends it too. Owners of jobs hear first how those ended."""
         if self._joined:
             with suppress(DirectoryError, TokenError, TimeoutError):
                 async with asyncio.timeout(LEAVE_S):
+                    if reports := self._work.reports():
+                        await self._client.refresh(self._config.name, RefreshRequest(jobs=reports))
                     await self._client.leave(self._config.name)
 
     # ------------------------------------------------------------------ what the engine asks
@@ -178,6 +206,8 @@ class Upkeep:
             self._handle(ev.Placed(pushed.placement))
         for advice in pushed.advice:
             self._handle(ev.Advised(advice))
+        if pushed.jobs is not None:
+            self._work.want(pushed.jobs)
         if pushed.probes:
             self._handle(ev.ProbesWanted(pushed.probes))
 
@@ -190,7 +220,13 @@ class Upkeep:
             lines, self._ledger = self._ledger, {}
             suspects, self._suspects = self._suspects, set()
             try:
-                request = RefreshRequest(tuple(lines.values()), tuple(sorted(suspects)), self._links_ms())
+                request = RefreshRequest(
+                    tuple(lines.values()),
+                    tuple(sorted(suspects)),
+                    self._links_ms(),
+                    self._work.slots,
+                    self._work.reports(),
+                )
                 answer = await self._client.refresh(self._config.name, request)
                 for channel in self._published.keys() - set(answer.channels):
                     self._tasks.create_task(self._announce(channel))

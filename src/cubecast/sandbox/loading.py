@@ -52,14 +52,42 @@ def load(name: str, cache: Path | None = None, trusted: Path | None = None, *, c
         ExtensionRefused: there is none, or it is not in order; the line names the file.
     """
     file = Path(name)
-    wasm: bytes
+    if file.suffix not in TRUSTED_SUFFIXES:
+        return sandboxed(name, wasm_of(name), cache)
     try:
-        if file.suffix in TRUSTED_SUFFIXES:
-            return _load_trusted(file, trusted or config_folder() / "trusted-keys", confined=confined)
-        if not file.suffix and name in shipped():
-            wasm = SHIPPED.joinpath(name, f"{name}.wasm").read_bytes()
-        else:
-            wasm = read_module(file)
+        return _load_trusted(file, trusted or config_folder() / "trusted-keys", confined=confined)
+    except ExtensionRefused as error:
+        raise ExtensionRefused(f"{name}: {error}") from error
+
+
+def wasm_of(name: str) -> bytes:
+    """The module in a file, or of an extension that is shipped: what may be run on other hosts.
+
+    Raises:
+        ExtensionRefused: there is none, or it is trusted code; the line names the file.
+    """
+    file = Path(name)
+    if file.suffix in TRUSTED_SUFFIXES:
+        raise ExtensionRefused(f"{name}: native and Python code runs on its owner's host only; leave --at out")
+    if not file.suffix and name in shipped():
+        return SHIPPED.joinpath(name, f"{name}.wasm").read_bytes()
+    try:
+        return read_module(file)
+    except ExtensionRefused as error:
+        raise ExtensionRefused(f"{name}: {error}") from error
+
+
+def sandboxed(name: str, wasm: bytes, cache: Path | None = None) -> Extension:
+    """A module as an extension.
+
+    Args:
+        name: what complaints begin with.
+        cache: as in load.
+
+    Raises:
+        ExtensionRefused: it is not in order.
+    """
+    try:
         manifest = manifest_of(wasm)
         module = compiled(wasm, cache or cache_folder())
     except ExtensionRefused as error:

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import msgspec
-from fastapi import Depends, FastAPI, Header, Request
+from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from cubecast import __version__
 from cubecast.engine.directory_api import (
+    JobRequest,
     JoinAnswer,
     JoinRequest,
     Overview,
@@ -23,6 +24,7 @@ from cubecast.engine.directory_api import (
     RelocationRequest,
     ResolveAnswer,
 )
+from cubecast.engine.job_records import JobStatus
 from cubecast.engine.records import Tree
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, TokenError, UsageError
 from cubecast.supernode.metrics import directory_metrics, ledger_metrics
@@ -52,6 +54,7 @@ def make_app(service: Service) -> FastAPI:
     _handle_errors(app)
     _host_routes(app, service)
     _channel_routes(app, service)
+    _job_routes(app, service)
     _public_routes(app, service)
     return app
 
@@ -140,6 +143,33 @@ def _channel_routes(app: FastAPI, service: Service) -> None:
     async def resolve(who: Who, channel: ChannelName) -> ResolveAnswer:
         """Where the channel is published, and the grant to subscribe to it."""
         return service.resolve(who, channel)
+
+
+def _job_routes(app: FastAPI, service: Service) -> None:
+    problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
+
+    @app.put("/v1/jobs/{channel}", responses=problems, tags=["jobs"])
+    async def want(token: Token, channel: ChannelName, request: JobRequest) -> JobStatus:
+        """Have a channel made from another by an extension, for as long as this is repeated; shows a join token."""
+        return service.want_job(service.person(token), channel, request)
+
+    @app.delete("/v1/jobs/{channel}", status_code=204, responses=problems, tags=["jobs"])
+    async def end(token: Token, channel: ChannelName, owner: str) -> None:
+        """Have it made no more."""
+        service.person(token)
+        service.end_job(channel, owner)
+
+    @app.put("/v1/extensions/{digest}", status_code=204, responses=problems, tags=["jobs"])
+    async def bring(token: Token, digest: str, request: Request) -> None:
+        """Bring the module of an extension that a job needs; the body is the module, the name its SHA-256."""
+        service.person(token)
+        service.add_module(digest, await request.body())
+
+    @app.get("/v1/extensions/{digest}", responses=problems, tags=["jobs"])
+    async def fetch(token: Token, digest: str) -> Response:
+        """The module of an extension, for a host that has a job for it."""
+        service.bearer(token)
+        return Response(service.module(digest), media_type="application/wasm")
 
 
 def _public_routes(app: FastAPI, service: Service) -> None:

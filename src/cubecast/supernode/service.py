@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from cubecast.engine.directory import DirectoryEngine
 from cubecast.engine.directory_api import (
     ChannelView,
+    JobRequest,
     JoinAnswer,
     JoinRequest,
     Overview,
@@ -24,7 +25,9 @@ from cubecast.engine.directory_events import (
     Advise,
     Answer,
     AskProbes,
+    Assign,
     ChannelAnnounced,
+    ChannelMissed,
     ChannelWithdrawn,
     DirectoryEffect,
     DirectoryEvent,
@@ -33,15 +36,21 @@ from cubecast.engine.directory_events import (
     HostRefreshed,
     HostSuspected,
     HostTested,
+    JobsReported,
+    JobUnwanted,
+    JobWanted,
     LeaseTick,
     LinksReported,
     Push,
     RelocationWanted,
     SubscriptionReported,
 )
+from cubecast.engine.job_records import Job, JobStatus
+from cubecast.engine.jobs import AUTO, PUBLISHER
 from cubecast.engine.records import Advice, HostRecord, Placement, Tree, check_address, check_name
 from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, StoreError, TokenError
 from cubecast.overlay.cube import spell
+from cubecast.supernode.modules import Modules
 from cubecast.supernode.store import Store
 from cubecast.tokens import SUPERNODE, Authority, Bearer, Permission
 from cubecast.types import ChannelName, HostId
@@ -50,6 +59,8 @@ LEASE_TICK_S = 0.5
 KEEPALIVE_S = 2.0
 PROBES_MAX = 16
 """Hosts one host is asked to measure, until it has heard of them."""
+SLOTS_MAX, JOBS_TOLD_MAX = 1024, 128
+OWNER_MAX, CONFIG_CHARACTERS_MAX = 64, 16 * 1024
 TEST_S = 60.0
 """Hosts are dialled back this often."""
 DialBack = Callable[[str], Awaitable[bool]]
@@ -63,9 +74,10 @@ class Outbox:
     placed: bool = False
     advice: dict[ChannelName, Advice] = field(default_factory=dict)
     probes: dict[HostId, HostRecord] = field(default_factory=dict)
+    jobs: tuple[Job, ...] | None = None
     filled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def put(self, effect: Push | Advise | AskProbes) -> None:
+    def put(self, effect: Push | Advise | AskProbes | Assign) -> None:
         """Adds to what is pushed next."""
         match effect:
             case Push():
@@ -76,14 +88,17 @@ class Outbox:
                 self.probes |= {other.host: other for other in others}
                 for host in list(self.probes)[:-PROBES_MAX]:
                     del self.probes[host]
+            case Assign(_, jobs):
+                self.jobs = jobs
         self.filled.set()
 
     def take(self, placement: Placement) -> Pushed | None:
         """What is to be pushed now; None for nothing."""
         if not self.filled.is_set():
             return None
-        pushed = Pushed(placement if self.placed else None, tuple(self.advice.values()), tuple(self.probes.values()))
-        self.placed = False
+        placed = placement if self.placed else None
+        pushed = Pushed(placed, tuple(self.advice.values()), tuple(self.probes.values()), self.jobs)
+        self.placed, self.jobs = False, None
         self.advice.clear()
         self.probes.clear()
         self.filled.clear()
@@ -104,6 +119,7 @@ class Service:
         self.engine = engine
         self._dial_back = dial_back
         self._store = store
+        self._modules = Modules()
         self._authority = authority
         self._outboxes: dict[HostId, Outbox] = {}
         self.stopping = asyncio.Event()
@@ -124,7 +140,7 @@ class Service:
                 self.broken.set_exception(error)
             raise DirectoryError("the super-node cannot write its store and stops") from error
         for effect in effects:
-            if isinstance(effect, Push | Advise | AskProbes) and effect.host in self._outboxes:
+            if isinstance(effect, Push | Advise | AskProbes | Assign) and effect.host in self._outboxes:
                 self._outboxes[effect.host].put(effect)
         return effects
 
@@ -156,6 +172,7 @@ class Service:
                 await asyncio.wait_for(self.stopping.wait(), LEASE_TICK_S)
             with suppress(DirectoryError):  # `broken` tells
                 self._handle(LeaseTick())
+            self._modules.keep(self.engine.jobs.modules())
 
     def person(self, token: str) -> Permission:
         """What a join token allows.
@@ -221,6 +238,7 @@ class Service:
         for suspect in request.suspects:
             self._handle(HostSuspected(suspect, bearer.host))
         self._handle(LinksReported(bearer.host, request.links_ms))
+        self._handle(JobsReported(bearer.host, min(SLOTS_MAX, max(0, request.slots)), request.jobs[:JOBS_TOLD_MAX]))
         version, channels = self.engine.placement(bearer.host).version, self.engine.channels_of(bearer.host)
         return RefreshAnswer(self._authority.credential(bearer.host, bearer.key, bearer.permission), version, channels)
 
@@ -249,7 +267,8 @@ class Service:
             DirectoryError: the name is taken or malformed.
         """
         check_name("channel name", channel)
-        if not bearer.permission.may("publish", channel):
+        may = bearer.permission.may("publish", channel) or self.engine.jobs.makes(bearer.host, channel)
+        if not may:
             raise TokenError(f"this token does not allow publishing {channel!r}")
         self._handle(ChannelAnnounced(bearer.host, channel, tree))
 
@@ -264,14 +283,62 @@ class Service:
             TokenError: the host may not subscribe to it.
             ChannelUnknown: nobody announces it.
         """
-        if not bearer.permission.may("subscribe", channel):
+        may = bearer.permission.may
+        if not may("subscribe", channel) and not self.engine.jobs.needs(bearer.host, channel):
             raise TokenError(f"this token does not allow subscribing to {channel!r}")
         record = self.engine.channels.get(channel)
         if record is None:
-            may = bearer.permission.may
+            self._handle(ChannelMissed(bearer.host, channel))
             raise ChannelUnknown(channel, tuple(c for c in self.engine.channels if may("subscribe", c)))
         proposals = self.engine.proposals(bearer.host, channel)
         return ResolveAnswer(record, self._authority.grant(bearer.host, channel), proposals)
+
+    def want_job(self, permission: Permission, channel: ChannelName, request: JobRequest) -> JobStatus:
+        """Takes a job in, or renews it; its owner asks every few seconds.
+
+        Raises:
+            TokenError: the token does not allow to subscribe to the one channel or to publish the other.
+            UsageError: a name is malformed.
+            DirectoryError: the job is refused.
+        """
+        job = request.job
+        if job.channel != channel:
+            raise DirectoryError(f"the job makes {job.channel!r}, not {channel!r}")
+        check_name("channel name", channel)
+        check_name("channel name", job.source)
+        if request.at not in (PUBLISHER, AUTO):
+            check_name("host name", request.at)
+        if not _HEX_32_BYTES.fullmatch(job.extension) or not 0 < len(job.owner) <= OWNER_MAX:
+            raise DirectoryError("a job needs the SHA-256 of its module, 64 hex digits, and an owner")
+        if sum(len(key) + len(value) for key, value in job.config.items()) > CONFIG_CHARACTERS_MAX:
+            raise DirectoryError(f"the settings have more than {CONFIG_CHARACTERS_MAX} characters")
+        for scope, name in (("subscribe", job.source), ("publish", channel)):
+            if not permission.may(scope, name):
+                raise TokenError(f"this token does not allow {scope.removesuffix('e')}ing {name!r}")
+        self._handle(JobWanted(job, request.at, job.extension in self._modules))
+        return self.engine.jobs.status(channel)
+
+    def end_job(self, channel: ChannelName, owner: str) -> None:
+        """Ends a job; only its owner can."""
+        self._handle(JobUnwanted(channel, owner))
+
+    def add_module(self, digest: str, module: bytes) -> None:
+        """Takes in a module that a job needs.
+
+        Raises:
+            DirectoryError: no job needs it, it is another one, or there is no room.
+        """
+        if digest not in self.engine.jobs.modules():
+            raise DirectoryError("no job needs this module")
+        self._modules.add(digest, module)
+
+    def module(self, digest: str) -> bytes:
+        """A module that a job needs.
+
+        Raises:
+            DirectoryError: it is not here.
+        """
+        return self._modules.get(digest)
 
     def overview(self, permission: Permission) -> Overview:
         """What a person may see of the directory."""
@@ -292,6 +359,8 @@ class Service:
         """
         outbox = self._outboxes[bearer.host] = Outbox()
         outbox.placed = True
+        if self.engine.jobs.settled(time.time()):
+            outbox.jobs = self.engine.jobs.of(bearer.host)
         outbox.filled.set()
         try:
             while not self.stopping.is_set() and bearer.host in self.engine.members:

@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import av
 import pytest
 
 from cubecast.media.synthesis import synthesise_light
+from cubecast.sandbox.loading import SHIPPED
 from tests.cli.processes import cubecast
 
 pytestmark = pytest.mark.system
@@ -20,11 +22,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("language", ["c", "zig", "wat"])
+@pytest.mark.parametrize("language", ["c", "zig", "assemblyscript", "wat"])
 def test_a_new_extension_builds_is_in_order_runs_and_keeps_its_golden_file(
     tmp_path: Path, clip: Path, language: str
 ) -> None:
-    if language != "wat" and importlib.util.find_spec("ziglang") is None:
+    if language == "assemblyscript" and shutil.which("asc") is None:
+        pytest.skip("AssemblyScript's compiler is not on the path (npm install assemblyscript)")
+    if language in ("c", "zig") and importlib.util.find_spec("ziglang") is None:
         pytest.skip("the Zig compiler is not installed (the extra `toolchain`)")
     folder, module = tmp_path / "mine", tmp_path / "mine" / "mine.wasm"
     golden = folder / "golden" / "clip.golden"
@@ -57,6 +61,23 @@ def test_a_file_goes_through_an_extension_and_the_figures_are_told(tmp_path: Pat
         pictures = list(container.decode(video=0))
     assert len(pictures) == 20
     assert (pictures[0].width, pictures[0].height) == (80, 44)
+
+
+def test_an_author_learns_what_a_frame_costs_beside_native_code(tmp_path: Path, clip: Path) -> None:
+    library, key, keys = tmp_path / "downscale.so", tmp_path / "key.pem", tmp_path / "keys"
+    built = cubecast("extension", "build", "--native", str(SHIPPED.joinpath("downscale")), "-o", str(library))
+    assert built.returncode == 0, built.stderr
+    keys.write_text(cubecast("extension", "sign", str(library), "--key", str(key)).stdout)
+    adownscalest = ("--native", str(library), "--trusted", str(keys))
+    done = cubecast("extension", "bench", "downscale", str(clip), *adownscalest, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["frames"] > 0
+    assert told["ratio"] == pytest.approx(told["batch_us"] / told["native_us"])
+    assert min(told["alone_us"], told["native_us"]) > 0
+    other = cubecast("extension", "bench", "thin", str(clip), *adownscalest)
+    assert (other.returncode, other.stdout) == (2, "")
+    assert "--native is a build of downscale, not of thin" in other.stderr
 
 
 def test_what_a_tap_finds_goes_beside_the_output(tmp_path: Path, clip: Path) -> None:

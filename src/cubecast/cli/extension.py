@@ -1,4 +1,4 @@
-"""`cubecast extension new | build | check | run | sign`: for authors of stream-processing extensions."""
+"""`cubecast extension new | build | check | run | bench | sign`: for authors of stream-processing extensions."""
 
 import argparse
 import json
@@ -6,11 +6,14 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from cubecast.bench.frame_cost import BATCH as BENCH_BATCH
+from cubecast.bench.frame_cost import frame_cost
 from cubecast.cli.arguments import Parser
 from cubecast.cli.running import notify
 from cubecast.errors import ExtensionRefused, UsageError
@@ -63,9 +66,10 @@ def run(arguments: list[str]) -> int:
     sub.add_argument("file", type=Path, metavar="FILE")
     _add_trusted(sub)
     _add_run(verbs.add_parser("run", help="put one to work on a file"))
+    _add_bench(verbs.add_parser("bench", help="what it costs a frame, alone and against native code"))
     args = parser.parse_args(arguments)
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
-        "list": _list, "new": _new, "build": _build, "sign": _sign, "check": _check, "run": _run,
+        "list": _list, "new": _new, "build": _build, "sign": _sign, "check": _check, "run": _run, "bench": _bench,
     }  # fmt: skip
     return actions[args.verb](args)
 
@@ -85,18 +89,29 @@ def _add_trusted(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help=f"a module, or one of {', '.join(shipped())}")
-    parser.add_argument("input", metavar="INPUT", help="a media file")
-    _add_trusted(parser)
+    _add_input(parser)
     parser.add_argument("-o", "--output", default="", metavar="OUTPUT", help="a .ts or .mp4 file (nothing is written)")
-    parser.add_argument(
-        "--config", action="append", default=[], metavar="K=V", help="a setting of the extension; again for each"
-    )
     parser.add_argument(
         "--event", action="append", default=[], metavar="KIND=VALUE@N", help="tell it of an event before frame N"
     )
     parser.add_argument(
         "--golden", type=Path, metavar="FILE", help="record a golden file of what it is given and emits"
+    )
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    _add_input(parser)
+    parser.add_argument(
+        "--native", metavar="FILE.so", help="a signed native build of the same source, run in this process to compare"
+    )
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help=f"a module, or one of {', '.join(shipped())}")
+    parser.add_argument("input", metavar="INPUT", help="a media file")
+    _add_trusted(parser)
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="K=V", help="a setting of the extension; again for each"
     )
     parser.add_argument("--json", action="store_true", help="print one object of figures")
 
@@ -183,6 +198,26 @@ def _run(args: argparse.Namespace) -> int:
         )
         if account.last_failure:
             notify(f"the last failure: {account.last_failure}")
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    extension = load(args.file, trusted=args.trusted, confined=not args.in_process)
+    native = None if args.native is None else load(args.native, trusted=args.trusted, confined=False)
+    with deadlines():
+        cost = frame_cost(extension, native, args.input, settings(args.config))
+    if args.json:
+        print(json.dumps({"extension": extension.manifest.name, **asdict(cost), "ratio": cost.ratio}))
+        return 0
+    beside = (
+        ""
+        if cost.native_us is None
+        else f"; native {cost.native_us:.2f} us, of which the sandbox takes {cost.ratio:.2f} times as much"
+    )
+    print(
+        f"{extension.manifest.name}: {cost.alone_us:.2f} us a frame alone, {cost.batch_us:.2f} us in batches of {BENCH_BATCH}"
+        f"{beside} ({cost.frames} frames)"
+    )
     return 0
 
 

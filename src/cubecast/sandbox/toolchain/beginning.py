@@ -8,6 +8,8 @@ from cubecast.sandbox.abi import SMALL
 from cubecast.sandbox.toolchain.building import Language
 
 TEMPLATES = Path(__file__).parent / "templates"
+AS_MODULE = "cubecast.ts"
+"""What cubecast.h is to C; AssemblyScript imports from the folder."""
 MANIFEST = """name = "{name}"
 version = "0.1.0"
 about = "passes every frame on as it is"
@@ -17,7 +19,7 @@ tracks = ["video", "audio"]
 memory_mib = 16
 deadline_ms = 20
 """
-C_SETTINGS = """
+SETTINGS = """
 [config]
 gain = "1"
 """
@@ -32,16 +34,22 @@ def begin(name: str, language: Language, folder: Path) -> Path:
     Raises:
         ExtensionRefused: the name is not allowed, or the folder is there.
     """
-    if not re.fullmatch(SMALL, name) or len(name) > 64:
-        raise ExtensionRefused(f"{name!r} is no name for an extension; write small letters, digits and hyphens")
+    if not re.fullmatch(SMALL, name) or len(name) > 64 or f"{name}.ts" == AS_MODULE:
+        raise ExtensionRefused(
+            f"{name!r} is no name for an extension; write small letters, digits and hyphens, and not cubecast"
+        )
     try:
         folder.mkdir(parents=True)
-        settings = C_SETTINGS if language is Language.C else ""
+        settings = SETTINGS if language in (Language.C, Language.ASSEMBLYSCRIPT) else ""
         (folder / "extension.toml").write_text(MANIFEST.format(name=name) + settings, encoding="utf-8")
         source = folder / f"{name}.{language}"
         source.write_text(
             (TEMPLATES / f"{language}.txt").read_text(encoding="utf-8").replace("NAME", name), encoding="utf-8"
         )
+        if language is Language.ASSEMBLYSCRIPT:
+            (folder / AS_MODULE).write_text(
+                (TEMPLATES.parent / AS_MODULE).read_text(encoding="utf-8"), encoding="utf-8"
+            )
     except FileExistsError:
         raise ExtensionRefused(f"{folder} is there already; choose another name or folder") from None
     except OSError as error:

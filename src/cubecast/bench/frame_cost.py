@@ -1,0 +1,134 @@
+"""What an extension costs a frame, for its author: alone, in batches, and against a native build of the same source."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from cubecast.errors import ExtensionFailed, UsageError
+from cubecast.frames import EncodedFrame, TrackFormat
+from cubecast.host.pipeline import Pipeline
+from cubecast.media.sources import MediaSource
+from cubecast.sandbox.abi import EventKind
+from cubecast.sandbox.exchange import Batch
+from cubecast.sandbox.loading import Extension
+from cubecast.sandbox.supervision import Instance
+
+FRAMES_MAX, BYTES_MAX = 256, 128 << 20
+"""Of the input that are used."""
+ROUNDS = 5
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class FrameCost:
+    """Microseconds a frame, best of several rounds.
+
+    Attributes:
+        frames: how many were given to it.
+        alone_us: a call for each, as live ones come.
+        batch_us: BATCH a call.
+        native_us: BATCH a call to the native build; None without one.
+    """
+
+    frames: int
+    alone_us: float
+    batch_us: float
+    native_us: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """The sandbox against native code."""
+        return None if self.native_us is None else self.batch_us / self.native_us
+
+
+def frame_cost(extension: Extension, native: Extension | None, file: str, config: Mapping[str, str]) -> FrameCost:
+    """Measures with the first frames of a media file, decoded before where the extension wants plain ones.
+
+    Raises:
+        MediaError: the file cannot be read.
+        ExtensionRefused: it does not accept the file's tracks or the settings.
+        ExtensionFailed: a call failed.
+        UsageError: the native build is another extension.
+    """
+    if native is not None and native.manifest.name != extension.manifest.name:
+        raise UsageError(
+            f"--native is a build of {native.manifest.name}, not of {extension.manifest.name}; give one of the same source"
+        )
+    given, tracks = _given(extension, file, config)
+    if not given:
+        raise UsageError(f"{file} holds no frames that {extension.manifest.name} processes; give another file")
+    candidates = [(extension, 1), (extension, BATCH)] + ([] if native is None else [(native, BATCH)])
+    best = [float("inf")] * len(candidates)
+    for _ in range(ROUNDS):
+        for number, (candidate, batch) in enumerate(candidates):
+            best[number] = min(best[number], _once_us(candidate, tracks, config, given, batch))
+    return FrameCost(len(given), best[0], best[1], best[2] if native is not None else None)
+
+
+class _Given:
+    """An instance that is watched: what it is given is kept."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self.tracks = instance.tracks
+        self.frames: list[EncodedFrame] = []
+
+    def process(self, frames: Sequence[EncodedFrame]) -> Batch:
+        """See Instance."""
+        self.frames += frames
+        return self._instance.process(frames)
+
+    def on_event(self, kind: EventKind, time_us: int, value: float) -> list[EncodedFrame]:
+        """See Instance."""
+        return self._instance.on_event(kind, time_us, value)
+
+    def memory_bytes(self) -> int:
+        """See Instance."""
+        return self._instance.memory_bytes()
+
+    def close(self) -> None:
+        """See Instance."""
+        self._instance.close()
+
+
+def _given(
+    extension: Extension, file: str, config: Mapping[str, str]
+) -> tuple[list[EncodedFrame], Sequence[TrackFormat]]:
+    """What an extension is given of a file, and the tracks it is told of."""
+    made: list[_Given] = []
+    told: list[Sequence[TrackFormat]] = []
+
+    def make(tracks: Sequence[TrackFormat], settings: Mapping[str, str]) -> Instance:
+        made.append(_Given(extension.make(tracks, settings)))
+        told.append(tracks)
+        return made[-1]
+
+    with MediaSource(file) as source:
+        pipeline = Pipeline(Extension(extension.manifest, make), source.tracks, config, perf_counter)
+        try:
+            for frame in source.frames():
+                pipeline.push([frame])
+                if pipeline.running.account.failures:
+                    raise ExtensionFailed("error", f"it failed on the file: {pipeline.running.account.last_failure}")
+                if len(made[-1].frames) >= FRAMES_MAX or pipeline.running.account.bytes_in >= BYTES_MAX:
+                    break
+        finally:
+            pipeline.close()
+    return made[-1].frames, told[-1]
+
+
+def _once_us(
+    extension: Extension,
+    tracks: Sequence[TrackFormat],
+    config: Mapping[str, str],
+    frames: Sequence[EncodedFrame],
+    batch: int,
+) -> float:
+    instance = extension.make(tracks, config)
+    try:
+        begun = perf_counter()
+        for begin in range(0, len(frames), batch):
+            instance.process(frames[begin : begin + batch])
+        return (perf_counter() - begun) / len(frames) * 1e6
+    finally:
+        instance.close()

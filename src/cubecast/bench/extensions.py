@@ -8,7 +8,7 @@ from time import perf_counter
 
 import numpy as np
 
-from cubecast.bench import hop
+from cubecast.bench import chain, hop
 from cubecast.bench.ipc import trip_us
 from cubecast.bench.rows import Row
 from cubecast.errors import ExtensionFailed, ExtensionRefused
@@ -48,8 +48,8 @@ BAD = """(module (memory (export "memory") 18)
 """Fails as its first frame's size says: 1 traps, 2 never ends, others are well."""
 
 
-def measure() -> Iterator[Row]:
-    """A row for each bar."""
+def measure(clip: Path | None = None) -> Iterator[Row]:
+    """A row for each bar; `clip` is the 720p clip that is processed live, by default one made on the spot."""
     with deadlines():
         yield _call()
         yield _round_trip()
@@ -58,6 +58,7 @@ def measure() -> Iterator[Row]:
         yield _deadline()
         yield _again()
     yield from hop.measure()
+    yield from chain.measure(clip)
 
 
 def _call() -> Row:

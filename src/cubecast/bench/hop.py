@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from cubecast.bench.rows import Row
-from cubecast.emulator.processes import Child, Processes
+from cubecast.bench.live import live_overlay
+from cubecast.bench.rows import Row, failed
+from cubecast.emulator.processes import Child
 from cubecast.errors import CubecastError
 from cubecast.media.synthesis import synthesise
 
@@ -30,7 +31,7 @@ def measure() -> Iterator[Row]:
         try:
             pairs = [asyncio.run(_round(Path(scratch) / str(number), clip)) for number in range(ROUNDS)]
         except (CubecastError, TimeoutError) as error:
-            yield Row(NAME, 0, "ms", "pass-through", 0, BAR_MS, holds=False, skipped=str(error) or "it took too long")
+            yield failed(NAME, error)
             return
     passed, processed = min(pairs, key=lambda pair: pair[1] - pair[0])
     added = round(processed - passed, 2)
@@ -45,28 +46,13 @@ async def _round(folder: Path, clip: Path) -> tuple[float, float]:
         ProcessDied: one ended before its time.
         TimeoutError: it took longer than RUN_S.
     """
-    async with asyncio.timeout(RUN_S), Processes(lambda _, __: None) as processes:
-        state = str(folder / "supernode")
-        supernode = await processes.start(
-            "supernode", "supernode", "--json", "--listen", "127.0.0.1:0", "--state", state
-        )
-        await supernode.wait_for("serving")
-        serving = supernode.events["serving"]
-
-        async def start(name: str, fan_out: int, until: str, *arguments: str) -> Child:
-            common = ["--supernode", str(serving["url"]), "--token", f"@{serving['token']}", "--listen", "127.0.0.1:0"]
-            child = await processes.start(
-                name, *arguments, "--name", name, "--fan-out", str(fan_out), "--json", *common
-            )
-            await child.wait_for(until)
-            return child
-
-        publisher = await start("publisher", 2, "announced", "publish", "plain", str(clip), "--hold")
-        await start("relay", 1, "receiving", "subscribe", "plain", "--bound", "2s")
+    async with asyncio.timeout(RUN_S), live_overlay(folder) as overlay:
+        publisher = await overlay.join("publisher", 2, "announced", "publish", "plain", str(clip), "--hold")
+        await overlay.join("relay", 1, "receiving", "subscribe", "plain", "--bound", "2s")
         maker = ("process", "plain", "made", "--extension", "shed", "--bound", "2s", "--reserve", "made=1")
-        await start("maker", 1, "announced", *maker)
+        await overlay.join("maker", 1, "announced", *maker)
         ends = [
-            await start(f"to-{channel}", 0, "receiving", "subscribe", channel, "--bound", "2s")
+            await overlay.join(f"to-{channel}", 0, "receiving", "subscribe", channel, "--bound", "2s")
             for channel in ("plain", "made")
         ]
         await asyncio.sleep(SETTLE_S)

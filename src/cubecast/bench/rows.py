@@ -30,6 +30,11 @@ def row(name: str, value: float, unit: str, relative_to: str, bar: float, at_mos
     return Row(name, round(value, 4), unit, relative_to, round(value / bar, 3), bar, holds)
 
 
+def failed(name: str, error: Exception) -> Row:
+    """A figure that could not be had although it should: its bar does not hold."""
+    return Row(name, 0, "", f"nothing, for it failed: {str(error) or type(error).__name__}", 0, 0, holds=False)
+
+
 def verdict(row: Row) -> str:
     """The bar and whether it holds; nothing where there is no bar."""
     if row.bar is None:

@@ -38,6 +38,7 @@ soak: $(READY)
 # Mutated extensions against the sandbox: some minutes.
 fuzz: $(READY)
 	$(BIN)/python bench/fuzz.py
+	$(BIN)/python bench/spec_suite.py
 
 # Every experiment, and the pages of docs/lab from them.
 lab: $(READY)

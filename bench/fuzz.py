@@ -46,7 +46,7 @@ def main() -> int:
     with deadlines():
         beside = RunningExtension(good.manifest, make, TRACKS, {"share": "1"}, monotonic)
         for number in range(1, args.mutations + 1):
-            ended[_outcome(_mutated(rng, rng.choice(modules)))] += 1
+            ended[outcome(_mutated(rng, rng.choice(modules)))] += 1
             frame = _frame(number)
             if beside.process([frame]) != [frame]:
                 print(f"mutation {number}: the extension beside it lost a frame")
@@ -76,7 +76,8 @@ def _mutated(rng: random.Random, module: bytes) -> bytes:
     return bytes(wasm)
 
 
-def _outcome(wasm: bytes) -> str:
+def outcome(wasm: bytes) -> str:
+    """How a module ends: well, refused, or which typed failure."""
     try:
         manifest = manifest_of(wasm)
         here = Exchange(ModuleCode(compiled(wasm), manifest), manifest, TRACKS, {})

@@ -8,9 +8,15 @@ tried, in text, binary and quoted form.
 """
 
 import argparse
+import hashlib
+import io
 import os
 import re
+import shutil
+import subprocess
 import sys
+import tarfile
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,23 +43,48 @@ def main() -> int:
     parser.add_argument("folder", type=Path, nargs="?", default=os.environ.get("WASM_TESTSUITE"))
     folder = parser.parse_args().folder
     if folder is None:
-        print(
-            "spec suite: skipped: there is no checkout of WebAssembly/testsuite; name its folder, or set WASM_TESTSUITE"
-        )
-        return 0
-    files = sorted(Path(folder).glob("*.wast"))
-    if not files:
+        found = packaged()
+        if isinstance(found, str):
+            print(f"spec suite: skipped: {found}; name a checkout of WebAssembly/testsuite, or set WASM_TESTSUITE")
+            return 0
+        scripts = found
+    else:
+        scripts = [file.read_text(encoding="utf-8", errors="replace") for file in sorted(Path(folder).glob("*.wast"))]
+    if not scripts:
         print(f"spec suite: {folder} holds no .wast file; give a checkout of WebAssembly/testsuite", file=sys.stderr)
         return 2
     ended: Counter[str] = Counter()
     with deadlines():
-        for file in files:
-            for form in modules(file.read_text(encoding="utf-8", errors="replace")):
+        for script in scripts:
+            for form in modules(script):
                 ended[tried(form)] += 1
     print(
-        f"spec suite: {sum(ended.values())} modules of {len(files)} files: {dict(sorted(ended.items()))}; the host lives"
+        f"spec suite: {sum(ended.values())} modules of {len(scripts)} files: {dict(sorted(ended.items()))}; the host lives"
     )
     return 0
+
+
+def packaged() -> list[str] | str:
+    """The scripts in the npm package, or why there are none."""
+    npm = shutil.which("npm")
+    if npm is None:
+        return "there is no npm to fetch its copy with"
+    with tempfile.TemporaryDirectory(prefix="cubecast-spec-") as scratch:
+        try:
+            done = subprocess.run(
+                [npm, "pack", "--silent", PACKAGE], cwd=scratch, capture_output=True, timeout=FETCH_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return f"npm took more than {FETCH_S:.0f} s to fetch {PACKAGE}"
+        archives = list(Path(scratch).glob("*.tgz"))
+        if done.returncode or not archives:
+            return f"npm cannot fetch {PACKAGE}"
+        content = archives[0].read_bytes()
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        return f"{PACKAGE} is not the file it was"
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        names = sorted(name for name in archive.getnames() if INSIDE.fullmatch(name))
+        return [opened.read().decode(errors="replace") for name in names if (opened := archive.extractfile(name))]
 
 
 def modules(text: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cubecast.engine.job_records import Job, JobReport, Progress
 from cubecast.engine.reach import Contract
-from cubecast.errors import CubecastError, ExtensionRefused
+from cubecast.errors import CubecastError, DirectoryError, ExtensionRefused
 from cubecast.host.processing import Processing
 from cubecast.host.runtime import HostRuntime
 from cubecast.host.tasks import Tasks
@@ -56,6 +56,8 @@ class Jobs:
         self._wanted: dict[ChannelName, Job] = {}
         self._standing: dict[ChannelName, _Standing] = {}
         self._instances: list[_Instance] = []
+        self._ending: dict[ChannelName, asyncio.Task[None]] = {}
+        """Those that hand their last frames on: until then the channel's name is taken."""
         self._news = asyncio.Event()
 
     def want(self, jobs: tuple[Job, ...]) -> None:
@@ -103,7 +105,7 @@ class Jobs:
                     await self._begin(host, job)
                 elif known.job != job and known.state in ("starting", "running"):
                     await self._upgrade(known, job)
-            except CubecastError as error:
+            except Exception as error:  # noqa: BLE001  whatever is wrong with one job, the host and the others go on
                 self._failed(channel, error)
             self.changed()
 
@@ -113,9 +115,15 @@ class Jobs:
             if instance.jobs.pop(channel, None) is None or instance.task is None:
                 continue
             if instance.jobs:
-                self._tasks.create_task(instance.processing.remove(host, channel))
+                self._ending[channel] = self._tasks.create_task(instance.processing.remove(host, channel))
             else:
+                self._ending[channel] = instance.task
                 instance.task.cancel()
+            self._ending[channel].add_done_callback(lambda task: self._ended(channel, task))
+
+    def _ended(self, channel: ChannelName, task: asyncio.Task[None]) -> None:
+        if self._ending.get(channel) is task:
+            del self._ending[channel]
 
     async def _begin(self, host: HostRuntime, job: Job) -> None:
         """Starts an instance for a job, or lets one that runs serve it too."""
@@ -124,6 +132,8 @@ class Jobs:
                 instance.jobs[job.channel] = job
                 self._tasks.create_task(self._join(host, instance, job))
                 return
+        if sum(each.task not in self._ending.values() for each in self._instances) >= self.slots:
+            raise DirectoryError(f"this host runs {self.slots} extension(s) for others already")
         extension = await self._extension(job)
         processing = Processing(
             job.source, job.channel, extension, job.config, Contract(job.bound_ms, job.rate_bps, job.loss), job.tree
@@ -138,6 +148,7 @@ class Jobs:
             self._stand(list(instance.jobs), "running")
 
         try:
+            await self._free(list(instance.jobs))
             await instance.processing.run(host, announced)
         except Exception as error:  # noqa: BLE001  whatever is wrong with one job, the host and the others go on
             for channel in list(instance.jobs):
@@ -150,12 +161,19 @@ class Jobs:
             instance.announced.set()
             self.changed()
 
+    async def _free(self, channels: list[ChannelName]) -> None:
+        """Waits until nobody here hands on the last frames of a channel of the same name."""
+        older = [self._ending[channel] for channel in channels if channel in self._ending]
+        if older:
+            await asyncio.wait(older, timeout=STOP_S)
+
     def _note(self, instance: _Instance) -> None:
         for channel in instance.jobs.keys() & self._standing.keys():
             self._standing[channel].progress = instance.processing.progress()
 
     async def _join(self, host: HostRuntime, instance: _Instance, job: Job) -> None:
         await instance.announced.wait()
+        await self._free([job.channel])
         if instance not in self._instances or self._wanted.get(job.channel) != job:
             return
         try:

@@ -196,6 +196,11 @@ class HostEngine:
         branch = self._branches.carried.get(channel)
         return branch is not None and branch.publishes
 
+    def ends(self, channel: ChannelName) -> bool:
+        """Whether a channel of our own is over, but kept for those who have not heard."""
+        branch = self._branches.carried.get(channel)
+        return branch is not None and branch.publishes and branch.finished_ticks is not None
+
     def branches(self) -> list[Branch]:
         """Everything this host carries."""
         return list(self._branches.carried.values())

@@ -12,6 +12,7 @@ import numpy as np
 from cubecast.engine import effects as fx
 from cubecast.engine import events as ev
 from cubecast.engine import messages
+from cubecast.engine.branches import DRAIN_TICKS
 from cubecast.engine.host import LEAVE_TICKS, HostEngine
 from cubecast.engine.membership import TICK_S
 from cubecast.engine.reach import Contract
@@ -43,6 +44,8 @@ READY_S = 8.0
 HANDOVER_S = LEAVE_TICKS * TICK_S + 1.0
 LINGER_S = 10.0
 """A publisher that has finished stays this long for children that have not."""
+ENDED_S = LINGER_S + DRAIN_TICKS * TICK_S
+"""After so long nothing is left of a channel that has ended."""
 UNREACHED_MAX = 1024
 UNREACHED_TOLD = 3
 """Failed dials in a row after which the user is told."""
@@ -140,7 +143,7 @@ class HostRuntime:
         tree: Tree = Tree.HYBRID,
         source: ChannelName | None = None,
     ) -> ChannelWriter:
-        """Announces a channel; frames go to the writer.
+        """Announces a channel; frames go to the writer. One of the same name that has just ended here is waited for.
 
         Args:
             source: a channel this host receives, which this one is made from.
@@ -151,6 +154,11 @@ class HostRuntime:
             MediaError: a track cannot be carried.
             UsageError: this host carries the channel already.
         """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ENDED_S):
+                while self._engine.ends(channel):
+                    self._changed.clear()
+                    await self._changed.wait()
         if any(branch.channel == channel for branch in self.view().branches):
             raise UsageError(f"this host carries {channel} already; publish under another name")
         writer = ChannelWriter(self._plane.channels.origin(channel), tracks, self._plane.channels.copy_count(channel))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from cubecast.bench.rows import Row
+from cubecast.sandbox.confinement import die_with_parent
 from cubecast.sandbox.kernels import Kernel
 from cubecast.sandbox.machine import deadlines
 from cubecast.sandbox.rings import Ring, RingFiles
@@ -239,6 +240,7 @@ def _child(serve: Callable[[], None]) -> Iterator[int]:
     child = os.fork()
     if not child:
         try:
+            die_with_parent()
             serve()
         finally:
             os._exit(0)

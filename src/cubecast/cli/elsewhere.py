@@ -19,7 +19,7 @@ from cubecast.engine.records import check_name
 from cubecast.errors import CubecastError, DirectoryError, DirectoryUnreachable, ExtensionRefused, TokenError
 from cubecast.host.directory_client import DirectoryClient
 from cubecast.sandbox.loading import sandboxed, wasm_of
-from cubecast.types import ChannelName
+from cubecast.types import ChannelName, HostId
 
 RENEW_S = 2.0
 START_S = 5.0
@@ -47,6 +47,8 @@ class _Owner:
         self._client = DirectoryClient(args.supernode, read_token(args.token), notify)
         self._reload = asyncio.Event()
         self._before = JobStatus(None, "waiting")
+        self._host: HostId | None = None
+        """Who was at it last."""
         self._begun = False
         self._refused_since: float | None = None
 
@@ -107,8 +109,8 @@ class _Owner:
         job, before, self._before = self._job, self._before, status
         if status.state in ("failed", "refused"):
             raise DirectoryError(f"{job.channel}: {status.reason}")
-        if status.state == "running" and (not self._begun or status.host != before.host):
-            self._begun = True
+        if status.state == "running" and status.host != self._host:
+            self._begun, self._host = True, status.host
             if self._args.json:
                 emit("announced", channel=job.channel, source=job.source, host=status.host)
             else:

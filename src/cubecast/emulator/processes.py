@@ -1,7 +1,6 @@
 """Real processes of a testbed: `cubecast` commands that report as JSON lines, and leave nothing behind."""
 
 import asyncio
-import ctypes
 import json
 import signal
 import sys
@@ -12,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from cubecast.errors import CubecastError
+from cubecast.sandbox.confinement import die_with_parent
 
 LINE_BYTES_MAX = 1 << 20
 STDERR_LINES = 20
 CHANGES_MAX = 10_000
 TERM_S, KILL_S = 4.0, 2.0
-_PR_SET_PDEATHSIG = 1
 
 Fields = dict[str, object]
 
@@ -125,7 +124,7 @@ class Processes:
             stderr=asyncio.subprocess.PIPE,
             limit=LINE_BYTES_MAX,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         child = Child(name, process)
         self.children.append(child)
@@ -175,9 +174,3 @@ async def _gone(children: list[Child], timeout_s: float) -> None:
         await asyncio.wait(waits, timeout=timeout_s)
         for wait in waits:
             wait.cancel()
-
-
-def _die_with_parent() -> None:
-    """Runs in the child: Linux kills it when its parent is gone. Elsewhere only an orderly end reaches it."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -4,9 +4,7 @@ The process imports what it needs, loads the code, shuts itself in (cubecast.san
 after another over rings in shared memory. It is killed when it misses a deadline, and when its host is gone.
 """
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +16,7 @@ import msgspec
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.sandbox.abi import EventKind, Manifest
-from cubecast.sandbox.confinement import confine, missing
+from cubecast.sandbox.confinement import confine, die_with_parent, missing
 from cubecast.sandbox.exchange import Batch, Exchange
 from cubecast.sandbox.native import NativeCode
 from cubecast.sandbox.python import PythonInstance
@@ -29,7 +27,6 @@ START_S = 20.0
 """Python starts, imports, loads and shuts itself in."""
 PATIENCE = 4.0
 """A worker is a process among others: it may take so many times its deadline before it is killed."""
-PR_SET_PDEATHSIG = 1
 
 Language: TypeAlias = Literal["native", "python"]
 
@@ -185,7 +182,7 @@ class WorkerInstance:
 def serve(numbers: Sequence[int], host: int) -> None:
     """The process: answers until its host is gone."""
     there, back = (Ring(RingFiles(*numbers[at : at + 2])) for at in (0, 2))
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     if os.getppid() != host:
         return
     instance: Instance | None = None

@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cubecast.engine import events as ev
-from cubecast.engine.improvement import RETURN_TICKS
+from cubecast.engine.improvement import SETTLE_TICKS
 from cubecast.engine.membership import TICK_S
 from cubecast.engine.patience import BUSY_MS
 from cubecast.engine.records import Tree
@@ -15,7 +15,7 @@ from tests.engine.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 
 SETTLED_S = 40.0
 JUMP_MS = 100.0
-LEFT_S = 3.0
+LEFT_S, STEP_S = 3.0, 0.5
 RETURNED_S = 30.0
 WORTH_MS = 40.0
 """Another path must be so much shorter than the slow link, or staying is right."""
@@ -52,10 +52,15 @@ def test_traffic_leaves_a_link_that_became_slow_and_comes_back_when_it_was_good_
     good_ms = overlay.delay_ms[a, b]
     assume(around_ms(overlay, child, parent) + WORTH_MS <= good_ms + JUMP_MS)
     overlay.delay_ms[a, b] = overlay.delay_ms[b, a] = good_ms + JUMP_MS
-    overlay.run(LEFT_S)
+    for _ in range(round(LEFT_S / STEP_S)):
+        overlay.run(STEP_S)
+        if overlay.engines[child].upstream(CHANNEL) != parent:
+            break
     assert overlay.engines[child].upstream(CHANNEL) != parent
     overlay.delay_ms[a, b] = overlay.delay_ms[b, a] = good_ms
-    overlay.run(RETURN_TICKS * TICK_S - 0.5)
+    overlay.run(
+        SETTLE_TICKS * TICK_S - 2 * STEP_S
+    )  # by itself it waits for RETURN_TICKS; advice may bring it back sooner
     assert overlay.engines[child].upstream(CHANNEL) != parent, "not at once"
     overlay.run(RETURNED_S)
     above, reach = overlay.engines[parent].reach(CHANNEL), overlay.engines[child].reach(CHANNEL)

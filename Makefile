@@ -49,10 +49,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# After a change of dependencies in pyproject.toml. The lock holds names, versions and hashes only.
+# After a change of dependencies in pyproject.toml. The lock holds names, extras, versions and hashes of all that is
+# installed, so that nothing is left to resolve; tests/test_lock.py holds it to that.
 lock: $(READY)
-	$(BIN)/python -m pip install -q uv
-	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras --python-version 3.11 \
 		--universal --extra dev --extra lab pyproject.toml -o requirements.lock
 
 clean:
@@ -63,6 +63,7 @@ $(READY): requirements.lock pyproject.toml
 		{ echo "cubecast needs Python 3.11 or newer; call make PYTHON=python3.11"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "no virtual environment: install it with: apt-get install python3-venv"; exit 2; }
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check --disable-pip-version-check >$(VENV)/check.txt || { cat $(VENV)/check.txt; exit 2; }
 	@touch $(READY)

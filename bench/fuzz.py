@@ -15,11 +15,11 @@ from time import monotonic
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.sandbox.abi import manifest_of
-from cubecast.sandbox.exchange import Exchange
+from cubecast.sandbox.frame_exchange import Exchange
 from cubecast.sandbox.loading import SHIPPED, load, shipped
-from cubecast.sandbox.machine import compiled, deadlines
-from cubecast.sandbox.module import ModuleCode
 from cubecast.sandbox.supervision import RunningExtension
+from cubecast.sandbox.wasm.engine import compiled, deadlines
+from cubecast.sandbox.wasm.module import ModuleCode
 
 TRACKS = (
     TrackFormat(Kind.VIDEO, "h264", b"", 64, 48, 25.0),
@@ -56,7 +56,7 @@ def main() -> int:
     print(
         f"{args.mutations} mutations, seed {args.seed}: {dict(sorted(ended.items()))}; the host lives, no frame lost beside them"
     )
-    return 0 if beside.account.failures == 0 else 1
+    return 0 if beside.stats.failures == 0 else 1
 
 
 def _mutated(rng: random.Random, module: bytes) -> bytes:

@@ -22,14 +22,14 @@ import psutil
 import uvloop
 
 from cubecast.bench.rows import Row, tell
-from cubecast.engine.reach import Contract
-from cubecast.engine.records import Tree
+from cubecast.engine.protocol.path import Contract
+from cubecast.engine.protocol.records import Tree
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
+from cubecast.host.channel.reader import ChannelReader
+from cubecast.host.channel.tracks import ChannelWriter, CopyCount
 from cubecast.host.config import HostConfig
-from cubecast.host.reader import ChannelReader
-from cubecast.host.running import running
+from cubecast.host.open_host import open_host
 from cubecast.host.tasks import Tasks
-from cubecast.host.tracks import ChannelWriter, CopyCount
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
 from cubecast.types import ChannelName, HostId
@@ -158,16 +158,16 @@ async def cubecast() -> AsyncIterator[Path2]:
             process = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: ASYNC220  ended below
             try:
                 async with (
-                    running(config("p", "00", 8), print) as publisher,
-                    running(config("x", "10", 0), print),
-                    running(config("s", "11", 0), print) as subscriber,
+                    open_host(config("p", "00", 8), print) as publisher,
+                    open_host(config("x", "10", 0), print),
+                    open_host(config("s", "11", 0), print) as subscriber,
                 ):
                     while len(service.engine.members) < 4:  # noqa: ASYNC110  a benchmark may look
                         await asyncio.sleep(0.05)
                     await asyncio.sleep(1.0)
                     writer = await publisher.publish(CHANNEL, [TRACK], Tree.CUBE)
                     subscription = await subscriber.subscribe(CHANNEL, Contract(1000.0))
-                    assert subscription.terms.reach.path[1] == "r", subscription.terms.reach.path
+                    assert subscription.terms.metrics.path[1] == "r", subscription.terms.metrics.path
                     yield Path2(psutil.Process(process.pid), writer, subscription._reader)  # noqa: SLF001
             finally:
                 process.terminate()

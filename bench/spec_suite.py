@@ -25,7 +25,7 @@ from wasmtime import WasmtimeError, wat2wasm
 
 from cubecast.errors import ExtensionRefused
 from cubecast.sandbox.abi import Manifest, with_manifest
-from cubecast.sandbox.machine import deadlines
+from cubecast.sandbox.wasm.engine import deadlines
 from fuzz import outcome
 
 PACKAGE = "wasm-json-toolkit@0.3.0"

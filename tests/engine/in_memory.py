@@ -5,16 +5,16 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cubecast.engine import effects as fx
-from cubecast.engine import events as ev
-from cubecast.engine.host import HostEngine
-from cubecast.engine.reach import NUMBER_MAX, Contract
-from cubecast.engine.records import Tree
-from cubecast.engine.relocation import Form
-from cubecast.lab.simulation.invariants import Parents, broken_at
-from cubecast.lab.simulation.overlay import Outcome, SimulatedHost, SimulatedOverlay
+from cubecast.engine.directory.relocation import Form
+from cubecast.engine.host import effects as fx
+from cubecast.engine.host import events as ev
+from cubecast.engine.host.engine import HostEngine
+from cubecast.engine.protocol.path import NUMBER_MAX, Contract
+from cubecast.engine.protocol.records import Tree
 from cubecast.overlay.cube import Cube, label_count, spell
 from cubecast.overlay.routing import Policy
+from cubecast.simulation.invariants import Parents, broken_at
+from cubecast.simulation.overlay import Outcome, SimulatedHost, SimulatedOverlay
 from cubecast.types import ChannelName, Floats, HostId
 
 CHANNEL = ChannelName("clip")
@@ -39,7 +39,7 @@ class Overlay(SimulatedOverlay):
     ) -> None:
         super().__init__(delay_ms, cube, policy, seed, relocation=relocation)
         self.check = self._law
-        self._parents: Parents = {}
+        self._upstream: Parents = {}
         self.names = [HostId(f"h{i:03d}") for i in range(len(delay_ms))]
         self.hidden = {self.names[index] for index in hidden}
         seats = np.random.default_rng(seed).permutation(label_count(cube))[: len(self.names)]
@@ -82,7 +82,7 @@ class Overlay(SimulatedOverlay):
         return set(self.hosts[host].sessions.get(channel, {}))
 
     def _law(self, here: SimulatedHost) -> None:
-        assert not broken_at(self, here, self._parents)
+        assert not broken_at(self, here, self._upstream)
 
     def living(self) -> list[HostId]:
         return [host for host, here in self.hosts.items() if here.alive]

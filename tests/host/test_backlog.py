@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.frames import EncodedFrame
-from cubecast.host.backlog import Backlog
-from cubecast.host.reader import ReceivedFrame
+from cubecast.host.channel.reader import ReceivedFrame
+from cubecast.host.derived.backlog import Backlog
 
 VIDEO, AUDIO = 0, 1
 

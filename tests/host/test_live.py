@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from cubecast.cli.tally import Tally
-from cubecast.engine.membership import TICK_S
-from cubecast.engine.parents import REPAIR_TICKS
-from cubecast.engine.reach import Contract
-from cubecast.engine.records import Tree
+from cubecast.engine.host.neighbourhood import TICK_S
+from cubecast.engine.host.tree.upstream import REPAIR_TICKS
+from cubecast.engine.protocol.path import Contract
+from cubecast.engine.protocol.records import Tree
 from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost
 from cubecast.frames import EncodedFrame
+from cubecast.host.channel.reader import ReceivedFrame
+from cubecast.host.channel.tracks import ChannelWriter
 from cubecast.host.config import HostConfig
-from cubecast.host.reader import ReceivedFrame
-from cubecast.host.running import running
+from cubecast.host.local.reception_stats import ReceptionStats
+from cubecast.host.local.subscription import Subscription
+from cubecast.host.open_host import open_host
 from cubecast.host.runtime import HostRuntime, _reachable
-from cubecast.host.subscription import Subscription
-from cubecast.host.tracks import ChannelWriter
 from cubecast.media.sources import MediaSource
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
@@ -45,7 +45,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         ) -> contextlib.AbstractAsyncContextManager[HostRuntime]:
             values: dict[str, object] = {"listen": "127.0.0.1:0", "label": label} | changes
             config = HostConfig(HostId(name), url, token, **values)  # type: ignore[arg-type]
-            return running(config, lambda _: None)
+            return open_host(config, lambda _: None)
 
         yield make_host
 
@@ -99,7 +99,7 @@ async def test_a_clip_crosses_relays_whole_and_no_relay_touches_it(start: Start,
         source, sent = read(clip)
         writer = await publisher.publish(CLIP, source.tracks, Tree.CUBE)
         far = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
-        assert len(far.terms.reach.path) == 3, "two hops: through one of the relays"
+        assert len(far.terms.metrics.path) == 3, "two hops: through one of the relays"
         near = await r1.subscribe(CLIP, Contract(BOUND_MS))
         for subscription in (far, near):
             await subscription.open()
@@ -148,7 +148,7 @@ async def test_a_late_subscriber_starts_at_a_keyframe_and_loses_nothing_after(st
         reading = asyncio.ensure_future(receive(subscription))
         await playing
         await publisher.finish(CLIP, writer)
-        tally = Tally(BOUND_MS)
+        tally = ReceptionStats(BOUND_MS)
         received = await reading
         for item in received:
             tally.add(item, subscription.delay_ms(item))
@@ -177,7 +177,7 @@ async def test_an_impossible_bound_is_refused_with_the_best_and_nothing_else_is_
         with pytest.raises(ChannelUnknown, match="clip"):
             await subscriber.subscribe(ChannelName("nothing"), Contract(BOUND_MS))
         again = await subscriber.subscribe(CLIP, Contract(refused.value.bound_ms + 50))
-        assert again.terms.reach.delay_ms <= refused.value.bound_ms + 50
+        assert again.terms.metrics.delay_ms <= refused.value.bound_ms + 50
         again.release()
         await playing
         await publisher.finish(CLIP, writer)
@@ -197,7 +197,7 @@ async def test_a_relay_is_refused_a_bound_its_own_branch_cannot_keep_and_goes_on
         source, sent = read(clip)
         writer = await publisher.publish(CLIP, source.tracks, Tree.CUBE)
         subscription = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
-        assert subscription.terms.reach.path[1] == "r"
+        assert subscription.terms.metrics.path[1] == "r"
         with pytest.raises(BoundRefused, match="ask with --bound"):
             await relay.subscribe(CLIP, Contract(0.01))
         await subscription.open()
@@ -219,7 +219,7 @@ async def test_when_a_relay_leaves_its_subscriber_moves_over_without_losing_a_fr
         source, sent = read(clip)
         writer = await publisher.publish(CLIP, source.tracks, Tree.CUBE)
         subscription = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
-        assert subscription.terms.reach.path == ("p", "r", "s"), "x sends no copies"
+        assert subscription.terms.metrics.path == ("p", "r", "s"), "x sends no copies"
         await subscription.open()
         reading = asyncio.ensure_future(receive(subscription))
         playing = asyncio.ensure_future(write(publisher, writer, sent, speed=1.0))
@@ -330,7 +330,7 @@ async def test_one_host_has_several_subscribers_to_a_channel_even_to_its_own_eac
         third = await host.subscribe(CLIP, Contract(BOUND_MS))
         third.release()
         assert [each.terms.contract.bound_ms for each in (loose, strict)] == [BOUND_MS, BOUND_MS / 2]
-        assert own.terms.reach.path == ("p",)
+        assert own.terms.metrics.path == ("p",)
         for each in (loose, strict, own):
             await each.open()
         reading = [asyncio.ensure_future(receive(each)) for each in (loose, strict, own)]

@@ -11,21 +11,22 @@ import moq
 import pytest
 
 from cubecast.frames import Kind, TrackFormat
-from cubecast.host.joining import Progress
-from cubecast.host.reader import ChannelReader, ReceivedFrame
+from cubecast.host.channel.frame_joiner import TrackProgress
+from cubecast.host.channel.reader import ChannelReader, ReceivedFrame
+from cubecast.host.channel.tracks import ChannelWriter, CopyCount
 from cubecast.host.tasks import Tasks
-from cubecast.host.tracks import ChannelWriter, CopyCount
 from cubecast.media.sources import MediaSource
 from cubecast.media.synthesis import synthesise, synthesise_light
 
 FRAMES = 10
+BOUND_S = 1.0
 END_S = 10.0
 
 
 def a_channel(tracks: Sequence[TrackFormat]) -> tuple[ChannelWriter, ChannelReader]:
     """The two ends of a channel, in one origin."""
     origin = moq.OriginProducer()
-    return ChannelWriter(origin, tracks, CopyCount()), ChannelReader(origin, 1000.0, CopyCount(), time.time)
+    return ChannelWriter(origin, tracks, CopyCount()), ChannelReader(origin, BOUND_S * 1000, CopyCount(), time.time)
 
 
 @asynccontextmanager
@@ -87,7 +88,7 @@ async def test_sound_that_was_missed_for_seconds_is_fetched(
     reads, missed = reader._read_once, asyncio.Event()
     calls = 0
 
-    async def read_once(number: int, progress: Progress) -> None:
+    async def read_once(number: int, progress: TrackProgress) -> None:
         nonlocal calls
         calls += 1
         reading = asyncio.ensure_future(reads(number, progress))
@@ -119,4 +120,26 @@ async def test_sound_that_was_missed_for_seconds_is_fetched(
     assert sorted(item.number for item in received if item.number is not None) == list(range(len(frames)))
     assert reader.published == (len(frames),)
     assert reader.filled > 0
+    writer.close()
+
+
+async def test_a_newcomer_is_not_sent_what_is_older_than_its_bound(tmp_path: Path) -> None:
+    synthesise_light(tmp_path / "clip.mp4", 8.0)
+    with MediaSource(str(tmp_path / "clip.mp4")) as source:
+        frames, tracks = list(source.frames()), source.tracks
+    *before, last = frames
+    starts = [frame.pts_us for frame in before if frame.keyframe]
+    oldest_us = max(pts_us for pts_us in starts if pts_us <= starts[-1] - BOUND_S * 1_000_000)
+    assert oldest_us > 0
+    writer, reader = a_channel(tracks)
+    for frame in before:
+        writer.write(frame, time.time())
+    async with frames_of(reader) as coming:
+        received = [await anext(coming)]
+        writer.write(last, time.time())
+        writer.finish()
+        received += [item async for item in coming]
+    numbers = [item.number for item in received]
+    assert numbers == list(range(received[0].number or 0, len(frames)))
+    assert received[0].frame.pts_us >= oldest_us
     writer.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubecast.lab.deliveries import METHODS, Stage, deliver, delivery_row, full_pns, shortest_paths
+from cubecast.lab.deliveries import METHODS, DeliverySetting, deliver, delivery_row, full_pns, shortest_paths
 from cubecast.lab.experiment import number
 from cubecast.lab.populations import group_of, seated_overlay
 from cubecast.lab.stress import copies_stress, crossings
@@ -58,7 +58,7 @@ def test_every_method_serves_everyone_by_copies_that_hosts_sent(method: str, net
     rng = np.random.default_rng(2)
     over, seat = seated_overlay(Cube(2, 6), network, rng)
     group = group_of(40, 7, 24, rng)
-    stage = Stage(network, group, over, seat, full_pns(network.delays, rng))
+    stage = DeliverySetting(network, group, over, seat, full_pns(network.delays, rng))
     delivery = deliver(method, stage, 4, rng)
     assert np.isfinite(delivery.late_ms).all()
     assert len(delivery.late_ms) == 24
@@ -82,7 +82,7 @@ def test_every_method_serves_everyone_by_copies_that_hosts_sent(method: str, net
 def test_nothing_over_the_same_hosts_is_sooner_than_the_limit() -> None:
     for network in small_networks():
         group = group_of(40, 7, 0, np.random.default_rng(3))
-        stage = Stage(network, group)
+        stage = DeliverySetting(network, group)
         limit = deliver("limit", stage, 0, np.random.default_rng(1)).late_ms
         for method in ("star", "clustered", "compact", "hybrid"):
             assert (deliver(method, stage, 6, np.random.default_rng(1)).late_ms >= limit - 1e-3).all()

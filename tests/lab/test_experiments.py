@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cubecast.errors import LabError, UsageError
-from cubecast.lab.experiment import Parameters, Result, Row, mean_of, sizes_of
+from cubecast.lab.experiment import ExperimentResult, Parameters, Row, mean_of, sizes_of
 from cubecast.lab.experiments import EXPERIMENTS, experiments
 from cubecast.lab.pages import write_pages
 from cubecast.lab.plots import plot
@@ -46,13 +46,13 @@ def small(name: str) -> Parameters:
     return replace(experiment.defaults, **given)  # type: ignore[arg-type]
 
 
-def run(name: str) -> Result:
+def run(name: str) -> ExperimentResult:
     (result,) = run_experiments([(EXPERIMENTS[name], small(name))], 1, "", lambda *_: None)
     return result
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, Result]:
+def results() -> dict[str, ExperimentResult]:
     return {name: run(name) for name in EXPERIMENTS}
 
 
@@ -60,7 +60,7 @@ def test_every_experiment_is_tried_here() -> None:
     assert set(SMALL) == set(EXPERIMENTS)
 
 
-def test_results_follow_the_contract(results: dict[str, Result]) -> None:
+def test_results_follow_the_contract(results: dict[str, ExperimentResult]) -> None:
     for name, result in results.items():
         told = json.loads(json.dumps(result.as_json()))
         assert told["experiment"] == name
@@ -73,7 +73,7 @@ def test_results_follow_the_contract(results: dict[str, Result]) -> None:
             assert "nan" not in claim["measured"], (name, claim)
 
 
-def test_trees_and_routing_have_their_columns(results: dict[str, Result]) -> None:
+def test_trees_and_routing_have_their_columns(results: dict[str, ExperimentResult]) -> None:
     assert [row["method"] for row in results["trees"].rows] == TREE_METHODS
     assert all(set(row) >= TREE_COLUMNS for row in results["trees"].rows)
     assert [row["policy"] for row in results["routing"].rows] == ["odr", "random", "greedy"]
@@ -81,7 +81,7 @@ def test_trees_and_routing_have_their_columns(results: dict[str, Result]) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
-def test_the_same_seed_gives_the_same_rows(name: str, results: dict[str, Result]) -> None:
+def test_the_same_seed_gives_the_same_rows(name: str, results: dict[str, ExperimentResult]) -> None:
     def measured(rows: list[Row]) -> list[Row]:
         return [{k: v for k, v in row.items() if k != "seconds_per_million"} for row in rows]
 
@@ -95,7 +95,7 @@ def test_other_seeds_give_other_rows_and_all_are_kept() -> None:
     assert mean_of(result.rows, "rad", seed=1, method="hybrid") != mean_of(result.rows, "rad", seed=2, method="hybrid")
 
 
-def test_results_are_saved_loaded_drawn_and_told(results: dict[str, Result], tmp_path: Path) -> None:
+def test_results_are_saved_loaded_drawn_and_told(results: dict[str, ExperimentResult], tmp_path: Path) -> None:
     for result in results.values():
         for path in save(result, tmp_path):
             assert path.stat().st_size > 0
@@ -111,7 +111,7 @@ def test_results_are_saved_loaded_drawn_and_told(results: dict[str, Result], tmp
         assert (page.parent / f"{page.stem}.png").exists()
 
 
-def test_a_comparison_tells_what_changed_and_what_no_longer_holds(results: dict[str, Result]) -> None:
+def test_a_comparison_tells_what_changed_and_what_no_longer_holds(results: dict[str, ExperimentResult]) -> None:
     now = results["trees"]
     table, lost = compare({"trees": now}, {"trees": now})
     assert table.row_count == 0

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cubecast.sandbox.machine import deadlines
+from cubecast.sandbox.wasm.engine import deadlines
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ from wasmtime import wat2wasm
 
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.sandbox.abi import Manifest, manifest_of, with_manifest
-from cubecast.sandbox.exchange import Exchange
-from cubecast.sandbox.machine import compiled
-from cubecast.sandbox.module import ModuleCode
+from cubecast.sandbox.frame_exchange import Exchange
+from cubecast.sandbox.wasm.engine import compiled
+from cubecast.sandbox.wasm.module import ModuleCode
 
 VIDEO = TrackFormat(Kind.VIDEO, "h264", b"\x01", 640, 360, 30000 / 1001)
 AUDIO = TrackFormat(Kind.AUDIO, "aac", b"\x11\x90", sample_rate=48_000, channels=2)

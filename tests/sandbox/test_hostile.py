@@ -10,7 +10,7 @@ from wasmtime import wat2wasm
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.sandbox.abi import MODULE_BYTES_MAX, Manifest, with_manifest
 from cubecast.sandbox.loading import load, read_module, shipped
-from cubecast.sandbox.machine import compiled
+from cubecast.sandbox.wasm.engine import compiled
 from tests.sandbox.modules import frames, instance, module, wat
 
 LOOP = "(loop $on (br $on)) (i32.const 0)"

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from cubecast.errors import ExtensionRefused, LocalError
 from cubecast.sandbox.abi import Manifest
 from cubecast.sandbox.loading import SHIPPED, load, shipped
-from cubecast.sandbox.native import manifest_behind, with_tail
-from cubecast.sandbox.signatures import sign, trusted_keys, verify
-from cubecast.sandbox.toolchain.building import build_native
-from cubecast.sandbox.toolchain.checking import check
+from cubecast.sandbox.toolchain.build import build_native
+from cubecast.sandbox.toolchain.check import check
 from cubecast.sandbox.toolchain.golden import replay
+from cubecast.sandbox.trusted.native import manifest_behind, with_tail
+from cubecast.sandbox.trusted.signatures import sign, trusted_keys, verify
 from tests.sandbox.modules import TRACKS, frames
 
 KEY, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()

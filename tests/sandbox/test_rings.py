@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.errors import ExtensionFailed
-from cubecast.sandbox.rings import LENGTH_BYTES, Ring, RingFiles
+from cubecast.sandbox.trusted.rings import LENGTH_BYTES, Ring, RingFiles
 
 SIZE = 256
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
-from cubecast.host.pipeline import Pipeline
 from cubecast.media.levels import SOUND, TrackDecoder
 from cubecast.media.sources import MediaSource
 from cubecast.media.synthesis import synthesise
+from cubecast.processing.pipeline import Pipeline
 from cubecast.sandbox.abi import EventKind
 from cubecast.sandbox.loading import SHIPPED, load, shipped
-from cubecast.sandbox.toolchain.building import build
-from cubecast.sandbox.toolchain.checking import check
+from cubecast.sandbox.toolchain.build import build
+from cubecast.sandbox.toolchain.check import check
 from cubecast.sandbox.upcalls import Upcall
 from cubecast.types import Floats
 
@@ -44,7 +44,7 @@ def through(name: str, clip: Path, **config: str) -> tuple[list[EncodedFrame], l
         frames = list(source.frames())
         pipeline = Pipeline(load(name), source.tracks, config, time.monotonic)
     out = [made for n in range(0, len(frames), 8) for made in pipeline.push(frames[n : n + 8])] + pipeline.finish()
-    assert pipeline.running.account.failures == 0, pipeline.running.account.last_failure
+    assert pipeline.running.stats.failures == 0, pipeline.running.stats.last_failure
     return frames, out, pipeline
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cubecast.errors import ExtensionFailed
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.sandbox.abi import EventKind, Failure, Manifest
-from cubecast.sandbox.exchange import Batch
+from cubecast.sandbox.frame_exchange import Batch
 from cubecast.sandbox.supervision import ASIDE_S, ASIDE_S_MAX, FAILURES_MAX, RunningExtension
 from cubecast.sandbox.upcalls import QUEUE_MAX, Upcall
 from tests.sandbox.modules import TRACKS, frames, instance, module, wat
@@ -65,10 +65,10 @@ def test_no_frame_is_lost_whatever_fails(calls: list[bool]) -> None:
         assert (out.pts_us, out.track) == (frame.pts_us, frame.track)
         assert out.payload in {b"done", frame.payload}
         script.now += 0.04 * (number % 3)
-    account = running.account
-    assert account.frames_in == account.frames_out == len(calls)
-    assert account.traps == calls[: len(calls) - len(script.calls)].count(False)
-    assert account.bypassed + account.dropped >= account.traps
+    stats = running.stats
+    assert stats.frames_in == stats.frames_out == len(calls)
+    assert stats.traps == calls[: len(calls) - len(script.calls)].count(False)
+    assert stats.bypassed + stats.dropped >= stats.traps
 
 
 def test_the_next_batch_after_a_failure_is_processed_by_a_fresh_instance() -> None:
@@ -77,7 +77,7 @@ def test_the_next_batch_after_a_failure_is_processed_by_a_fresh_instance() -> No
     first, second = frames(2)
     assert running.process([first])[0].payload == first.payload
     assert running.process([second])[0].payload == b"done"
-    assert (script.made, script.closed, running.account.restarts) == (2, 1, 1)
+    assert (script.made, script.closed, running.stats.restarts) == (2, 1, 1)
 
 
 def test_one_that_keeps_failing_is_left_aside_twice_as_long_each_time() -> None:
@@ -96,7 +96,7 @@ def test_one_that_keeps_failing_is_left_aside_twice_as_long_each_time() -> None:
         waits.append(script.now - began)
     assert waits[0] == ASIDE_S
     assert all(later == min(ASIDE_S_MAX, 2 * earlier) for earlier, later in pairwise(waits))
-    assert running.account.asides == 8
+    assert running.stats.asides == 8
 
 
 def test_an_author_may_want_the_channel_to_end() -> None:
@@ -111,7 +111,7 @@ def test_frames_of_a_track_whose_format_it_changes_cannot_pass_unprocessed() -> 
     running = script.running()
     sound, picture = frames(1, track=1)[0], frames(1, track=0)[0]
     assert running.process([picture, sound]) == [picture]
-    assert (running.account.bypassed, running.account.dropped) == (1, 1)
+    assert (running.stats.bypassed, running.stats.dropped) == (1, 1)
 
 
 def test_a_fresh_instance_that_describes_other_tracks_is_not_put_to_work() -> None:
@@ -121,7 +121,7 @@ def test_a_fresh_instance_that_describes_other_tracks_is_not_put_to_work() -> No
     script.tracks = TRACKS[:1]
     (frame,) = frames(1)
     assert running.process([frame]) == [frame]
-    assert "other tracks" in running.account.last_failure
+    assert "other tracks" in running.stats.last_failure
 
 
 def test_events_are_delivered_before_the_next_frames_and_in_bounded_number() -> None:
@@ -140,7 +140,7 @@ def test_frames_too_large_for_it_pass_in_their_place() -> None:
     around = frames(4)
     out = running.process([*around[:2], large, *around[2:]])
     assert out == [*around[:2], large, *around[2:]]
-    assert running.account.bypassed == 1
+    assert running.stats.bypassed == 1
 
 
 def a_module_that_fails_at(count: int) -> Callable[[Sequence[TrackFormat], Mapping[str, str]], object]:
@@ -155,4 +155,4 @@ def test_the_state_of_a_trapped_module_is_thrown_away() -> None:
     running = RunningExtension(BYPASS, a_module_that_fails_at(3), TRACKS, {}, lambda: 0.0)  # type: ignore[arg-type]
     for number, frame in enumerate(frames(6)):
         assert running.process([frame]) == [frame]
-        assert running.account.traps == (number >= 2) + (number >= 5)
+        assert running.stats.traps == (number >= 2) + (number >= 5)

@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.frames import EncodedFrame
 from cubecast.sandbox.abi import EventKind
-from cubecast.sandbox.confinement import missing
 from cubecast.sandbox.loading import SHIPPED, Extension, load
-from cubecast.sandbox.signatures import sign
-from cubecast.sandbox.toolchain.building import build_native
+from cubecast.sandbox.toolchain.build import build_native
 from cubecast.sandbox.toolchain.golden import replay
-from cubecast.sandbox.worker import WorkerInstance
+from cubecast.sandbox.trusted.confinement import missing
+from cubecast.sandbox.trusted.signatures import sign
+from cubecast.sandbox.trusted.worker import WorkerInstance
 from tests.sandbox.modules import TRACKS, VIDEO, frames
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no confinement here: {missing()}")

@@ -12,9 +12,8 @@ import httpx
 import moq
 import pytest
 
-from cubecast.engine.directory_api import JoinRequest, RefreshRequest, RelocationRequest
-from cubecast.engine.records import Placement, SubscriptionRecord, Tree
-from cubecast.engine.relocation import Verdict
+from cubecast.engine.protocol.http_bodies import JoinRequest, RefreshRequest, RelocationRequest
+from cubecast.engine.protocol.records import Placement, SubscriptionRecord, Tree, Verdict
 from cubecast.errors import (
     AddressError,
     ChannelUnknown,
@@ -24,7 +23,7 @@ from cubecast.errors import (
     StoreError,
     TokenError,
 )
-from cubecast.host.directory_client import DirectoryClient, supernode_url
+from cubecast.host.directory.client import DirectoryClient, supernode_url
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.dialback import reachable
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
@@ -260,7 +259,7 @@ async def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
 
 
 async def test_an_absent_super_node_is_tried_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cubecast.host.directory_client.RETRY_PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr("cubecast.host.directory.client.RETRY_PAUSES_S", (0.01, 0.01))
     told: list[str] = []
     client = DirectoryClient("127.0.0.1:1", "token", told.append)
     with pytest.raises(DirectoryUnreachable, match="start it with `cubecast supernode`"):

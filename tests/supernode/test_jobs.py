@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cubecast.engine.directory_api import JobRequest, RefreshRequest
-from cubecast.engine.job_records import Job, JobReport, Progress
-from cubecast.engine.records import Tree
+from cubecast.engine.protocol.http_bodies import JobRequest, RefreshRequest
+from cubecast.engine.protocol.job_records import Job, JobProgress, JobReport
+from cubecast.engine.protocol.records import Tree
 from cubecast.errors import DirectoryError, TokenError
-from cubecast.host.directory_client import DirectoryClient
+from cubecast.host.directory.client import DirectoryClient
 from cubecast.tokens import Permission
 from cubecast.types import ChannelName, HostId
 from tests.supernode.test_api import Node, node, request
@@ -42,7 +42,7 @@ async def test_a_job_is_pushed_to_its_host_and_what_it_tells_reaches_the_owner(t
             assert (await owner.want_job(JobRequest(JOB, "auto"))).host == "p"
             assert (await anext(pushes)).jobs == (JOB,)
             assert await publisher.fetch_module(JOB.extension) == MODULE
-            report = JobReport(JOB, "running", "", Progress(frames_in=7, making_ms=0.5))
+            report = JobReport(JOB, "running", "", JobProgress(frames_in=7, processing_ms=0.5))
             await publisher.refresh(HostId("p"), RefreshRequest(slots=1, jobs=(report,)))
             status = await owner.want_job(JobRequest(JOB, "auto"))
             assert (status.state, status.progress) == ("running", report.progress)

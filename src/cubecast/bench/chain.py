@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from cubecast.bench.live import live_overlay
 from cubecast.bench.rows import Row, failed
-from cubecast.emulator.processes import Child
+from cubecast.emulator.processes import ChildProcess
 from cubecast.errors import CubecastError
 from cubecast.frames import Kind
 from cubecast.media.sources import MediaSource
@@ -89,13 +89,13 @@ async def _once(folder: Path, clip: Path) -> tuple[int, int, float]:
     return violated, wanted - pictures if smaller and pictures else max(1, wanted), delay_ms
 
 
-def _harm(child: Child) -> int:
+def _harm(child: ChildProcess) -> int:
     """Seconds of a subscriber's contract that were violated, and frames it lost."""
     lost = _part(child, "frames")["lost"]
     return int(_part(child, "contract")["violated_s"]) + (1 if lost is None else int(lost))
 
 
-def _part(child: Child, name: str) -> dict[str, float]:
+def _part(child: ChildProcess, name: str) -> dict[str, float]:
     part = child.events["summary"][name]
     assert isinstance(part, dict)
     return part

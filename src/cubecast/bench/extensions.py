@@ -14,13 +14,13 @@ from cubecast.bench.rows import Row
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.sandbox.abi import Manifest, manifest_of, with_manifest
-from cubecast.sandbox.exchange import Code, Exchange, lay
-from cubecast.sandbox.kernels import Kernel, assembled
+from cubecast.sandbox.frame_exchange import Code, Exchange, lay
 from cubecast.sandbox.loading import SHIPPED
-from cubecast.sandbox.machine import compiled, deadlines
-from cubecast.sandbox.module import ModuleCode
-from cubecast.sandbox.native import NativeCode, manifest_behind
-from cubecast.sandbox.toolchain.building import build_native, native_compiler
+from cubecast.sandbox.toolchain.build import build_native, native_compiler
+from cubecast.sandbox.trusted.native import NativeCode, manifest_behind
+from cubecast.sandbox.wasm.engine import compiled, deadlines
+from cubecast.sandbox.wasm.kernels import Kernel, assembled
+from cubecast.sandbox.wasm.module import ModuleCode
 
 ROUNDS = 5
 CALLS, SLOW_CALLS = 20_000, 2_000

@@ -6,10 +6,10 @@ from time import perf_counter
 
 from cubecast.errors import ExtensionFailed, UsageError
 from cubecast.frames import EncodedFrame, TrackFormat
-from cubecast.host.pipeline import Pipeline
 from cubecast.media.sources import MediaSource
+from cubecast.processing.pipeline import Pipeline
 from cubecast.sandbox.abi import EventKind
-from cubecast.sandbox.exchange import Batch
+from cubecast.sandbox.frame_exchange import Batch
 from cubecast.sandbox.loading import Extension
 from cubecast.sandbox.supervision import Instance
 
@@ -108,9 +108,9 @@ def _given(
         try:
             for frame in source.frames():
                 pipeline.push([frame])
-                if pipeline.running.account.failures:
-                    raise ExtensionFailed("error", f"it failed on the file: {pipeline.running.account.last_failure}")
-                if len(made[-1].frames) >= FRAMES_MAX or pipeline.running.account.bytes_in >= BYTES_MAX:
+                if pipeline.running.stats.failures:
+                    raise ExtensionFailed("error", f"it failed on the file: {pipeline.running.stats.last_failure}")
+                if len(made[-1].frames) >= FRAMES_MAX or pipeline.running.stats.bytes_in >= BYTES_MAX:
                     break
         finally:
             pipeline.close()

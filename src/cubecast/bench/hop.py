@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from cubecast.bench.live import live_overlay
 from cubecast.bench.rows import Row, failed
-from cubecast.emulator.processes import Child
+from cubecast.emulator.processes import ChildProcess
 from cubecast.errors import CubecastError
 from cubecast.media.synthesis import synthesise
 
@@ -63,7 +63,7 @@ async def _round(folder: Path, clip: Path) -> tuple[float, float]:
         return passed, processed
 
 
-def _median_ms(end: Child) -> float:
+def _median_ms(end: ChildProcess) -> float:
     delays = end.events["summary"]["delay_ms"]
     assert isinstance(delays, dict)
     return float(delays["p50"])

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from cubecast.bench.rows import Row
-from cubecast.sandbox.confinement import die_with_parent
-from cubecast.sandbox.kernels import Kernel
-from cubecast.sandbox.machine import deadlines
-from cubecast.sandbox.rings import Ring, RingFiles
+from cubecast.sandbox.trusted.confinement import die_with_parent
+from cubecast.sandbox.trusted.rings import Ring, RingFiles
+from cubecast.sandbox.wasm.engine import deadlines
+from cubecast.sandbox.wasm.kernels import Kernel
 
 if TYPE_CHECKING:
-    from cubecast.lab.figure import Axes
+    from cubecast.lab.drawing import Axes
 
 WORKING_SETS = (0, 16, 64, 256, 1024)
 """Pages."""

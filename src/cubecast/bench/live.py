@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cubecast.emulator.processes import Child, Processes
+from cubecast.emulator.processes import ChildProcess, Processes
 
 
 @dataclass
@@ -16,7 +16,7 @@ class LiveOverlay:
     directory: tuple[str, ...]
     """What every command needs to reach it."""
 
-    async def join(self, name: str, fan_out: int, until: str, *arguments: str) -> Child:
+    async def join(self, name: str, fan_out: int, until: str, *arguments: str) -> ChildProcess:
         """Starts a command that joins as a host, and waits until it told an event.
 
         Raises:
@@ -25,7 +25,7 @@ class LiveOverlay:
         options = ("--name", name, "--fan-out", str(fan_out), "--listen", "127.0.0.1:0")
         return await self.ask(name, until, *arguments, *options)
 
-    async def ask(self, name: str, until: str, *arguments: str) -> Child:
+    async def ask(self, name: str, until: str, *arguments: str) -> ChildProcess:
         """The same of one that joins nothing.
 
         Raises:

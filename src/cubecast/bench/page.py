@@ -10,7 +10,7 @@ from cubecast.bench.rows import Row
 from cubecast.errors import LabError
 
 if TYPE_CHECKING:
-    from cubecast.lab.figure import Axes
+    from cubecast.lab.drawing import Axes
 
 Draw = Callable[[Sequence[Row], "Axes"], None]
 
@@ -40,7 +40,7 @@ def write(name: str, title: str, rows: Sequence[Row], folder: Path, draw: Draw |
 
 def _plot(path: Path, title: str, rows: Sequence[Row], draw: Draw) -> None:
     try:
-        from cubecast.lab.figure import save_figure  # noqa: PLC0415  an extra that measuring does not need
+        from cubecast.lab.drawing import save_figure  # noqa: PLC0415  an extra that measuring does not need
     except ImportError as error:
         raise LabError(
             f"a page with a plot needs {error.name}; install it with: pip install 'cubecast[lab]'"

@@ -9,8 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from cubecast.engine.reach import NUMBER_MAX
-from cubecast.engine.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, Tree, check_address, check_name
+from cubecast.engine.protocol.path import NUMBER_MAX
+from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, Tree, check_address, check_name
 from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig
 from cubecast.overlay.routing import Policy

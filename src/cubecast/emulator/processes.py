@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from cubecast.errors import CubecastError
-from cubecast.sandbox.confinement import die_with_parent
+from cubecast.sandbox.trusted.confinement import die_with_parent
 
 LINE_BYTES_MAX = 1 << 20
 STDERR_LINES = 20
@@ -26,7 +26,7 @@ class ProcessDied(CubecastError):
 
 
 @dataclass(slots=True, eq=False)
-class Child:
+class ChildProcess:
     """One running command. `events` keeps the latest object of each event it told, `changes` those of its parents."""
 
     name: str
@@ -100,7 +100,7 @@ class Processes:
         """
         self._on_line = on_line
         self._readers = asyncio.TaskGroup()
-        self.children: list[Child] = []
+        self.children: list[ChildProcess] = []
         self.stubborn = 0
         """Processes that did not end when they were asked to."""
 
@@ -112,7 +112,7 @@ class Processes:
         await self.end(self.children)
         await self._readers.__aexit__(None, None, None)
 
-    async def start(self, name: str, *arguments: str) -> Child:
+    async def start(self, name: str, *arguments: str) -> ChildProcess:
         """Starts `cubecast ARGUMENTS...` in a session of its own; it dies with this process, however that ends."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -126,7 +126,7 @@ class Processes:
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
-        child = Child(name, process)
+        child = ChildProcess(name, process)
         self.children.append(child)
         child.readers = [
             self._readers.create_task(self._read_events(child)),
@@ -134,7 +134,7 @@ class Processes:
         ]
         return child
 
-    async def end(self, children: list[Child]) -> None:
+    async def end(self, children: list[ChildProcess]) -> None:
         """Asks processes to end, then makes them."""
         for child in children:
             child.send_signal(signal.SIGCONT)
@@ -148,7 +148,7 @@ class Processes:
             for reader in child.readers:
                 reader.cancel()
 
-    async def _read_events(self, child: Child) -> None:
+    async def _read_events(self, child: ChildProcess) -> None:
         assert child.process.stdout is not None
         async for line in child.process.stdout:
             with suppress(json.JSONDecodeError, KeyError, TypeError):
@@ -159,7 +159,7 @@ class Processes:
                     child.changes.append(told)
             child.changed.set()
 
-    async def _read_errors(self, child: Child) -> None:
+    async def _read_errors(self, child: ChildProcess) -> None:
         assert child.process.stderr is not None
         async for raw in child.process.stderr:
             line = raw.decode(errors="replace").rstrip().removeprefix("cubecast: ")
@@ -168,7 +168,7 @@ class Processes:
             child.changed.set()
 
 
-async def _gone(children: list[Child], timeout_s: float) -> None:
+async def _gone(children: list[ChildProcess], timeout_s: float) -> None:
     waits = [asyncio.ensure_future(child.process.wait()) for child in children if not child.ended]
     if waits:
         await asyncio.wait(waits, timeout=timeout_s)

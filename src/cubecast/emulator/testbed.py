@@ -16,7 +16,7 @@ import numpy as np
 
 from cubecast.emulator.addresses import PORT, Addresses, lease
 from cubecast.emulator.faults import Fault, Hidden, encode
-from cubecast.emulator.processes import Child, ProcessDied, Processes
+from cubecast.emulator.processes import ChildProcess, ProcessDied, Processes
 from cubecast.errors import UsageError
 from cubecast.overlay.cube import Cube, label_count, neighbours, spell
 from cubecast.overlay.occupancy import labels_of
@@ -37,7 +37,7 @@ UNCHANGED_S, SETTLE_MAX_S = 6.0, 25.0
 TAIL_S = 30.0
 QUIET_S = 2.0
 """Between the last subscription and the first frame: the tracks' own subscriptions reach the publisher, and congestion
-windows open (cubecast.host.tracks)."""
+windows open (cubecast.host.channel.tracks)."""
 BOUND_SPREAD = (1.5, 6.0)
 """Bounds are spread evenly over these multiples of what a mean direct hop takes."""
 HOP_OWN_MS = 5.0
@@ -145,23 +145,23 @@ class Testbed:
     processes: Processes
     folder: Path
     source: str
-    supernode: Child
-    emulator: Child
-    hosts: dict[int, Child] = field(default_factory=dict)
+    supernode: ChildProcess
+    emulator: ChildProcess
+    hosts: dict[int, ChildProcess] = field(default_factory=dict)
 
     @property
-    def publisher(self) -> Child:
+    def publisher(self) -> ChildProcess:
         """Host 0."""
         return self.hosts[0]
 
     @property
-    def subscribers(self) -> list[Child]:
+    def subscribers(self) -> list[ChildProcess]:
         """Subscribing hosts, in the order of the plan."""
         return [self.hosts[i] for i in self.plan.subscribers if i in self.hosts]
 
     # ------------------------------------------------------------------ processes
 
-    async def start(self, index: int, *, options: Sequence[str] = (), keep: bool = False) -> Child:
+    async def start(self, index: int, *, options: Sequence[str] = (), keep: bool = False) -> ChildProcess:
         """Starts a host of the plan in its role.
 
         Args:
@@ -233,7 +233,7 @@ class Testbed:
         for first in range(0, len(waiting), together):
             await asyncio.gather(*(self.subscribe(child) for child in waiting[first : first + together]))
 
-    async def subscribe(self, child: Child) -> None:
+    async def subscribe(self, child: ChildProcess) -> None:
         """Lets a subscriber go, and waits for the answer it gets."""
         child.press_enter()
         try:
@@ -337,7 +337,7 @@ async def running(
             yield bed
 
 
-async def _start_supernode(processes: Processes, plan: Plan, folder: Path, port: int) -> Child:
+async def _start_supernode(processes: Processes, plan: Plan, folder: Path, port: int) -> ChildProcess:
     child = await processes.start(
         "supernode", "supernode", "--json", "--listen", f"127.0.0.1:{port}", "--shape", str(plan.cube),
         "--state", str(folder / "supernode"), "--seed", str(plan.seed),

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cubecast.engine.reach import NUMBER_MAX
-from cubecast.engine.records import FAN_OUT_DEFAULT
+from cubecast.engine.protocol.path import NUMBER_MAX
+from cubecast.engine.protocol.records import FAN_OUT_DEFAULT
 from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId
 

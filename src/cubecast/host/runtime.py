@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from cubecast.engine import effects as fx
-from cubecast.engine import events as ev
-from cubecast.engine import messages
-from cubecast.engine.branches import DRAIN_TICKS
-from cubecast.engine.host import LEAVE_TICKS, HostEngine
-from cubecast.engine.membership import TICK_S
-from cubecast.engine.reach import Contract
-from cubecast.engine.records import Placement, Tree
-from cubecast.engine.snapshot import HostView
+from cubecast.engine.host import effects as fx
+from cubecast.engine.host import events as ev
+from cubecast.engine.host.engine import LEAVE_TICKS, HostEngine
+from cubecast.engine.host.neighbourhood import TICK_S
+from cubecast.engine.host.snapshot import HostView
+from cubecast.engine.host.tree.downstream import DRAIN_TICKS
+from cubecast.engine.protocol import messages
+from cubecast.engine.protocol.path import Contract
+from cubecast.engine.protocol.records import Placement, Tree
 from cubecast.errors import (
     AddressError,
     CubecastError,
@@ -26,16 +26,16 @@ from cubecast.errors import (
     UsageError,
 )
 from cubecast.frames import TrackFormat
+from cubecast.host.channel.reader import ChannelReader
+from cubecast.host.channel.tracks import ChannelWriter, CopyCount
 from cubecast.host.config import HostConfig
-from cubecast.host.dataplane import DataPlane
-from cubecast.host.directory_client import DirectoryClient, supernode_url
-from cubecast.host.links import LEFT
-from cubecast.host.locals import Locals
-from cubecast.host.reader import ChannelReader
-from cubecast.host.subscription import Subscription
+from cubecast.host.directory.client import DirectoryClient, supernode_url
+from cubecast.host.directory.session import DirectorySession, JobRunner
+from cubecast.host.local.subscribers import LocalSubscribers
+from cubecast.host.local.subscription import Subscription
+from cubecast.host.media.dataplane import DataPlane
+from cubecast.host.media.links import LEFT
 from cubecast.host.tasks import Tasks
-from cubecast.host.tracks import ChannelWriter, CopyCount
-from cubecast.host.upkeep import Upkeep, Work
 from cubecast.tokens import Verifier
 from cubecast.types import ChannelName, HostId
 
@@ -52,7 +52,7 @@ UNREACHED_TOLD = 3
 
 
 class HostRuntime:
-    """One running host; made by `running` (cubecast.host.running)."""
+    """One running host; made by `running` (cubecast.host.open_host)."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class HostRuntime:
         client: DirectoryClient,
         tasks: Tasks,
         notify: Callable[[str], None],
-        work: Work,
+        work: JobRunner,
     ) -> None:
         self.config = config
         self._tasks = tasks
@@ -79,8 +79,10 @@ class HostRuntime:
         self._verifier: Verifier | None = None
         self._address = ""
         self._started = (time.time(), time.monotonic())
-        self._upkeep = Upkeep(config, client, tasks, notify, self._handle, self._engine.links_ms, work)
-        self._locals = Locals(self._handle, self._engine.reach, self._upkeep.failure)
+        self._directory_session = DirectorySession(
+            config, client, tasks, notify, self._handle, self._engine.links_ms, work
+        )
+        self._local_subscribers = LocalSubscribers(self._handle, self._engine.metrics, self._directory_session.failure)
         self._writers: dict[ChannelName, ChannelWriter] = {}
         self._unreached: dict[HostId, int] = {}
         self._background: list[asyncio.Task[None]] = []
@@ -120,7 +122,7 @@ class HostRuntime:
     def readers(self, channel: ChannelName) -> int:
         """Who is fed a channel from here: children, and a local subscriber."""
         children = sum(len(branch.children) for branch in self.view().branches if branch.channel == channel)
-        return children + self._locals.count(channel)
+        return children + self._local_subscribers.count(channel)
 
     def upstream_ms(self, channel: ChannelName) -> float | None:
         """One-way delay of the link a channel comes over; None where none is measured."""
@@ -164,9 +166,9 @@ class HostRuntime:
         writer = ChannelWriter(self._plane.channels.origin(channel), tracks, self._plane.channels.copy_count(channel))
         self._handle(ev.PublishRequested(channel, tree, source))
         try:
-            await self._upkeep.announced(channel)
+            await self._directory_session.announced(channel)
         except CubecastError:
-            self._upkeep.forget(channel)
+            self._directory_session.forget(channel)
             writer.finish()
             writer.close()
             self._handle(ev.PublishFinished(channel))
@@ -183,7 +185,7 @@ class HostRuntime:
         """Ends a published channel and waits for the children to have it all."""
         writer.finish()
         self._writers.pop(channel, None)
-        self._upkeep.forget(channel)
+        self._directory_session.forget(channel)
         self._handle(ev.PublishFinished(channel))
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
@@ -203,10 +205,12 @@ class HostRuntime:
             DirectoryError: the super-node does not answer.
         """
         await self._ready()
-        local, terms = await self._locals.admit(channel, contract)
+        local, terms = await self._local_subscribers.admit(channel, contract)
         copies = self._plane.channels.copy_count(channel)
         reader = ChannelReader(self._plane.channels.origin(channel), contract.bound_ms, copies, self.clock)
-        return Subscription(terms, reader, self._tasks, local, self.clock, lambda: self._locals.release(channel, local))
+        return Subscription(
+            terms, reader, self._tasks, local, self.clock, lambda: self._local_subscribers.release(channel, local)
+        )
 
     async def _ready(self) -> None:
         with suppress(TimeoutError):
@@ -227,10 +231,10 @@ class HostRuntime:
         """
         bound = await self._plane.listen()
         self._address = self.config.advertise or _reachable(self.config, bound)
-        answer = await self._upkeep.join(self._address, self._plane.fingerprint)
+        answer = await self._directory_session.join(self._address, self._plane.fingerprint)
         self._verifier = Verifier(bytes.fromhex(answer.public_key))
         self._plane.open_for(self._verifier)
-        self._background = [self._tasks.create_task(self._tick()), *self._upkeep.start()]
+        self._background = [self._tasks.create_task(self._tick()), *self._directory_session.start()]
 
     async def stop(self) -> None:
         """Leaves the overlay: waits for children to find other parents, tells everyone, closes every session."""
@@ -241,7 +245,7 @@ class HostRuntime:
         for task in self._background:
             task.cancel()
         await asyncio.sleep(0)
-        await self._upkeep.leave()
+        await self._directory_session.leave()
         await self._plane.close()
         self._tasks.cancel_all()
 
@@ -252,11 +256,11 @@ class HostRuntime:
             for host, stats in self._plane.links.stats(self._engine.to_sample()).items():
                 if stats.rtt_ms is not None:
                     self._handle(ev.LinkSampled(host, stats.rtt_ms, stats.packets_lost, stats.packets_sent))
-            for (channel, upstream), stats in self._plane.pulls.stats().items():
+            for (channel, upstream), stats in self._plane.parent_sessions.stats().items():
                 self._handle(ev.MediaSampled(channel, upstream, stats.bytes_received))
             for channel, writer in self._writers.items():
                 self._handle(ev.MediaSampled(channel, self.config.name, writer.bytes_written))
-            self._locals.tell()
+            self._local_subscribers.tell()
             self._handle(ev.Tick(late_ms))
             wanted = due + TICK_S
             due = max(wanted, loop.time())
@@ -279,15 +283,15 @@ class HostRuntime:
             case fx.HangUp(host):
                 self._plane.links.hang_up(host)
             case fx.Resolve(channel):
-                self._upkeep.resolve(channel)
+                self._directory_session.resolve(channel)
             case fx.Relocate(channel, bound_ms):
-                self._upkeep.relocate(channel, bound_ms)
+                self._directory_session.relocate(channel, bound_ms)
             case fx.Announce(channel, tree):
-                self._upkeep.announce(channel, tree)
+                self._directory_session.announce(channel, tree)
             case fx.Withdraw(channel):
-                self._upkeep.withdraw(channel)
+                self._directory_session.withdraw(channel)
             case fx.Pull(channel, record, fed):
-                self._plane.pulls.pull(channel, record, bridged=not fed)
+                self._plane.parent_sessions.pull(channel, record, bridged=not fed)
             case fx.Push(channel, record):
                 self._plane.channels.push(channel, record)
             case fx.Prepare(channel, record):
@@ -304,13 +308,13 @@ class HostRuntime:
             case fx.ParentChanged():
                 self.on_parent_changed(effect)
             case fx.Suspect(host):
-                self._upkeep.suspect(host)
+                self._directory_session.suspect(host)
             case fx.Report(record):
-                self._upkeep.report(record)
+                self._directory_session.report(record)
             case fx.Leave():
                 self._left.set()
             case fx.Admitted() | fx.Refused() | fx.NotFound() | fx.StreamEnded():
-                self._locals.decided(effect)
+                self._local_subscribers.decided(effect)
 
     # ------------------------------------------------------------------ what the data plane tells (Hooks)
 
@@ -335,7 +339,7 @@ class HostRuntime:
             self.refused_messages += 1  # the peer's mistake: drop it and go on
             return
         if (
-            isinstance(message, messages.PathRequest | messages.Attach | messages.StandBy)
+            isinstance(message, messages.PathRequest | messages.Attach | messages.StandbyRequest)
             and self._verifier is not None
         ):
             try:
@@ -343,8 +347,8 @@ class HostRuntime:
                 if (subscriber, host) != (*message.trail[:1], *message.trail[-1:]):
                     raise TokenError("the grant is another subscriber's")
             except TokenError as error:
-                refusal: messages.Message = messages.StandingBy(message.channel, ready=False)
-                if not isinstance(message, messages.StandBy):
+                refusal: messages.Message = messages.StandbyStatus(message.channel, ready=False)
+                if not isinstance(message, messages.StandbyRequest):
                     refusal = messages.PathRefusal(message.ask, message.channel, str(error), 0)
                 self._plane.links.send(host, messages.encode(refusal))
                 return

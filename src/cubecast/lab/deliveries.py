@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cubecast.lab.experiment import Row
-from cubecast.lab.figures import penalty_row, stress_row
 from cubecast.lab.kernels import compiled
+from cubecast.lab.merit import penalty_row, stress_row
 from cubecast.lab.populations import measure_pairs, members
 from cubecast.lab.rivals.pastry import FULL_PNS, Pastry, pastry, scribe_tree
 from cubecast.lab.stress import copies_stress
@@ -60,7 +60,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class DeliverySetting:
     """What a delivery stands on.
 
     Attributes:
@@ -91,7 +91,7 @@ def full_pns(delays: Delays, rng: np.random.Generator) -> Pastry:
     return pastry(delays, 16, FULL_PNS, rng)
 
 
-def deliver(method: str, stage: Stage, fan_out: int, rng: np.random.Generator) -> Delivery:
+def deliver(method: str, stage: DeliverySetting, fan_out: int, rng: np.random.Generator) -> Delivery:
     """Delivers by a method of `METHODS`."""
     if method in SURVEYS:
         survey = compiled(SURVEYS[method])(wanted(len(stage.group), fan_out), rng)
@@ -103,7 +103,7 @@ def deliver(method: str, stage: Stage, fan_out: int, rng: np.random.Generator) -
     return _star(stage) if method == "star" else _limit(stage)
 
 
-def surveyed(survey: Survey[Ints], stage: Stage) -> Delivery:
+def surveyed(survey: Survey[Ints], stage: DeliverySetting) -> Delivery:
     """A delivery over the tree that a survey finds; surveys are in the words of the group."""
     delays = stage.delays
     parent, asked = conduct(survey, lambda pairs: measure_pairs(delays, pairs))
@@ -112,7 +112,7 @@ def surveyed(survey: Survey[Ints], stage: Stage) -> Delivery:
     return Delivery(late, stage.group[parent[1:]], stage.group[1:], 2 * (nodes - 1) / nodes, asked / nodes)
 
 
-def _over_cube(method: str, stage: Stage, rng: np.random.Generator) -> Delivery:
+def _over_cube(method: str, stage: DeliverySetting, rng: np.random.Generator) -> Delivery:
     assert stage.over is not None
     assert stage.seat is not None
     labels = stage.seat[stage.group]
@@ -127,7 +127,7 @@ def _over_cube(method: str, stage: Stage, rng: np.random.Generator) -> Delivery:
     )
 
 
-def _scribe(stage: Stage) -> Delivery:
+def _scribe(stage: DeliverySetting) -> Delivery:
     assert stage.tables is not None
     parent, late = compiled(scribe_tree)(stage.tables, stage.network.delays, stage.group[1:], int(stage.group[0]))
     receivers = np.flatnonzero(parent >= 0)
@@ -136,13 +136,13 @@ def _scribe(stage: Stage) -> Delivery:
     return Delivery(late[stage.group[1:]], parent[receivers].astype(np.int64), receivers, entries, everyone)
 
 
-def _star(stage: Stage) -> Delivery:
+def _star(stage: DeliverySetting) -> Delivery:
     nodes = len(stage.group)
     senders = np.full(nodes - 1, stage.group[0])
     return Delivery(stage.unicast_ms, senders, stage.group[1:], 2 * (nodes - 1) / nodes, 0.0)
 
 
-def _limit(stage: Stage) -> Delivery:
+def _limit(stage: DeliverySetting) -> Delivery:
     """Shortest paths over all pairs of the group, any number of copies: nothing over these hosts is sooner."""
     parent, late = compiled(shortest_paths)(stage.delays)
     nodes = len(parent)
@@ -174,7 +174,7 @@ def shortest_paths(delays: Delays) -> tuple[Ints, Floats]:
     return parent, late
 
 
-def delivery_row(delivery: Delivery, stage: Stage) -> Row:
+def delivery_row(delivery: Delivery, stage: DeliverySetting) -> Row:
     """Every figure of a delivery."""
     copies = np.bincount(delivery.senders, minlength=stage.network.hosts)
     return {

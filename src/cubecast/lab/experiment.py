@@ -108,7 +108,7 @@ class Experiment:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ExperimentResult:
     """What a run of an experiment gave.
 
     Attributes:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cubecast.errors import LabError
-from cubecast.lab.experiment import Claim, Result
+from cubecast.lab.experiment import Claim, ExperimentResult
 from cubecast.lab.experiments import EXPERIMENTS
 from cubecast.lab.plots import plot
 from cubecast.lab.report import cell, save, verdict
@@ -12,7 +12,7 @@ from cubecast.lab.report import cell, save, verdict
 ROWS_MAX = 40
 
 
-def write_pages(results: Sequence[Result], folder: Path) -> list[Path]:
+def write_pages(results: Sequence[ExperimentResult], folder: Path) -> list[Path]:
     """Writes NAME.md, NAME.png and NAME.json for each result, and README.md over all experiments.
 
     Raises:
@@ -35,7 +35,7 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _page(result: Result) -> str:
+def _page(result: ExperimentResult) -> str:
     experiment = EXPERIMENTS[result.experiment]
     told = result.parameters.as_json(result.options)
     parameters = ", ".join(f"{name} {cell(value)}" for name, value in sorted(told.items()) if value is not None)
@@ -69,7 +69,7 @@ def _claim_line(claim: Claim) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _rows(result: Result) -> list[str]:
+def _rows(result: ExperimentResult) -> list[str]:
     kind = result.rows[0].get("kind")
     rows = [row for row in result.rows if row.get("kind") == kind]
     columns = [c for c in rows[0] if c != "kind" and not (c.startswith("rdp_") and c[4:].isdecimal())]
@@ -80,7 +80,7 @@ def _rows(result: Result) -> list[str]:
     return lines
 
 
-def _index(results: Sequence[Result]) -> str:
+def _index(results: Sequence[ExperimentResult]) -> str:
     lines = ["# The lab's experiments", "", "| experiment | what | claims that hold |", "|---|---|---|"]
     for result in results:
         judged = [claim for claim in result.claims if claim.holds is not None]

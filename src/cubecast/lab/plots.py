@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cubecast.errors import LabError
-from cubecast.lab.experiment import Result
+from cubecast.lab.drawing import Axes, save_figure
+from cubecast.lab.experiment import ExperimentResult
 from cubecast.lab.experiments import EXPERIMENTS
-from cubecast.lab.figure import Axes, save_figure
 
 
-def plot(result: Result, folder: Path) -> Path:
+def plot(result: ExperimentResult, folder: Path) -> Path:
     """Draws a result as NAME.png; the same result gives the same picture.
 
     Raises:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from cubecast.errors import LabError
-from cubecast.lab.experiment import Claim, Parameters, Result, Row
+from cubecast.lab.experiment import Claim, ExperimentResult, Parameters, Row
 from cubecast.lab.experiments import EXPERIMENTS
 from cubecast.overlay.cube import parse_cube
 
@@ -55,7 +55,7 @@ def ensure_writable(folder: Path) -> None:
         raise LabError(f"cannot write results to {folder}: {error.strerror}; choose another with --output") from error
 
 
-def save(result: Result, folder: Path) -> list[Path]:
+def save(result: ExperimentResult, folder: Path) -> list[Path]:
     """Writes a result as NAME.json and its rows as NAME.parquet.
 
     Raises:
@@ -84,7 +84,7 @@ def _same_columns(rows: Sequence[Row]) -> list[Row]:
     return [{column: row.get(column) for column in columns} for row in rows]
 
 
-def load(path: Path) -> Result:
+def load(path: Path) -> ExperimentResult:
     """Reads a result.
 
     Raises:
@@ -100,7 +100,7 @@ def load(path: Path) -> Result:
         raise LabError(f"{path} holds no rows; run the experiment again: cubecast lab run {stored.experiment}")
     if stored.experiment not in EXPERIMENTS:
         raise LabError(f"{path} is a result of {stored.experiment!r}, which this version does not know")
-    return Result(
+    return ExperimentResult(
         stored.experiment,
         EXPERIMENTS[stored.experiment].options,
         stored.version,
@@ -125,7 +125,7 @@ def _parameters(told: dict[str, str | int | float | bool | list[int] | None]) ->
     )
 
 
-def load_all(path: Path) -> dict[str, Result]:
+def load_all(path: Path) -> dict[str, ExperimentResult]:
     """The results of a folder, or of one file, by experiment.
 
     Raises:
@@ -137,7 +137,7 @@ def load_all(path: Path) -> dict[str, Result]:
     return {result.experiment: result for result in map(load, files)}
 
 
-def rows_table(result: Result) -> Table:
+def rows_table(result: ExperimentResult) -> Table:
     """The rows, as far as they fit a screen."""
     shown = [row for row in result.rows if row.get("kind") == result.rows[-1].get("kind")] or result.rows
     if len(shown) > ROWS_SHOWN_MAX:
@@ -163,7 +163,7 @@ def cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def claims_table(results: Sequence[Result]) -> Table:
+def claims_table(results: Sequence[ExperimentResult]) -> Table:
     """Every claim: the sentence, the published figure, ours, whether it holds, why."""
     table = Table(title="claims", title_justify="left", show_lines=True, expand=True)
     for column, ratio in (
@@ -188,7 +188,7 @@ def verdict(holds: bool | None) -> str:
     return "not covered" if holds is None else "yes" if holds else "NO"
 
 
-def compare(ours: dict[str, Result], baseline: dict[str, Result]) -> tuple[Table, list[str]]:
+def compare(ours: dict[str, ExperimentResult], baseline: dict[str, ExperimentResult]) -> tuple[Table, list[str]]:
     """What changed against a baseline.
 
     Rows are matched by everything that is no measured figure: two rows are the same when their texts, whole numbers of
@@ -227,7 +227,7 @@ def compare(ours: dict[str, Result], baseline: dict[str, Result]) -> tuple[Table
     return table, lost
 
 
-def _check_same_parameters(name: str, ours: Result, baseline: Result) -> None:
+def _check_same_parameters(name: str, ours: ExperimentResult, baseline: ExperimentResult) -> None:
     before, now = (each.parameters.as_json(each.options) for each in (baseline, ours))
     other = [f"{option} {before[option]} there, {now[option]} here" for option in now if before[option] != now[option]]
     if other:

@@ -13,11 +13,10 @@ import joblib
 
 from cubecast import __version__
 from cubecast.errors import LabError
-from cubecast.lab.experiment import Experiment, Parameters, Result, Row, Task
+from cubecast.lab.experiment import Experiment, ExperimentResult, Parameters, Row, Task
 from cubecast.lab.experiments import EXPERIMENTS
-from cubecast.lab.simulation.run import Result as Simulated
-from cubecast.lab.simulation.run import simulate
-from cubecast.lab.simulation.scenario import Scenario
+from cubecast.simulation.run import SimulationResult, simulate
+from cubecast.simulation.scenario import Scenario
 
 CONNECT_S = 10
 QUIET_TRACKER = "ignore:resource_tracker:UserWarning"
@@ -30,7 +29,7 @@ def run_experiments(
     jobs: int,
     scheduler: str,
     on_progress: Callable[[int, int, str], None],
-) -> list[Result]:
+) -> list[ExperimentResult]:
     """Runs all tasks of all experiments together, so that no processor waits for the last task of one.
 
     Args:
@@ -63,7 +62,7 @@ def run_experiments(
     ]
 
 
-def run_simulations(scenario: Scenario, seeds: Sequence[int], jobs: int) -> Iterator[Simulated]:
+def run_simulations(scenario: Scenario, seeds: Sequence[int], jobs: int) -> Iterator[SimulationResult]:
     """A scenario with each seed, in their order, each as soon as it is done.
 
     Args:
@@ -86,10 +85,12 @@ def perform(number: int, task: Task) -> tuple[int, float, list[Row]]:
     return number, perf_counter() - start, rows
 
 
-def _result(experiment: Experiment, parameters: Parameters, found: dict[int, list[Row]], seconds: float) -> Result:
+def _result(
+    experiment: Experiment, parameters: Parameters, found: dict[int, list[Row]], seconds: float
+) -> ExperimentResult:
     rows = [row for place in sorted(found) for row in found[place]]
     claims = [replace(c, holds=None if c.holds is None else bool(c.holds)) for c in experiment.judge(rows, parameters)]
-    return Result(experiment.name, experiment.options, __version__, parameters, rows, claims, seconds)
+    return ExperimentResult(experiment.name, experiment.options, __version__, parameters, rows, claims, seconds)
 
 
 Tasks = Iterator[tuple[int, float, list[Row]]]

@@ -9,14 +9,14 @@ from pathlib import Path
 from cubecast.errors import ExtensionRefused
 from cubecast.frames import TrackFormat
 from cubecast.sandbox.abi import MODULE_BYTES_MAX, Manifest, manifest_of
-from cubecast.sandbox.exchange import Exchange
-from cubecast.sandbox.machine import cache_folder, compiled
-from cubecast.sandbox.module import ModuleCode
-from cubecast.sandbox.native import NativeCode, manifest_behind
-from cubecast.sandbox.python import manifest_in
-from cubecast.sandbox.signatures import read_signature, trusted_keys, verify
+from cubecast.sandbox.frame_exchange import Exchange
 from cubecast.sandbox.supervision import Instance
-from cubecast.sandbox.worker import Language, WorkerInstance
+from cubecast.sandbox.trusted.native import NativeCode, manifest_behind
+from cubecast.sandbox.trusted.python import manifest_in
+from cubecast.sandbox.trusted.signatures import read_signature, trusted_keys, verify
+from cubecast.sandbox.trusted.worker import Language, WorkerInstance
+from cubecast.sandbox.wasm.engine import cache_folder, compiled
+from cubecast.sandbox.wasm.module import ModuleCode
 
 SHIPPED = files("cubecast").joinpath("extensions")
 TRUSTED_SUFFIXES = {".so", ".py"}

@@ -11,7 +11,7 @@ from typing import Protocol
 from cubecast.errors import ExtensionFailed
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.sandbox.abi import EventKind, Failure, Manifest
-from cubecast.sandbox.exchange import Batch
+from cubecast.sandbox.frame_exchange import Batch
 from cubecast.sandbox.upcalls import Upcall, UpcallQueue
 
 FAILURES_MAX, FAILURES_S = 3, 10.0
@@ -38,7 +38,7 @@ class Instance(Protocol):
 
 
 @dataclass(slots=True)
-class Account:
+class ExtensionStats:
     """What an extension has done, and what it has cost."""
 
     frames_in: int = 0
@@ -68,7 +68,7 @@ class Account:
 
 
 @dataclass(slots=True)
-class _Patience:
+class FailureBackoff:
     """How a failing extension is borne with."""
 
     recent: list[float] = field(default_factory=list)
@@ -112,10 +112,10 @@ class RunningExtension:
             ExtensionRefused, ExtensionFailed: as `make`; an extension that cannot begin is not begun with.
         """
         self.manifest = manifest
-        self.account = Account()
+        self.stats = ExtensionStats()
         self.upcalls = UpcallQueue(manifest.event_kinds())
         self._make, self._inputs, self._config, self._clock = make, tuple(tracks), dict(config), clock
-        self._patience = _Patience()
+        self._backoff = FailureBackoff()
         self._instance: Instance | None = make(self._inputs, self._config)
         self.tracks = self._instance.tracks
         self._kept = tuple(
@@ -125,7 +125,7 @@ class RunningExtension:
     @property
     def aside(self) -> bool:
         """Whether it is left aside now, for it failed too often."""
-        return self._clock() < self._patience.aside_until
+        return self._clock() < self._backoff.aside_until
 
     def process(self, frames: Sequence[EncodedFrame]) -> list[EncodedFrame]:
         """What becomes of frames; what events made it emit comes first.
@@ -133,9 +133,9 @@ class RunningExtension:
         Raises:
             ExtensionFailed: it failed, and its author wants the channel to end then.
         """
-        account = self.account
-        account.frames_in += len(frames)
-        account.bytes_in += sum(len(frame.payload) for frame in frames)
+        stats = self.stats
+        stats.frames_in += len(frames)
+        stats.bytes_in += sum(len(frame.payload) for frame in frames)
         out = self._drain()
         instance = self._ready()
         if instance is None:
@@ -148,10 +148,10 @@ class RunningExtension:
                 self._failed(error)
                 out += self._bypass(frames)
             else:
-                self._patience.did_well(begun)
+                self._backoff.did_well(begun)
                 out = _in_order(out + batch.frames, self._bypass(batch.skipped))
-            account.busy_s += self._clock() - begun
-            account.calls += 1
+            stats.busy_s += self._clock() - begun
+            stats.calls += 1
         self._count_out(out)
         return out
 
@@ -204,34 +204,34 @@ class RunningExtension:
                 self._failed(error)
             else:
                 self._instance = made
-                self.account.restarts += 1
+                self.stats.restarts += 1
         return self._instance
 
     def _failed(self, error: ExtensionFailed) -> None:
-        account = self.account
+        stats = self.stats
         match error.kind:
             case "deadline":
-                account.deadlines += 1
+                stats.deadlines += 1
             case "trap":
-                account.traps += 1
+                stats.traps += 1
             case _:
-                account.errors += 1
-        account.last_failure = str(error)
+                stats.errors += 1
+        stats.last_failure = str(error)
         self.close()
-        if self._patience.failed(self._clock()):
-            account.asides += 1
+        if self._backoff.failed(self._clock()):
+            stats.asides += 1
         if self.manifest.failure is Failure.STOP:
             raise error
 
     def _bypass(self, frames: Sequence[EncodedFrame]) -> list[EncodedFrame]:
         through = [frame for frame in frames if self._kept[frame.track]]
-        self.account.bypassed += len(through)
-        self.account.dropped += len(frames) - len(through)
+        self.stats.bypassed += len(through)
+        self.stats.dropped += len(frames) - len(through)
         return through
 
     def _count_out(self, frames: Sequence[EncodedFrame]) -> None:
-        self.account.frames_out += len(frames)
-        self.account.bytes_out += sum(len(frame.payload) for frame in frames)
+        self.stats.frames_out += len(frames)
+        self.stats.bytes_out += sum(len(frame.payload) for frame in frames)
 
 
 def _in_order(frames: list[EncodedFrame], late: list[EncodedFrame]) -> list[EncodedFrame]:

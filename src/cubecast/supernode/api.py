@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from cubecast import __version__
-from cubecast.engine.directory_api import (
+from cubecast.engine.protocol.http_bodies import (
     JobRequest,
     JoinAnswer,
     JoinRequest,
@@ -24,8 +24,8 @@ from cubecast.engine.directory_api import (
     RelocationRequest,
     ResolveAnswer,
 )
-from cubecast.engine.job_records import JobStatus
-from cubecast.engine.records import Tree
+from cubecast.engine.protocol.job_records import JobStatus
+from cubecast.engine.protocol.records import Tree
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, TokenError, UsageError
 from cubecast.supernode.metrics import directory_metrics, ledger_metrics
 from cubecast.supernode.service import Service

@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cubecast.engine.records import SubscriptionRecord
+from cubecast.engine.protocol.records import SubscriptionRecord
 from cubecast.overlay.cube import label_count
 from cubecast.supernode.service import Service
 
@@ -47,8 +47,8 @@ class _Sums(Collector):
         seconds = GaugeMetricFamily(
             "cubecast_contract_seconds", "Seconds of stream, over all subscriptions there are now", labels=["verdict"]
         )
-        seconds.add_metric(["kept"], sum(record.account.kept_s for record in records))
-        seconds.add_metric(["violated"], sum(record.account.violated_s for record in records))
+        seconds.add_metric(["kept"], sum(record.compliance.kept_s for record in records))
+        seconds.add_metric(["violated"], sum(record.compliance.violated_s for record in records))
         return [*metrics, by_state, seconds]
 
 
@@ -67,13 +67,13 @@ class _Ledger(Collector):
             labels=[*labels, "verdict"],
         )
         for record in self._subscriptions:
-            names, account = [record.channel, record.subscriber], record.account
+            names, compliance = [record.channel, record.subscriber], record.compliance
             bound.add_metric(names, record.bound_ms / 1000)
             if record.promised_ms is not None:
                 promise.add_metric(names, record.promised_ms / 1000)
             seconds = {
-                "kept": account.kept_s, "violated": account.violated_s,
-                "late": account.late_s, "lost": account.lost_s, "slow": account.slow_s,
+                "kept": compliance.kept_s, "violated": compliance.violated_s,
+                "late": compliance.late_s, "lost": compliance.lost_s, "slow": compliance.slow_s,
             }  # fmt: skip
             for verdict, count in seconds.items():
                 verdicts.add_metric([*names, verdict], count)

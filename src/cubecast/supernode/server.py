@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
-from cubecast.engine.directory import DirectoryEngine
-from cubecast.engine.relocation import DEPTH_DEFAULT, Form
+from cubecast.engine.directory.engine import DirectoryEngine
+from cubecast.engine.directory.relocation import DEPTH_DEFAULT, Form
 from cubecast.errors import AddressError, TokenError
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region

@@ -7,21 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from cubecast.engine.directory import DirectoryEngine
-from cubecast.engine.directory_api import (
-    ChannelView,
-    JobRequest,
-    JoinAnswer,
-    JoinRequest,
-    Overview,
-    Pushed,
-    RefreshAnswer,
-    RefreshRequest,
-    RelocationAnswer,
-    RelocationRequest,
-    ResolveAnswer,
-)
-from cubecast.engine.directory_events import (
+from cubecast.engine.directory.engine import DirectoryEngine
+from cubecast.engine.directory.events import (
     Advise,
     Answer,
     AskProbes,
@@ -41,13 +28,26 @@ from cubecast.engine.directory_events import (
     JobWanted,
     LeaseTick,
     LinksReported,
-    Push,
+    PushPlacement,
     RelocationWanted,
     SubscriptionReported,
 )
-from cubecast.engine.job_records import Job, JobStatus
-from cubecast.engine.jobs import AUTO, PUBLISHER
-from cubecast.engine.records import Advice, HostRecord, Placement, Tree, check_address, check_name
+from cubecast.engine.directory.jobs import AUTO, PUBLISHER
+from cubecast.engine.protocol.http_bodies import (
+    ChannelView,
+    JobRequest,
+    JoinAnswer,
+    JoinRequest,
+    Overview,
+    Pushed,
+    RefreshAnswer,
+    RefreshRequest,
+    RelocationAnswer,
+    RelocationRequest,
+    ResolveAnswer,
+)
+from cubecast.engine.protocol.job_records import Job, JobStatus
+from cubecast.engine.protocol.records import Advice, HostRecord, Placement, Tree, check_address, check_name
 from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, StoreError, TokenError
 from cubecast.overlay.cube import spell
 from cubecast.supernode.modules import Modules
@@ -77,10 +77,10 @@ class Outbox:
     jobs: tuple[Job, ...] | None = None
     filled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def put(self, effect: Push | Advise | AskProbes | Assign) -> None:
+    def put(self, effect: PushPlacement | Advise | AskProbes | Assign) -> None:
         """Adds to what is pushed next."""
         match effect:
-            case Push():
+            case PushPlacement():
                 self.placed = True
             case Advise(_, advice):
                 self.advice[advice.channel] = advice
@@ -140,7 +140,7 @@ class Service:
                 self.broken.set_exception(error)
             raise DirectoryError("the super-node cannot write its store and stops") from error
         for effect in effects:
-            if isinstance(effect, Push | Advise | AskProbes | Assign) and effect.host in self._outboxes:
+            if isinstance(effect, PushPlacement | Advise | AskProbes | Assign) and effect.host in self._outboxes:
                 self._outboxes[effect.host].put(effect)
         return effects
 

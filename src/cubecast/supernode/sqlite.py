@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from cubecast.engine.directory_events import (
+from cubecast.engine.directory.events import (
     DeleteChannel,
     DeleteHost,
     DirectoryEffect,
@@ -14,7 +14,7 @@ from cubecast.engine.directory_events import (
     SaveHost,
     SaveShape,
 )
-from cubecast.engine.records import ChannelRecord, HostRecord
+from cubecast.engine.protocol.records import ChannelRecord, HostRecord
 from cubecast.errors import LocalError, StoreError
 from cubecast.overlay.cube import Cube, parse_cube
 

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from cubecast.engine.directory_events import DirectoryEffect
-from cubecast.engine.records import ChannelRecord, HostRecord
+from cubecast.engine.directory.events import DirectoryEffect
+from cubecast.engine.protocol.records import ChannelRecord, HostRecord
 from cubecast.overlay.cube import Cube
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cubecast.emulator.processes import Child, ProcessDied
+from cubecast.emulator.processes import ChildProcess, ProcessDied
 from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, streaming
 from cubecast.emulator.testbed import Testbed
 
@@ -28,7 +28,7 @@ class Watch:
     """What is seen of the hosts over time."""
 
     admitted_s: dict[int, float] = field(default_factory=dict)
-    received: dict[int, tuple[Child, int]] = field(default_factory=dict)
+    received: dict[int, tuple[ChildProcess, int]] = field(default_factory=dict)
     hung: dict[int, int] = field(default_factory=dict)
     """Samples in a row in which a subscriber got nothing."""
     ratios: list[float] = field(default_factory=list)
@@ -123,7 +123,7 @@ async def _sample(bed: Testbed, watch: Watch, setting: Setting) -> None:
         setting.notify(f"{served} of {due} subscribers receive; {watch.memory_mb[-1]} MB in the processes that stay")
 
 
-def _memory_mb(children: list[Child]) -> float:
+def _memory_mb(children: list[ChildProcess]) -> float:
     """Resident memory of processes; zero where the system does not tell."""
     total_kb = 0
     for child in children:

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 
-from cubecast.emulator.processes import Child
+from cubecast.emulator.processes import ChildProcess
 from cubecast.emulator.scenarios.run import Run, Setting, a_relay, changes_after, delivered, streaming
 
 BOUND_MS = 2_000.0
@@ -22,7 +22,7 @@ async def directory_down(setting: Setting) -> Run:
         for child in bed.subscribers[:-1]:
             await bed.subscribe(child)
         gone_s = 0.0
-        killed: Child | None = None
+        killed: ChildProcess | None = None
 
         async def down() -> None:
             nonlocal gone_s, killed

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, streaming
-from cubecast.engine.directory import SHRINK_S
+from cubecast.engine.directory.engine import SHRINK_S
 
 BOUND_MS = 2_000.0
 BEFORE_S, GROWN_S, AFTER_S = 4.0, 12.0, 10.0

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cubecast.emulator.processes import Child, Fields
+from cubecast.emulator.processes import ChildProcess, Fields
 from cubecast.emulator.testbed import Testbed, make_plan, running
-from cubecast.engine.records import FAN_OUT_DEFAULT
+from cubecast.engine.protocol.records import FAN_OUT_DEFAULT
 from cubecast.errors import CubecastError
 from cubecast.overlay.routing import Policy
 from cubecast.physical.network import PhysicalNetwork
@@ -118,7 +118,7 @@ SERVED_SHARE = 0.99
 """Served: nothing lost, and at least this share of the frames within the bound."""
 
 
-def delivered(run: Run, children: list[Child], after_s: float, hit: Container[str] | None = None) -> None:
+def delivered(run: Run, children: list[ChildProcess], after_s: float, hit: Container[str] | None = None) -> None:
     """Sums up what the subscribers got: losses, duplicates, gaps that ended after a time, success.
 
     Args:

@@ -15,7 +15,7 @@ SECONDS = 120.0
 
 
 @dataclass(slots=True)
-class Delays:
+class MeasuredDelays:
     """What the subscribers of one tree saw in the end, each shape (s,), ms."""
 
     measured: list[float]
@@ -38,7 +38,7 @@ async def trees(setting: Setting) -> Run:
 async def _over(setting: Setting) -> Run:
     run = Run()
     seconds = setting.seconds or SECONDS
-    delays = Delays([], [], [], [])
+    delays = MeasuredDelays([], [], [], [])
     async with streaming(setting, run, seconds, BOUND_MS) as bed:
         await bed.subscribe_all()
 
@@ -70,7 +70,7 @@ async def _over(setting: Setting) -> Run:
     return run
 
 
-def _read(delays: Delays, bed: Testbed, setting: Setting) -> None:
+def _read(delays: MeasuredDelays, bed: Testbed, setting: Setting) -> None:
     """What subscribers see now: recent frames, and the emulated delay of the path they came over."""
     matrix, parents = setting.network.matrix_ms(), bed.parents()
     for index in bed.plan.subscribers:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cubecast.lab.experiment import Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed, sizes_of
-from cubecast.lab.figures import penalty_row
+from cubecast.lab.merit import penalty_row
 from cubecast.lab.populations import generator, group_of, measure_pairs, members, network_of, publishers_of
 from cubecast.overlay.delays import delays_between, delays_from
 from cubecast.overlay.metrics import success_ratio

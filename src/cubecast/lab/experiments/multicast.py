@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from cubecast.lab.deliveries import UNIONS, Delivery, Stage, deliver, delivery_row
+from cubecast.lab.deliveries import UNIONS, Delivery, DeliverySetting, deliver, delivery_row
 from cubecast.lab.experiment import Claim, Experiment, Parameters, Row, Task, mean_of, number, one_task_a_seed, sizes_of
 from cubecast.lab.populations import generator, group_of, network_of, publishers_of, seated_overlay
 from cubecast.lab.stress import copies_stress
@@ -35,7 +35,7 @@ def measure(task: Task) -> list[Row]:
     if publisher >= len(publishers):
         return []
     chosen = group_of(network.hosts, publishers[publisher], min(group, network.hosts - 1), rng)
-    stage = Stage(network, chosen, over, seat)
+    stage = DeliverySetting(network, chosen, over, seat)
     bounds = rng.uniform(*BOUNDS_MS, size=len(stage.group) - 1)
     rows: list[Row] = []
     for method in UNIONS:
@@ -50,7 +50,7 @@ def measure(task: Task) -> list[Row]:
     return rows
 
 
-def _stress_with_access(delivery: Delivery, stage: Stage) -> float:
+def _stress_with_access(delivery: Delivery, stage: DeliverySetting) -> float:
     """Mean stress when the hosts' access links are counted too: each copy crosses two of them."""
     stress = copies_stress(stage.network, delivery.senders, delivery.receivers)
     hosts = len(np.union1d(delivery.senders, delivery.receivers))

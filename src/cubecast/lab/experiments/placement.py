@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from scipy.spatial import cKDTree
 
 from cubecast.lab.experiment import Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed, sizes_of
-from cubecast.lab.figures import penalty_row
 from cubecast.lab.kernels import compiled
+from cubecast.lab.merit import penalty_row
 from cubecast.lab.populations import generator, network_of, seated, some_pairs
 from cubecast.overlay.coordinates import landmark_coordinates
 from cubecast.overlay.cube import label_count

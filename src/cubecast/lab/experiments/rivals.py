@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cubecast.errors import UsageError
-from cubecast.lab.deliveries import Stage, deliver
+from cubecast.lab.deliveries import DeliverySetting, deliver
 from cubecast.lab.experiment import (
     Claim,
     Experiment,
@@ -20,8 +20,8 @@ from cubecast.lab.experiment import (
     one_task_a_seed,
     sizes_of,
 )
-from cubecast.lab.figures import penalty_row
 from cubecast.lab.kernels import compiled
+from cubecast.lab.merit import penalty_row
 from cubecast.lab.populations import generator, group_of, members, network_of, publishers_of, seated_overlay
 from cubecast.lab.rivals.chord import chord, chord_routes
 from cubecast.lab.rivals.narada import HOSTS_MAX, narada_tree
@@ -98,7 +98,7 @@ def _groups(task: Task, group: int) -> list[Row]:
     rows: list[Row] = []
     for publisher in publishers_of(network.hosts, p.publishers, generator(task.seed, 13)):
         rng = generator(task.seed, 13, group, publisher)
-        stage = Stage(network, group_of(network.hosts, publisher, min(group, network.hosts - 1), rng))
+        stage = DeliverySetting(network, group_of(network.hosts, publisher, min(group, network.hosts - 1), rng))
         if len(stage.group) > HOSTS_MAX:
             raise UsageError(f"--group: Narada keeps every member at every member; give at most {HOSTS_MAX - 1}")
         direct = stage.unicast_ms

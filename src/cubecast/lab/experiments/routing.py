@@ -17,8 +17,8 @@ from cubecast.lab.experiment import (
     names_of,
     one_task_a_seed,
 )
-from cubecast.lab.figures import PAIRS_ENOUGH, hops_agree, penalty_row
 from cubecast.lab.kernels import compiled
+from cubecast.lab.merit import PAIRS_ENOUGH, hops_agree, penalty_row
 from cubecast.lab.populations import generator, network_of, seated_overlay, some_pairs
 from cubecast.overlay.cube import Cube, label_count, mean_hops, parse_cube
 from cubecast.overlay.delays import delays_between

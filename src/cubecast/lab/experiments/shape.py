@@ -17,8 +17,8 @@ from cubecast.lab.experiment import (
     number,
     one_task_a_seed,
 )
-from cubecast.lab.figures import hops_agree
 from cubecast.lab.kernels import compiled
+from cubecast.lab.merit import hops_agree
 from cubecast.lab.populations import generator
 from cubecast.overlay.cube import Cube, label_count, mean_hops
 from cubecast.overlay.kernel import kernel

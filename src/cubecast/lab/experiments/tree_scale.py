@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from cubecast.lab.deliveries import Stage, deliver, delivery_row
+from cubecast.lab.deliveries import DeliverySetting, deliver, delivery_row
 from cubecast.lab.experiment import (
     Claim,
     Experiment,
@@ -50,7 +50,7 @@ def measure(task: Task) -> list[Row]:
         return []
     rng = generator(task.seed, 14, task.number, task.repeat)
     group = group_of(network.hosts, publishers[task.repeat], min(task.number, network.hosts - 1), rng)
-    stage = Stage(network, group)
+    stage = DeliverySetting(network, group)
     return [{
         "group": len(group) - 1, "fan_out": int(task.kind), "seed": task.seed, "publisher": task.repeat,
         **delivery_row(deliver("hybrid", stage, int(task.kind), rng), stage),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from cubecast.lab.deliveries import METHODS, SURVEYS, UNIONS, Stage, deliver, delivery_row, full_pns
+from cubecast.lab.deliveries import METHODS, SURVEYS, UNIONS, DeliverySetting, deliver, delivery_row, full_pns
 from cubecast.lab.experiment import (
     Claim,
     Experiment,
@@ -53,7 +53,7 @@ def measure(task: Task) -> list[Row]:
     publishers = publishers_of(network.hosts, p.publishers, generator(task.seed, 8))
     for publisher in publishers:
         rng = generator(task.seed, 8, publisher)
-        stage = Stage(network, group_of(network.hosts, publisher, group, rng), over, seat, tables)
+        stage = DeliverySetting(network, group_of(network.hosts, publisher, group, rng), over, seat, tables)
         rows.append(delivery_row(deliver(method, stage, p.fan_out, rng), stage))
     means = {
         column: round(mean_of(rows, column), 4) if column != "fan_out_max"

@@ -14,7 +14,7 @@ from msgspec import Meta
 from cubecast.errors import ExtensionRefused
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.sandbox.abi import EventKind
-from cubecast.sandbox.exchange import Batch
+from cubecast.sandbox.frame_exchange import Batch
 from cubecast.sandbox.loading import Extension
 from cubecast.sandbox.supervision import Instance
 

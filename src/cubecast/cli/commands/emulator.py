@@ -1,0 +1,88 @@
+"""`cubecast emulator`: the delay stage as a process of its own."""
+
+import asyncio
+import os
+from contextlib import closing, suppress
+
+from cubecast.cli.arguments import Parser, whole_number
+from cubecast.cli.command_runner import emit, input_lines, notify, serve
+from cubecast.emulator.addresses import NETS, PORT, Addresses, lease
+from cubecast.emulator.delays import DelayStage, Impairment
+from cubecast.emulator.faults import decode
+from cubecast.errors import UsageError
+from cubecast.physical.catalogue import load_network
+from cubecast.physical.network import PhysicalNetwork
+
+STATUS_S = 1.0
+PRIORITY = -10
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command."""
+    parser = Parser(
+        prog="cubecast emulator",
+        description="Delay datagrams between hosts of this machine as a network would. Host i binds 127.N.0.(i+1) "
+        f"port {PORT}, gives that as --source-address, and is reached at 127.(N+1).0.(i+1). Faults come as lines on "
+        'standard input: {"fault": "slower", "a": 0, "b": 1, "by_ms": 100}, {"fault": "island", "hosts": [2, 3]}, '
+        '{"fault": "weather", "jitter_ms": 20, "loss": 0.01}, {"fault": "hidden", "hosts": [4]} (behind a NAT).',
+    )
+    parser.add_argument("--network", default="transit-stub", help="transit-stub, sndlib/NAME, or a file of RTTs in ms")
+    parser.add_argument("--hosts", type=whole_number(1, 1000), default=16, metavar="M", help="(%(default)s)")
+    parser.add_argument("--seed", type=whole_number(0, 2**31), default=1, metavar="N", help="(%(default)s)")
+    parser.add_argument("--net", type=whole_number(2, 252), metavar="N", help="second byte of the addresses, even")
+    parser.add_argument("--jitter", type=float, default=0.0, metavar="MS", help="extra delay, uniform (%(default)s)")
+    parser.add_argument("--loss", type=float, default=0.0, metavar="P", help="probability of a drop (%(default)s)")
+    parser.add_argument(
+        "--outside", default="", metavar="HOST", help="address whose datagrams go through at once: the super-node's"
+    )
+    parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
+    args = parser.parse_args(arguments)
+    impairment = Impairment(args.jitter, args.loss)
+    network = load_network(args.network, args.hosts, args.seed)
+    if args.net is not None:
+        if args.net % 2:
+            raise UsageError(f"--net {args.net} is odd; the doors take the odd number above an even one")
+        return serve(_serve(network, Addresses(args.net), impairment, args.seed, args.outside, args.json))
+    with closing(lease(NETS)) as held:
+        return serve(_serve(network, held.addresses, impairment, args.seed, args.outside, args.json))
+
+
+async def _serve(
+    network: PhysicalNetwork, plan: Addresses, impairment: Impairment, seed: int, outside: str, json: bool
+) -> int:
+    with suppress(OSError):  # as far as this user may: the network must not wait for the hosts it carries
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    stage = DelayStage(network.matrix_ms(), plan, impairment, seed, outside)
+    stage.open()
+    with closing(stage):
+        hosts = network.hosts
+        if json:
+            emit("serving", network=network.name, hosts=hosts, net=plan.net, port=PORT)
+        else:
+            notify(f"{network.name}: {hosts} hosts bind {plan.host(0)}.. and are reached at {plan.door(0)}:{PORT}..")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_faults(stage))
+            await _report(stage, json)
+    return 0
+
+
+async def _faults(stage: DelayStage) -> None:
+    """Applies the faults that standard input asks for, until its end."""
+    async for line in input_lines():
+        try:
+            stage.apply(decode(line))
+        except UsageError as error:
+            notify(str(error))
+
+
+async def _report(stage: DelayStage, json: bool) -> None:
+    while True:
+        await asyncio.sleep(STATUS_S)
+        report = stage.report
+        late = report.lateness_ms()
+        if json:
+            emit("status", datagrams=report.datagrams, lost=report.lost, dropped=report.dropped, late_ms=late)
+        elif report.datagrams:
+            notify(
+                f"{report.datagrams} datagrams, {report.dropped} dropped, late p50 {late['p50']} p99 {late['p99']} ms"
+            )

@@ -1,0 +1,55 @@
+"""`cubecast supernode`: runs the directory until stopped."""
+
+from pathlib import Path
+
+from cubecast.cli.arguments import Parser, one_of, split_address, state_folder, whole_number
+from cubecast.cli.command_runner import emit, notify, serve
+from cubecast.engine.directory.relocation import DEPTH_DEFAULT, DEPTH_MAX, Form
+from cubecast.overlay.cube import parse_cube
+from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command."""
+    parser = Parser(prog="cubecast supernode", description="Run the directory of hosts and channels.")
+    parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:7000", help="TCP address (%(default)s)")
+    parser.add_argument("--state", type=Path, default=state_folder(), help="folder of key and store (%(default)s)")
+    parser.add_argument("--shape", metavar="K^N", help="shape of the cube, such as 2^4 (chosen for --expect)")
+    parser.add_argument(
+        "--expect", type=whole_number(1, 65_536), default=64, metavar="HOSTS", help="hosts to expect (%(default)s)"
+    )
+    parser.add_argument("--seed", type=whole_number(0, 2**31), help="of the random seats")
+    parser.add_argument(
+        "--relocation", type=one_of(Form), metavar="|".join(Form), default=Form.BREADTH_FIRST,
+        help="whom a subscriber over the cube may change seats with when its bound is not kept (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--relocation-depth", type=whole_number(1, DEPTH_MAX), default=DEPTH_DEFAULT, metavar="D",
+        help="hops around the publisher (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-dial-back", dest="dial_back", action="store_false",
+        help="do not test whether hosts can be dialled: take it that all can",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
+    args = parser.parse_args(arguments)
+    host, port = split_address(args.listen, "--listen")
+    shape = None if args.shape is None else parse_cube(args.shape)
+    config = SupernodeConfig(
+        host, port, args.state, shape, args.expect, args.seed, args.relocation, args.relocation_depth, args.dial_back
+    )
+    return serve(_serve(config, args.json))
+
+
+async def _serve(config: SupernodeConfig, json: bool) -> int:
+    async with serving(config) as service:
+        url = f"http://{f'[{config.bind}]' if ':' in config.bind else config.bind}:{service.port}"
+        token = config.state / TOKEN_FILE
+        shape = service.engine.cube
+        if json:
+            emit("serving", url=url, shape={"radix": shape.radix, "dimensions": shape.dimensions}, token=str(token))
+        else:
+            notify(f"super-node at {url}, cube {shape}, API page at {url}/docs")
+            notify(f"hosts join with --supernode {url} --token @{token}")
+        await service.broken
+    return 0

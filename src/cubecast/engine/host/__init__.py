@@ -1,0 +1,1 @@
+"""One host's protocol: `engine.HostEngine` takes events and returns effects."""

@@ -1,0 +1,1 @@
+"""How a host finds a parent: for its own subscriber, for another host, after a failure."""

@@ -1,0 +1,42 @@
+"""What an engine shows of itself: for status lines, metrics and tests."""
+
+from dataclasses import dataclass
+
+from cubecast.engine.protocol.path import Contract
+from cubecast.types import ChannelName, HostId, Label
+
+
+@dataclass(frozen=True, slots=True)
+class LinkView:
+    """One link; one_way_ms is None before the first sample."""
+
+    host: HostId
+    up: bool
+    one_way_ms: float | None
+    rttvar_ms: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class BranchView:
+    """One channel a host carries; upstream is None at the publisher."""
+
+    channel: ChannelName
+    upstream: HostId | None
+    children: tuple[HostId, ...]
+    delay_ms: float
+    path: tuple[HostId, ...]
+    """Hosts from the publisher to this one."""
+    contract: Contract | None
+    """The local subscriber's."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """One host."""
+
+    host: HostId
+    labels: tuple[Label, ...]
+    neighbours: tuple[HostId, ...]
+    links: tuple[LinkView, ...]
+    branches: tuple[BranchView, ...]

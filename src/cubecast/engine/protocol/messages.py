@@ -1,0 +1,340 @@
+"""Messages between hosts: versioned msgspec structs, one a frame on the link's control track.
+
+A path to a channel over the cube is found, then taken, in four messages that travel hop by hop:
+
+    subscriber --PathRequest--> ... --PathRequest--> a host that carries the channel
+    subscriber <--PathOffer---- ... <--PathOffer---- with the delay from the publisher, link by link
+    subscriber --Commit-------> ...                  the subscriber's bound is kept, so it takes the offer
+    subscriber <--Confirm------ ...                  the definitive delay; each hop pulls the media from the one before
+
+A host that knows a host on the tree asks it directly: Attach, answered by Confirm. PathRefusal answers a request that
+found nothing, Cancel gives an offer back, Release ends a confirmed branch from below and Ended from above. `ask` is a
+number the asker chose; answers repeat it.
+
+On a confirmed branch a Pulse goes down every second tick, and a Need goes up every few. Fields unknown to us are ignored,
+unknown kinds raise MessageError and the receiver goes on.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+from cubecast.engine.protocol.feasibility import FeasibilityDistance
+from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
+from cubecast.engine.protocol.records import HostRecord, Tree
+from cubecast.errors import MessageError
+from cubecast.types import ChannelName, HostId, Label
+
+VERSION = 3
+MESSAGE_BYTES_MAX = 64 * 1024
+HOPS_MAX = 256
+CARRIED_MAX = 64
+"""Channels one beat tells of."""
+RELATIVES_MAX = 16
+SEQNO_MAX = 1 << 53
+
+
+class _Struct(msgspec.Struct, frozen=True, tag_field="kind", array_like=False):
+    pass
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """A channel the sender carries and can pass on, in so many more copies."""
+
+    channel: ChannelName
+    metrics: PathMetrics
+    spare: int = 0
+
+
+class Hello(_Struct, frozen=True, tag="hello"):
+    """First on every link: who the sender is and where it is dialled."""
+
+    record: HostRecord
+
+
+class Heartbeat(_Struct, frozen=True, tag="beat"):
+    """Heartbeat: the sender lives and carries these channels. Wants no answer, or a Pong where it asks for the clock.
+
+    Attributes:
+        needs: the sender needs this link; one that neither end needs is let go.
+        slow: the next one comes after SLOW_BEAT_TICKS: no stream depends on the link.
+        sent_s: as in Ping; 0 asks nothing.
+    """
+
+    carried: tuple[Carried, ...] = ()
+    needs: bool = False
+    slow: bool = False
+    sent_s: float = 0.0
+
+
+class Ping(_Struct, frozen=True, tag="ping"):
+    """A question for the peer's clock; `sent_s` is the sender's, s since the Unix epoch."""
+
+    sent_s: float
+
+
+class Pong(_Struct, frozen=True, tag="pong"):
+    """The answer: the ping's time, and the answerer's clock when it saw it (as NTP, RFC 5905, with t2 = t3)."""
+
+    sent_s: float
+    seen_s: float
+
+
+class PathRequest(_Struct, frozen=True, tag="path-request"):
+    """Find the channel, towards the publisher's seat `target`, a label of the given epoch.
+
+    Attributes:
+        contract: what is left of the subscriber's at this host.
+        tries: requests this search may still send.
+        trail: hosts already on the way, the subscriber first.
+        grant: the subscriber's permission for this channel; the shell checks it before the engine sees the request.
+        floor: what the offer must be fresher than, so that no loop comes about.
+        onward: whom to ask next: neither it nor the sender can be dialled, the receiver carries what goes between.
+    """
+
+    ask: int
+    channel: ChannelName
+    epoch: int
+    target: Label
+    contract: Contract
+    tries: int
+    trail: tuple[HostId, ...]
+    grant: str
+    feasibility: FeasibilityDistance = FeasibilityDistance()
+    onward: HostId | None = None
+
+
+class Attach(_Struct, frozen=True, tag="attach"):
+    """Feed me this channel; asked of a host that carries it.
+
+    Attributes:
+        contract: what must hold at the host asked for everyone below to keep its own.
+        trail: hosts this is asked for, the subscriber first, the sender last.
+        grant: that subscriber's permission.
+        floor: as in PathRequest.
+    """
+
+    ask: int
+    channel: ChannelName
+    contract: Contract
+    trail: tuple[HostId, ...]
+    grant: str
+    feasibility: FeasibilityDistance = FeasibilityDistance()
+
+
+class PathOffer(_Struct, frozen=True, tag="path-offer"):
+    """The channel can be had from the sender, whom it reaches so; `tries` is what is left of the request's."""
+
+    ask: int
+    channel: ChannelName
+    metrics: PathMetrics
+    tries: int
+
+
+class PathRefusal(_Struct, frozen=True, tag="path-refusal"):
+    """No offer from here: `reason` is one line for the user."""
+
+    ask: int
+    channel: ChannelName
+    reason: str
+    tries: int
+
+
+class Cancel(_Struct, frozen=True, tag="cancel"):
+    """The asker does not take the offer, or no longer waits for one."""
+
+    ask: int
+
+
+class Commit(_Struct, frozen=True, tag="commit"):
+    """The asker takes the offer made to this ask."""
+
+    ask: int
+
+
+class Confirm(_Struct, frozen=True, tag="confirm"):
+    """The branch stands: pull the channel from the sender, whom it reaches so."""
+
+    ask: int
+    channel: ChannelName
+    metrics: PathMetrics
+
+
+class PathUpdate(_Struct, frozen=True, tag="pulse"):
+    """From parent to child, every second tick: how the channel reaches the parent now.
+
+    Attributes:
+        epoch, target: the publisher's seat, a label of that epoch.
+        flowing: media has come in at the parent without a pause for a while.
+        fed: the parent has a parent itself, or publishes; else it looks for one.
+        tree: how parents are chosen, as the publisher wishes.
+    """
+
+    channel: ChannelName
+    metrics: PathMetrics
+    epoch: int
+    target: Label
+    flowing: bool
+    fed: bool
+    tree: Tree = Tree.HYBRID
+
+
+class SubtreeContract(_Struct, frozen=True, tag="need"):
+    """From child to parent: what must hold at the parent for everyone below to have what it asked for."""
+
+    channel: ChannelName
+    contract: Contract
+
+
+class Relatives(_Struct, frozen=True, tag="kin"):
+    """From parent to child: its grandparent, uncles and siblings. Whoever of them has copies left can replace the parent."""
+
+    channel: ChannelName
+    hosts: tuple[HostRecord, ...]
+
+
+class StandbyRequest(_Struct, frozen=True, tag="stand-by"):
+    """Be ready to feed me this channel when my parent dies; asked again and again while it is wanted.
+
+    Attributes:
+        parent: whose place falls free then, if it is a child of the receiver.
+        trail, grant: as in Attach.
+    """
+
+    channel: ChannelName
+    trail: tuple[HostId, ...]
+    grant: str
+    parent: HostId
+
+
+class StandbyStatus(_Struct, frozen=True, tag="standing-by"):
+    """The sender is ready, or is not, or no longer."""
+
+    channel: ChannelName
+    ready: bool
+
+
+class Leaving(_Struct, frozen=True, tag="leaving"):
+    """The sender is about to leave, and feeds its children until they have found other parents."""
+
+
+class Release(_Struct, frozen=True, tag="release"):
+    """The sender no longer pulls the channel."""
+
+    channel: ChannelName
+
+
+class Ended(_Struct, frozen=True, tag="ended"):
+    """The channel is over at the sender: `finished` by its publisher, or lost at `host` for `reason`."""
+
+    channel: ChannelName
+    finished: bool
+    host: HostId
+    reason: str
+
+
+class Goodbye(_Struct, frozen=True, tag="goodbye"):
+    """The sender leaves the overlay."""
+
+
+Message: TypeAlias = (
+    Hello
+    | Heartbeat
+    | Ping
+    | Pong
+    | PathRequest
+    | Attach
+    | PathOffer
+    | PathRefusal
+    | Cancel
+    | Commit
+    | Confirm
+    | PathUpdate
+    | SubtreeContract
+    | Relatives
+    | StandbyRequest
+    | StandbyStatus
+    | Leaving
+    | Release
+    | Ended
+    | Goodbye
+)
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    v: int
+    m: Message
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Envelope)
+
+
+def encode(message: Message) -> bytes:
+    """One message as msgpack."""
+    return _encoder.encode(_Envelope(VERSION, message))
+
+
+def decode(payload: bytes) -> Message:
+    """The message in a frame.
+
+    Raises:
+        MessageError: too long, not msgpack, another version, an unknown kind, or a field of the wrong type or range.
+    """
+    if len(payload) > MESSAGE_BYTES_MAX:
+        raise MessageError(f"a message of {len(payload)} bytes; the limit is {MESSAGE_BYTES_MAX}")
+    try:
+        envelope = _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MessageError(f"not a message of this protocol: {error}") from error
+    if envelope.v != VERSION:
+        raise MessageError(f"protocol version {envelope.v}; this host speaks {VERSION}")
+    _check_ranges(envelope.m)
+    return envelope.m
+
+
+def _check_ranges(message: Message) -> None:
+    numbers: tuple[float, ...] = ()
+    reaches: tuple[PathMetrics, ...] = ()
+    match message:
+        case Ping(sent_s):
+            numbers = (sent_s,)
+        case Pong(sent_s, seen_s):
+            numbers = (sent_s, seen_s)
+        case PathRequest():
+            numbers = _terms(message.contract)
+            if len(message.trail) > HOPS_MAX or not 0 <= message.tries <= HOPS_MAX:
+                raise MessageError("a path request longer than any cube")
+        case StandbyRequest(trail=trail):
+            if not 0 < len(trail) <= HOPS_MAX:
+                raise MessageError("a request with an impossible trail")
+        case Attach():
+            numbers = _terms(message.contract)
+            if not 0 < len(message.trail) <= HOPS_MAX:
+                raise MessageError("a request with an impossible trail")
+        case Heartbeat(sent_s=sent_s):
+            numbers = (sent_s,)
+            reaches = tuple(each.metrics for each in message.carried)
+            if len(reaches) > CARRIED_MAX:
+                raise MessageError("a beat with too many channels")
+        case Relatives():
+            if len(message.hosts) > RELATIVES_MAX:
+                raise MessageError("too many relatives")
+        case SubtreeContract():
+            numbers = _terms(message.contract)
+        case PathOffer() | Confirm() | PathUpdate():
+            reaches = (message.metrics,)
+        case _:
+            pass
+    for r in reaches:
+        numbers += (r.delay_ms, r.spread_ms, r.clock_offset_ms, r.clock_uncertainty_ms, r.rate_bps)
+        if not 0 < len(r.path) <= HOPS_MAX or r.delay_ms < 0 or r.spread_ms < 0 or not 0 <= r.seqno <= SEQNO_MAX:
+            raise MessageError("a channel told with an impossible path or delay")
+        if not 0 <= r.loss <= 1 or not r.rate_bps >= 0:
+            raise MessageError("a channel told with an impossible loss or rate")
+    if not all(abs(n) <= NUMBER_MAX for n in numbers):
+        raise MessageError("a number that is no time")
+
+
+def _terms(contract: Contract) -> tuple[float, ...]:
+    return contract.bound_ms, contract.rate_bps, contract.loss

@@ -1,0 +1,89 @@
+"""How a channel reaches a host, and what a subscriber asks of that: delay, rate and loss from end to end.
+
+A Reach is built hop by hop from the publisher down; a Contract is taken apart hop by hop from the subscriber up. So any
+host on the way can tell whether what it has is good enough.
+"""
+
+import msgspec
+
+from cubecast.types import HostId
+
+NUMBER_MAX = 1e12
+"""The largest delay, rate or bound in a message; as a bound or a rate it stands for none."""
+RELAY_MS = 0.5
+"""Forwarding delay of one relay, added to every promised delay; measured: 0.35 ms (docs/decisions/0004)."""
+
+
+class PathMetrics(msgspec.Struct, frozen=True):
+    """How a channel reaches a host.
+
+    Attributes:
+        delay_ms: from the publisher to the host.
+        spread_ms: how much later than that a late frame may come.
+        path: hosts from the publisher to the host, both included.
+        seqno: how fresh this is (cubecast.engine.protocol.feasibility).
+        clock_offset_ms: publisher's clock minus the host's, give or take clock_uncertainty_ms (half the round trips).
+        loss: share of packets that get lost on the way and have to be sent again.
+        rate_bps: what comes over the path, or could: the least that a host on it sends, or has left for one copy.
+    """
+
+    delay_ms: float
+    spread_ms: float
+    path: tuple[HostId, ...]
+    seqno: int = 0
+    clock_offset_ms: float = 0.0
+    clock_uncertainty_ms: float = 0.0
+    loss: float = 0.0
+    rate_bps: float = NUMBER_MAX
+
+    @property
+    def least_bound_ms(self) -> float:
+        """The least bound that can be kept there."""
+        return self.delay_ms + self.spread_ms
+
+    @property
+    def depth(self) -> int:
+        """Hops from the publisher."""
+        return len(self.path) - 1
+
+
+class Contract(msgspec.Struct, frozen=True):
+    """What a subscriber asks for; on its way up, what is left of that at a host.
+
+    Attributes:
+        bound_ms: the latest a frame may arrive after its capture.
+        rate_bps: the least rate; 0 for any.
+        loss: the greatest share of packets lost on the way, and of frames late or lost; 1 for any.
+    """
+
+    bound_ms: float
+    rate_bps: float = 0.0
+    loss: float = 1.0
+
+    def rank(self, metrics: PathMetrics) -> tuple[bool, float]:
+        """Orders paths, the best first: those with the rate and the loss asked for, then the soonest."""
+        return metrics.rate_bps < self.rate_bps or metrics.loss > self.loss, metrics.least_bound_ms
+
+    def kept_by(self, metrics: PathMetrics) -> bool:
+        """Whether a path keeps every term."""
+        short, least_bound_ms = self.rank(metrics)
+        return not short and least_bound_ms <= self.bound_ms
+
+    def before(self, delay_ms: float, loss: float) -> "Contract":
+        """What must hold at the parent, for this to hold behind a link with that delay and loss."""
+        left = 1.0 if self.loss >= 1 else 1 - (1 - self.loss) / max(1e-9, 1 - loss)
+        return Contract(self.bound_ms - delay_ms, self.rate_bps, left)
+
+    def both(self, other: "Contract") -> "Contract":
+        """What keeps both."""
+        return Contract(
+            min(self.bound_ms, other.bound_ms), max(self.rate_bps, other.rate_bps), min(self.loss, other.loss)
+        )
+
+    def counter(self, metrics: PathMetrics) -> "Contract":
+        """The counter-offer: the same, but for the terms that a path does not keep, which are as it can keep them."""
+        return Contract(
+            max(self.bound_ms, metrics.least_bound_ms),
+            min(self.rate_bps, metrics.rate_bps),
+            max(self.loss, metrics.loss),
+        )

@@ -1,0 +1,78 @@
+"""Which frame is which: frames and their timing records arrive apart, late, twice, or not at all."""
+
+import asyncio
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from cubecast.host.channel.tracks import FrameRecord
+
+RECORDS_MAX = 8192
+SEEN_MAX = 4096
+"""Frames of a track remembered, to tell which are sent again after a stream broke."""
+
+
+@dataclass(slots=True)
+class FrameJoiner:
+    """Joins frames with their timing records; the oldest records go first."""
+
+    records: OrderedDict[tuple[int, int], FrameRecord] = field(default_factory=OrderedDict)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    missed: asyncio.Event = field(default_factory=asyncio.Event)
+    """A frame waited in vain; until records come again, the next do not wait."""
+
+    def ahead(self, track: int, next_number: int | None) -> bool:
+        """Whether there are records of frames of a track that have not come."""
+        return any(r.track == track and r.number >= (next_number or 0) for r in self.records.values())
+
+    def add(self, record: FrameRecord) -> None:
+        """Takes a record in."""
+        self.missed.clear()
+        self.records[record.track, record.pts_us] = record
+        while len(self.records) > RECORDS_MAX:
+            self.records.popitem(last=False)
+        self.arrived.set()
+
+    async def take(self, track: int, pts_us: int, until: float) -> FrameRecord | None:
+        """The record of a frame, waited for until a time of the loop's clock."""
+        loop = asyncio.get_running_loop()
+        while True:
+            record = self.records.pop((track, pts_us), None)
+            if record is not None:
+                return record
+            if loop.time() >= until or self.missed.is_set():
+                self.missed.set()
+                return None
+            self.arrived.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.arrived.wait(), max(0.001, until - loop.time()))
+
+
+@dataclass(slots=True)
+class TrackProgress:
+    """How far one track was read."""
+
+    seen: OrderedDict[int, None] = field(default_factory=OrderedDict)
+    next_number: int | None = None
+    group: int | None = None
+    """The group it has come to; None before the first."""
+    reopened: int = 0
+    """How often in a row it was subscribed to anew without a frame."""
+
+    def is_new(self, pts_us: int) -> bool:
+        """Whether a frame was not delivered yet; it counts as delivered from now on."""
+        if pts_us in self.seen:
+            return False
+        self.seen[pts_us] = None
+        while len(self.seen) > SEEN_MAX:
+            self.seen.popitem(last=False)
+        return True
+
+    def forget(self, pts_us: int) -> None:
+        """A frame was not delivered after all."""
+        self.seen.pop(pts_us, None)
+
+    def passed(self, record: FrameRecord) -> None:
+        """A frame was delivered in its turn."""
+        self.next_number = max(self.next_number or 0, record.number + 1)
+        self.group = max(self.group or 0, record.group)

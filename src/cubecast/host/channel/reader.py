@@ -1,0 +1,314 @@
+"""The subscriber's side of a channel's tracks (cubecast.host.channel.tracks): frames joined with their timing records."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import moq
+
+from cubecast.engine.host.neighbourhood import TICK_S
+from cubecast.engine.host.tree.upstream import REPAIR_TICKS
+from cubecast.errors import CubecastError, RemoteError
+from cubecast.frames import EncodedFrame, TrackFormat
+from cubecast.host.channel.frame_joiner import TrackProgress
+from cubecast.host.channel.gap_fill import FILL_GROUPS_MAX, fetch_groups
+from cubecast.host.channel.timing import REOPEN_PAUSE_S, STUCK_S, TimingReader
+from cubecast.host.channel.tracks import (
+    BROADCAST,
+    FORMAT,
+    MEDIA_PRIORITY,
+    WARM_UP,
+    CopyCount,
+    FrameRecord,
+    parse_description,
+)
+from cubecast.host.tasks import Tasks
+
+REPAIR_S = REPAIR_TICKS * TICK_S + 1.0
+"""Beyond its bound a subscriber waits this long for a late group before it is skipped: time for a repair."""
+VERDICT_S = REPAIR_S + 1.0
+"""A broken stream waits this long for the overlay to find another parent, or to say which host was lost."""
+QUEUE_MAX = 4096
+REOPENS_MAX = 80
+END_S, LAST_S = 0.05, 0.3
+"""The publisher's word that the channel is over may come so long after the end of a track, and the last frames so long
+after that word, before they are fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFrame:
+    """A frame at a subscriber. `number` and `captured_s` are None when its timing record did not arrive."""
+
+    frame: EncodedFrame
+    arrived_s: float
+    number: int | None
+    captured_s: float | None
+
+
+class ChannelReader:
+    """Reads one channel from an origin: `open`, then `start`, then iterate `frames`; `stop` at the end."""
+
+    def __init__(
+        self, origin: moq.OriginProducer, bound_ms: float, copies: CopyCount, clock: Callable[[], float]
+    ) -> None:
+        self._origin = origin
+        self._copies = copies
+        self._clock = clock
+        self._bound_us = round(bound_ms * 1000)
+        self._subscription = moq.Subscription(
+            priority=MEDIA_PRIORITY, max_age_us=self._bound_us + round(REPAIR_S * 1_000_000)
+        )
+        self._queue: asyncio.Queue[ReceivedFrame | None] = asyncio.Queue(QUEUE_MAX)
+        self._broadcast: moq.BroadcastConsumer | None = None
+        self._running: list[asyncio.Task[None]] = []
+        self._reading = 0
+        self._broken: dict[int, str] = {}
+        self._verdict: asyncio.Future[CubecastError] = asyncio.get_running_loop().create_future()
+        self._timing = TimingReader(self._current, self._subscription, self._verdict.done)
+        self.tracks: tuple[TrackFormat, ...] = ()
+        self.replayed = 0
+        """Frames that came again after a change of parents, and were dropped."""
+        self.filled = 0
+        """Frames that were fetched afterwards, for a parent died before it had sent them."""
+
+    @property
+    def published(self) -> tuple[int, ...] | None:
+        """Frames the publisher says it wrote, by track; known once the channel has ended."""
+        return self._timing.end.frames if self._timing.end is not None else None
+
+    async def open(self) -> None:
+        """Waits for the broadcast to arrive and learns its tracks.
+
+        Raises:
+            RemoteError: what arrives is no cubecast channel.
+        """
+        try:
+            self._broadcast = await self._announced()
+            snapshots = await self._broadcast.subscribe_json_snapshot(FORMAT)
+            self.tracks = parse_description(await anext(snapshots))
+            snapshots.cancel()
+        except StopAsyncIteration:
+            raise RemoteError("the channel ended before it told its format") from None
+        except moq.Error as error:
+            raise RemoteError(f"the channel cannot be opened: {error}") from error
+
+    def start(self, tasks: Tasks) -> None:
+        """Begins to read every track."""
+        self._reading = len(self.tracks)
+        self._running = [*self._timing.start(tasks), tasks.create_task(self._read_warm_up(self._current()))]
+        self._running += [tasks.create_task(self._read(n)) for n in range(len(self.tracks))]
+
+    def stop(self) -> None:
+        """Stops reading; `frames` ends."""
+        for task in self._running:
+            task.cancel()
+        self._reading = 0
+        self._wake()
+
+    def fail(self, error: CubecastError) -> None:
+        """The overlay knows that the stream is lost: `frames` raises this."""
+        if not self._verdict.done():
+            self._verdict.set_result(error)
+        self._wake()
+
+    async def frames(self) -> AsyncGenerator[ReceivedFrame]:
+        """Frames of all tracks as they arrive, until the publisher ends the channel or `stop`.
+
+        Raises:
+            CubecastError: what `fail` was given.
+            RemoteError: the stream broke and the overlay did not say why.
+        """
+        while self._reading or not self._queue.empty():
+            item = await self._queue.get()
+            if item is not None:
+                yield item
+            elif self._verdict.done():
+                raise self._verdict.result()
+        if self._broken:
+            with suppress(TimeoutError):
+                raise await asyncio.wait_for(asyncio.shield(self._verdict), VERDICT_S)
+            raise RemoteError(next(iter(self._broken.values())))
+
+    def _wake(self) -> None:
+        with suppress(asyncio.QueueFull):  # then `frames` is awake anyway
+            self._queue.put_nowait(None)
+
+    async def _read(self, number: int) -> None:
+        """Reads one track to its end; a stream that broke is read on, when the overlay has found another parent.
+
+        After a change of parents the transport may send the group under way again from its start; what was delivered
+        already is dropped here.
+        """
+        progress = TrackProgress()
+        while progress.reopened < REOPENS_MAX:
+            try:
+                await self._read_once(number, progress)
+                if await self._over():
+                    await self._fill_end(number, progress)
+                    self._broken.pop(number, None)
+                    break
+                self._broken[number] = f"track {number} ended before the channel"
+            except moq.Error as error:
+                self._broken[number] = f"track {number} broke: {error}"
+            progress.reopened += 1
+            if self._complete(number, progress):
+                self._broken.pop(number, None)
+                break
+            if not await self._reopen():
+                break
+            if progress.reopened > 1:
+                self._timing.doubted.set()
+        self._reading = max(0, self._reading - 1)
+        self._wake()
+
+    async def _read_once(self, number: int, progress: TrackProgress) -> None:
+        """Reads one subscription until it ends, breaks, or stands still while the publisher tells of more frames.
+
+        The tracks of a channel that is over stay open for a while: the publisher's count tells that all frames came.
+        """
+        media = self._frames(number, progress)
+        coming = asyncio.ensure_future(_next(media))
+        told = asyncio.ensure_future(self._timing.over.wait())
+        try:
+            while not self._complete(number, progress):
+                over = told.done()
+                waiting, patience_s = ((coming,), LAST_S) if over else ((coming, told), STUCK_S)
+                await asyncio.wait(waiting, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                if coming.done():
+                    raw = coming.result()
+                    if raw is None:
+                        return
+                    coming = asyncio.ensure_future(_next(media))
+                    if raw.payload:  # else it is the marker at the end of a group
+                        await self._deliver(number, raw, progress)
+                elif over or (not told.done() and self._timing.ahead(number, progress.next_number)):
+                    return
+                elif not told.done():
+                    self._timing.doubted.set()
+        finally:
+            for future in (coming, told):
+                future.cancel()
+                with suppress(asyncio.CancelledError, moq.Error):
+                    await future
+            await media.aclose()
+
+    async def _frames(self, number: int, progress: TrackProgress) -> AsyncGenerator[moq.MediaFrame]:
+        """The frames of one subscription, from the first group on, or from the group where reading broke off."""
+        if progress.group is None:
+            progress.group = await self._first_group(number)
+        known = self._subscription
+        wanted = moq.Subscription(priority=known.priority, max_age_us=known.max_age_us, group_start=progress.group)
+        media = await self._current().subscribe_media(str(number), moq.Container.LEGACY(), wanted)
+        try:
+            async for raw in media:
+                yield raw
+        finally:
+            media.cancel()
+
+    async def _first_group(self, number: int) -> int | None:
+        """The oldest group of a track that is not older than the bound, or else the newest; None when it has none.
+
+        A subscription that waits for late groups would be sent as many seconds of the past first.
+        """
+        recent = moq.Subscription(priority=MEDIA_PRIORITY, max_age_us=self._bound_us)
+        track = await self._current().subscribe_track(str(number), recent)
+        try:
+            group = await track.next_group()
+            return None if group is None else group.sequence
+        finally:
+            track.cancel()
+
+    def _complete(self, number: int, progress: TrackProgress) -> bool:
+        """Whether the channel is over and every frame of a track has come."""
+        frames = self.published or ()
+        return number < len(frames) and (progress.next_number or 0) >= frames[number]
+
+    async def _over(self) -> bool:
+        """Whether the publisher has ended the channel; its word may come a moment after the end of a track."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                await self._timing.over.wait()
+        return self._timing.over.is_set()
+
+    async def _deliver(self, number: int, raw: moq.MediaFrame, progress: TrackProgress) -> None:
+        """Hands a frame on, after those that should have come before it."""
+        if not progress.is_new(raw.timestamp_us):
+            self.replayed += 1
+            return
+        arrived_s = self._clock()
+        self._copies.into_python += 1
+        self._broken.pop(number, None)
+        record = await self._timing.record(number, raw.timestamp_us)
+        if record is not None:
+            progress.reopened = 0
+            if progress.next_number is not None and record.number > progress.next_number:
+                await self._fill(number, progress, record.group, record)
+            progress.passed(record)
+        await self._queue.put(_join(number, raw, record, arrived_s))
+
+    async def _fill(self, number: int, progress: TrackProgress, last: int, until: FrameRecord | None = None) -> None:
+        """Fetches the frames that were skipped up to a group, or up to a frame of it that has come."""
+        groups = range(max(progress.group or 0, last - FILL_GROUPS_MAX + 1), last + 1)
+        until_pts_us = until.pts_us if until is not None else None
+        async for raw in fetch_groups(self._current, number, groups, until_pts_us):
+            if not progress.is_new(raw.timestamp_us):
+                continue
+            record = await self._timing.record(number, raw.timestamp_us)
+            if record is not None and until is not None and record.number > until.number:
+                progress.forget(raw.timestamp_us)  # its turn comes
+                continue
+            self.filled += 1
+            self._copies.into_python += 1
+            await self._queue.put(_join(number, raw, record, self._clock()))
+
+    async def _fill_end(self, number: int, progress: TrackProgress) -> None:
+        """Fetches the last frames of a channel that is over, if they did not come."""
+        groups = self._timing.end.groups if self._timing.end is not None else ()
+        if number < len(groups) and not self._complete(number, progress):
+            await self._fill(number, progress, groups[number])
+
+    async def _reopen(self) -> bool:
+        """Waits for the broadcast to come back after a break; False when it does not, or the overlay knows it is lost."""
+        if self._verdict.done():
+            return False
+        await asyncio.sleep(REOPEN_PAUSE_S)
+        with suppress(moq.Error, TimeoutError):
+            async with asyncio.timeout(VERDICT_S):
+                self._broadcast = await self._announced()
+                return True
+        if self._timing.over.is_set():  # nobody has the rest any more; the count says what is missing
+            self._broken.clear()
+        return False
+
+    def _current(self) -> moq.BroadcastConsumer:
+        """The broadcast as it is announced now."""
+        assert self._broadcast is not None, "open() first"
+        return self._broadcast
+
+    async def _announced(self) -> moq.BroadcastConsumer:
+        broadcast: moq.BroadcastConsumer = await self._origin.consume().announced_broadcast(BROADCAST)
+        return broadcast
+
+    async def _read_warm_up(self, broadcast: moq.BroadcastConsumer) -> None:
+        with suppress(moq.Error):
+            track = await broadcast.subscribe_track(WARM_UP, moq.Subscription(max_age_us=self._subscription.max_age_us))
+            group = await track.next_group()
+            while group is not None and await group.read_frame() is not None:
+                pass  # padding: that it crossed the path was its purpose
+            track.cancel()
+
+
+async def _next(media: AsyncGenerator[moq.MediaFrame]) -> moq.MediaFrame | None:
+    """The next frame; None at the end. A task may be made of it, unlike of `anext` with a default."""
+    async for raw in media:
+        return raw
+    return None
+
+
+def _join(number: int, raw: moq.MediaFrame, record: FrameRecord | None, arrived_s: float) -> ReceivedFrame:
+    if record is None:
+        frame = EncodedFrame(number, raw.timestamp_us, raw.timestamp_us, 0, raw.keyframe, raw.payload)
+        return ReceivedFrame(frame, arrived_s, None, None)
+    frame = EncodedFrame(number, record.pts_us, record.dts_us, record.duration_us, raw.keyframe, raw.payload)
+    return ReceivedFrame(frame, arrived_s, record.number, record.captured_s)

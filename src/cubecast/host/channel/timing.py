@@ -1,0 +1,144 @@
+"""The subscriber's side of the timing track: what it tells of each frame, and that the channel is over."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import moq
+import msgspec
+
+from cubecast.host.channel.frame_joiner import FrameJoiner
+from cubecast.host.channel.gap_fill import FILL_GROUPS_MAX, FILL_PAUSE_S, FILL_S
+from cubecast.host.channel.tracks import FORMAT, TIMING, TIMING_GROUP, EndRecord, FrameRecord, parse_end, timing_records
+from cubecast.host.tasks import Tasks
+
+JOIN_S = 0.5
+"""A frame waits this long for its timing record."""
+ASK_S = 0.5
+"""Whether the channel is over is asked for so long."""
+STUCK_S = 0.8
+"""A track without a frame for so long, while its timing records go on, is subscribed to anew."""
+REOPEN_PAUSE_S = 0.05
+
+
+class TimingReader:
+    """Reads the timing track; what it misses is fetched again."""
+
+    def __init__(
+        self,
+        broadcast: Callable[[], moq.BroadcastConsumer],
+        subscription: moq.Subscription,
+        is_lost: Callable[[], bool],
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            broadcast: the channel's, as it is announced now.
+            is_lost: whether the overlay says that nothing will come any more.
+        """
+        self._broadcast = broadcast
+        self._subscription = subscription
+        self._is_lost = is_lost
+        self._joiner = FrameJoiner()
+        self._next: int | None = None
+        self.over = asyncio.Event()
+        """The publisher has ended the channel."""
+        self.doubted = asyncio.Event()
+        """A track stands still or ends again and again, and no timing record says that the channel has."""
+        self.end: EndRecord | None = None
+        """What it told then."""
+
+    def start(self, tasks: Tasks) -> list[asyncio.Task[None]]:
+        """Begins to read."""
+        return [tasks.create_task(self._read()), tasks.create_task(self._look_for_end())]
+
+    async def record(self, track: int, pts_us: int) -> FrameRecord | None:
+        """What is told of a frame that has arrived; None when it does not come in time."""
+        return await self._joiner.take(track, pts_us, asyncio.get_running_loop().time() + JOIN_S)
+
+    def ahead(self, track: int, next_number: int | None) -> bool:
+        """Whether frames of a track are told of that have not come."""
+        return self._joiner.ahead(track, next_number)
+
+    async def _read(self) -> None:
+        """Frames without a record are delivered all the same, so a break is the media tracks' to tell."""
+        while not self.over.is_set() and not self._is_lost():
+            once = asyncio.ensure_future(self._read_once())
+            missed = asyncio.ensure_future(self._joiner.missed.wait())
+            try:
+                await asyncio.wait((once,), timeout=STUCK_S)
+                await asyncio.wait((once, missed), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for waiting in (once, missed):
+                    waiting.cancel()
+                    with suppress(asyncio.CancelledError, moq.Error):
+                        await waiting
+            await asyncio.sleep(REOPEN_PAUSE_S)
+
+    async def _read_once(self) -> None:
+        track = await self._broadcast().subscribe_track(TIMING, self._subscription)
+        reading: set[asyncio.Task[None]] = set()
+        try:
+            async for group in track.groups_as_arrived():
+                if self._next is not None:
+                    for missed in range(max(self._next, group.sequence - FILL_GROUPS_MAX), group.sequence):
+                        refetching = asyncio.ensure_future(self._fetch(missed))
+                        reading.add(refetching)
+                        refetching.add_done_callback(reading.discard)
+                self._next = max(self._next or 0, group.sequence + 1)
+                task = asyncio.ensure_future(self._read_group(group))
+                reading.add(task)
+                task.add_done_callback(reading.discard)
+            if reading:
+                await asyncio.wait(reading)
+        finally:
+            for task in reading:
+                task.cancel()
+
+    async def _read_group(self, group: moq.GroupConsumer) -> None:
+        read, broke = 0, True
+        with suppress(moq.Error):
+            async for raw in group:
+                self._take(raw.payload)
+                read += 1
+            broke = False
+        if broke or (read < TIMING_GROUP and not self.over.is_set()):  # a parent died in the middle of it
+            await self._fetch(group.sequence)
+
+    async def _fetch(self, sequence: int) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FILL_S):
+                while True:
+                    try:
+                        async for raw in await self._broadcast().fetch_group(TIMING, sequence):
+                            self._take(raw.payload)
+                    except moq.Error:
+                        await asyncio.sleep(FILL_PAUSE_S)
+                    else:
+                        return
+
+    async def _look_for_end(self) -> None:
+        """When in doubt, asks the channel's format, which tells the end too: the timing track may be what is stuck."""
+        while not self.over.is_set() and not self._is_lost():
+            await self.doubted.wait()
+            self.doubted.clear()
+            with suppress(moq.Error, TimeoutError, StopAsyncIteration):
+                async with asyncio.timeout(ASK_S):
+                    snapshots = await self._broadcast().subscribe_json_snapshot(FORMAT)
+                    self._take_end(parse_end(await anext(snapshots)))
+                    snapshots.cancel()
+
+    def _take(self, payload: bytes) -> None:
+        try:
+            record = timing_records.decode(payload)
+        except msgspec.DecodeError:
+            return  # not ours; a frame without a record is still delivered
+        if isinstance(record, EndRecord):
+            self._take_end(record)
+        else:
+            self._joiner.add(record)
+
+    def _take_end(self, end: EndRecord | None) -> None:
+        if end is not None:
+            self.end = end
+            self.over.set()

@@ -1,0 +1,288 @@
+"""One channel's media over a MoQ broadcast.
+
+Tracks `0`, `1`, ... carry the encoded frames; the side track `timing` carries what MoQ media frames do not: each
+frame's number, decoding time, duration and the publisher's capture time; `format` says what the tracks are. A frame
+and its timing record travel apart and are joined again by (track, pts) in cubecast.host.channel.frame_joiner.
+"""
+
+import base64
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated
+
+import moq
+import msgspec
+from msgspec import Meta
+
+from cubecast.errors import MediaError, RemoteError
+from cubecast.frames import EncodedFrame, Kind, TrackFormat
+
+BROADCAST = "stream"
+TIMING, FORMAT, WARM_UP = "timing", "format", "warm-up"
+WARM_UP_FRAMES, WARM_UP_BYTES = 16, 16 * 1024
+"""A QUIC session starts with a window of about 14 kB, so a first keyframe would take several round trips on every hop.
+Each new reader is sent this much padding, which opens the windows along its path before the media needs them."""
+MEDIA_PRIORITY = 100
+TIMING_GROUP = 64
+TRACKS_MAX = 16
+PLAIN = {"pcm_mulaw"}
+"""Codecs that moq knows nothing of, and that need no configuration."""
+
+
+class FrameRecord(msgspec.Struct, frozen=True, array_like=True, tag="f"):
+    """What the timing track tells of one frame; `group` is the sequence number of the group that carries it."""
+
+    track: int
+    number: int
+    pts_us: int
+    dts_us: int
+    duration_us: int
+    captured_s: float
+    group: int = 0
+
+
+class EndRecord(msgspec.Struct, frozen=True, array_like=True, tag="e"):
+    """The channel's end: frames published, and the number of the last group, by track."""
+
+    frames: tuple[int, ...]
+    groups: tuple[int, ...] = ()
+
+
+timing_records = msgspec.msgpack.Decoder(FrameRecord | EndRecord)
+_encode_record = msgspec.msgpack.Encoder().encode
+
+
+class _TrackDescription(msgspec.Struct, frozen=True):
+    kind: Kind
+    codec: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    extradata: str = ""
+    width: int = 0
+    height: int = 0
+    frame_rate: float = 0.0
+    sample_rate: int = 0
+    channels: int = 0
+
+
+class _Description(msgspec.Struct, frozen=True):
+    version: int
+    tracks: tuple[_TrackDescription, ...]
+    frames: tuple[int, ...] | None = None
+    groups: tuple[int, ...] = ()
+    """As in EndRecord, once the channel is over."""
+
+
+@dataclass(slots=True)
+class CopyCount:
+    """Media frames that crossed between Rust and Python for one channel; a pure relay counts none."""
+
+    into_python: int = 0
+    out_of_python: int = 0
+
+    @property
+    def relayed(self) -> int:
+        """Frames that were read into Python and written out again: copies of a relay that is not pass-through."""
+        return min(self.into_python, self.out_of_python)
+
+
+class ChannelWriter:
+    """Publishes one channel into an origin."""
+
+    def __init__(self, origin: moq.OriginProducer, tracks: Sequence[TrackFormat], copies: CopyCount) -> None:
+        """Creates and announces the broadcast; subscribers may attach before the first frame.
+
+        Raises:
+            MediaError: a track's codec configuration is not accepted.
+        """
+        self._copies = copies
+        self._counts = [0] * len(tracks)
+        self.bytes_written = 0
+        """Of all frames so far."""
+        self._groups = [-1] * len(tracks)
+        self._broadcast = origin.create_broadcast(BROADCAST)
+        self._tracks = [_publish(self._broadcast, number, track) for number, track in enumerate(tracks)]
+        self._video = [track.kind is Kind.VIDEO for track in tracks]
+        self._timing = self._broadcast.publish_track(TIMING)
+        self._group: moq.GroupProducer | None = None
+        self._in_group = 0
+        self._format = self._broadcast.publish_json_snapshot(FORMAT)
+        self._warm_up = _publish_warm_up(self._broadcast)
+        self._described = _describe(tracks)
+        self._format.update(msgspec.to_builtins(self._described))
+        self._broadcast.announce()
+
+    @property
+    def published(self) -> tuple[int, ...]:
+        """Frames written so far, by track."""
+        return tuple(self._counts)
+
+    def write(self, frame: EncodedFrame, captured_s: float) -> None:
+        """Sends one frame; `captured_s` is its capture time, s since the Unix epoch.
+
+        Raises:
+            MediaError: the frame is not accepted.
+        """
+        if not self._video[frame.track] or frame.keyframe:
+            self._groups[frame.track] += 1
+        record = FrameRecord(
+            frame.track,
+            self._counts[frame.track],
+            frame.pts_us,
+            frame.dts_us,
+            frame.duration_us,
+            captured_s,
+            max(0, self._groups[frame.track]),
+        )
+        try:
+            self._tracks[frame.track].write_frame(frame.payload, max(0, frame.pts_us))
+            if not self._video[frame.track]:
+                self._tracks[frame.track].cut()
+        except (moq.Error, ValueError) as error:
+            raise MediaError(f"track {frame.track} refuses a frame: {error}") from error
+        self._counts[frame.track] += 1
+        self.bytes_written += len(frame.payload)
+        self._copies.out_of_python += 1
+        self._record(_encode_record(record))
+
+    def finish(self) -> None:
+        """Tells the end. The tracks stay until `close`: what was lost near the end can still be fetched."""
+        end = EndRecord(self.published, tuple(self._groups))
+        self._record(_encode_record(end))
+        over = msgspec.structs.replace(self._described, frames=end.frames, groups=end.groups)
+        self._format.update(msgspec.to_builtins(over))
+        if self._group is not None:
+            self._group.finish()
+        for track in self._tracks:
+            with suppress(moq.Error):
+                track.cut()
+
+    def close(self) -> None:
+        """Ends the tracks and the broadcast: nobody below can subscribe to it any more."""
+        for end in (*(t.finish for t in self._tracks), self._timing.finish, self._warm_up.finish, self._format.finish):
+            with suppress(moq.Error):
+                end()
+        self._broadcast.close()
+
+    def _record(self, payload: bytes) -> None:
+        if self._group is None or self._in_group == TIMING_GROUP:
+            if self._group is not None:
+                self._group.finish()
+            self._group, self._in_group = self._timing.append_group(), 0
+        self._group.write_frame(payload)
+        self._in_group += 1
+
+
+def _publish_warm_up(broadcast: moq.BroadcastProducer) -> moq.TrackProducer:
+    track = broadcast.publish_track(WARM_UP)
+    group = track.append_group()
+    for _ in range(WARM_UP_FRAMES):
+        group.write_frame(bytes(WARM_UP_BYTES))
+    group.finish()
+    return track
+
+
+class _PlainTrack:
+    """A track of any content, framed as moq's own media tracks are: each frame a group, its time as a QUIC varint first."""
+
+    def __init__(self, track: moq.TrackProducer) -> None:
+        self._track = track
+
+    def write_frame(self, payload: bytes, timestamp_us: int) -> None:
+        group = self._track.append_group()
+        group.write_frame(_varint(timestamp_us) + payload)
+        group.finish()
+
+    def cut(self) -> None:
+        """Every frame is a group already."""
+
+    def finish(self) -> None:
+        self._track.finish()
+
+
+def _varint(value: int) -> bytes:
+    """A number as QUIC writes it. Source: RFC 9000, 16."""
+    for power, size in enumerate((1, 2, 4, 8)):
+        if value < 1 << (8 * size - 2):
+            return (value | power << (8 * size - 2)).to_bytes(size, "big")
+    raise ValueError(f"{value} is too large a time")
+
+
+def _publish(broadcast: moq.BroadcastProducer, number: int, track: TrackFormat) -> moq.MediaProducer | _PlainTrack:
+    video = {"av1": moq.VideoFormat.AV01, "vp8": moq.VideoFormat.VP8, "vp9": moq.VideoFormat.VP9}
+    audio = {
+        "aac": moq.AudioFormat.AAC,
+        "opus": moq.AudioFormat.OPUS,
+        "flac": moq.AudioFormat.FLAC,
+        "mp3": moq.AudioFormat.MP3,
+    }
+    configured = track.extradata[:1] == b"\x01"  # avcC and hvcC; Annex B begins with a start code
+    video["h264"] = moq.VideoFormat.AVC1 if configured else moq.VideoFormat.AVC3
+    video["hevc"] = moq.VideoFormat.HVC1 if configured else moq.VideoFormat.HEV1
+    name = str(number)
+    if track.kind is Kind.DATA or track.codec in PLAIN:
+        return _PlainTrack(broadcast.publish_track(name))
+    init = b"" if track.codec in ("vp8", "vp9") else track.extradata
+    try:
+        if track.kind is Kind.AUDIO:
+            return broadcast.publish_audio(audio[track.codec], init, track=name)
+        return broadcast.publish_video(video[track.codec], init, track=name)
+    except KeyError as error:
+        raise MediaError(f"MoQ media tracks do not carry {track.codec}") from error
+    except moq.Error as error:
+        raise MediaError(f"the {track.codec} configuration is not accepted: {error}") from error
+
+
+def _describe(tracks: Sequence[TrackFormat]) -> _Description:
+    return _Description(
+        1,
+        tuple(
+            _TrackDescription(
+                t.kind,
+                t.codec,
+                base64.b64encode(t.extradata).decode(),
+                t.width,
+                t.height,
+                t.frame_rate,
+                t.sample_rate,
+                t.channels,
+            )
+            for t in tracks
+        ),
+    )
+
+
+def parse_end(value: object) -> EndRecord | None:
+    """The end, as a channel's format tells once the channel is over; None before, or where it is malformed."""
+    try:
+        description = msgspec.convert(value, _Description)
+    except msgspec.ValidationError:
+        return None
+    return None if description.frames is None else EndRecord(description.frames, description.groups)
+
+
+def parse_description(value: object) -> tuple[TrackFormat, ...]:
+    """The tracks that a channel's format tells of.
+
+    Raises:
+        RemoteError: it is malformed.
+    """
+    try:
+        description = msgspec.convert(value, _Description)
+        tracks = tuple(
+            TrackFormat(
+                t.kind,
+                t.codec,
+                base64.b64decode(t.extradata, validate=True),
+                t.width,
+                t.height,
+                t.frame_rate,
+                t.sample_rate,
+                t.channels,
+            )
+            for t in description.tracks
+        )
+    except (msgspec.ValidationError, ValueError) as error:
+        raise RemoteError(f"the channel's format is malformed: {error}") from error
+    if not 0 < len(tracks) <= TRACKS_MAX:
+        raise RemoteError(f"the channel has {len(tracks)} tracks; 1 to {TRACKS_MAX} are possible")
+    return tracks

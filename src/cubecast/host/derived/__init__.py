@@ -1,0 +1,1 @@
+"""Channels that this host makes from others with extensions."""

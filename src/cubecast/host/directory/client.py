@@ -1,0 +1,281 @@
+"""The host's side of the super-node's HTTP API."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+
+from cubecast.engine.protocol.http_bodies import (
+    JobRequest,
+    JoinAnswer,
+    JoinRequest,
+    Overview,
+    Problem,
+    Pushed,
+    RefreshAnswer,
+    RefreshRequest,
+    RelocationAnswer,
+    RelocationRequest,
+    ResolveAnswer,
+)
+from cubecast.engine.protocol.job_records import JobStatus
+from cubecast.engine.protocol.records import Tree
+from cubecast.errors import ChannelUnknown, DirectoryError, DirectoryUnreachable, TokenError, UsageError
+from cubecast.tokens import SUPERNODE, Identity
+from cubecast.types import ChannelName, HostId
+
+RETRY_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
+TIMEOUT = httpx.Timeout(5.0, connect=2.0)
+STREAM_TIMEOUT = httpx.Timeout(5.0, connect=2.0, read=6.0)
+
+T = TypeVar("T")
+
+
+class DirectoryClient:
+    """Calls to one super-node, each retried a few times while it does not answer."""
+
+    def __init__(self, url: str, join_token: str, on_retry: Callable[[str], None]) -> None:
+        """A client; nothing is sent yet.
+
+        Args:
+            on_retry: told one line before each new try, for the user.
+
+        Raises:
+            UsageError: the URL is none.
+        """
+        self.url = supernode_url(url)
+        self.identity = Identity()
+        self._join_token = join_token
+        self._on_retry = on_retry
+        self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, trust_env=False)
+
+    async def close(self) -> None:
+        """Releases the connections."""
+        await self._http.aclose()
+
+    async def join(self, request: JoinRequest) -> JoinAnswer:
+        """Takes a seat.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the join token is not accepted.
+        """
+        answer = await self._call("POST", "/v1/hosts", JoinAnswer, body=request, token=self._join_token)
+        self.identity.credential = answer.credential
+        return answer
+
+    async def refresh(self, host: HostId, request: RefreshRequest) -> RefreshAnswer:
+        """Renews the lease; one try, the next is due soon anyway.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+        """
+        answer = await self._call("POST", f"/v1/hosts/{host}/refresh", RefreshAnswer, body=request, tries=1)
+        self.identity.credential = answer.credential
+        return answer
+
+    async def leave(self, host: HostId) -> None:
+        """Gives the seat back; one try.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+        """
+        await self._call("DELETE", f"/v1/hosts/{host}", None, tries=1)
+
+    async def announce(self, channel: ChannelName, tree: Tree) -> None:
+        """Publishes a channel.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: not allowed.
+        """
+        await self._call("PUT", f"/v1/channels/{quote(channel, safe='')}?tree={tree}", None)
+
+    async def withdraw(self, channel: ChannelName) -> None:
+        """Takes a channel off the list; one try.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+        """
+        await self._call("DELETE", f"/v1/channels/{quote(channel, safe='')}", None, tries=1)
+
+    async def resolve(self, channel: ChannelName) -> ResolveAnswer:
+        """Where a channel is published.
+
+        Raises:
+            ChannelUnknown: nobody announces it.
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: not allowed.
+        """
+        return await self._call("GET", f"/v1/channels/{quote(channel, safe='')}", ResolveAnswer, channel=channel)
+
+    async def want_job(self, request: JobRequest) -> JobStatus:
+        """Has a channel made; the job lasts as long as this is repeated.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the join token is not accepted, or does not allow it.
+        """
+        path = f"/v1/jobs/{quote(request.job.channel, safe='')}"
+        return await self._call("PUT", path, JobStatus, body=request, token=self._join_token)
+
+    async def end_job(self, channel: ChannelName, owner: str) -> None:
+        """Has a channel made no more; one try, the job ends by itself too.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the join token is not accepted.
+        """
+        path = f"/v1/jobs/{quote(channel, safe='')}?owner={quote(owner, safe='')}"
+        await self._call("DELETE", path, None, token=self._join_token, tries=1)
+
+    async def bring_module(self, digest: str, module: bytes) -> None:
+        """Brings the module of a job.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the join token is not accepted.
+        """
+        await self._call("PUT", f"/v1/extensions/{digest}", None, body=module, token=self._join_token)
+
+    async def fetch_module(self, digest: str) -> bytes:
+        """The module of a job.
+
+        Raises:
+            DirectoryError: it is not there, or the super-node does not answer.
+            TokenError: the credential is not accepted.
+        """
+        response = await self._sent("GET", f"/v1/extensions/{digest}", None, "", len(RETRY_PAUSES_S) + 1)
+        self._check(response, response.content, None)
+        if hashlib.sha256(response.content).hexdigest() != digest:
+            raise DirectoryError(f"{self.url} sent another module than the one that was asked for")
+        return response.content
+
+    async def relocate(self, host: HostId, request: RelocationRequest) -> RelocationAnswer:
+        """Asks for a seat nearer to a channel's publisher; one try.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: not allowed.
+        """
+        return await self._call("POST", f"/v1/hosts/{host}/relocation", RelocationAnswer, body=request, tries=1)
+
+    async def overview(self) -> Overview:
+        """The whole directory.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the join token is not accepted.
+        """
+        return await self._call("GET", "/v1/overview", Overview, token=self._join_token)
+
+    async def pushes(self, host: HostId) -> AsyncGenerator[Pushed]:
+        """What the super-node pushes to the host, its placement first, until the stream breaks.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: the credential is not accepted.
+        """
+        path = f"/v1/hosts/{host}/pushes"
+        try:
+            headers = self._headers(self.identity.token(SUPERNODE))
+            async with self._http.stream("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as response:
+                if response.status_code != httpx.codes.OK:
+                    self._check(response, await response.aread(), None)
+                async for line in response.aiter_lines():
+                    if line:
+                        yield msgspec.json.decode(line, type=Pushed)
+        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            raise DirectoryUnreachable(_describe(self.url, error)) from error
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        answer: type[T] | None,
+        body: object = None,
+        token: str = "",
+        channel: ChannelName | None = None,
+        tries: int | None = None,
+    ) -> T:
+        content = body if isinstance(body, bytes) else None if body is None else msgspec.json.encode(body)
+        response = await self._sent(method, path, content, token, tries or len(RETRY_PAUSES_S) + 1)
+        self._check(response, response.content, channel)
+        return self._decode(response, answer)
+
+    async def _sent(self, method: str, path: str, content: bytes | None, token: str, tries: int) -> httpx.Response:
+        for attempt in range(tries):
+            headers = self._headers(token or self.identity.token(SUPERNODE))
+            try:
+                return await self._http.request(method, path, content=content, headers=headers)
+            except httpx.HTTPError as error:
+                if attempt + 1 == tries:
+                    raise DirectoryUnreachable(_describe(self.url, error)) from error
+                pause_s = RETRY_PAUSES_S[attempt]
+                self._on_retry(
+                    f"super-node {self.url} does not answer ({_reason(error)}); "
+                    f"try {attempt + 2} of {tries} in {pause_s:g} s"
+                )
+                await asyncio.sleep(pause_s)
+        raise AssertionError("the last try raises")
+
+    def _decode(self, response: httpx.Response, answer: type[T] | None) -> T:
+        try:
+            return msgspec.json.decode(response.content or b"null", type=answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise DirectoryError(f"{self.url} is no cubecast super-node: {error}") from error
+
+    def _check(self, response: httpx.Response, content: bytes, channel: ChannelName | None) -> None:
+        if response.is_success:
+            return
+        try:
+            problem = msgspec.json.decode(content, type=Problem)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise DirectoryError(f"{self.url} answered {response.status_code}; is it a cubecast super-node?") from None
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise TokenError(f"super-node {self.url} refuses the token: {problem.detail}")
+        if response.status_code == httpx.codes.NOT_FOUND and channel is not None:
+            raise ChannelUnknown(channel, problem.known)
+        raise DirectoryError(f"super-node: {problem.detail}")
+
+    def _headers(self, token: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+
+def supernode_url(text: str) -> str:
+    """A super-node's URL; `http://` may be left out.
+
+    Raises:
+        UsageError: it names no host.
+    """
+    full = text if "://" in text else f"http://{text}"
+    try:
+        url = urlsplit(full)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"super-node {text!r} is no URL; give one like http://203.0.113.5:7000")
+    return full.rstrip("/")
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case httpx.ConnectError():
+            return "connection refused or host unknown"
+        case httpx.TimeoutException():
+            return "timed out"
+        case httpx.RemoteProtocolError() | httpx.ReadError():
+            return "the connection was cut"
+        case _:
+            return str(error) or type(error).__name__
+
+
+def _describe(url: str, error: Exception) -> str:
+    return (
+        f"super-node {url} does not answer ({_reason(error)}); start it with `cubecast supernode` or check --supernode"
+    )

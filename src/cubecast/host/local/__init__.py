@@ -1,0 +1,1 @@
+"""Subscriptions of this host's own user."""

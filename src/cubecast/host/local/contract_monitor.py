@@ -1,0 +1,105 @@
+"""The ledger of one subscription: each second of the stream, by capture time, its contract was kept or violated."""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from cubecast.engine.protocol.path import Contract
+from cubecast.engine.protocol.records import Compliance
+
+TOLERANCE = 0.01
+"""Share of a second's frames that may be late or lost when the contract says nothing of loss."""
+GRACE_S = 1.0
+"""A second is judged when its frames have been due for so long."""
+RATE_S = 5
+"""The rate is that of the last so many seconds."""
+SILENCE_MAX_S = 3600
+SKIPPED_MAX = 10_000
+"""Frames skipped at once that are counted."""
+SECONDS_MAX = 600
+"""Seconds that wait to be judged; more are judged as they are."""
+
+
+@dataclass(slots=True)
+class _Second:
+    frames: int = 0
+    late: int = 0
+    bytes: int = 0
+    missing: set[tuple[int, int]] = field(default_factory=set)
+    """Tracks and numbers that were skipped, unless they have come since."""
+
+
+class ContractMonitor:
+    """Counts the seconds of a stream. Give it every frame once, in the order of arrival."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self._tolerance = TOLERANCE if contract.loss >= 1 else contract.loss
+        self._open: dict[int, _Second] = {}
+        self._next: dict[int, tuple[int, float]] = {}
+        """By track: the number of the next frame, and when the one before it was captured."""
+        self._judged: int | None = None
+        self._rates: deque[int] = deque(maxlen=RATE_S)
+        self.compliance = Compliance()
+
+    def add(self, track: int, number: int, captured_s: float, delay_ms: float, size: int) -> None:
+        """Counts one frame, and judges the seconds that are over.
+
+        Args:
+            number: of the frame on its track; what was skipped before it is missing.
+            captured_s: by the clock of the publisher, as is the arrival: captured_s + delay_ms / 1000.
+            size: bytes.
+        """
+        second = int(captured_s)
+        expected, before_s = self._next.get(track, (number, captured_s))
+        if number >= expected:
+            self._next[track] = number + 1, captured_s
+            step_s = (captured_s - before_s) / (number + 1 - expected)
+            for skipped in range(max(expected, number - SKIPPED_MAX), number):
+                self._at(int(before_s + (skipped + 1 - expected) * step_s)).missing.add((track, skipped))
+        else:
+            for at in self._open.values():
+                at.missing.discard((track, number))
+        if self._judged is None or second > self._judged:
+            at = self._at(second)
+            at.frames += 1
+            at.late += delay_ms > self._contract.bound_ms
+            at.bytes += size
+        over_s = captured_s + delay_ms / 1000 - self._contract.bound_ms / 1000 - GRACE_S
+        while len(self._open) > 1 and (min(self._open) + 1 <= over_s or len(self._open) > SECONDS_MAX):
+            self._judge(min(self._open))
+
+    def close(self) -> None:
+        """Judges what is left: the stream is over."""
+        while self._open:
+            self._judge(min(self._open))
+
+    def _at(self, second: int) -> _Second:
+        """A second that is not judged yet; what belongs to one that is counts in the next."""
+        return self._open.setdefault(second if self._judged is None else max(second, self._judged + 1), _Second())
+
+    def _judge(self, second: int) -> None:
+        at = self._open.pop(second)
+        if self._judged is not None and self._contract.rate_bps:
+            for _ in range(min(SILENCE_MAX_S, second - self._judged - 1)):
+                self._count(_Second())
+        self._judged = second
+        self._count(at)
+
+    def _count(self, at: _Second) -> None:
+        self._rates.append(8 * at.bytes)
+        missing = len(at.missing)
+        due = at.frames + missing
+        late = due > 0 and (at.late + missing) / due > self._tolerance
+        lost = due > 0 and missing / due > self._tolerance
+        full = len(self._rates) == RATE_S
+        slow = full and math.fsum(self._rates) / RATE_S < self._contract.rate_bps
+        bad, before = late or slow, self.compliance
+        self.compliance = replace(
+            before,
+            kept_s=before.kept_s + (not bad),
+            violated_s=before.violated_s + bad,
+            late_s=before.late_s + late,
+            lost_s=before.lost_s + lost,
+            slow_s=before.slow_s + slow,
+        )

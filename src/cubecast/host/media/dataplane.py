@@ -1,0 +1,149 @@
+"""The data plane: MoQ sessions over one UDP port. Frames of other hosts' channels are forwarded in Rust.
+
+Links (control sessions), pulls (media from parents), standbys (pulls that may be needed) and channels (media to children)
+share the port; each has a module of its own. Python decides who pulls from whom and never sees a frame. Every session
+shows a host token made for this peer and pins the peer's certificate.
+"""
+
+import asyncio
+from contextlib import suppress
+from urllib.parse import parse_qs
+
+import moq
+
+from cubecast.engine.protocol.records import HostRecord
+from cubecast.errors import AddressError, TokenError
+from cubecast.host.media.channels import PUSH_PATH, Channels
+from cubecast.host.media.links import LINK_PATH, Links
+from cubecast.host.media.parent_sessions import ParentSessions
+from cubecast.host.media.sessions import BUSY, UNAUTHORIZED, Hooks, dialler
+from cubecast.host.media.standbys import BRIDGE_PATH, StandbySessions
+from cubecast.host.tasks import Tasks
+from cubecast.tokens import Identity, Verifier
+from cubecast.types import ORIGIN, ChannelName, HostId
+
+SESSIONS_MAX = 4096
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  compared, not bound
+"""Where a host reaches itself that listens on every address."""
+
+
+class DataPlane:
+    """Sessions of one host. `listen`, then `open_for`; its tasks belong to the owner."""
+
+    def __init__(self, bind: str, source: str, host: HostId, identity: Identity, hooks: Hooks, tasks: Tasks) -> None:
+        """A data plane that does not listen yet.
+
+        Args:
+            bind: HOST:PORT to listen on, UDP.
+            source: HOST:0 that outgoing sessions come from; empty leaves it to the system.
+        """
+        self._bind = bind
+        self._host = host
+        self._tasks = tasks
+        self._server: moq.Server | None = None
+        self._verifier: Verifier | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._sessions = 0
+        self.fingerprint = ""
+        client = dialler(identity, source)
+        self.links = Links(host, client, hooks, tasks)
+        self.channels = Channels(host, client, hooks, tasks)
+        self._within = dialler(identity, "")
+        self.standbys = StandbySessions(client, self._loopback, hooks, tasks)
+        self.parent_sessions = ParentSessions(self.channels, self.standbys, client, hooks, tasks)
+
+    async def listen(self) -> str:
+        """Binds the port with a fresh certificate; sessions are answered once `open_for` was called.
+
+        Returns:
+            The bound address.
+
+        Raises:
+            AddressError: the port is in use, or the address is not ours.
+        """
+        server = moq.Server(self._bind, tls_generate=["localhost"], publish=moq.OriginProducer(), subscribe=None)
+        try:
+            await server.__aenter__()
+        except (moq.Error, ValueError) as error:
+            raise AddressError(
+                f"cannot listen on {self._bind} (UDP): in use, or no address of this machine; choose another with --listen"
+            ) from error
+        self._server = server
+        self.fingerprint = server.cert_fingerprints()[0]
+        return server.local_addr
+
+    def open_for(self, verifier: Verifier) -> None:
+        """Answers sessions of hosts that the super-node vouches for."""
+        self._verifier = verifier
+        self._accepting = self._tasks.create_task(self._accept())
+
+    async def close(self) -> None:
+        """Closes every session and the port."""
+        self.links.close()
+        for channel in self.channels.names() | self.parent_sessions.names() | self.standbys.channels():
+            self.drop_channel(channel)
+        if self._accepting is not None:
+            self._accepting.cancel()
+        if self._server is not None:
+            await self._server.__aexit__(None, None, None)
+            await asyncio.sleep(0.05)  # completions of the closed sessions still come from Rust's threads
+
+    def drop_channel(self, channel: ChannelName) -> None:
+        """Forgets a channel: its pulls and standbys, its origin, its cache and its children's sessions."""
+        self.parent_sessions.drop(channel)
+        self.standbys.close(channel)
+        self.channels.drop(channel)
+
+    def stop_pull(self, channel: ChannelName, host: HostId) -> None:
+        """Closes the media session of a channel to a host, or the standby."""
+        self.parent_sessions.stop(channel, host)
+        self.standbys.close(channel, host)
+
+    def _loopback(self, path: str, into: moq.OriginProducer) -> moq.Client:
+        """A client of ours to ourselves."""
+        assert self._server is not None, "listen() first"
+        name, _, port = self._server.local_addr.rpartition(":")
+        myself = HostRecord(self._host, f"{ANY_ADDRESS.get(name, name)}:{port}", self.fingerprint, "", ORIGIN)
+        return self._within(myself, path, moq.OriginProducer(), into)
+
+    async def _accept(self) -> None:
+        server = self._server
+        assert server is not None, "listen() first"
+        while True:
+            try:
+                request = await anext(server)
+            except StopAsyncIteration:
+                return
+            except moq.Error:
+                await asyncio.sleep(0.01)  # one broken handshake; the port goes on
+                continue
+            if self._sessions >= SESSIONS_MAX:
+                self._tasks.create_task(self._reject(request, BUSY))
+            else:
+                self._tasks.create_task(self._answer(request))
+
+    async def _reject(self, request: moq.Request, code: int) -> None:
+        with suppress(moq.Error):
+            await request.reject(code)
+
+    async def _answer(self, request: moq.Request) -> None:
+        self._sessions += 1
+        try:
+            assert self._verifier is not None
+            token = parse_qs(request.query or "").get("token", [""])[0]
+            bearer = self._verifier.host(token, self._host)
+            path = request.path.strip("/")
+            if path == LINK_PATH:
+                await self.links.accept(request, bearer.host)
+            elif path.startswith(BRIDGE_PATH) and bearer.host == self._host:
+                await self.standbys.accept(request, path)
+            elif path.startswith(PUSH_PATH):
+                await self.parent_sessions.accept(request, ChannelName(path.removeprefix(PUSH_PATH)), bearer.host)
+            else:
+                await self.channels.accept(request, ChannelName(path), bearer.host)
+        except TokenError:
+            await self._reject(request, UNAUTHORIZED)
+        except (moq.Error, ValueError):
+            pass  # the peer's session broke; its own host knows
+        finally:
+            self._sessions -= 1

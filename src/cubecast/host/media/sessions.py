@@ -1,0 +1,109 @@
+"""MoQ sessions between hosts: how one is dialled, what it tells of itself, and what its owner is told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import moq
+
+from cubecast.engine.protocol.records import HostRecord
+from cubecast.tokens import Identity
+from cubecast.types import ChannelName, HostId
+
+DIAL_S = 3.0
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND, BUSY = 401, 403, 404, 503
+REJECTED = 64
+"""What moq adds to the code of a rejection on the wire."""
+
+
+class Hooks(Protocol):
+    """What the data plane tells its owner, always on the event loop."""
+
+    def link_up(self, host: HostId) -> None:
+        """Messages flow both ways."""
+
+    def link_down(self, host: HostId, reason: str) -> None:
+        """The link closed, or could not be opened."""
+
+    def message(self, host: HostId, payload: bytes) -> None:
+        """A frame of the control track arrived."""
+
+    def may_pull(self, channel: ChannelName, host: HostId) -> bool:
+        """Whether the host is a child of ours on this channel, or one that we stand by for."""
+
+    def pulled(self, channel: ChannelName, host: HostId) -> None:
+        """A pull is open and its route has been announced: others of the channel may close."""
+
+    def pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> None:
+        """A pull or a standby could not be opened, or closed."""
+
+    def prepared(self, channel: ChannelName, host: HostId) -> None:
+        """A standby is open: a pull from that host will be quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStats:
+    """Counters of one session since it opened; rtt_ms is None while unknown."""
+
+    rtt_ms: float | None
+    packets_lost: int
+    packets_sent: int
+    bytes_received: int
+    bytes_sent: int
+    send_bps: float | None = None
+    """What its congestion control would send now; None while unknown."""
+
+
+Dialler = Callable[[HostRecord, str, moq.OriginProducer, moq.OriginProducer], moq.Client]
+"""Makes a client to a host for a path, that publishes the one origin and subscribes into the other."""
+
+
+def dialler(identity: Identity, source: str) -> Dialler:
+    """A dialler whose sessions show a token made for the peer and pin the peer's certificate.
+
+    Sessions are MoQ over QUIC as it is. WebTransport takes two round trips more to open, and to close one to a peer that
+    has died takes as long as three timeouts, in which the media stays with the dead route (docs/decisions/0010).
+
+    Args:
+        source: HOST:0 that sessions come from; empty leaves it to the system.
+    """
+
+    def dial(record: HostRecord, path: str, publish: moq.OriginProducer, subscribe: moq.OriginProducer) -> moq.Client:
+        return moq.Client(
+            f"moql://{record.address}/{path}?token={identity.token(record.host)}",
+            tls_fingerprints=[record.fingerprint],
+            bind=source or None,
+            websocket_enabled=False,
+            reconnect=False,
+            publish=publish,
+            subscribe=subscribe,
+        )
+
+    return dial
+
+
+def stats_of(session: moq.Session) -> SessionStats:
+    """What a session counts."""
+    stats = session.stats()
+    return SessionStats(
+        None if stats.rtt_us is None else stats.rtt_us / 1000,
+        stats.packets_lost or 0,
+        stats.packets_sent or 0,
+        stats.bytes_received or 0,
+        stats.bytes_sent or 0,
+        stats.estimated_send_rate_bps,
+    )
+
+
+def reason_of(error: BaseException | None) -> str:
+    """A session's failure in a few words."""
+    if error is None:
+        return "closed"
+    if moq.is_auth(error):
+        return "the token was refused"
+    protocol = moq.protocol_error(error)
+    if protocol is not None:
+        return "it does not carry the channel" if protocol.code == REJECTED + NOT_FOUND else "it closed the session"
+    text = str(error)
+    known = next((each for each in ("fingerprint mismatch", "timed out") if each in text), "")
+    return known or ("closed" if moq.is_shutdown(error) else text.strip("'\"")[:120])

@@ -1,0 +1,1 @@
+"""Frames through an extension: decoding and encoding around it, live or from a file."""

@@ -1,0 +1,1 @@
+"""Signed native and Python extensions, in a confined process of their own."""

@@ -1,0 +1,1 @@
+"""The WebAssembly runtime: engine, deadlines, pre-bound calls."""

@@ -1,0 +1,210 @@
+"""Laws of the directory: seats, placements, channels, leases."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cubecast.engine.directory import events as d
+from cubecast.engine.directory.engine import (
+    CHANNELS_PER_HOST_MAX,
+    LEASE_S,
+    SHRINK_S,
+    SUBSCRIPTIONS_PER_HOST_MAX,
+    SUSPECT_LEASE_S,
+    DirectoryEngine,
+)
+from cubecast.engine.protocol.records import SubscriptionRecord
+from cubecast.errors import DirectoryError, UsageError
+from cubecast.overlay.cube import Cube, label_count, neighbours, spell
+from cubecast.overlay.region import live_region
+from cubecast.simulation.invariants import broken_labels
+from cubecast.types import ChannelName, HostId, Label
+from tests.strategies import cubes
+
+CLIP = ChannelName("clip")
+
+
+def engine(cube: Cube = Cube(2, 4), seed: int = 1) -> DirectoryEngine:  # noqa: B008  an immutable value
+    return DirectoryEngine(cube, np.random.default_rng(seed))
+
+
+def joined(host: str, seat: str = "") -> d.HostJoined:
+    return d.HostJoined(HostId(host), f"{host}.example:4443", "f" * 64, f"key of {host}", 8, seat)
+
+
+def assert_placements_hold(directory: DirectoryEngine) -> None:
+    """Every label has one carrier, neighbours know each other, and what was pushed is what is true."""
+    carrier: dict[Label, HostId] = {}
+    for host in directory.members:
+        for label in directory.placement(host).labels:
+            assert label not in carrier
+            carrier[label] = host
+    if directory.members:
+        assert len(carrier) == label_count(directory.cube)
+    for host in directory.members:
+        placement = directory.placement(host)
+        around = {near for label in placement.labels for near in neighbours(directory.cube, label)}
+        expected = {(near, carrier[near]) for near in around if carrier[near] != host}
+        assert {(n.label, n.record.host) for n in placement.neighbours} == expected
+
+
+@given(cubes(labels_max=64), st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=40))
+def test_labels_are_shared_without_gap_or_overlap_whoever_comes_and_goes(
+    cube: Cube, moves: list[tuple[bool, int]]
+) -> None:
+    directory = engine(cube)
+    pushed: dict[HostId, object] = {}
+    for now, (joins, number) in enumerate(moves):
+        host = HostId(f"h{number}")
+        if joins and host not in directory.members and len(directory.members) == label_count(cube):
+            continue  # full: another test
+        effects = directory.handle(joined(host) if joins else d.HostLeft(host), float(now))
+        for effect in effects:
+            if isinstance(effect, d.PushPlacement):
+                pushed[effect.host] = effect.placement
+        assert_placements_hold(directory)
+        assert all(pushed[member] == directory.placement(member) for member in directory.members)
+
+
+@given(st.sampled_from([Cube(2, 3), Cube(2, 5), Cube(4, 2), Cube(3, 3)]), st.integers(0, 10_000))
+def test_few_hosts_on_many_labels_hold_each_of_them_once(cube: Cube, seed: int) -> None:
+    rng, directory = np.random.default_rng(seed), engine(cube, seed)
+    for now in range(40):
+        host = HostId(f"h{rng.integers(8)}")
+        directory.handle(d.HostLeft(host) if host in directory.members else joined(host), float(now))
+        assert_placements_hold(directory)
+
+
+def test_versions_rise_over_a_restart_so_that_hosts_believe_the_new_super_node() -> None:
+    first = engine()
+    first.handle(joined("a"), 100.0)
+    before = first.placement(HostId("a")).version
+    second = engine()
+    second.restore(
+        (first.cube, first.epoch), [m.record for m in first.members.values()], first.channels.values(), 100.5
+    )
+    assert second.placement(HostId("a")).version > before
+
+
+def test_a_wished_seat_is_given_once() -> None:
+    directory = engine()
+    directory.handle(joined("a", "0110"), 0.0)
+    assert spell(directory.cube, directory.placement(HostId("a")).seat) == "0110"
+    with pytest.raises(DirectoryError, match="taken"):
+        directory.handle(joined("b", "0110"), 0.0)
+
+
+def test_a_full_cube_grows_and_a_roomy_one_shrinks_again_in_epochs() -> None:
+    directory = engine(Cube(2, 2))
+    for n in range(4):
+        directory.handle(joined(f"h{n}"), 0.0)
+    directory.handle(d.ChannelAnnounced(HostId("h0"), CLIP), 0.0)
+    assert (directory.cube, directory.epoch) == (Cube(2, 2), 0)
+    effects = directory.handle(joined("h4"), 1.0)
+    assert directory.cube == live_region(5)
+    assert d.SaveShape(directory.cube, 1) in effects
+    pushed = {e.host: e.placement for e in effects if isinstance(e, d.PushPlacement)}
+    assert set(pushed) == set(directory.members), "everyone has a new place"
+    assert all(placement.epoch == 1 for placement in pushed.values())
+    assert not broken_labels(directory)
+    record = directory.channels[CLIP]
+    assert (record.seat, record.epoch) == (directory.members[HostId("h0")].record.seat, 1)
+    directory.handle(d.HostLeft(HostId("h4")), 2.0)
+    for n in range(4):
+        directory.handle(d.HostRefreshed(HostId(f"h{n}")), 2.0 + SHRINK_S)
+    directory.handle(d.LeaseTick(), 2.0)
+    assert directory.epoch == 1, "not at once: hosts come and go"
+    for n in range(4):
+        directory.handle(d.HostRefreshed(HostId(f"h{n}")), 2.0 + SHRINK_S)
+    directory.handle(d.LeaseTick(), 2.0 + SHRINK_S)
+    assert (directory.cube, directory.epoch) == (Cube(2, 2), 2), "and not below the shape it began with"
+    assert not broken_labels(directory)
+
+
+def test_a_wish_that_makes_no_sense_leaves_the_directory_as_it_was() -> None:
+    directory = engine(Cube(2, 2))
+    for n in range(4):
+        directory.handle(joined(f"h{n}"), 0.0)
+    effects = directory.handle(joined("late", "00"), 1.0)
+    assert directory.epoch == 1, "a wish was for the shape before"
+    assert {e.host for e in effects if isinstance(e, d.PushPlacement)} == set(directory.members)
+    assert not broken_labels(directory)
+
+
+def test_a_host_that_comes_back_keeps_its_seat_and_a_stranger_cannot_take_its_name() -> None:
+    directory = engine()
+    directory.handle(joined("a"), 0.0)
+    seat = directory.placement(HostId("a")).seat
+    directory.handle(d.ChannelAnnounced(HostId("a"), CLIP), 0.5)
+    directory.handle(joined("a"), 1.0)
+    assert directory.placement(HostId("a")).seat == seat
+    with pytest.raises(DirectoryError, match="the name a is taken"):
+        directory.handle(d.HostJoined(HostId("a"), joined("a").address, "e" * 64, "another key", 8), 1.0)
+    with pytest.raises(DirectoryError, match="already belongs to host a"):
+        directory.handle(d.HostJoined(HostId("z"), joined("a").address, "f" * 64, "z", 8), 1.0)
+
+
+def test_a_silent_host_is_removed_with_its_channels_sooner_when_suspected() -> None:
+    directory = engine()
+    for host in ("a", "b"):
+        directory.handle(joined(host), 0.0)
+    directory.handle(d.ChannelAnnounced(HostId("a"), CLIP), 0.0)
+    directory.handle(d.HostRefreshed(HostId("b")), 3.0)
+    directory.handle(d.HostSuspected(HostId("b"), HostId("a")), 3.0)
+    directory.handle(d.HostRefreshed(HostId("b")), 4.0)  # it lives after all
+    directory.handle(d.HostSuspected(HostId("a"), HostId("b")), 3.5)
+    effects = directory.handle(d.LeaseTick(), 3.5 + SUSPECT_LEASE_S + 0.1)
+    assert d.DeleteHost(HostId("a")) in effects
+    assert d.DeleteChannel(CLIP) in effects
+    assert set(directory.members) == {HostId("b")}
+    assert directory.placement(HostId("b")).labels == tuple(range(16))
+    assert directory.handle(d.LeaseTick(), 4.0 + LEASE_S - 0.1) == []
+
+
+def test_a_channel_belongs_to_its_publisher() -> None:
+    directory = engine()
+    for host in ("a", "b"):
+        directory.handle(joined(host), 0.0)
+    directory.handle(d.ChannelAnnounced(HostId("a"), CLIP), 0.0)
+    with pytest.raises(DirectoryError, match="already published by host a"):
+        directory.handle(d.ChannelAnnounced(HostId("b"), CLIP), 0.0)
+    assert directory.handle(d.ChannelWithdrawn(HostId("b"), CLIP), 0.0) == []
+    assert directory.handle(d.ChannelWithdrawn(HostId("a"), CLIP), 0.0) == [d.DeleteChannel(CLIP)]
+
+
+def test_whoever_has_not_joined_is_asked_to() -> None:
+    directory = engine()
+    for event in (d.HostRefreshed(HostId("x")), d.ChannelAnnounced(HostId("x"), CLIP)):
+        with pytest.raises(DirectoryError, match="join again"):
+            directory.handle(event, 0.0)
+
+
+def test_only_a_neighbour_is_believed_when_it_suspects() -> None:
+    directory = engine(Cube(2, 3))
+    for host, seat in (("a", "000"), ("b", "001"), ("far", "111"), ("c", "010"), ("e", "100"), ("f", "110")):
+        directory.handle(joined(host, seat), 0.0)
+    directory.handle(d.HostSuspected(HostId("a"), HostId("far")), 0.0)
+    assert directory.handle(d.LeaseTick(), SUSPECT_LEASE_S + 0.1) == []
+    directory.handle(d.HostSuspected(HostId("a"), HostId("b")), 0.0)
+    assert d.DeleteHost(HostId("a")) in directory.handle(d.LeaseTick(), SUSPECT_LEASE_S + 0.1)
+
+
+def test_a_shape_no_super_node_could_place_is_refused() -> None:
+    with pytest.raises(UsageError, match="no larger one"):
+        engine(Cube(2, 26))
+
+
+def test_limits_hold() -> None:
+    directory = engine()
+    directory.handle(joined("a"), 0.0)
+    for n in range(CHANNELS_PER_HOST_MAX):
+        directory.handle(d.ChannelAnnounced(HostId("a"), ChannelName(f"c{n}")), 0.0)
+    with pytest.raises(DirectoryError, match="already publishes"):
+        directory.handle(d.ChannelAnnounced(HostId("a"), ChannelName("more")), 0.0)
+    for n in range(SUBSCRIPTIONS_PER_HOST_MAX + 5):
+        line = SubscriptionRecord(ChannelName(f"c{n}"), HostId("a"), 100.0, "searching")
+        directory.handle(d.SubscriptionReported(line), 0.0)
+    assert len(directory.subscriptions()) == SUBSCRIPTIONS_PER_HOST_MAX
+    with pytest.raises(DirectoryError, match="fan-out"):
+        directory.handle(d.HostJoined(HostId("b"), "10.0.0.2:1", "f" * 64, "b", -1), 0.0)

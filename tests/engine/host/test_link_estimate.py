@@ -1,0 +1,75 @@
+"""Link estimates against the text of RFC 6298 and RFC 5905."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cubecast.engine.host.link_estimate import CLOCK_UNKNOWN_MS, SPREAD_MS_MIN, LinkEstimate
+
+
+def test_the_first_samples_follow_rfc_6298() -> None:
+    link = LinkEstimate()
+    link.sample(100.0, 0, 0)
+    assert (link.srtt_ms, link.rttvar_ms) == (100.0, 50.0)
+    link.sample(140.0, 0, 0)
+    assert link.rttvar_ms == pytest.approx(0.75 * 50 + 0.25 * 40)
+    assert link.srtt_ms == pytest.approx(3 / 4 * 100 + 1 / 4 * 140), "twice the gain: samples are smoothed already"
+
+
+def test_of_pings_the_least_of_a_few_counts_so_that_a_busy_moment_does_not() -> None:
+    link = LinkEstimate()
+    for rtt_ms in (40.0, 40.0, 40.0, 900.0, 40.0, 40.0, 700.0, 40.0):
+        link.pinged(rtt_ms)
+    assert link.srtt_ms == pytest.approx(40.0)
+    for _ in range(10):
+        link.pinged(240.0)
+    assert link.srtt_ms is not None
+    assert link.srtt_ms > 200.0, "what lasts is believed soon"
+
+
+@given(st.floats(0.1, 1000), st.integers(1, 60))
+def test_a_steady_link_costs_half_its_round_trip_and_spreads_no_more_than_the_floor(rtt_ms: float, n: int) -> None:
+    link = LinkEstimate()
+    for _ in range(n):
+        link.sample(rtt_ms, 0, 0)
+    assert link.one_way_ms == pytest.approx(rtt_ms / 2)
+    assert link.spread_ms == pytest.approx(SPREAD_MS_MIN)
+    assert link.samples == n
+
+
+@given(st.lists(st.floats(10, 500), min_size=30, max_size=60))
+def test_the_estimate_stays_within_what_was_seen_and_spread_grows_with_variation(rtts: list[float]) -> None:
+    link = LinkEstimate()
+    for rtt_ms in rtts:
+        link.sample(rtt_ms, 0, 0)
+    assert link.one_way_ms is not None
+    assert min(rtts) / 2 - 1e-6 <= link.one_way_ms <= max(rtts) / 2 + 1e-6
+    assert SPREAD_MS_MIN <= link.spread_ms <= SPREAD_MS_MIN + 2 * (max(rtts) - min(rtts)) + 1e-6
+
+
+def test_loss_approaches_the_share_of_packets_lost() -> None:
+    link = LinkEstimate()
+    for n in range(1, 80):
+        link.sample(10.0, n * 5, n * 100)
+    assert link.loss == pytest.approx(0.05, abs=0.001)
+
+
+@pytest.mark.parametrize("rtt_ms", [-1.0, float("nan")])
+def test_an_impossible_sample_changes_nothing(rtt_ms: float) -> None:
+    link = LinkEstimate()
+    link.sample(rtt_ms, 0, 0)
+    assert link.one_way_ms is None
+
+
+@given(st.floats(-1e5, 1e5), st.floats(0.001, 0.5), st.floats(0, 1))
+def test_the_clock_offset_is_right_within_its_uncertainty(offset_s: float, round_trip_s: float, share: float) -> None:
+    """Whatever way the round trip is split, the true offset lies within half of it."""
+    link = LinkEstimate()
+    sent = 1000.0
+    link.clock(sent, sent + share * round_trip_s + offset_s, sent + round_trip_s)
+    offset_ms, uncertainty_ms = link.clock_offset_ms
+    assert abs(offset_ms - offset_s * 1000) <= uncertainty_ms + 1e-3
+
+
+def test_without_a_ping_the_clock_is_unknown() -> None:
+    assert LinkEstimate().clock_offset_ms == (0.0, CLOCK_UNKNOWN_MS)

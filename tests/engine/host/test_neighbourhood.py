@@ -1,0 +1,88 @@
+"""Links of a host: who dials, heartbeats, suspicion, and dialling again."""
+
+from cubecast.engine.host import effects as fx
+from cubecast.engine.host import events as ev
+from cubecast.engine.host.failure_detector import SILENT_TICKS
+from cubecast.engine.host.neighbourhood import SUSPECT_TICKS, TICK_S
+from cubecast.engine.protocol.messages import Ping, Pong
+from cubecast.overlay.cube import Cube
+from cubecast.types import HostId
+from tests.engine.in_memory import CHANNEL, Overlay, random_delays
+from tests.engine.test_subscribe import ready
+
+
+def test_of_two_neighbours_one_dials_and_both_measure() -> None:
+    overlay = Overlay(random_delays(8, 1), Cube(2, 3))
+    overlay.run(3)
+    assert all(engine.ready() for engine in overlay.engines.values())
+    overlay.run(15)  # links of the time before everyone had joined are let go
+    for host, engine in overlay.engines.items():
+        view = engine.view()
+        assert tuple(link.host for link in view.links if link.up) == view.neighbours
+        for link in view.links:
+            assert link.one_way_ms is not None
+            assert abs(link.one_way_ms - 1000 * overlay.delay_s(host, link.host)) < 0.1
+
+
+def test_a_silent_neighbour_is_suspected_after_its_ticks_and_dialled_again() -> None:
+    overlay = Overlay(random_delays(2, 1), Cube(2, 1))
+    overlay.run(3)
+    first, second = overlay.names
+    engine = overlay.hosts[first].engine
+    overlay.crash(overlay.names[1])
+    suspected, dials = [], 0
+    for tick in range(300):
+        effects = engine.handle(ev.Tick(), overlay.now + tick * TICK_S)
+        suspected += [tick for e in effects if e == fx.Suspect(second)]
+        for effect in effects:
+            if isinstance(effect, fx.Dial):
+                dials += 1
+                engine.handle(ev.LinkDown(second, "no answer"), overlay.now)
+    assert suspected[0] < SUSPECT_TICKS
+    assert len(suspected) == 1
+    assert 3 <= dials <= 12, "it is tried again, and with growing pauses"
+
+
+def test_a_ping_is_answered_with_both_clocks() -> None:
+    overlay = Overlay(random_delays(2, 1), Cube(2, 1))
+    overlay.run(3)
+    first, second = overlay.names
+    effects = overlay.hosts[first].engine.handle(ev.Received(second, Ping(5.0)), 9.0)
+    assert effects == [fx.Send(second, Pong(5.0, 9.0))]
+
+
+def test_messages_of_strangers_are_ignored() -> None:
+    overlay = Overlay(random_delays(2, 1), Cube(2, 1))
+    overlay.run(3)
+    assert overlay.hosts[overlay.names[0]].engine.handle(ev.Received(HostId("nobody"), Ping(5.0)), 9.0) == []
+
+
+def test_a_link_is_kept_while_either_end_needs_it() -> None:
+    overlay = Overlay(random_delays(6, 1), Cube(2, 3))
+    overlay.run(3)
+    host = overlay.names[0]
+    engine = overlay.engines[host]
+    stranger = next(h for h in overlay.names[1:] if h not in engine.view().neighbours)
+    record = overlay.directory.members[stranger].record
+    for wish in ((record,), ()):
+        for effect in engine._neighbourhood.want_links("a test", wish):
+            overlay._perform(overlay.hosts[host], effect)
+        overlay.run(30)
+        linked = {link.host for link in engine.view().links if link.up}
+        assert (stranger in linked) == bool(wish), "as long as it is wished for"
+        assert (host in overlay.hosts[stranger].dialled) == bool(wish)
+
+
+def test_nobody_is_called_late_where_nothing_is_lost() -> None:
+    overlay = ready(12, 168)
+    for index in range(1, 12):
+        overlay.subscribe(index, 5.0)  # mostly refused
+        overlay.run(0.1)
+        overlay.subscribe(index, 1e6)
+        overlay.run(0.1)
+        overlay.handle(overlay.names[index], ev.UnsubscribeRequested(CHANNEL))
+        for _ in range(30):  # beats become slow where a link carries a stream no more
+            overlay.run(TICK_S)
+            for engine in overlay.engines.values():
+                up = [link.host for link in engine.view().links if link.up]
+                assert not [host for host in up if engine._neighbourhood.late(host, SILENT_TICKS)]

@@ -1,0 +1,198 @@
+"""Laws of repair: whoever loses its parent finds another one, nobody loses the stream, and no loop ever comes about.
+
+The overlay checks its laws (cubecast.simulation.invariants) after every event of every test here.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cubecast.engine.host import effects as fx
+from cubecast.engine.host import events as ev
+from cubecast.engine.host.failure_detector import SILENT_TICKS
+from cubecast.engine.host.neighbourhood import TICK_S
+from cubecast.engine.host.tree.upstream import REPAIR_TICKS
+from cubecast.types import HostId
+from tests.engine.in_memory import CHANNEL, Overlay
+from tests.engine.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
+
+REPAIRED_S = 1.0
+LEASED_OUT_S = 8.0
+
+
+def streaming(hosts: int, seed: int, fan_out: int = 8) -> Overlay:
+    overlay = ready(hosts, seed, fan_out=fan_out)
+    for index in range(1, hosts):
+        overlay.subscribe(index, NO_BOUND_MS)
+    overlay.run(3)  # relatives are known, links to them are up
+    return overlay
+
+
+def receiving(overlay: Overlay) -> list[HostId]:
+    """Living hosts with a local subscription."""
+    return [h for h in overlay.living() for b in overlay.engines[h].branches() if b.contract is not None]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(5, 20), st.integers(0, 10_000), st.data())
+def test_a_crash_is_repaired_within_a_second_and_nobodys_stream_ends(
+    hosts: int, seed: int, data: st.DataObject
+) -> None:
+    overlay = streaming(hosts, seed)
+    victim = overlay.names[data.draw(st.integers(1, hosts - 1))]
+    served = set(receiving(overlay)) - {victim}
+    overlay.crash(victim)
+    overlay.run(REPAIRED_S)
+    assert set(receiving(overlay)) == served
+    assert all(overlay.flows(host, CHANNEL) for host in served)
+    overlay.run(LEASED_OUT_S)
+    assert not overlay.ended()
+    assert_trees_hold(overlay, 8)
+
+
+@pytest.mark.parametrize("ticks", range(0, 24, 2))
+def test_who_comes_while_those_on_the_tree_look_for_parents_is_not_turned_away(ticks: int) -> None:
+    overlay = ready(4, 7, fan_out=1)  # so the tree is a chain
+    for index in (1, 2):
+        overlay.run(3)  # links to relatives are up
+        assert isinstance(overlay.subscribe(index, NO_BOUND_MS), fx.Admitted)
+    overlay.run(3)
+    overlay.crash(next(host for host in overlay.names[1:3] if overlay.engines[host].branches()[0].children))
+    overlay.run(ticks * TICK_S)
+    assert isinstance(overlay.subscribe(3, NO_BOUND_MS), fx.Admitted)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(8, 20), st.integers(0, 10_000), st.integers(2, 4))
+def test_crashes_in_a_row_with_little_fan_out_end_no_stream_that_could_go_on(
+    hosts: int, seed: int, fan_out: int
+) -> None:
+    overlay = streaming(hosts, seed, fan_out)
+    rng = np.random.default_rng(seed)
+    for victim in rng.permutation(overlay.names[1:])[:3]:
+        overlay.crash(HostId(str(victim)))
+        overlay.run(float(rng.uniform(0, 1.0)))
+    overlay.run(LEASED_OUT_S)
+    assert not overlay.ended()
+    assert all(overlay.flows(host, CHANNEL) for host in receiving(overlay))
+    assert_trees_hold(overlay, fan_out)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(8, 16), st.integers(0, 10_000), st.sampled_from([0.02, 0.1, 0.3]))
+def test_repair_works_while_messages_get_lost(hosts: int, seed: int, loss: float) -> None:
+    overlay = streaming(hosts, seed)
+    overlay.loss = loss
+    overlay.crash(overlay.names[1 + seed % (hosts - 1)])
+    overlay.run(LEASED_OUT_S)
+    overlay.loss = 0.0
+    overlay.run(LEASED_OUT_S)
+    assert all(overlay.flows(host, CHANNEL) for host in receiving(overlay))
+    assert_trees_hold(overlay, 8)
+
+
+def test_when_the_publisher_crashes_everyone_is_told_who_was_lost() -> None:
+    overlay = streaming(10, 4)
+    overlay.crash(overlay.names[0])
+    overlay.run((REPAIR_TICKS + SILENT_TICKS + 20) * TICK_S)
+    ended = overlay.ended()
+    assert set(ended) == set(overlay.names[1:])
+    assert not any(e.finished for e in ended.values())
+    assert overlay.names[0] in {e.host for e in ended.values()}
+    assert all(e.host and e.reason for e in ended.values())
+    assert not any(overlay.engines[host].branches() for host in overlay.names[1:])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(6, 16), st.integers(0, 10_000), st.data())
+def test_a_host_that_stands_still_for_three_seconds_costs_nobody_the_stream(
+    hosts: int, seed: int, data: st.DataObject
+) -> None:
+    overlay = streaming(hosts, seed)
+    sleeper = overlay.names[data.draw(st.integers(0, hosts - 1))]
+    overlay.stall(sleeper)
+    overlay.run(3.0)
+    overlay.go_on(sleeper)
+    overlay.run(LEASED_OUT_S)
+    assert not overlay.ended()
+    assert all(overlay.flows(host, CHANNEL) for host in overlay.names)
+    assert_trees_hold(overlay, 8)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(6, 16), st.integers(0, 10_000), st.sampled_from([3, 8]), st.floats(2.0, 6.0))
+def test_hosts_that_are_cut_off_for_some_seconds_keep_their_streams(
+    hosts: int, seed: int, fan_out: int, seconds: float
+) -> None:
+    overlay = streaming(hosts, seed, fan_out)
+    others = np.random.default_rng(seed).permutation(overlay.names[1:])
+    overlay.island = {HostId(str(host)) for host in others[: max(1, hosts // 4)]}
+    overlay.run(seconds)
+    overlay.island = set()
+    overlay.run(LEASED_OUT_S)
+    assert not overlay.ended()
+    assert all(overlay.flows(host, CHANNEL) for host in overlay.names)
+    assert_trees_hold(overlay, fan_out)
+
+
+def test_repair_needs_no_super_node() -> None:
+    overlay = streaming(12, 5)
+    overlay.directory_away = True
+    overlay.run(30)
+    relay = next(h for h in overlay.names[1:] if overlay.engines[h].branches()[0].children)
+    overlay.crash(relay)
+    overlay.run(30)
+    assert not overlay.ended()
+    assert all(overlay.flows(host, CHANNEL) for host in overlay.living())
+
+
+def test_a_media_session_that_breaks_is_opened_again() -> None:
+    overlay = streaming(8, 3)
+    host = next(h for h in overlay.names if overlay.engines[h].upstream(CHANNEL) == overlay.names[0])
+    overlay.handle(host, ev.PullFailed(CHANNEL, HostId("another"), "closed"))
+    overlay.run(0.5)
+    assert overlay.engines[host].upstream(CHANNEL) == overlay.names[0], "an older session of another says nothing"
+    del overlay.hosts[host].sessions[CHANNEL][overlay.names[0]]
+    overlay.handle(host, ev.PullFailed(CHANNEL, overlay.names[0], "closed"))
+    overlay.run(2)
+    assert overlay.flows(host, CHANNEL)
+    assert not overlay.ended()
+
+
+def test_media_that_flows_at_the_parent_and_does_not_come_is_asked_for_anew() -> None:
+    overlay = streaming(6, 3)
+    host = next(h for h in overlay.names if overlay.engines[h].upstream(CHANNEL) == overlay.names[0])
+    overlay.hosts[host].sessions[CHANNEL][overlay.names[0]] = False  # it stands, and nothing comes over it
+    assert not overlay.flows(host, CHANNEL)
+    overlay.run(5)
+    assert overlay.flows(host, CHANNEL)
+    assert not overlay.ended()
+
+
+def test_a_link_to_the_parent_that_breaks_is_dialled_again_and_costs_nothing() -> None:
+    overlay = streaming(10, 4)
+    neighbours = {h: overlay.engines[h].view().neighbours for h in overlay.names}
+    child = next(h for h in overlay.names[1:] if overlay.engines[h].upstream(CHANNEL) not in neighbours[h])
+    parent = overlay.engines[child].upstream(CHANNEL)
+    assert parent is not None
+    before = overlay.hosts[child].changes
+    overlay._hang_up(overlay.hosts[parent], child)
+    overlay.run(5)
+    assert (overlay.engines[child].upstream(CHANNEL), overlay.hosts[child].changes) == (parent, before)
+    assert parent in overlay.hosts[child].dialled
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000))
+def test_everyone_may_look_for_another_parent_at_once(seed: int) -> None:
+    overlay = streaming(16, seed, fan_out=3)
+    for host in overlay.names[1:]:
+        for branch in overlay.engines[host].branches():
+            for effect in overlay.engines[host]._upstream.lose(branch, "a test says so"):
+                overlay._perform(overlay.hosts[host], effect)
+    served = receiving(overlay)
+    overlay.run(LEASED_OUT_S)
+    assert not overlay.ended()
+    assert set(receiving(overlay)) == set(served)
+    assert all(overlay.flows(host, CHANNEL) for host in served)

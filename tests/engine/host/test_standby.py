@@ -1,0 +1,107 @@
+"""Laws of standbys: they would go on when the parent does not, cost nobody a copy, and are who takes over."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cubecast.engine.host import effects as fx
+from cubecast.engine.host import events as ev
+from cubecast.engine.host.neighbourhood import TICK_S
+from cubecast.simulation.overlay import SimulatedHost
+from cubecast.types import ChannelName, HostId
+from tests.engine.in_memory import CHANNEL, Overlay
+from tests.engine.test_subscribe import NO_BOUND_MS, ready
+
+TAKEN_OVER_S = 1.2
+"""Detection, asking over a round trip of 200 ms at most, and the bridge."""
+
+
+def settled(hosts: int, seed: int, fan_out: int) -> Overlay:
+    overlay = ready(hosts, seed, fan_out=fan_out)
+    for index in range(1, hosts):
+        overlay.subscribe(index, NO_BOUND_MS)
+    overlay.run(40.0)
+    return overlay
+
+
+def standbys(overlay: Overlay) -> dict[HostId, tuple[HostId, HostId]]:
+    """Hosts with an open standby: their parent, and the standby."""
+    return {
+        host: (branch.upstream, branch.standby)
+        for host, engine in overlay.engines.items()
+        for branch in engine.branches()
+        if branch.upstream is not None and branch.standby is not None and branch.standby_ready
+    }
+
+
+@settings(max_examples=7, deadline=None)
+@given(st.integers(8, 16), st.integers(0, 10_000), st.integers(2, 4))
+def test_a_standby_gets_the_channel_by_another_way(hosts: int, seed: int, fan_out: int) -> None:
+    overlay = settled(hosts, seed, fan_out)
+    found = standbys(overlay)
+    deep = [h for h, e in overlay.engines.items() for r in [e.metrics(CHANNEL)] if r is not None and r.depth > 1]
+    assert len(found) >= len(deep) / 2, "most of those that can have one do"
+    for host, (parent, standby) in found.items():
+        metrics = overlay.engines[standby].metrics(CHANNEL)
+        assert metrics is not None
+        assert parent not in metrics.path
+        assert host not in metrics.path
+        assert host in next(b.standby_children for b in overlay.engines[standby].branches())
+        assert (CHANNEL, standby) in overlay.hosts[host].prepared
+
+
+@settings(max_examples=7, deadline=None)
+@given(st.integers(8, 16), st.integers(0, 10_000), st.data())
+def test_the_orphans_of_a_dead_relay_move_to_their_standbys_at_once(hosts: int, seed: int, data: st.DataObject) -> None:
+    overlay = settled(hosts, seed, 3)
+    found = standbys(overlay)
+    relays = sorted({parent for parent, _ in found.values()})
+    if not relays:
+        return
+    dead = data.draw(st.sampled_from(relays))
+    orphans = {host: standby for host, (parent, standby) in found.items() if parent == dead}
+    moved: dict[HostId, HostId] = {}
+
+    def watch(here: SimulatedHost, _: ev.Event, effects: list[fx.Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, fx.ParentChanged) and effect.before == dead:
+                moved.setdefault(here.host, effect.after)
+
+    overlay.trace = watch
+    overlay.crash(dead)
+    overlay.run(TAKEN_OVER_S)
+    assert any(moved.get(host) == standby for host, standby in orphans.items()), "none moved to its standby"
+    overlay.run(5.0)
+    assert not overlay.ended()
+    assert all(overlay.flows(host, CHANNEL) for host in overlay.names if host != dead)
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.integers(6, 10), st.integers(0, 10_000), st.integers(2, 4))
+def test_nobody_stands_by_for_more_hosts_than_it_has_copies_left_whatever_the_channels(
+    hosts: int, seed: int, fan_out: int
+) -> None:
+    overlay = settled(hosts, seed, fan_out)
+    others = [ChannelName(f"other{number}") for number in range(3)]
+    for number, channel in enumerate(others):
+        overlay.publish(number, channel)
+        overlay.run(1.0)
+        for index in range(hosts):
+            if index != number:
+                overlay.subscribe(index, NO_BOUND_MS, channel)
+    overlay.run(20.0)
+    for engine in overlay.engines.values():
+        copies = sum(len(branch.children) for branch in engine.branches())
+        needed = sum(
+            len(branch.standby_children)
+            - len({ward.parent for ward in branch.standby_children.values()} & branch.children.keys())
+            for branch in engine.branches()
+        )
+        assert copies + needed <= fan_out
+
+
+def test_a_standby_is_let_go_when_nobody_needs_it() -> None:
+    overlay = settled(12, 7, 3)
+    host, (_, standby) = next(iter(standbys(overlay).items()))
+    overlay.crash(host)
+    overlay.run(60 * TICK_S)
+    assert host not in next(b.standby_children for b in overlay.engines[standby].branches())

@@ -1,0 +1,120 @@
+"""Better parents: who moves when, and who does not."""
+
+import numpy as np
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cubecast.engine.host import events as ev
+from cubecast.engine.host.failure_detector import BUSY_MS
+from cubecast.engine.host.neighbourhood import TICK_S
+from cubecast.engine.host.optimise.switching import SETTLE_TICKS
+from cubecast.engine.protocol.records import Tree
+from cubecast.types import HostId
+from tests.engine.in_memory import CHANNEL, Overlay
+from tests.engine.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
+
+SETTLED_S = 40.0
+JUMP_MS = 100.0
+LEFT_S, STEP_S = 3.0, 0.5
+RETURNED_S = 30.0
+WORTH_MS = 40.0
+"""Another path must be so much shorter than the slow link, or staying is right."""
+
+
+def settled(hosts: int, seed: int) -> Overlay:
+    overlay = ready(hosts, seed)
+    for index in range(1, hosts):
+        overlay.subscribe(index, NO_BOUND_MS)
+    overlay.run(SETTLED_S)
+    return overlay
+
+
+def around_ms(overlay: Overlay, child: HostId, parent: HostId) -> float:
+    """The least delay at which another host could feed one that leaves its parent."""
+    reaches = {name: overlay.engines[name].metrics(CHANNEL) for name in overlay.names if name not in (child, parent)}
+    return min(
+        metrics.delay_ms + float(overlay.delay_ms[overlay.hosts[name].index, overlay.hosts[child].index])
+        for name, metrics in reaches.items()
+        if metrics is not None and child not in metrics.path
+    )
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.integers(8, 12), st.integers(0, 10_000), st.data())
+def test_traffic_leaves_a_link_that_became_slow_and_comes_back_when_it_was_good_for_long(
+    hosts: int, seed: int, data: st.DataObject
+) -> None:
+    overlay = settled(hosts, seed)
+    child = overlay.names[data.draw(st.integers(1, hosts - 1))]
+    parent = overlay.engines[child].upstream(CHANNEL)
+    assert parent is not None
+    a, b = overlay.hosts[child].index, overlay.hosts[parent].index
+    good_ms = overlay.delay_ms[a, b]
+    assume(around_ms(overlay, child, parent) + WORTH_MS <= good_ms + JUMP_MS)
+    overlay.delay_ms[a, b] = overlay.delay_ms[b, a] = good_ms + JUMP_MS
+    for _ in range(round(LEFT_S / STEP_S)):
+        overlay.run(STEP_S)
+        if overlay.engines[child].upstream(CHANNEL) != parent:
+            break
+    assert overlay.engines[child].upstream(CHANNEL) != parent
+    overlay.delay_ms[a, b] = overlay.delay_ms[b, a] = good_ms
+    overlay.run(
+        SETTLE_TICKS * TICK_S - 2 * STEP_S
+    )  # by itself it waits for RETURN_TICKS; advice may bring it back sooner
+    assert overlay.engines[child].upstream(CHANNEL) != parent, "not at once"
+    overlay.run(RETURNED_S)
+    above, metrics = overlay.engines[parent].metrics(CHANNEL), overlay.engines[child].metrics(CHANNEL)
+    assert above is not None
+    assert metrics is not None
+    assert child in above.path or metrics.delay_ms <= above.delay_ms + good_ms + WORTH_MS, (
+        "when it has been good for long"
+    )
+    assert all(overlay.flows(host, CHANNEL) for host in overlay.names)
+    assert_trees_hold(overlay, 8)
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.integers(8, 14), st.integers(0, 10_000))
+def test_delays_that_wander_a_little_move_nobody(hosts: int, seed: int) -> None:
+    overlay = settled(hosts, seed)
+    before = {host: overlay.hosts[host].changes for host in overlay.names}
+    rng, steady = np.random.default_rng(seed), overlay.delay_ms.copy()
+    for _ in range(60):
+        wander = rng.uniform(0, 6, size=steady.shape)
+        overlay.delay_ms = steady + (wander + wander.T) / 2
+        overlay.run(0.5)
+    assert {host: overlay.hosts[host].changes for host in overlay.names} == before
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.integers(10, 16), st.integers(0, 10_000))
+def test_the_planned_tree_is_sooner_than_the_cubes(hosts: int, seed: int) -> None:
+    def mean_ms(tree: Tree) -> float:
+        overlay = ready(hosts, seed, fan_out=3, tree=tree)
+        for index in range(1, hosts):
+            overlay.subscribe(index, NO_BOUND_MS)
+        overlay.run(SETTLED_S)
+        assert_trees_hold(overlay, 3)
+        reaches = [overlay.engines[host].metrics(CHANNEL) for host in overlay.names[1:]]
+        return float(np.mean([metrics.delay_ms for metrics in reaches if metrics is not None]))
+
+    assert mean_ms(Tree.HYBRID) <= mean_ms(Tree.CUBE) + 1.0
+
+
+def test_a_host_that_is_late_itself_changes_nothing_for_a_gain() -> None:
+    overlay = settled(10, 3)
+    before = {host: overlay.hosts[host].changes for host in overlay.names}
+    late_ms, on_time = 2 * BUSY_MS, overlay.handle
+
+    def late(host: HostId, event: ev.Event) -> None:
+        on_time(host, ev.Tick(late_ms) if isinstance(event, ev.Tick) else event)
+
+    overlay.handle = late  # type: ignore[method-assign]
+    overlay.run(LEFT_S)
+    overlay.delay_ms = np.random.default_rng(5).permutation(overlay.delay_ms.ravel()).reshape(overlay.delay_ms.shape)
+    overlay.delay_ms = np.triu(overlay.delay_ms) + np.triu(overlay.delay_ms).T
+    overlay.run(RETURNED_S)
+    assert {host: overlay.hosts[host].changes for host in overlay.names} == before
+    late_ms = 0.0
+    overlay.run(RETURNED_S)
+    assert {host: overlay.hosts[host].changes for host in overlay.names} != before

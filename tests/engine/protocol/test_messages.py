@@ -1,0 +1,148 @@
+"""The wire format: what we send is what arrives, and garbage is refused in one way."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cubecast.engine.protocol import messages as m
+from cubecast.engine.protocol.feasibility import FeasibilityDistance
+from cubecast.engine.protocol.path import Contract, PathMetrics
+from cubecast.engine.protocol.records import HostRecord
+from cubecast.errors import MessageError
+from cubecast.types import ChannelName, HostId, Label
+
+names = st.text(max_size=20)
+times = st.floats(-1e9, 1e9)
+delays = st.floats(0, 1e9)
+numbers = st.integers(0, 2**31)
+tries = st.integers(0, m.HOPS_MAX)
+
+paths = st.lists(names.map(HostId), min_size=1, max_size=20).map(tuple)
+reaches = st.builds(
+    PathMetrics,
+    delay_ms=delays,
+    spread_ms=delays,
+    seqno=tries,
+    path=paths,
+    clock_offset_ms=times,
+    clock_uncertainty_ms=delays,
+    loss=st.floats(0, 1),
+    rate_bps=delays,
+)
+contracts = st.builds(Contract, bound_ms=times, rate_bps=delays, loss=st.floats(0, 1))
+channels = names.map(ChannelName)
+messages = st.one_of(
+    st.builds(
+        m.Heartbeat,
+        carried=st.lists(st.builds(m.Carried, channel=channels, metrics=reaches, spare=tries), max_size=3).map(tuple),
+    ),
+    st.builds(m.Hello, record=st.builds(HostRecord, host=names.map(HostId), seat=numbers.map(Label), fan_out=tries)),
+    st.builds(m.Ping, sent_s=times),
+    st.builds(m.Pong, sent_s=times, seen_s=times),
+    st.builds(
+        m.PathRequest,
+        ask=numbers,
+        channel=names.map(ChannelName),
+        epoch=numbers,
+        target=numbers.map(Label),
+        contract=contracts,
+        tries=tries,
+        trail=st.lists(names.map(HostId), max_size=10).map(tuple),
+        grant=names,
+    ),
+    st.builds(m.PathOffer, ask=numbers, channel=channels, metrics=reaches, tries=tries),
+    st.builds(m.PathRefusal, ask=numbers, channel=names.map(ChannelName), reason=names, tries=tries),
+    st.builds(m.Cancel, ask=numbers),
+    st.builds(m.Commit, ask=numbers),
+    st.builds(m.Confirm, ask=numbers, channel=channels, metrics=reaches),
+    st.builds(
+        m.Attach,
+        ask=numbers,
+        channel=channels,
+        contract=contracts,
+        trail=st.lists(names.map(HostId), min_size=1, max_size=10).map(tuple),
+        grant=names,
+        feasibility=st.builds(FeasibilityDistance, seqno=numbers, depth=numbers),
+    ),
+    st.builds(
+        m.PathUpdate,
+        channel=channels,
+        metrics=reaches,
+        epoch=numbers,
+        target=numbers.map(Label),
+        flowing=st.booleans(),
+        fed=st.booleans(),
+    ),
+    st.builds(m.SubtreeContract, channel=channels, contract=contracts),
+    st.builds(m.Relatives, channel=channels, hosts=st.just(())),
+    st.builds(m.Leaving),
+    st.builds(m.Release, channel=names.map(ChannelName)),
+    st.builds(m.Ended, channel=names.map(ChannelName), finished=st.booleans(), host=names.map(HostId), reason=names),
+    st.builds(m.Goodbye),
+)
+
+
+@given(messages)
+def test_what_is_sent_is_what_arrives(message: m.Message) -> None:
+    assert m.decode(m.encode(message)) == message
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_refused(payload: bytes) -> None:
+    with pytest.raises(MessageError):
+        m.decode(payload)
+
+
+@given(messages, st.data())
+def test_a_damaged_message_is_refused_or_another_message(message: m.Message, data: st.DataObject) -> None:
+    payload = bytearray(m.encode(message))
+    payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        again = m.decode(bytes(payload))
+    except MessageError:
+        return
+    assert m.decode(m.encode(again)) == again
+
+
+def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> None:
+    def pack(version: int, body: dict[str, object]) -> bytes:
+        return msgspec.msgpack.encode({"v": version, "m": body, "later": 1})
+
+    assert m.decode(pack(m.VERSION, {"kind": "cancel", "ask": 3, "colour": "blue"})) == m.Cancel(3)
+    with pytest.raises(MessageError, match="Invalid value 'dance'"):
+        m.decode(pack(m.VERSION, {"kind": "dance"}))
+    with pytest.raises(MessageError, match=f"version {m.VERSION + 1}"):
+        m.decode(pack(m.VERSION + 1, {"kind": "cancel", "ask": 3}))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.Ping(float("nan")),
+        m.Ping(float("inf")),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), m.HOPS_MAX + 1, (), ""),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), 1, (HostId("h"),) * (m.HOPS_MAX + 1), ""),
+        m.PathOffer(1, ChannelName("c"), PathMetrics(-1.0, 0.0, (HostId("z"),)), 1),
+        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, -1.0, (HostId("z"),))),
+        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, ())),
+        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), seqno=m.SEQNO_MAX + 1)),
+        m.Attach(1, ChannelName("c"), Contract(1.0), (), ""),
+        m.Attach(1, ChannelName("c"), Contract(float("nan")), (HostId("z"),), ""),
+        m.Heartbeat((m.Carried(ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),))),) * (m.CARRIED_MAX + 1)),
+        m.Heartbeat((m.Carried(ChannelName("c"), PathMetrics(-1.0, 1.0, (HostId("z"),))),)),
+        m.Attach(1, ChannelName("c"), Contract(1.0, rate_bps=float("inf")), (HostId("z"),), ""),
+        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), loss=1.5)),
+        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), rate_bps=-1.0)),
+        m.Relatives(ChannelName("c"), (HostRecord(HostId("h"), "a", "f", "k", Label(0)),) * (m.RELATIVES_MAX + 1)),
+        m.SubtreeContract(ChannelName("c"), Contract(float("inf"))),
+    ],
+)
+def test_values_out_of_range_are_refused(message: m.Message) -> None:
+    with pytest.raises(MessageError):
+        m.decode(m.encode(message))
+
+
+def test_a_message_that_is_too_long_is_refused() -> None:
+    with pytest.raises(MessageError, match="limit"):
+        m.decode(bytes(m.MESSAGE_BYTES_MAX + 1))

@@ -16,7 +16,7 @@ from cubecast.engine.protocol.records import SubscriptionRecord
 from cubecast.errors import DirectoryError
 from cubecast.overlay.cube import Cube
 from cubecast.types import ChannelName, HostId
-from tests.engine.test_directory import engine, joined
+from tests.engine.directory.test_directory import engine, joined
 
 NEWS, SMALL = ChannelName("news"), ChannelName("small")
 JOB = Job(SMALL, NEWS, "me", "a" * 64)

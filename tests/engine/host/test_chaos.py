@@ -16,8 +16,8 @@ from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
 from cubecast.types import ChannelName, HostId
+from tests.engine.host.test_subscribe import NO_BOUND_MS, WARM_S, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
-from tests.engine.test_subscribe import NO_BOUND_MS, WARM_S, assert_trees_hold, ready
 
 QUIET_S = (OFFER_TICKS + SEARCH_TICKS) * TICK_S + 2
 

@@ -11,8 +11,8 @@ from cubecast.engine.host.failure_detector import (
 )
 from cubecast.simulation.overlay import SimulatedHost
 from cubecast.types import HostId
+from tests.engine.host.test_subscribe import NO_BOUND_MS, ready
 from tests.engine.in_memory import Overlay
-from tests.engine.test_subscribe import NO_BOUND_MS, ready
 
 PARENT = HostId("parent")
 PAUSE_S = 0.8

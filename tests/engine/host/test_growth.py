@@ -9,8 +9,8 @@ from cubecast.engine.protocol.records import Tree
 from cubecast.overlay.cube import Cube
 from cubecast.simulation.invariants import broken_labels
 from cubecast.types import HostId
+from tests.engine.host.test_subscribe import NO_BOUND_MS, WARM_S
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
-from tests.engine.test_subscribe import NO_BOUND_MS, WARM_S
 
 STEP_S = 0.05
 

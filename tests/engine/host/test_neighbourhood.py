@@ -7,8 +7,8 @@ from cubecast.engine.host.neighbourhood import SUSPECT_TICKS, TICK_S
 from cubecast.engine.protocol.messages import Ping, Pong
 from cubecast.overlay.cube import Cube
 from cubecast.types import HostId
+from tests.engine.host.test_subscribe import ready
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
-from tests.engine.test_subscribe import ready
 
 
 def test_of_two_neighbours_one_dials_and_both_measure() -> None:

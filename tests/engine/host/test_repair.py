@@ -14,8 +14,8 @@ from cubecast.engine.host.failure_detector import SILENT_TICKS
 from cubecast.engine.host.neighbourhood import TICK_S
 from cubecast.engine.host.tree.upstream import REPAIR_TICKS
 from cubecast.types import HostId
+from tests.engine.host.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay
-from tests.engine.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 
 REPAIRED_S = 1.0
 LEASED_OUT_S = 8.0

@@ -8,8 +8,8 @@ from cubecast.engine.host import events as ev
 from cubecast.engine.host.neighbourhood import TICK_S
 from cubecast.simulation.overlay import SimulatedHost
 from cubecast.types import ChannelName, HostId
+from tests.engine.host.test_subscribe import NO_BOUND_MS, ready
 from tests.engine.in_memory import CHANNEL, Overlay
-from tests.engine.test_subscribe import NO_BOUND_MS, ready
 
 TAKEN_OVER_S = 1.2
 """Detection, asking over a round trip of 200 ms at most, and the bridge."""

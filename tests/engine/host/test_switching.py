@@ -10,8 +10,8 @@ from cubecast.engine.host.neighbourhood import TICK_S
 from cubecast.engine.host.optimise.switching import SETTLE_TICKS
 from cubecast.engine.protocol.records import Tree
 from cubecast.types import HostId
+from tests.engine.host.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay
-from tests.engine.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 
 SETTLED_S = 40.0
 JUMP_MS = 100.0

@@ -23,7 +23,7 @@ from cubecast.physical.network import HOSTS_MAX
 from cubecast.physical.saved import save_network
 
 if TYPE_CHECKING:
-    from cubecast.lab.experiment import Experiment, Parameters, ExperimentResult
+    from cubecast.lab.experiment import Experiment, ExperimentResult, Parameters
 
 NEEDS = ("numba", "joblib", "matplotlib", "pyarrow")
 PLAIN_WIDTH = 160

@@ -49,9 +49,9 @@ def run(arguments: list[str]) -> int:
     if first not in COMMANDS:
         print(f"cubecast: there is no command {first!r}; commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return BAD_INPUT
-    running = importlib.import_module("cubecast.cli.command_runner")
-    command = importlib.import_module(f"cubecast.cli.{first}")
-    return int(running.exit_status(lambda: command.run(arguments[1:])))
+    runner = importlib.import_module("cubecast.cli.command_runner")
+    command = importlib.import_module(f"cubecast.cli.commands.{first}")
+    return int(runner.exit_status(lambda: command.run(arguments[1:])))
 
 
 def usage() -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cubecast.engine.host.neighbourhood import TICK_S
-from cubecast.engine.host.tree.upstream import REPAIR_TICKS
+from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Tree
 from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost
@@ -242,7 +241,7 @@ async def test_when_the_publisher_is_gone_its_subscribers_are_told(start: Start,
         reading = asyncio.ensure_future(receive(subscription))
         await stack.aclose()
         with pytest.raises(UpstreamLost, match="host p"):
-            async with asyncio.timeout(REPAIR_TICKS * TICK_S + 3):
+            async with asyncio.timeout(DEFAULT.tree.repair_ticks * DEFAULT.tick_s + 3):
                 await reading
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
-from cubecast.engine.host.tree.downstream import Branch
+from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.protocol.path import Contract
 from cubecast.overlay.cube import Cube
 from cubecast.simulation import run as simulation

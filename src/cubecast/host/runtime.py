@@ -11,10 +11,9 @@ import numpy as np
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
-from cubecast.engine.host.engine import LEAVE_TICKS, HostEngine
-from cubecast.engine.host.neighbourhood import TICK_S
+from cubecast.engine.host.config import DEFAULT
+from cubecast.engine.host.engine import HostEngine
 from cubecast.engine.host.snapshot import HostView
-from cubecast.engine.host.tree.downstream import DRAIN_TICKS
 from cubecast.engine.protocol import messages
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Placement, Tree
@@ -41,10 +40,10 @@ from cubecast.types import ChannelName, HostId
 
 READY_S = 8.0
 """A subscriber waits this long for its neighbours' links before it searches with those it has."""
-HANDOVER_S = LEAVE_TICKS * TICK_S + 1.0
+HANDOVER_S = DEFAULT.leave_s + 1.0
 LINGER_S = 10.0
 """A publisher that has finished stays this long for children that have not."""
-ENDED_S = LINGER_S + DRAIN_TICKS * TICK_S
+ENDED_S = LINGER_S + DEFAULT.drain_s
 """After so long nothing is left of a channel that has ended."""
 UNREACHED_MAX = 1024
 UNREACHED_TOLD = 3
@@ -262,7 +261,7 @@ class HostRuntime:
                 self._handle(ev.MediaSampled(channel, self.config.name, writer.bytes_written))
             self._local_subscribers.tell()
             self._handle(ev.Tick(late_ms))
-            wanted = due + TICK_S
+            wanted = due + DEFAULT.tick_s
             due = max(wanted, loop.time())
             await asyncio.sleep(due - loop.time())
             late_ms = 1000 * (loop.time() - wanted)

@@ -32,8 +32,8 @@ from cubecast.engine.directory.events import (
 from cubecast.engine.directory.relocation import DEPTH_DEFAULT, Form
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
+from cubecast.engine.host.config import DEFAULT, EngineConfig
 from cubecast.engine.host.engine import HostEngine
-from cubecast.engine.host.neighbourhood import TICK_S
 from cubecast.engine.protocol.messages import Message, decode, encode
 from cubecast.engine.protocol.path import NUMBER_MAX
 from cubecast.engine.protocol.records import Verdict
@@ -102,7 +102,7 @@ class SimulatedOverlay:
         cube: Cube,
         policy: Policy = Policy.GREEDY,
         seed: int = 0,
-        tick_s: float = TICK_S,
+        config: EngineConfig = DEFAULT,
         *,
         wire: bool = True,
         relocation: Form = Form.BREADTH_FIRST,
@@ -113,11 +113,11 @@ class SimulatedOverlay:
         Args:
             delay_ms: shape (n, n), one-way delays between the places hosts may have.
             seed: of seats, policies and luck.
-            tick_s: how often hosts tick; with slower ticks everything that is counted in them takes longer.
+            config: tunables of the hosts' engines.
             relocation, relocation_depth: as the directory takes them.
             wire: whether messages are encoded and decoded on the way, as between real hosts.
         """
-        self.tick_s = tick_s
+        self.config, self.tick_s = config, config.tick_s
         self._wire = wire
         self.delay_ms = delay_ms
         self.policy = policy
@@ -165,7 +165,7 @@ class SimulatedOverlay:
     ) -> SimulatedHost:
         """A host comes, at a place of the delay matrix; one that the directory was restored with has its seat."""
         rng = np.random.default_rng([self.seed, 3, index])
-        engine = HostEngine(host, self.policy, fan_out, rng, self.tick_s, uplink_bps, reserve)
+        engine = HostEngine(host, self.policy, fan_out, rng, self.config, uplink_bps, reserve)
         joined = self.hosts[host] = SimulatedHost(host, len(self.hosts), index, fan_out, engine)
         if host in self.directory.members:
             self.queue.after(DIRECTORY_S, self._pushed, host, ev.Placed(self.directory.placement(host)))

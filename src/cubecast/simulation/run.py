@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 import numpy as np
+from msgspec import structs
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
-from cubecast.engine.host.tree.upstream import REPAIR_TICKS
+from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.overlay.cube import label_count
@@ -29,7 +30,7 @@ AGAIN_S = 5.0
 BROKEN_MAX = 100
 """Broken laws that are kept."""
 RECONNECT_LOOK_S = 0.02
-HUNG_TICKS = REPAIR_TICKS + 60
+HUNG_TICKS = DEFAULT.tree.repair_ticks + 60
 """Whose stream was cut knows by then that it flows again, or that it is over."""
 SETTLED_S = 15.0
 """Subscribers count once they have been there so long."""
@@ -118,7 +119,14 @@ def simulate(scenario: Scenario, seed: int) -> SimulationResult:
     spare = max(1, scenario.hosts // 20)
     network = load_network(scenario.network, scenario.hosts + spare, seed)
     cube = live_region(scenario.hosts + spare)
-    overlay = SimulatedOverlay(network.matrix_ms(), cube, scenario.policy, seed, scenario.tick_s, wire=False)
+    overlay = SimulatedOverlay(
+        network.matrix_ms(),
+        cube,
+        scenario.policy,
+        seed,
+        structs.replace(scenario.engine, tick_s=scenario.tick_s),
+        wire=False,
+    )
     overlay.loss = scenario.loss
     run = Simulation(scenario, seed, overlay, np.random.default_rng([seed, 64]))
     run.places = list(range(scenario.hosts, scenario.hosts + spare))

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from cubecast.engine.host.config import EngineConfig
 from cubecast.engine.protocol.records import FAN_OUT_MAX, Tree
 from cubecast.errors import LabError
 from cubecast.overlay.routing import Policy
@@ -48,6 +49,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         warm_s: for joining and subscribing, before anything is counted.
         seconds: simulated after that.
         loss: share of messages between hosts that get lost.
+        engine: tunables of the hosts' engines (cubecast.engine.host.config); its tick_s is that of the scenario.
         hidden: share of the hosts that can dial and not be dialled, publishers left aside.
     """
 
@@ -64,6 +66,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: Seconds = 600.0
     loss: Share = 0.0
     hidden: Share = 0.0
+    engine: EngineConfig = EngineConfig()
     churn: Churn = Churn()
     partitions: tuple[Partition, ...] = ()
 

@@ -6,11 +6,8 @@ from hypothesis import strategies as st
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
-from cubecast.engine.host.engine import LEAVE_TICKS
+from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.host.link_estimate import CLOCK_UNKNOWN_MS
-from cubecast.engine.host.neighbourhood import TICK_S
-from cubecast.engine.host.search.searches import OFFER_TICKS, SEARCH_TICKS, SEARCHES_MAX
-from cubecast.engine.host.tree.downstream import DRAIN_TICKS
 from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.overlay.cube import Cube
@@ -19,16 +16,16 @@ from cubecast.types import ChannelName, HostId
 from tests.engine.host.test_subscribe import NO_BOUND_MS, WARM_S, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
 
-QUIET_S = (OFFER_TICKS + SEARCH_TICKS) * TICK_S + 2
+QUIET_S = (DEFAULT.search.offer_ticks + DEFAULT.search.search_ticks) * DEFAULT.tick_s + 2
 
 
 def assert_nothing_is_held(overlay: Overlay) -> None:
     """No search and no reservation is older than it may be at any living host."""
     for host, engine in overlay.engines.items():
         if host not in overlay.dead:
-            searches = engine._searches._searches.values()
-            assert all(search.age_ticks < OFFER_TICKS for search in searches), host
-            assert all(search in searches for search in engine._searches._asked.values()), host
+            searches = engine._searches.steps.searches.values()
+            assert all(search.age_ticks < DEFAULT.search.offer_ticks for search in searches), host
+            assert all(search in searches for search in engine._searches.steps.asked.values()), host
 
 
 @settings(max_examples=20)
@@ -112,7 +109,7 @@ def test_a_finished_channel_takes_no_new_subscriber_and_is_forgotten_in_the_end(
     overlay.handle(late, ev.ChannelResolved(record, ""))
     overlay.run(QUIET_S)
     assert isinstance(overlay.hosts[late].outcomes[-1], fx.Refused | fx.NotFound)
-    overlay.run(DRAIN_TICKS * TICK_S)
+    overlay.run(DEFAULT.tree.drain_ticks * DEFAULT.tick_s)
     assert not overlay.hosts[overlay.names[0]].engine.view().branches
 
 
@@ -157,9 +154,9 @@ def test_a_request_that_came_round_and_one_too_many_are_refused() -> None:
     (twice,) = ask(2, (peer,))
     assert isinstance(twice, fx.Send)
     assert isinstance(twice.message, m.PathRefusal)
-    for number in range(3, SEARCHES_MAX + 10):
+    for number in range(3, DEFAULT.search.searches_max + 10):
         ask(number, (peer,))
-    assert len(engine._searches._searches) <= SEARCHES_MAX
+    assert len(engine._searches.steps.searches) <= DEFAULT.search.searches_max
 
 
 def test_an_asker_that_disappears_frees_its_place() -> None:
@@ -185,7 +182,7 @@ def test_an_asker_that_disappears_frees_its_place() -> None:
 
 def test_clocks_of_hosts_are_known_along_the_path() -> None:
     overlay = Overlay(random_delays(8, 2), live_region(8))
-    overlay.run(WARM_S + 20 * TICK_S)
+    overlay.run(WARM_S + 20 * DEFAULT.tick_s)
     overlay.publish(0)
     admitted = overlay.subscribe(5, NO_BOUND_MS)
     assert isinstance(admitted, fx.Admitted)
@@ -227,7 +224,7 @@ def test_whoever_feeds_others_leaves_when_they_have_other_parents(hosts: int, se
     overlay.run(3)
     leaver = overlay.names[data.draw(st.integers(1, hosts - 1))]
     overlay.leave(leaver)
-    for _ in range(round((LEAVE_TICKS + 2) * TICK_S / 0.05)):
+    for _ in range(round((DEFAULT.tree.leave_ticks + 2) * DEFAULT.tick_s / 0.05)):
         overlay.run(0.05)
         assert all(overlay.flows(host, CHANNEL) for host in overlay.living()), "not even for a moment"
     assert leaver in overlay.dead

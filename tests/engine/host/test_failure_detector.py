@@ -1,14 +1,9 @@
-"""Patience with silent parents: the slow are waited for, the dead are not."""
+"""The failure detector: slow parents are waited for, dead ones are not."""
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
-from cubecast.engine.host.failure_detector import (
-    CALM_TICKS,
-    REVIVED_TICKS,
-    SILENT_TICKS,
-    SILENT_TICKS_MAX,
-    FailureDetector,
-)
+from cubecast.engine.host.config import DEFAULT
+from cubecast.engine.host.failure_detector import FailureDetector
 from cubecast.simulation.overlay import SimulatedHost
 from cubecast.types import HostId
 from tests.engine.host.test_subscribe import NO_BOUND_MS, ready
@@ -19,30 +14,30 @@ PAUSE_S = 0.8
 PAUSES = 12
 
 
-def ticking(patience: FailureDetector, ticks: int) -> None:
+def ticking(detector: FailureDetector, ticks: int) -> None:
     for _ in range(ticks):
-        patience.tick(0.0)
+        detector.tick(0.0)
 
 
-def test_each_false_alarm_doubles_the_patience_up_to_a_limit_and_calm_brings_it_back() -> None:
-    patience = FailureDetector()
+def test_each_false_alarm_doubles_the_silence_allowed_up_to_a_limit_and_calm_brings_it_back() -> None:
+    detector = FailureDetector(DEFAULT.failure)
     for _ in range(10):
-        before = patience.ticks
-        patience.declared_dead(PARENT)
-        ticking(patience, REVIVED_TICKS // 2)
-        patience.heard(PARENT)
-        assert patience.ticks == min(SILENT_TICKS_MAX, 2 * before)
-    ticking(patience, 10 * CALM_TICKS)
-    assert patience.ticks == SILENT_TICKS
+        before = detector.silence_ticks
+        detector.declared_dead(PARENT)
+        ticking(detector, DEFAULT.failure.revived_ticks // 2)
+        detector.heard_from(PARENT)
+        assert detector.silence_ticks == min(DEFAULT.failure.silent_ticks_max, 2 * before)
+    ticking(detector, 10 * DEFAULT.failure.calm_ticks)
+    assert detector.silence_ticks == DEFAULT.failure.silent_ticks
 
 
 def test_a_parent_that_stays_silent_was_rightly_given_up() -> None:
-    patience = FailureDetector()
-    patience.declared_dead(PARENT)
-    patience.heard(HostId("another"))
-    ticking(patience, REVIVED_TICKS + 1)
-    patience.heard(PARENT)  # it has come back: that says nothing of how slow it was
-    assert patience.ticks == SILENT_TICKS
+    detector = FailureDetector(DEFAULT.failure)
+    detector.declared_dead(PARENT)
+    detector.heard_from(HostId("another"))
+    ticking(detector, DEFAULT.failure.revived_ticks + 1)
+    detector.heard_from(PARENT)  # it has come back: that says nothing of how slow it was
+    assert detector.silence_ticks == DEFAULT.failure.silent_ticks
 
 
 def test_a_host_that_pauses_again_and_again_is_left_a_few_times_and_not_at_every_pause() -> None:

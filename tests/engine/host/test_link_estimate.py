@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubecast.engine.host.link_estimate import CLOCK_UNKNOWN_MS, SPREAD_MS_MIN, LinkEstimate
+from cubecast.engine.host.config import DEFAULT
+from cubecast.engine.host.link_estimate import CLOCK_UNKNOWN_MS, LinkEstimate
 
 
 def test_the_first_samples_follow_rfc_6298() -> None:
@@ -33,7 +34,7 @@ def test_a_steady_link_costs_half_its_round_trip_and_spreads_no_more_than_the_fl
     for _ in range(n):
         link.sample(rtt_ms, 0, 0)
     assert link.one_way_ms == pytest.approx(rtt_ms / 2)
-    assert link.spread_ms == pytest.approx(SPREAD_MS_MIN)
+    assert link.spread_ms == pytest.approx(DEFAULT.estimate.spread_ms_min)
     assert link.samples == n
 
 
@@ -44,7 +45,11 @@ def test_the_estimate_stays_within_what_was_seen_and_spread_grows_with_variation
         link.sample(rtt_ms, 0, 0)
     assert link.one_way_ms is not None
     assert min(rtts) / 2 - 1e-6 <= link.one_way_ms <= max(rtts) / 2 + 1e-6
-    assert SPREAD_MS_MIN <= link.spread_ms <= SPREAD_MS_MIN + 2 * (max(rtts) - min(rtts)) + 1e-6
+    assert (
+        DEFAULT.estimate.spread_ms_min
+        <= link.spread_ms
+        <= DEFAULT.estimate.spread_ms_min + 2 * (max(rtts) - min(rtts)) + 1e-6
+    )
 
 
 def test_loss_approaches_the_share_of_packets_lost() -> None:

@@ -2,8 +2,7 @@
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
-from cubecast.engine.host.failure_detector import SILENT_TICKS
-from cubecast.engine.host.neighbourhood import SUSPECT_TICKS, TICK_S
+from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol.messages import Ping, Pong
 from cubecast.overlay.cube import Cube
 from cubecast.types import HostId
@@ -32,13 +31,13 @@ def test_a_silent_neighbour_is_suspected_after_its_ticks_and_dialled_again() -> 
     overlay.crash(overlay.names[1])
     suspected, dials = [], 0
     for tick in range(300):
-        effects = engine.handle(ev.Tick(), overlay.now + tick * TICK_S)
+        effects = engine.handle(ev.Tick(), overlay.now + tick * DEFAULT.tick_s)
         suspected += [tick for e in effects if e == fx.Suspect(second)]
         for effect in effects:
             if isinstance(effect, fx.Dial):
                 dials += 1
                 engine.handle(ev.LinkDown(second, "no answer"), overlay.now)
-    assert suspected[0] < SUSPECT_TICKS
+    assert suspected[0] < DEFAULT.links.silent_ticks
     assert len(suspected) == 1
     assert 3 <= dials <= 12, "it is tried again, and with growing pauses"
 
@@ -82,7 +81,9 @@ def test_nobody_is_called_late_where_nothing_is_lost() -> None:
         overlay.run(0.1)
         overlay.handle(overlay.names[index], ev.UnsubscribeRequested(CHANNEL))
         for _ in range(30):  # beats become slow where a link carries a stream no more
-            overlay.run(TICK_S)
+            overlay.run(DEFAULT.tick_s)
             for engine in overlay.engines.values():
                 up = [link.host for link in engine.view().links if link.up]
-                assert not [host for host in up if engine._neighbourhood.late(host, SILENT_TICKS)]
+                assert not [
+                    host for host in up if engine._neighbourhood.links.is_overdue(host, DEFAULT.failure.silent_ticks)
+                ]

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
-from cubecast.engine.host.failure_detector import SILENT_TICKS
-from cubecast.engine.host.neighbourhood import TICK_S
-from cubecast.engine.host.tree.upstream import REPAIR_TICKS
+from cubecast.engine.host.config import DEFAULT
 from cubecast.types import HostId
 from tests.engine.host.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay
@@ -59,7 +57,7 @@ def test_who_comes_while_those_on_the_tree_look_for_parents_is_not_turned_away(t
         assert isinstance(overlay.subscribe(index, NO_BOUND_MS), fx.Admitted)
     overlay.run(3)
     overlay.crash(next(host for host in overlay.names[1:3] if overlay.engines[host].branches()[0].children))
-    overlay.run(ticks * TICK_S)
+    overlay.run(ticks * DEFAULT.tick_s)
     assert isinstance(overlay.subscribe(3, NO_BOUND_MS), fx.Admitted)
 
 
@@ -95,7 +93,7 @@ def test_repair_works_while_messages_get_lost(hosts: int, seed: int, loss: float
 def test_when_the_publisher_crashes_everyone_is_told_who_was_lost() -> None:
     overlay = streaming(10, 4)
     overlay.crash(overlay.names[0])
-    overlay.run((REPAIR_TICKS + SILENT_TICKS + 20) * TICK_S)
+    overlay.run((DEFAULT.tree.repair_ticks + DEFAULT.failure.silent_ticks + 20) * DEFAULT.tick_s)
     ended = overlay.ended()
     assert set(ended) == set(overlay.names[1:])
     assert not any(e.finished for e in ended.values())

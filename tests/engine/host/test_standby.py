@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
-from cubecast.engine.host.neighbourhood import TICK_S
+from cubecast.engine.host.config import DEFAULT
 from cubecast.simulation.overlay import SimulatedHost
 from cubecast.types import ChannelName, HostId
 from tests.engine.host.test_subscribe import NO_BOUND_MS, ready
@@ -103,5 +103,5 @@ def test_a_standby_is_let_go_when_nobody_needs_it() -> None:
     overlay = settled(12, 7, 3)
     host, (_, standby) = next(iter(standbys(overlay).items()))
     overlay.crash(host)
-    overlay.run(60 * TICK_S)
+    overlay.run(60 * DEFAULT.tick_s)
     assert host not in next(b.standby_children for b in overlay.engines[standby].branches())

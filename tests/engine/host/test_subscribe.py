@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
-from cubecast.engine.host.link_estimate import SPREAD_MS_MIN
+from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol.path import RELAY_MS, Contract
 from cubecast.engine.protocol.records import Tree
 from cubecast.overlay.cube import Cube, distance
@@ -74,7 +74,7 @@ def test_every_subscriber_is_admitted_with_a_promise_that_is_its_paths_delay(
         assert outcome.metrics.delay_ms == pytest.approx(
             path_ms(overlay, outcome.metrics.path) + hops * RELAY_MS, rel=0.02, abs=0.5
         )
-        assert outcome.metrics.spread_ms >= hops * SPREAD_MS_MIN
+        assert outcome.metrics.spread_ms >= hops * DEFAULT.estimate.spread_ms_min
     assert_trees_hold(overlay, 8)
 
 

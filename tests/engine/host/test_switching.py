@@ -5,9 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cubecast.engine.host import events as ev
-from cubecast.engine.host.failure_detector import BUSY_MS
-from cubecast.engine.host.neighbourhood import TICK_S
-from cubecast.engine.host.optimise.switching import SETTLE_TICKS
+from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol.records import Tree
 from cubecast.types import HostId
 from tests.engine.host.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
@@ -59,7 +57,7 @@ def test_traffic_leaves_a_link_that_became_slow_and_comes_back_when_it_was_good_
     assert overlay.engines[child].upstream(CHANNEL) != parent
     overlay.delay_ms[a, b] = overlay.delay_ms[b, a] = good_ms
     overlay.run(
-        SETTLE_TICKS * TICK_S - 2 * STEP_S
+        DEFAULT.switching.settle_ticks * DEFAULT.tick_s - 2 * STEP_S
     )  # by itself it waits for RETURN_TICKS; advice may bring it back sooner
     assert overlay.engines[child].upstream(CHANNEL) != parent, "not at once"
     overlay.run(RETURNED_S)
@@ -104,7 +102,7 @@ def test_the_planned_tree_is_sooner_than_the_cubes(hosts: int, seed: int) -> Non
 def test_a_host_that_is_late_itself_changes_nothing_for_a_gain() -> None:
     overlay = settled(10, 3)
     before = {host: overlay.hosts[host].changes for host in overlay.names}
-    late_ms, on_time = 2 * BUSY_MS, overlay.handle
+    late_ms, on_time = 2 * DEFAULT.failure.busy_ms, overlay.handle
 
     def late(host: HostId, event: ev.Event) -> None:
         on_time(host, ev.Tick(late_ms) if isinstance(event, ev.Tick) else event)

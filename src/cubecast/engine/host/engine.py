@@ -1,10 +1,11 @@
-"""HostEngine: one host's whole protocol as handle(event, now) -> effects."""
+"""HostEngine: one host's whole protocol as handle(event, now) -> effects. Dispatches events to its parts."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
 
+from cubecast.engine.host.config import DEFAULT, EngineConfig
 from cubecast.engine.host.effects import Announce, Effect, Leave, ParentChanged, Send, Withdraw
 from cubecast.engine.host.events import (
     Advised,
@@ -33,14 +34,15 @@ from cubecast.engine.host.events import (
     UnsubscribeRequested,
 )
 from cubecast.engine.host.failure_detector import FailureDetector
-from cubecast.engine.host.neighbourhood import SAMPLES_READY, TICK_S, Neighbourhood
+from cubecast.engine.host.neighbourhood import Neighbourhood
 from cubecast.engine.host.optimise.standby import StandbySelection
 from cubecast.engine.host.optimise.switching import ParentSwitching
 from cubecast.engine.host.search.candidates import Candidates
 from cubecast.engine.host.search.searches import Searches
 from cubecast.engine.host.snapshot import BranchView, HostView, LinkView
 from cubecast.engine.host.subscriptions import Subscriptions
-from cubecast.engine.host.tree.downstream import Branch, Downstream
+from cubecast.engine.host.tree.branch import Branch
+from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.engine.host.tree.upstream import Upstream
 from cubecast.engine.protocol.messages import (
     Attach,
@@ -70,14 +72,9 @@ from cubecast.engine.protocol.records import Placement, Tree
 from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId
 
-FOLLOW_TICKS = 2
-"""Links to parents are pinged every so many ticks."""
-LEAVE_TICKS = 30
-"""A host that leaves feeds its children for so long while they look for other parents."""
-
 
 class HostEngine:
-    """The brain of one host. Pure: the same events at the same times give the same effects."""
+    """One host's protocol. Pure: the same events at the same times give the same effects."""
 
     def __init__(
         self,
@@ -85,38 +82,37 @@ class HostEngine:
         policy: Policy,
         fan_out: int,
         rng: np.random.Generator,
-        tick_s: float = TICK_S,
+        config: EngineConfig = DEFAULT,
         uplink_bps: float = NUMBER_MAX,
         reserve: Mapping[ChannelName, int] = MappingProxyType({}),
     ) -> None:
-        """A host that has joined nothing yet.
+        """A host that has not joined yet.
 
         Args:
             fan_out: copies this host may send, over all channels.
             rng: drawn from by the Random policy only.
+            config: tunables; config.tick_s is how often Tick comes.
             uplink_bps: what all copies together may carry.
-            reserve: copies kept for channels.
-            tick_s: how often Tick comes; everything that is counted in ticks takes so much longer or shorter.
+            reserve: copies reserved for channels.
         """
         self.host = host
-        self._neighbourhood = Neighbourhood(host)
-        self._downstream = Downstream(self._neighbourhood, fan_out, uplink_bps, reserve)
-        self._failure_detector = FailureDetector()
-        self._upstream = Upstream(self._neighbourhood, self._downstream, self._failure_detector)
-        self._candidates = Candidates(self._neighbourhood, self._downstream, self._upstream, policy, rng)
-        self._searches = Searches(self._neighbourhood, self._downstream, self._upstream, self._candidates, tick_s)
-        self._subscriptions = Subscriptions(self._downstream, self._searches)
-        self._standbys = StandbySelection(
-            self._neighbourhood, self._downstream, self._candidates, self._searches.admission.promised
-        )
-        self._switching = ParentSwitching(
-            self._neighbourhood, self._upstream, self._candidates, self._searches, self._failure_detector
-        )
+        self._config = config
+        self._neighbourhood = near = Neighbourhood(host, config)
+        self._downstream = down = Downstream(near, fan_out, uplink_bps, reserve, config.tree)
+        self._failure_detector = FailureDetector(config.failure)
+        self._upstream = up = Upstream(near, down, self._failure_detector, config.tree)
+        self._candidates = Candidates(near, down, up, policy, rng, config)
+        self._searches = Searches(near, down, up, self._candidates, config)
+        self._admission = self._searches.steps.admission
+        self._subscriptions = Subscriptions(down, self._searches)
+        self._standbys = StandbySelection(near, down, self._candidates, self._admission.promised, config)
+        self._switching = ParentSwitching(near, up, self._candidates, self._searches, self._failure_detector, config)
         self._ticks = 0
         self._leave_ticks: int | None = None
+        """Until this host leaves for good, whether or not its children have other parents; None unless it leaves."""
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """Takes one event in and says what to do.
+        """Handles one event and returns the effects to perform, in order.
 
         Args:
             now: this host's clock, s since the Unix epoch, never running backwards.
@@ -124,7 +120,7 @@ class HostEngine:
         effects = self._handle(event, now)
         for effect in effects:
             if isinstance(effect, ParentChanged):
-                self._switching.note_left(effect.channel, effect.before)
+                self._switching.on_parent_changed(effect.channel, effect.before)
         return effects
 
     def _handle(self, event: Event, now: float) -> list[Effect]:
@@ -134,18 +130,18 @@ class HostEngine:
             case Tick(late_ms):
                 return self._tick(late_ms, now)
             case LinkSampled(host, rtt_ms, lost, sent):
-                self._neighbourhood.sampled(host, rtt_ms, lost, sent)
+                self._neighbourhood.links.sampled(host, rtt_ms, lost, sent)
                 return []
             case MediaSampled(channel, host, bytes_received):
                 self._upstream.on_media(channel, host, bytes_received)
                 return []
             case Placed(placement):
-                return self._neighbourhood.place(placement)
+                return self._neighbourhood.on_placement(placement)
             case LinkUp(host):
-                return self._neighbourhood.up(host)
+                return self._neighbourhood.on_link_up(host)
             case LinkDown(host):
-                self._neighbourhood.down(host)
-                return self._searches.on_link_down(host)
+                self._neighbourhood.on_link_down(host)
+                return self._searches.answers.on_link_down(host)
             case PublishRequested(channel, tree, source):
                 return self._publish(channel, tree, source)
             case ProcessingMeasured(channel, delay_ms, spread_ms):
@@ -161,17 +157,17 @@ class HostEngine:
             case UnsubscribeRequested(channel):
                 return self._subscriptions.unsubscribe(channel)
             case ChannelResolved(record, grant, proposals):
-                return self._subscriptions.resolved(record, grant, proposals)
+                return self._subscriptions.on_resolved(record, grant, proposals)
             case Relocated(channel, verdict):
-                return self._searches.relocated(channel, verdict)
+                return self._searches.on_relocated(channel, verdict)
             case Advised(advice):
                 return self._switching.on_advice(advice)
             case ProbesWanted(hosts):
                 return self._neighbourhood.want_more_links("probes", hosts)
             case ResolveFailed(channel, reason):
-                return self._subscriptions.resolve_failed(channel, reason)
+                return self._subscriptions.on_resolve_failed(channel, reason)
             case ChannelNotFound(channel, known):
-                return self._subscriptions.not_found(channel, known)
+                return self._subscriptions.on_not_found(channel, known)
             case Pulled(channel, host):
                 return self._upstream.on_pulled(channel, host)
             case Prepared(channel, host):
@@ -184,29 +180,29 @@ class HostEngine:
 
     @property
     def placement(self) -> Placement | None:
-        """Where this host stands; None before the directory answered."""
+        """This host's place in the cube; None before the directory answered."""
         return self._neighbourhood.placement
 
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
-        """Whether a media session for the channel from this host is one we confirmed."""
+        """Whether a host may open a media session for a channel: it is a child, or this host is its standby."""
         return self._downstream.may_pull(channel, host)
 
     def published(self) -> list[ChannelName]:
-        """The channels of our own."""
+        """The channels that this host publishes."""
         return [branch.channel for branch in self._downstream.branches.values() if branch.publishes]
 
     def publishes(self, channel: ChannelName) -> bool:
-        """Whether a channel is our own."""
+        """Whether this host publishes a channel."""
         branch = self._downstream.branches.get(channel)
         return branch is not None and branch.publishes
 
     def ends(self, channel: ChannelName) -> bool:
-        """Whether a channel of our own is over, but kept for those who have not heard."""
+        """Whether a channel that this host published has ended, and is kept for children that do not have it all yet."""
         branch = self._downstream.branches.get(channel)
         return branch is not None and branch.publishes and branch.finished_ticks is not None
 
     def branches(self) -> list[Branch]:
-        """Everything this host carries."""
+        """The channels that this host carries."""
         return list(self._downstream.branches.values())
 
     def upstream(self, channel: ChannelName) -> HostId | None:
@@ -215,35 +211,40 @@ class HostEngine:
         return None if branch is None else branch.upstream
 
     def metrics(self, channel: ChannelName) -> PathMetrics | None:
-        """How a channel reaches this host; None when it does not."""
+        """The path of a channel to this host; None when it is not carried."""
         branch = self._downstream.branches.get(channel)
         return None if branch is None else branch.metrics
 
     def searching(self, channel: ChannelName) -> bool:
-        """Whether a parent for a channel is being looked for."""
-        return bool(self._searches.own(channel))
+        """Whether a search for a parent is under way for a channel."""
+        return bool(self._searches.steps.own(channel))
 
     def to_sample(self) -> list[HostId]:
-        """The links whose statistics the next tick wants."""
-        return self._neighbourhood.to_sample(self._downstream.in_use())
+        """The links whose transport statistics are wanted before the next tick."""
+        return self._neighbourhood.links.to_sample(self._downstream.in_use())
 
     def links_ms(self) -> dict[HostId, float]:
-        """One-way delays of the links that are well measured, ms."""
+        """One-way delays of the links with enough samples, ms."""
         return {
             host: link.estimate.one_way_ms
             for host, link in self._neighbourhood.links.items()
-            if link.up and link.estimate.samples >= SAMPLES_READY and link.estimate.one_way_ms is not None
+            if link.up
+            and link.estimate.samples >= self._config.links.samples_ready
+            and link.estimate.one_way_ms is not None
         }
 
     def ready(self) -> bool:
-        """Whether every neighbour's link is up and measured."""
+        """Whether the links to all neighbours in the cube are up and measured."""
         placement = self._neighbourhood.placement
         if placement is None:
             return False
-        return all(self._neighbourhood.samples(n.record.host) >= SAMPLES_READY for n in placement.neighbours)
+        return all(
+            self._neighbourhood.links.samples(n.record.host) >= self._config.links.samples_ready
+            for n in placement.neighbours
+        )
 
     def view(self) -> HostView:
-        """A picture of this host."""
+        """A snapshot for status lines, metrics and tests."""
         placement = self._neighbourhood.placement
         labels = () if placement is None else placement.labels
         around = () if placement is None else tuple(sorted({n.record.host for n in placement.neighbours}))
@@ -265,8 +266,8 @@ class HostEngine:
         return [Announce(channel, tree)]
 
     def _leave(self) -> list[Effect]:
-        """Children are asked to go first, and fed until they have."""
-        self._downstream.leaving, self._leave_ticks = True, LEAVE_TICKS
+        """Children are asked to find other parents first, and fed until they have."""
+        self._downstream.leaving, self._leave_ticks = True, self._config.tree.leave_ticks
         children = self._downstream.dependants()
         return [Send(child, Leaving()) for child in sorted(children)] if children else self._go()
 
@@ -275,15 +276,15 @@ class HostEngine:
         return [*self._downstream.leave(), *self._neighbourhood.leave(), Leave()]
 
     def _tick(self, late_ms: float, now: float) -> list[Effect]:
-        heartbeat = self._downstream.heartbeat(self._searches.admission.promised())
+        heartbeat = self._downstream.heartbeat(self._admission.promised())
         self._failure_detector.tick(late_ms)
         effects, silent = self._neighbourhood.tick(self._downstream.in_use(), heartbeat, now)
         self._neighbourhood.release_measured("probes")
         self._ticks += 1
-        if self._ticks % FOLLOW_TICKS == 0:
+        if self._ticks % self._config.links.follow_ticks == 0:
             effects += self._neighbourhood.follow(self._downstream.parents(), now)
         for host in silent:
-            effects += self._searches.on_link_down(host)
+            effects += self._searches.answers.on_link_down(host)
         effects += self._searches.tick()
         self._standbys.age()
         for channel, branch in list(self._downstream.branches.items()):
@@ -291,7 +292,7 @@ class HostEngine:
             if self._downstream.branches.get(channel) is not branch:
                 continue
             if branch.finished_ticks is None:
-                effects += self._look_up(branch)
+                effects += self._look_for_parent(branch)
             effects += [*self._standbys.tick(branch), *self._downstream.tick(branch)]
         self._switching.forget(set(self._downstream.branches))
         if self._leave_ticks is not None:
@@ -300,12 +301,12 @@ class HostEngine:
                 effects += self._go()
         return effects
 
-    def _look_up(self, branch: Branch) -> list[Effect]:
-        """Another parent, where there is none, where it leaves, or where a better one is known."""
+    def _look_for_parent(self, branch: Branch) -> list[Effect]:
+        """Looks for another parent where there is none, where it leaves, or where a better one is known."""
         if not branch.fed:
             self._neighbourhood.redial_soon()
             return self._searches.repair(branch) if branch.retry_ticks <= 0 else []
-        if branch.upstream is not None and self._neighbourhood.is_leaving(branch.upstream):
+        if branch.upstream is not None and self._neighbourhood.links.is_leaving(branch.upstream):
             return self._searches.escape(branch) if branch.retry_ticks <= 0 else []
         return self._switching.tick(branch)
 
@@ -314,28 +315,31 @@ class HostEngine:
         if link is None or not link.up:
             return []
         link.silent_ticks = 0
-        self._failure_detector.heard(host)
+        self._failure_detector.heard_from(host)
         match message:
             case Hello() | Heartbeat() | Ping() | Pong():
-                return self._neighbourhood.heard(host, message, now)
+                return self._neighbourhood.on_link_message(host, message, now)
             case PathRequest():
-                return self._searches.on_request(host, message)
+                return self._searches.relay.on_request(host, message)
             case Attach():
-                return self._searches.on_attach(host, message)
+                return self._searches.relay.on_attach(host, message)
             case PathOffer():
-                return self._searches.on_offer(host, message)
+                return self._searches.answers.on_offer(host, message)
             case PathRefusal():
-                return self._searches.on_refusal(host, message)
+                return self._searches.answers.on_refusal(host, message)
             case Cancel():
-                return self._searches.on_cancel(host, message)
+                return self._searches.relay.on_cancel(host, message)
             case Commit():
-                return self._searches.on_commit(host, message)
+                return self._searches.relay.on_commit(host, message)
             case Confirm():
-                return self._searches.on_confirm(host, message)
+                return self._searches.answers.on_confirm(host, message)
             case Release():
                 return self._downstream.on_release(host, message)
             case PathUpdate():
-                return [*self._upstream.on_path_update(host, message), *self._searches.on_fresh(message.channel)]
+                return [
+                    *self._upstream.on_path_update(host, message),
+                    *self._searches.relay.on_new_seqno(message.channel),
+                ]
             case SubtreeContract():
                 return self._downstream.on_subtree_contract(host, message)
             case Relatives():
@@ -343,7 +347,7 @@ class HostEngine:
             case Ended(finished=finished):
                 return (self._downstream if finished else self._upstream).on_ended(host, message)
             case Goodbye():
-                effects = [*self._downstream.on_goodbye(host), *self._searches.on_link_down(host)]
+                effects = [*self._downstream.on_goodbye(host), *self._searches.answers.on_link_down(host)]
                 return [
                     *effects,
                     *self._upstream.lose_host(host, "it left the overlay"),

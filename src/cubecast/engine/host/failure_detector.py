@@ -1,57 +1,57 @@
-"""How long a silent parent is waited for before it counts as lost, and whether this host's own measurements count.
+"""How long a silent parent is waited for before it is declared dead, and whether this host is too slow to judge.
 
-On a machine that is short of CPU, hosts stand still for longer than a parent may be silent. Who leaves its parent then
-gives everyone more to do, so more of them stand still. To keep that from feeding itself, a parent that speaks soon after
-it was given up for its silence was only slow, and doubles the patience with all of them for a while. A host that is late
-itself measures its own lateness on every link, and so makes no changes for a gain.
+On a machine short of CPU, hosts stall for longer than a parent may be silent. Switching parents under overload adds load
+and causes more timeouts. To stop that loop, a parent that is heard again soon after it was declared dead was only slow,
+a false alarm, and doubles the silence allowed to all parents for a while. A host that is late itself measures its own
+lateness on every link, and so does not switch parents for a gain.
 """
 
+from cubecast.engine.host.config import FailureConfig
 from cubecast.types import HostId
-
-SILENT_TICKS, SILENT_TICKS_MAX = 3, 24
-"""Without media and without a word from the parent for so long, it is lost; after false alarms for longer."""
-REVIVED_TICKS = 20
-"""A parent that speaks within this after it was given up has not died."""
-CALM_TICKS = 300
-"""Without a false alarm for so long the patience halves."""
-SUSPECTS_MAX = 64
-BUSY_MS, BUSY_GAIN = 20.0, 1 / 8
-"""A host whose ticks come so late, smoothed with this gain, is short of CPU."""
 
 
 class FailureDetector:
-    """The patience of one host with all its parents."""
+    """The silence that one host allows its parents. The engine owns one."""
 
-    def __init__(self) -> None:
-        self.ticks = SILENT_TICKS
-        """The silence that counts as death now."""
+    def __init__(self, config: FailureConfig) -> None:
+        self._config = config
+        self.silence_ticks = config.silent_ticks
+        """Silence after which a parent is declared dead now."""
         self._suspects: dict[HostId, int] = {}
+        """Parents declared dead lately, and the ticks for which a word from them is a false alarm."""
         self._calm_ticks = 0
         self._late_ms = 0.0
 
     @property
+    def silence_ticks_min(self) -> int:
+        """The silence allowed when there was no false alarm: media counts as flowing while its pauses are shorter."""
+        return self._config.silent_ticks
+
+    @property
     def busy(self) -> bool:
-        """Whether this host itself is late: what it measures of links is its own lateness, too."""
-        return self._late_ms >= BUSY_MS
+        """Whether this host is short of CPU, so that its delays include its own lateness."""
+        return self._late_ms >= self._config.busy_ms
 
     def tick(self, late_ms: float) -> None:
-        """Time goes by.
+        """One tick has passed.
 
         Args:
-            late_ms: how late this tick came.
+            late_ms: how late it came.
         """
-        self._late_ms += BUSY_GAIN * (late_ms - self._late_ms)
+        config = self._config
+        self._late_ms += config.busy_gain * (late_ms - self._late_ms)
         self._suspects = {host: left - 1 for host, left in self._suspects.items() if left > 1}
         self._calm_ticks += 1
-        if self._calm_ticks >= CALM_TICKS:
-            self.ticks, self._calm_ticks = max(SILENT_TICKS, self.ticks // 2), 0
+        if self._calm_ticks >= config.calm_ticks:
+            self.silence_ticks, self._calm_ticks = max(config.silent_ticks, self.silence_ticks // 2), 0
 
     def declared_dead(self, host: HostId) -> None:
-        """A parent was left for its silence."""
-        if len(self._suspects) < SUSPECTS_MAX:
-            self._suspects[host] = REVIVED_TICKS
+        """A parent was left because it was silent."""
+        if len(self._suspects) < self._config.suspects_max:
+            self._suspects[host] = self._config.revived_ticks
 
-    def heard(self, host: HostId) -> None:
-        """A host has spoken."""
+    def heard_from(self, host: HostId) -> None:
+        """A message came from a host."""
         if self._suspects and self._suspects.pop(host, None) is not None:
-            self.ticks, self._calm_ticks = min(SILENT_TICKS_MAX, 2 * self.ticks), 0
+            self.silence_ticks = min(self._config.silent_ticks_max, 2 * self.silence_ticks)
+            self._calm_ticks = 0

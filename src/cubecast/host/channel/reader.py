@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import moq
 
-from cubecast.engine.host.neighbourhood import TICK_S
-from cubecast.engine.host.tree.upstream import REPAIR_TICKS
+from cubecast.engine.host.config import DEFAULT
 from cubecast.errors import CubecastError, RemoteError
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.host.channel.frame_joiner import TrackProgress
@@ -25,7 +24,7 @@ from cubecast.host.channel.tracks import (
 )
 from cubecast.host.tasks import Tasks
 
-REPAIR_S = REPAIR_TICKS * TICK_S + 1.0
+REPAIR_S = DEFAULT.repair_s + 1.0
 """Beyond its bound a subscriber waits this long for a late group before it is skipped: time for a repair."""
 VERDICT_S = REPAIR_S + 1.0
 """A broken stream waits this long for the overlay to find another parent, or to say which host was lost."""

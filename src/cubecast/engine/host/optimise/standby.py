@@ -1,38 +1,35 @@
-"""StandbySelection: a host that a branch can move to at once when its parent dies, its media session open already.
+"""Standby parents: a host that a branch can move to at once when its parent dies, its media session open already.
 
-A host whose parent is not the publisher asks another one to stand by: one that carries the channel, has a copy left, and
-does not get it through the same parent. Whoever stands by keeps no copy back for that; it stands by for no more hosts
-than it has copies left, and says so when it cannot any more.
+A host whose parent is not the publisher asks another one to be its standby: one that carries the channel, has a copy
+left, and does not get the channel through the same parent. A standby reserves no copy for that; it is standby for no
+more hosts than it has copies left, and tells them when that changes.
 """
 
 from collections.abc import Callable
 
+from cubecast.engine.host.config import EngineConfig
 from cubecast.engine.host.effects import Effect, Evict, Prepare, Send, StopPull
 from cubecast.engine.host.neighbourhood import Neighbourhood
 from cubecast.engine.host.search.candidates import Candidates
-from cubecast.engine.host.tree.downstream import CHILD_TICKS, Branch, Downstream, StandbyChild
+from cubecast.engine.host.tree.branch import Branch, StandbyChild
+from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.engine.protocol.messages import Release, StandbyRequest, StandbyStatus
 from cubecast.engine.protocol.records import Tree
 from cubecast.types import ChannelName, HostId
 
-LOOK_TICKS = 5
-"""A branch looks at its standby every so many ticks."""
-ASK_TICKS = 20
-"""It is asked again every so many ticks, so that it knows that we live."""
-WAIT_TICKS = 60
-"""A standby that is not open after so long is given up."""
-SHUN_TICKS = 40
-"""A host that did not stand by is not asked for so long."""
-SHUNNED_MAX = 64
-
 
 class StandbySelection:
-    """StandbySelection of all branches, and the hosts we stand by for. The engine owns one."""
+    """The standby of each branch, and the hosts that this one is standby for. The engine owns one."""
 
     def __init__(
-        self, neighbourhood: Neighbourhood, downstream: Downstream, candidates: Candidates, promised: Callable[[], int]
+        self,
+        neighbourhood: Neighbourhood,
+        downstream: Downstream,
+        candidates: Candidates,
+        promised: Callable[[], int],
+        config: EngineConfig,
     ) -> None:
-        """Nobody stands by yet.
+        """No standbys yet.
 
         Args:
             promised: copies that offers in flight may take.
@@ -41,34 +38,37 @@ class StandbySelection:
         self._downstream = downstream
         self._candidates = candidates
         self._promised = promised
+        self._config = config.standby
+        self._child_ticks = config.tree.child_ticks
         self._shunned: dict[tuple[ChannelName, HostId], int] = {}
 
     # ------------------------------------------------------------------ our standbys
 
     def age(self) -> None:
-        """Time goes by for all branches; comes before `tick` for each."""
+        """One tick has passed; comes before `tick` for each branch."""
         self._shunned = {key: left - 1 for key, left in self._shunned.items() if left > 1}
 
     def tick(self, branch: Branch) -> list[Effect]:
-        """Looks after the standby of a branch, and after the hosts that the branch stands by for."""
+        """Checks the standby of a branch, and the hosts that this one is standby for."""
+        config = self._config
         effects = self._age_standby_children(branch)
         branch.standby_ticks += 1
-        if branch.ticks % LOOK_TICKS or branch.former is not None:
+        if branch.ticks % config.look_ticks or branch.former is not None:
             return effects
         if branch.standby is not None:
-            late = not branch.standby_ready and branch.standby_ticks >= WAIT_TICKS
+            late = not branch.standby_ready and branch.standby_ticks >= config.wait_ticks
             if late or not self._fits(branch, branch.standby):
                 return [*effects, *self._drop(branch, shun=late), *self._look(branch)]
-            if branch.ticks % ASK_TICKS == 0:
+            if branch.ticks % config.ask_ticks == 0:
                 effects.append(self._ask(branch, branch.standby))
             return effects
         return [*effects, *self._look(branch)]
 
     def _look(self, branch: Branch) -> list[Effect]:
-        """Asks the best host there is to stand by."""
+        """Asks the best host there is."""
         if branch.upstream is None or branch.finished_ticks is not None or len(branch.metrics.path) <= 2:
             return []
-        grandparent = branch.metrics.path[-3]  # our parent's place is free there when it dies
+        grandparent = branch.metrics.path[-3]  # when our parent dies, its slot there is free
         others = self._candidates.on_tree(branch.channel, branch.wanted, Tree.HYBRID)
         for host in dict.fromkeys([grandparent, *others]):
             if self._fits(branch, host) and (branch.channel, host) not in self._shunned:
@@ -77,8 +77,8 @@ class StandbySelection:
         return []
 
     def on_standby_status(self, host: HostId, m: StandbyStatus) -> list[Effect]:
-        """A host that was asked stands by, or does not."""
-        branch, record = self._downstream.branches.get(m.channel), self._neighbourhood.record(host)
+        """A host that was asked agrees or refuses, or has changed its mind."""
+        branch, record = self._downstream.branches.get(m.channel), self._neighbourhood.links.record(host)
         if branch is None or branch.standby != host or record is None:
             return [Send(host, Release(m.channel))] if m.ready and branch is None else []
         if not m.ready:
@@ -95,14 +95,14 @@ class StandbySelection:
         return []
 
     def on_failed(self, channel: ChannelName, host: HostId) -> list[Effect]:
-        """The session to a standby is gone."""
+        """The session to a standby closed."""
         branch = self._downstream.branches.get(channel)
         return [] if branch is None or branch.standby != host else self._drop(branch)
 
     def _fits(self, branch: Branch, host: HostId) -> bool:
-        """Whether a host would go on when our parent does not."""
-        there, record = self._neighbourhood.carrying(branch.channel).get(host), self._neighbourhood.record(host)
-        ours = self._neighbourhood.host
+        """Whether a host goes on when our parent does not."""
+        links = self._neighbourhood.links
+        there, record = links.carrying(branch.channel).get(host), links.record(host)
         return (
             there is not None
             and record is not None
@@ -110,7 +110,7 @@ class StandbySelection:
             and host not in (branch.upstream, branch.former)
             and host not in branch.children
             and branch.upstream not in there.path
-            and ours not in there.path
+            and self._neighbourhood.host not in there.path
         )
 
     def _ask(self, branch: Branch, host: HostId) -> Effect:
@@ -119,16 +119,16 @@ class StandbySelection:
 
     def _drop(self, branch: Branch, *, shun: bool = True) -> list[Effect]:
         host, branch.standby, branch.standby_ready = branch.standby, None, False
-        if host is None or host in (branch.upstream, branch.former):  # what feeds us goes on
+        if host is None or host in (branch.upstream, branch.former):  # its session feeds this host
             return []
-        if shun and len(self._shunned) < SHUNNED_MAX:
-            self._shunned[branch.channel, host] = SHUN_TICKS
+        if shun and len(self._shunned) < self._config.shunned_max:
+            self._shunned[branch.channel, host] = self._config.shun_ticks
         return [StopPull(branch.channel, host), Send(host, Release(branch.channel))]
 
-    # ------------------------------------------------------------------ those we stand by for
+    # ------------------------------------------------------------------ hosts that this one is standby for
 
     def on_standby_request(self, host: HostId, m: StandbyRequest) -> list[Effect]:
-        """A host asks us to stand by."""
+        """A host asks this one to be its standby."""
         branch = self._downstream.branches.get(m.channel)
         ready = (
             branch is not None
@@ -136,39 +136,35 @@ class StandbySelection:
             and branch.finished_ticks is None
             and host not in branch.metrics.path
             and host not in branch.children
-            and (
-                host in branch.standby_children
-                or self._room(branch) > 0
-                or self._takes_slot_of_parent(branch, m.parent)
-            )
+            and (host in branch.standby_children or self._room(branch) > 0 or self._is_heir(branch, m.parent))
         )
         if ready and branch is not None:
             branch.standby_children[host] = StandbyChild(m.parent)
         return [Send(host, StandbyStatus(m.channel, ready))]
 
     def _room(self, branch: Branch) -> int:
-        """Copies left beyond those that wards may need, of any channel; one ward of each child needs that child's own."""
-        needed = sum(
-            len(each.standby_children)
-            - len({standby_child.parent for standby_child in each.standby_children.values()} & each.children.keys())
-            for each in self._downstream.branches.values()
-        )
+        """Copies left beyond those that standby children of any channel may need.
+
+        One standby child of each child needs that child's own copy only.
+        """
+        needed = 0
+        for each in self._downstream.branches.values():
+            parents = {standby_child.parent for standby_child in each.standby_children.values()}
+            needed += len(each.standby_children) - len(parents & each.children.keys())
         return self._downstream.spare(branch.channel, self._promised()) - needed
 
     @staticmethod
-    def _takes_slot_of_parent(branch: Branch, parent: HostId) -> bool:
-        """Whether a host's parent is a child of ours, and nobody else waits for its place."""
-        return parent in branch.children and all(
-            standby_child.parent != parent for standby_child in branch.standby_children.values()
-        )
+    def _is_heir(branch: Branch, parent: HostId) -> bool:
+        """Whether a parent is a child of this host whose slot is promised to no one yet."""
+        promised = any(standby_child.parent == parent for standby_child in branch.standby_children.values())
+        return parent in branch.children and not promised
 
     def _age_standby_children(self, branch: Branch) -> list[Effect]:
+        """Forgets those that no longer ask, and the newest ones where copies have become fewer."""
         effects: list[Effect] = []
         for standby_child in branch.standby_children.values():
-            standby_child.quiet_ticks += 1
-        gone = [
-            host for host, standby_child in branch.standby_children.items() if standby_child.quiet_ticks >= CHILD_TICKS
-        ]
+            standby_child.silent_ticks += 1
+        gone = [host for host, each in branch.standby_children.items() if each.silent_ticks >= self._child_ticks]
         over = -self._room(branch) if branch.standby_children else 0
         gone += [host for host in reversed(branch.standby_children) if host not in gone][: max(0, over)]
         for host in gone:

@@ -1,15 +1,16 @@
-"""Whether a host that asks for a channel has a place here: copies left, promised to others, or left by a dead child."""
+"""Admission control for requests of other hosts: is there a copy left, or a slot that a dead child has freed?"""
 
 from collections.abc import Mapping
 
 from cubecast.engine.host.effects import Effect, Evict
 from cubecast.engine.host.search.state import RESERVING, UNFED, Search
-from cubecast.engine.host.tree.downstream import Branch, Downstream
+from cubecast.engine.host.tree.branch import Branch
+from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.types import HostId
 
 
 class Admission:
-    """Places for those who ask. The searches own one."""
+    """Looks at branches and searches; the searches own one."""
 
     def __init__(self, host: HostId, downstream: Downstream, searches: Mapping[tuple[HostId, int], Search]) -> None:
         """A view on branches and searches.
@@ -22,32 +23,31 @@ class Admission:
         self._searches = searches
 
     def promised(self, without: Search | None = None) -> int:
-        """Copies promised to others by offers in flight."""
+        """Copies reserved by requests of other hosts that are under way."""
         others = (s for s in self._searches.values() if s.asker != self._host and s is not without)
         return sum(s.phase in RESERVING for s in others)
 
     def full(self, search: Search) -> bool:
-        """Whether no copy is left for a host that is no child yet."""
+        """Whether no copy is left for the asker, and it is not a child already."""
         if self._downstream.is_child(search.channel, search.asker):
             return False
-        spare = self._downstream.spare(search.channel, self.promised(search))
-        return spare <= 0 and (
-            self._downstream.leaving or self._downstream.slot_free_for(search.channel, search.asker) is None
-        )
+        if self._downstream.spare(search.channel, self.promised(search)) > 0:
+            return False
+        return self._downstream.leaving or self._downstream.slot_free_for(search.channel, search.asker) is None
 
     def make_room(self, search: Search, branch: Branch) -> list[Effect]:
-        """Where no copy is left, the asker takes the place of its dead parent."""
+        """Where no copy is left, gives the asker the slot of its dead parent."""
         child = self._downstream.slot_free_for(search.channel, search.asker)
         if child is None or self._downstream.spare(search.channel, self.promised(search)) > 0:
             return []
         del branch.children[child]
         return [Evict(branch.channel, child)]
 
-    def unfit(self, branch: Branch, search: Search) -> str:
-        """Why what we carry is nothing for the asker of a path; empty when it is."""
+    def objection(self, branch: Branch, search: Search) -> str:
+        """Why this host cannot serve a request from what it carries; empty when it can."""
         if branch.finished_ticks is not None:
             return "the channel is over"
         if not branch.fed:
             return f"{self._host} {UNFED}"
-        fresh = search.feasibility.allows(branch.metrics.seqno, branch.metrics.depth)
-        return "" if fresh else f"{self._host} may hang on {search.asker}"
+        feasible = search.feasibility.allows(branch.metrics.seqno, branch.metrics.depth)
+        return "" if feasible else f"{self._host} may be a descendant of {search.asker}"

@@ -1,4 +1,4 @@
-"""One search for a parent: what it is for, and where it stands."""
+"""One search for a parent: its purpose, the phase it is in, and what it knows so far."""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -10,47 +10,56 @@ from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.engine.protocol.records import SubscriptionRecord, Tree
 from cubecast.types import ORIGIN, ChannelName, HostId, Label
 
-TRIES = 24
-"""Requests one search may send over the cube in all: it bounds the messages of a subscribe, whatever the cube."""
-RESHAPED, UNFED = "the cube changes its shape", "looks for a parent itself"
-PASSING = (RESHAPED, UNFED)
-"""How reasons end that are gone a moment later."""
+RESHAPED = "the cube changes its shape"
+"""Reason: the labels of the request are of another epoch."""
+UNFED = "looks for a parent itself"
+"""Reason, after a host's name: it has no parent for the channel at the moment."""
+TRANSIENT = (RESHAPED, UNFED)
+"""Ends of reasons that no longer hold a moment later: the search is repeated."""
 
 
 class Purpose(Enum):
     """What a search is for."""
 
     JOIN = auto()
-    """The local subscriber."""
+    """The local subscriber; only a path that keeps its contract will do."""
     RELAY = auto()
-    """Another host asks through us."""
+    """Another host asks through this one."""
     REPAIR = auto()
-    """A branch of ours that has lost its parent: late is better than never."""
+    """A branch that has lost its parent: any path will do, a late stream is better than none."""
     CHANGE = auto()
-    """A branch of ours that may have a better parent, or has one that is about to leave."""
+    """A branch for which a better parent is known, or whose parent is about to leave."""
 
 
 class Phase(Enum):
     """Where a search stands."""
 
     RESOLVING = auto()
+    """The directory was asked who publishes the channel."""
     WAITING = auto()
-    """To resolve again."""
+    """For wait_ticks, to resolve again."""
     RELOCATING = auto()
-    """The directory looks for a seat nearer to the publisher."""
+    """The directory was asked for a label nearer to the publisher."""
     PROBING = auto()
+    """The links to proposed parents are being measured."""
     ASKING = auto()
+    """A next hop over the cube was sent a PathRequest."""
     ATTACHING = auto()
+    """A host that carries the channel was sent Attach."""
     PARKED = auto()
+    """Another host's Attach waits for a sequence number new enough, or for a slot."""
     OFFERED = auto()
+    """Another host has this host's offer."""
     COMMITTING = auto()
+    """Commit was sent for the best offer."""
 
 
 RESERVING = (Phase.PARKED, Phase.OFFERED, Phase.COMMITTING)
+"""Phases in which a request of another host reserves a copy."""
 
 
 class Hop(NamedTuple):
-    """A host to ask over the cube, and whom it should ask in turn when that is not its own choice."""
+    """A host to ask over the cube, and the host it must ask next where that is not its own choice."""
 
     host: HostId
     onward: HostId | None = None
@@ -58,7 +67,7 @@ class Hop(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a next hop offered: how the channel would reach this host through it."""
+    """A next hop's offer, and the path to this host through it."""
 
     host: HostId
     ask: int
@@ -67,39 +76,50 @@ class Offer:
 
 @dataclass(slots=True)
 class Search:
-    """One request for a parent. `asker` is this host itself but for RELAY."""
+    """One search for a parent."""
 
     purpose: Purpose
     asker: HostId
+    """This host itself, except for RELAY."""
     ask: int
+    """The asker's number for it."""
     channel: ChannelName
     contract: Contract
-    tries: int = TRIES
+    tries: int
+    """Requests over the cube it may still send."""
     epoch: int = 0
     target: Label = ORIGIN
+    """The publisher's seat, a label of that epoch."""
     trail: tuple[HostId, ...] = ()
+    """Hosts that the request has passed, the subscriber first."""
     grant: str = ""
+    """The subscriber's permission, signed by the super-node."""
     feasibility: FeasibilityDistance = field(default_factory=FeasibilityDistance)
     direct: list[HostId] = field(default_factory=list)
+    """Hosts known to carry the channel that are still to be asked."""
     onward: HostId | None = None
+    """The next hop that the asker prescribes."""
     untried: list[Hop] = field(default_factory=list)
+    """Next hops over the cube that are still to be asked."""
     over_cube: bool = False
-    """The cube's next hops were looked up."""
+    """Whether `untried` was filled."""
     asked: tuple[HostId, int] | None = None
+    """The host asked last, and the number of that request; None when it has answered."""
     best: Offer | None = None
     advised: bool = False
-    """The directory asked for a CHANGE: it may be for the others' good."""
+    """A CHANGE on the directory's advice: it may be for the good of others."""
     nearest: PathMetrics | None = None
-    """The best that was declined, for it does not keep the bound."""
+    """The best path that was declined because it does not keep the contract."""
     phase: Phase = Phase.ASKING
     tree: Tree = Tree.HYBRID
     relocations: int = 0
-    """How often the directory was asked for a better seat."""
+    """Requests for a better label so far."""
     resolves: int = 0
-    """How often the directory was asked again."""
+    """Repetitions so far."""
     age_ticks: int = 0
     wait_ticks: int = 0
     reason: str = "no next hop answers"
+    """Why it has not succeeded so far; one line for the user."""
 
     def nearest_of(self, best: PathMetrics | None) -> PathMetrics | None:
         """Of a path and those that were declined, the one that comes nearest to the contract."""
@@ -113,7 +133,7 @@ class Search:
         best_ms: float | None = None,
         path: tuple[HostId, ...] = (),
     ) -> Report:
-        """A line of the ledger: how a search of the local subscriber's stands."""
+        """What the directory is sent of the local subscriber's search."""
         terms = self.contract
         record = SubscriptionRecord(
             self.channel, self.asker, terms.bound_ms, state, promised_ms, best_ms, path, terms.rate_bps, terms.loss

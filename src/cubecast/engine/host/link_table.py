@@ -1,0 +1,155 @@
+"""The links of a host to others: their state, what was measured of them, and what the peers announced over them."""
+
+from collections.abc import Container, ItemsView
+from dataclasses import dataclass, field
+
+from cubecast.engine.host.config import LinkConfig
+from cubecast.engine.host.link_estimate import LinkEstimate
+from cubecast.engine.protocol.path import PathMetrics
+from cubecast.engine.protocol.records import HostRecord
+from cubecast.types import ChannelName, HostId
+
+
+@dataclass(slots=True)
+class Link:
+    """One link to another host."""
+
+    record: HostRecord | None
+    """The peer; None until the directory or the peer's Hello names a host that dialled us."""
+    estimate: LinkEstimate
+    up: bool = False
+    dialling: bool = False
+    needed: bool = False
+    """The peer announced that it needs the link."""
+    slow: bool = False
+    """The peer announced that its heartbeats are slow."""
+    slow_announced: bool = False
+    """We announced that ours are."""
+    leaving: bool = False
+    """The peer announced that it is about to leave."""
+    silent_ticks: int = 0
+    """Since the last message of the peer."""
+    redial_in: int = 0
+    """Ticks until a broken link is dialled again."""
+    failures: int = 0
+    """Dials in a row that failed."""
+    idle_ticks: int = 0
+    """Since either end last needed the link."""
+    ticks: int = 0
+    """Since the link came up."""
+    carried: dict[ChannelName, PathMetrics] = field(default_factory=dict)
+    """The channels that the peer announced it carries, and the path of each to the peer."""
+    spare: dict[ChannelName, int] = field(default_factory=dict)
+    """Copies the peer announced it has left, by channel."""
+
+
+class LinkTable:
+    """Links by host. The neighbourhood owns one and alone adds and removes links."""
+
+    def __init__(self, config: LinkConfig) -> None:
+        self._config = config
+        self.by_host: dict[HostId, Link] = {}
+        self.followed: set[HostId] = set()
+        """Hosts that are pinged often; their round trips count, the transport's do not."""
+
+    def __contains__(self, host: object) -> bool:
+        return host in self.by_host
+
+    def __getitem__(self, host: HostId) -> Link:
+        return self.by_host[host]
+
+    def get(self, host: HostId) -> Link | None:
+        """The link to a host; None without one."""
+        return self.by_host.get(host)
+
+    def items(self) -> ItemsView[HostId, Link]:
+        """Hosts and the links to them."""
+        return self.by_host.items()
+
+    # ------------------------------------------------------------------ what was measured
+
+    def one_way_ms(self, host: HostId) -> float | None:
+        """One-way delay of the link to a host; None while it is down or was not measured."""
+        link = self.by_host.get(host)
+        return link.estimate.one_way_ms if link is not None and link.up else None
+
+    def samples(self, host: HostId) -> int:
+        """Samples of the link to a host since it came up."""
+        link = self.by_host.get(host)
+        return link.estimate.samples if link is not None and link.up else 0
+
+    def spread_ms(self, host: HostId) -> float:
+        """How much later than one_way_ms a frame may arrive over the link to a host."""
+        return self.by_host[host].estimate.spread_ms
+
+    def loss(self, host: HostId) -> float:
+        """Share of packets lost on the link to a host."""
+        link = self.by_host.get(host)
+        return 0.0 if link is None else link.estimate.loss
+
+    def rttvar_ms(self, host: HostId) -> float:
+        """Variation of the round trip to a host."""
+        link = self.by_host.get(host)
+        return 0.0 if link is None else link.estimate.rttvar_ms
+
+    def sampled(self, host: HostId, rtt_ms: float, lost: int, sent: int) -> None:
+        """Takes the transport's statistics of a link into its estimate."""
+        link = self.by_host.get(host)
+        if link is None or not link.up:
+            return
+        if host in self.followed and link.estimate.samples >= self._config.samples_ready:
+            link.estimate.count(lost, sent)
+        else:
+            link.estimate.sample(rtt_ms, lost, sent)
+
+    def to_sample(self, in_use: Container[HostId]) -> list[HostId]:
+        """The links to sample before the next tick: new ones always, those in use and others with their periods."""
+        config = self._config
+        return [
+            host
+            for host, link in self.by_host.items()
+            if link.up
+            and (
+                link.estimate.samples < config.samples_ready
+                or link.ticks % (config.sample_ticks_in_use if host in in_use else config.sample_ticks) == 0
+            )
+        ]
+
+    # ------------------------------------------------------------------ what peers announced
+
+    def record(self, host: HostId) -> HostRecord | None:
+        """The record of a host that there is a link to."""
+        link = self.by_host.get(host)
+        return None if link is None else link.record
+
+    def carrying(self, channel: ChannelName) -> dict[HostId, PathMetrics]:
+        """Hosts with a working, measured link that announced the channel, and the path of it to each."""
+        return {
+            host: link.carried[channel]
+            for host, link in self.by_host.items()
+            if link.up and channel in link.carried and link.estimate.one_way_ms is not None
+        }
+
+    def drop_channel(self, host: HostId, channel: ChannelName) -> None:
+        """Ignores a host's announcement of a channel, since it refused it; its next heartbeat counts again."""
+        if host in self.by_host:
+            self.by_host[host].carried.pop(channel, None)
+
+    def is_leaving(self, host: HostId) -> bool:
+        """Whether a host announced that it is about to leave."""
+        link = self.by_host.get(host)
+        return link is not None and link.leaving
+
+    def is_silent(self, host: HostId, ticks: int) -> bool:
+        """Whether there is no working link, or no message came over it for this many ticks."""
+        link = self.by_host.get(host)
+        return link is None or not link.up or link.silent_ticks >= ticks
+
+    def is_overdue(self, host: HostId, ticks: int) -> bool:
+        """Whether there is no working link, or the heartbeat over it is late by this many ticks."""
+        link = self.by_host.get(host)
+        return link is None or not link.up or link.silent_ticks >= self.heartbeat_period(slow=link.slow) + ticks
+
+    def heartbeat_period(self, *, slow: bool) -> int:
+        """Ticks between two heartbeats."""
+        return self._config.slow_heartbeat_ticks if slow else self._config.heartbeat_ticks

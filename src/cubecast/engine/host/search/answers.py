@@ -1,0 +1,140 @@
+"""What comes back to a search: offers, refusals, confirmations, and links that break while it waits."""
+
+from cubecast.engine.host.effects import Effect, Send
+from cubecast.engine.host.search.state import Offer, Phase, Purpose, Search
+from cubecast.engine.host.search.steps import SearchSteps
+from cubecast.engine.host.tree.branch import Branch
+from cubecast.engine.protocol.messages import Cancel, Confirm, PathOffer, PathRefusal
+from cubecast.engine.protocol.path import PathMetrics
+from cubecast.types import HostId
+
+
+class SearchAnswers:
+    """Handles the answers to requests that this host sent."""
+
+    def __init__(self, steps: SearchSteps) -> None:
+        self._steps = steps
+
+    def on_offer(self, host: HostId, m: PathOffer) -> list[Effect]:
+        """A next hop found a path: keep the better of it and the best so far."""
+        steps = self._steps
+        search = steps.asked.get(m.ask)
+        if search is None or search.asked != (host, m.ask) or search.phase is not Phase.ASKING:
+            return [Send(host, Cancel(m.ask))]
+        search.asked, search.tries = None, min(search.tries, m.tries)
+        metrics = steps.upstream.metrics_through(host, m.metrics)
+        if metrics is None:
+            search.reason = f"the path through {host} leads back here"
+            steps.asked.pop(m.ask, None)
+            return [Send(host, Cancel(m.ask)), *steps.advance(search)]
+        effects: list[Effect] = []
+        offer = worse = Offer(host, m.ask, metrics)
+        rank = search.contract.rank
+        if search.best is None or rank(metrics) < rank(search.best.metrics):
+            search.best, worse = offer, search.best or offer
+        if worse is not search.best:
+            steps.asked.pop(worse.ask, None)
+            effects.append(Send(worse.host, Cancel(worse.ask)))
+        kept = search.contract.kept_by(search.best.metrics)
+        return effects + (steps.settle(search) if kept else steps.advance(search))
+
+    def on_refusal(self, host: HostId, m: PathRefusal) -> list[Effect]:
+        """A host found nothing, or its offer is gone."""
+        steps = self._steps
+        search = steps.asked.get(m.ask)
+        if search is None:
+            return []
+        if search.phase is Phase.COMMITTING and search.best is not None and search.best.host == host:
+            search.reason = m.reason
+            steps.asked.pop(search.best.ask, None)
+            search.best = None
+            if search.purpose is Purpose.RELAY:
+                return steps.settle(search)
+            search.over_cube, search.phase = False, Phase.ASKING  # the tree has changed meanwhile: look again
+            return steps.advance(search)
+        if search.asked != (host, m.ask):
+            return []
+        steps.asked.pop(m.ask, None)
+        search.asked, search.reason = None, m.reason
+        if search.phase is Phase.ASKING:
+            search.tries = min(search.tries, m.tries)
+        else:
+            steps.neighbourhood.links.drop_channel(host, search.channel)
+        return steps.advance(search)
+
+    def on_confirm(self, host: HostId, m: Confirm) -> list[Effect]:
+        """A host accepts us as a child: adopt it as the parent, or decline when it will not do."""
+        steps = self._steps
+        search, record = steps.asked.get(m.ask), steps.neighbourhood.links.record(host)
+        if search is None:
+            return steps.decline(host, m.channel)
+        attached = search.phase is Phase.ATTACHING and search.asked == (host, m.ask)
+        if not attached and not _commits_to(search, host):
+            return steps.decline(host, m.channel)
+        steps.asked.pop(m.ask, None)
+        search.asked = search.best = None
+        metrics = steps.upstream.metrics_through(host, m.metrics)
+        reason = self._objection(search, host, m.metrics, metrics)
+        if record is None or metrics is None or reason:
+            search.reason = reason
+            onward = steps.advance(search) if attached else steps.settle(search)
+            return [*steps.decline(host, m.channel), *onward]
+        branch = steps.downstream.branches.get(search.channel)
+        if search.purpose in (Purpose.REPAIR, Purpose.CHANGE):
+            if branch is None:
+                return [*steps.decline(host, m.channel), *steps.abandon(search)]
+            return [*steps.abandon(search), *steps.upstream.adopt(branch, record, metrics)]
+        if branch is not None:
+            return [*steps.decline(host, search.channel), *steps.grant(search)]
+        branch = Branch(search.channel, None, metrics, trail=search.trail, grant=search.grant)
+        branch.epoch, branch.target = search.epoch, search.target
+        return [*steps.upstream.adopt(branch, record, metrics), *steps.grant(search)]
+
+    def _objection(self, search: Search, host: HostId, there: PathMetrics, metrics: PathMetrics | None) -> str:
+        """Why a host that confirmed cannot be the parent; empty when it can."""
+        steps = self._steps
+        if metrics is None:
+            return f"the path through {host} leads back here"
+        if not steps.downstream.feasibility(search.channel).allows(there.seqno, there.depth):
+            return f"{host} may be a descendant of {steps.neighbourhood.host}"
+        rank = search.contract.rank
+        if search.purpose is Purpose.JOIN and not search.contract.kept_by(metrics):
+            if search.nearest is None or rank(metrics) < rank(search.nearest):
+                search.nearest = metrics
+            return "no path keeps the bound"
+        branch = steps.downstream.branches.get(search.channel)
+        if search.purpose is Purpose.CHANGE and branch is not None and branch.upstream is not None:
+            worse = rank(metrics) >= rank(branch.metrics)
+            if search.advised:
+                worse = worse and not search.contract.kept_by(metrics)
+            if worse and not steps.neighbourhood.links.is_leaving(branch.upstream):
+                return f"{host} is no better than {branch.upstream}"
+        return ""
+
+    def on_link_down(self, host: HostId) -> list[Effect]:
+        """Searches that wait for this host continue without it; its own requests are dropped."""
+        steps = self._steps
+        effects: list[Effect] = []
+        for search in list(steps.searches.values()):
+            if search.asker == host:
+                effects += steps.abandon(search)
+            elif search.asked is not None and search.asked[0] == host:
+                closed = search.purpose is Purpose.JOIN and search.phase is Phase.ATTACHING
+                if closed and search.resolves < 1:  # the link may have closed just as it was needed
+                    effects += steps.resolve_again(search)
+                    continue
+                refusal = PathRefusal(search.asked[1], search.channel, f"{host} is silent", search.tries)
+                effects += self.on_refusal(host, refusal)
+            elif _commits_to(search, host, phase=None):
+                assert search.best is not None, "it commits to an offer"
+                ask, search.best = search.best.ask, None
+                steps.asked.pop(ask, None)
+                search.reason = f"{host} is silent"
+                if search.phase is Phase.COMMITTING:
+                    effects += steps.settle(search)
+        return effects
+
+
+def _commits_to(search: Search, host: HostId, phase: Phase | None = Phase.COMMITTING) -> bool:
+    """Whether a search holds an offer of a host, in a phase; None for any."""
+    return search.best is not None and search.best.host == host and phase in (None, search.phase)

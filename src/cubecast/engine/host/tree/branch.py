@@ -1,0 +1,126 @@
+"""One channel at one host: its branch of the channel's tree, from the parent to the children."""
+
+from dataclasses import dataclass, field
+
+from cubecast.engine.host.config import TreeConfig
+from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
+from cubecast.engine.protocol.records import Compliance, HostRecord, Tree
+from cubecast.types import ORIGIN, ChannelName, HostId, Label
+
+
+@dataclass(slots=True)
+class Child:
+    """A host that this one feeds, and its subtree's contract: what must hold here for every host below."""
+
+    contract: Contract
+    silent_ticks: int = 0
+    """Since its last subtree contract."""
+
+
+@dataclass(slots=True)
+class StandbyChild:
+    """A host that this one is standby for: its parent, and ticks since it last asked."""
+
+    parent: HostId
+    silent_ticks: int = 0
+
+
+@dataclass(slots=True)
+class Branch:
+    """A channel this host carries: as publisher, relay, subscriber, or several of them."""
+
+    channel: ChannelName
+    upstream: HostId | None
+    """The parent; None at the publisher, and while there is none."""
+    metrics: PathMetrics
+    """The path from the publisher to this host."""
+    publishes: bool = False
+    source: ChannelName | None = None
+    """The channel that a derived channel of this host is made from."""
+    processing_ms: tuple[float, float] = (0.0, 0.0)
+    """Delay that its processing adds, and how much longer a late frame takes."""
+    children: dict[HostId, Child] = field(default_factory=dict)
+    siblings: tuple[HostRecord, ...] = ()
+    """Other children of the parent, then the parent's siblings."""
+    standby_children: dict[HostId, StandbyChild] = field(default_factory=dict)
+    """Hosts that this one is standby for."""
+    standby: HostId | None = None
+    """The standby parent."""
+    standby_ready: bool = False
+    """Whether its media session is open."""
+    standby_ticks: int = 0
+    """Since it was asked first."""
+    contract: Contract | None = None
+    """The local subscriber's; None without one."""
+    compliance: Compliance = field(default_factory=Compliance)
+    """How that contract has been kept."""
+    trail: tuple[HostId, ...] = ()
+    """The hosts that forwarded `grant`, the subscriber it was issued to first; empty for our own."""
+    grant: str = ""
+    finished_ticks: int | None = None
+    """Since the publisher ended the channel; None while it goes on."""
+    tree: Tree = Tree.HYBRID
+    epoch: int = 0
+    target: Label = ORIGIN
+    """The publisher's seat, a label of that epoch."""
+    former: HostId | None = None
+    """The parent before, which feeds this host until media of the new one arrives."""
+    former_ticks: int = 0
+    """Since the change of parents began."""
+    bytes_received: int = -1
+    """On the session to the parent, or published; -1 before the first count."""
+    new_bytes: int = 0
+    """Received or published since the rate was last measured."""
+    rated_s: float = 0.0
+    """When that was."""
+    rate_bps: float = 0.0
+    """What one copy of the channel takes; 0 before it was measured."""
+    no_media_ticks: int = 0
+    """Since media last arrived."""
+    flowing_ticks: int = 0
+    """For how long media has arrived without a pause."""
+    stale_ticks: int = 0
+    """Since a newer sequence number arrived."""
+    newest_seqno: int = -1
+    """The newest sequence number received, forwarded or not."""
+    hold_seqno: bool = False
+    """Newer sequence numbers are not forwarded, so that a new parent can prove that it is no descendant."""
+    orphan_ticks: int = 0
+    """Since the parent was lost."""
+    retry_ticks: int = 0
+    """Until the next search for a parent."""
+    update_ticks: int = 0
+    """Since the last path update to the children."""
+    ticks: int = 0
+    failure: str = ""
+    """Why the media session to the parent closed; empty while it is open."""
+    lost: tuple[HostId, str] | None = None
+    """The parent that was lost, and why, while there is no new one."""
+
+    @property
+    def fed(self) -> bool:
+        """Whether this host has a parent for the channel, or publishes it."""
+        return self.publishes or self.upstream is not None
+
+    @property
+    def wanted(self) -> Contract:
+        """What must hold here for the local subscriber and every host below; a bound of NUMBER_MAX stands for none."""
+        wanted = self.contract or Contract(NUMBER_MAX)
+        for child in self.children.values():
+            wanted = wanted.both(child.contract)
+        return wanted
+
+    def count(self, bytes_received: int) -> None:
+        """Takes the running total of bytes received or published; it starts at 0 again with every media session."""
+        if bytes_received > self.bytes_received >= 0:
+            self.new_bytes += bytes_received - self.bytes_received
+        self.bytes_received = bytes_received
+
+    def measure_rate(self, now: float, config: TreeConfig) -> None:
+        """Updates rate_bps, once enough time has passed since the last measurement."""
+        if now - self.rated_s < config.rate_s:
+            return
+        measured_bps = 8 * self.new_bytes / (now - self.rated_s)
+        if self.rated_s and self.new_bytes:
+            self.rate_bps += (config.rate_gain if self.rate_bps else 1.0) * (measured_bps - self.rate_bps)
+        self.rated_s, self.new_bytes = now, 0

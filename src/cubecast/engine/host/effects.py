@@ -1,4 +1,4 @@
-"""What to do: the effects a HostEngine asks its shell to perform."""
+"""The effects that a HostEngine asks its shell to perform."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,14 +11,14 @@ from cubecast.types import ChannelName, HostId
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Open the link to a neighbour; answer with LinkUp or LinkDown."""
+    """Open the link to a host; answered by LinkUp or LinkDown."""
 
     record: HostRecord
 
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """Close the link to a host that is no neighbour any more, or is silent."""
+    """Close the link to a host that is no longer needed, or is silent."""
 
     host: HostId
 
@@ -33,14 +33,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Ask the directory for a channel; answer with ChannelResolved or ChannelNotFound."""
+    """Ask the directory for a channel; answered by ChannelResolved, ChannelNotFound or ResolveFailed."""
 
     channel: ChannelName
 
 
 @dataclass(frozen=True, slots=True)
 class Relocate:
-    """Ask the directory for a seat nearer to the publisher; answer with Relocated."""
+    """Ask the directory for a seat nearer to the publisher; answered by Relocated."""
 
     channel: ChannelName
     bound_ms: float
@@ -48,7 +48,7 @@ class Relocate:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell the directory that this host publishes the channel."""
+    """Report to the directory that this host publishes the channel."""
 
     channel: ChannelName
     tree: Tree
@@ -56,7 +56,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Tell the directory that the channel is over."""
+    """Report to the directory that the channel has ended."""
 
     channel: ChannelName
 
@@ -65,8 +65,11 @@ class Withdraw:
 class Pull:
     """Open a media session for the channel to a new parent, beside the one before.
 
-    Pulled tells that its media may flow; a failure comes back as PullFailed. Nothing is lost while that takes its time
-    where the one before still feeds us; else a standby is used, where there is one.
+    Answered by Pulled once its media may flow, or by PullFailed.
+
+    Attributes:
+        fed: the former parent still feeds this host, so that nothing is lost while the session opens; else an open
+            standby session to the host is used, if there is one.
     """
 
     channel: ChannelName
@@ -76,7 +79,7 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """Open a media session for the channel to a new child, which cannot dial us: it waits for that with its Pull."""
+    """Open a media session for the channel to a new child that cannot dial this host; its Pull waits for it."""
 
     channel: ChannelName
     record: HostRecord
@@ -84,9 +87,9 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Open a standby for the channel: a session to a host that may be its next parent.
+    """Open a standby session for the channel to a host that may be its next parent.
 
-    Prepared tells that it is open; a failure comes back as PullFailed.
+    Answered by Prepared once it is open, or by PullFailed.
     """
 
     channel: ChannelName
@@ -95,7 +98,7 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Rouse:
-    """A pull from a standby is about to be asked for: have it send, if it is open."""
+    """Start the media of a standby session, if it is open: a pull from it is about to follow."""
 
     channel: ChannelName
     host: HostId
@@ -103,7 +106,7 @@ class Rouse:
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Close the media sessions of a host that is no child of the channel any more."""
+    """Close the media sessions of a host that is no longer a child for the channel."""
 
     channel: ChannelName
     host: HostId
@@ -111,7 +114,7 @@ class Evict:
 
 @dataclass(frozen=True, slots=True)
 class StopPull:
-    """Close the channel's media session or standby to a host; with None every one, nobody here needs the channel any more."""
+    """Close the channel's media or standby session to a host; with None all of them, the channel is no longer needed."""
 
     channel: ChannelName
     host: HostId | None
@@ -119,7 +122,7 @@ class StopPull:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The local subscription stands: `reach` is what is promised, and keeps the contract."""
+    """The local subscription is admitted; `metrics` are what is promised, and keep the contract."""
 
     channel: ChannelName
     contract: Contract
@@ -128,7 +131,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No path keeps the contract; `best` is the path that comes nearest, None when there was none."""
+    """The local subscription is refused: no path keeps the contract; `best` comes nearest, None when there was no path."""
 
     channel: ChannelName
     contract: Contract
@@ -138,7 +141,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """The channel of a local subscription is not announced."""
+    """The channel of a local subscription is not announced; `known` are those that are."""
 
     channel: ChannelName
     known: tuple[ChannelName, ...]
@@ -146,7 +149,7 @@ class NotFound:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded:
-    """A local subscription is over: finished by the publisher, or lost at `host` for `reason`."""
+    """A local subscription has ended: finished by the publisher, or lost at `host` for `reason`."""
 
     channel: ChannelName
     finished: bool
@@ -156,7 +159,7 @@ class StreamEnded:
 
 @dataclass(frozen=True, slots=True)
 class ParentChanged:
-    """A channel this host carries has another parent now: `after` instead of `before`, for a reason."""
+    """The parent of a channel has changed from `before` to `after`, for a reason."""
 
     channel: ChannelName
     before: HostId
@@ -166,21 +169,21 @@ class ParentChanged:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """Tell the directory that a neighbour is silent."""
+    """Report to the directory that a host is silent."""
 
     host: HostId
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell the directory what a local subscription was promised."""
+    """Report to the directory how a local subscription fares."""
 
     record: SubscriptionRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Tell the directory that this host leaves, then stop."""
+    """Report to the directory that this host leaves, then stop."""
 
 
 Effect: TypeAlias = (

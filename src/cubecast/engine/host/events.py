@@ -1,4 +1,4 @@
-"""What happened: the events a HostEngine handles. The shell reports, the engine decides."""
+"""The events that a HostEngine handles: what has happened, reported by the shell."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,21 +11,21 @@ from cubecast.types import ChannelName, HostId
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The directory gave this host its place, or a new one."""
+    """The directory has sent this host its place in the cube."""
 
     placement: Placement
 
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
-    """Messages now flow both ways between us and the host."""
+    """Messages flow both ways over the link to a host."""
 
     host: HostId
 
 
 @dataclass(frozen=True, slots=True)
 class LinkDown:
-    """The session to the host closed, or could not be opened."""
+    """The session to a host closed, or could not be opened."""
 
     host: HostId
     reason: str
@@ -43,7 +43,7 @@ class LinkSampled:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message arrived over the link from the host."""
+    """A message has arrived over the link from a host."""
 
     host: HostId
     message: Message
@@ -51,10 +51,10 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """TICK_S went by. Silence is counted in ticks, so a host that was stalled itself does not blame its peers.
+    """EngineConfig.tick_s have passed. Silence is counted in ticks, so a host that was stalled does not blame its peers.
 
     Attributes:
-        late_ms: how much later than due this one came.
+        late_ms: how late this tick came.
     """
 
     late_ms: float = 0.0
@@ -65,7 +65,7 @@ class PublishRequested:
     """The local user wants to publish a channel.
 
     Attributes:
-        source: the channel it is made from, which this host receives: a derived channel is late by that and its making.
+        source: of a derived channel, the channel that this host receives for it; its delay counts into the promise.
     """
 
     channel: ChannelName
@@ -75,7 +75,7 @@ class PublishRequested:
 
 @dataclass(frozen=True, slots=True)
 class ProcessingMeasured:
-    """What making a derived channel takes here: how long frames are in the making, and how much longer late ones, ms."""
+    """Processing time of a derived channel: typical delay of a frame, and how much longer a late one takes, ms."""
 
     channel: ChannelName
     delay_ms: float
@@ -84,7 +84,7 @@ class ProcessingMeasured:
 
 @dataclass(frozen=True, slots=True)
 class PublishFinished:
-    """The local source of a published channel came to its end, or the user stopped it."""
+    """The source of a channel published here has ended, or the user stopped it."""
 
     channel: ChannelName
 
@@ -99,7 +99,7 @@ class SubscribeRequested:
 
 @dataclass(frozen=True, slots=True)
 class ContractMeasured:
-    """How the contract of a local subscription has fared so far."""
+    """How the contract of a local subscription has been kept so far."""
 
     channel: ChannelName
     compliance: Compliance
@@ -114,7 +114,7 @@ class UnsubscribeRequested:
 
 @dataclass(frozen=True, slots=True)
 class ChannelResolved:
-    """The directory knows the channel; `grant` is our permission to subscribe to it, `proposals` possible parents."""
+    """The directory knows the channel; `grant` is the permission to subscribe to it, `proposals` are possible parents."""
 
     record: ChannelRecord
     grant: str
@@ -123,7 +123,7 @@ class ChannelResolved:
 
 @dataclass(frozen=True, slots=True)
 class Relocated:
-    """The directory has moved this host for a channel, may do so later, or will not."""
+    """The directory has answered a request for a label nearer to a channel's publisher."""
 
     channel: ChannelName
     verdict: Verdict
@@ -131,21 +131,21 @@ class Relocated:
 
 @dataclass(frozen=True, slots=True)
 class Advised:
-    """The directory thinks that a host would be a better parent."""
+    """The directory proposes a better parent."""
 
     advice: Advice
 
 
 @dataclass(frozen=True, slots=True)
 class ProbesWanted:
-    """The directory wants to know the delays to these hosts."""
+    """The directory asks for the delays to these hosts."""
 
     hosts: tuple[HostRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelNotFound:
-    """The directory does not know the channel; `known` are those it does."""
+    """The directory does not know the channel; `known` are the channels it knows."""
 
     channel: ChannelName
     known: tuple[ChannelName, ...]
@@ -153,7 +153,7 @@ class ChannelNotFound:
 
 @dataclass(frozen=True, slots=True)
 class ResolveFailed:
-    """The directory refused, or did not answer."""
+    """The directory refused to resolve a channel, or did not answer."""
 
     channel: ChannelName
     reason: str
@@ -170,7 +170,7 @@ class MediaSampled:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """The media session to a new parent is open and its media may flow."""
+    """The media session to a new parent is open, and its media may flow."""
 
     channel: ChannelName
     host: HostId
@@ -178,7 +178,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The standby to a host is open: a pull from it will be quick."""
+    """The standby session to a host is open: a pull from it will be fast."""
 
     channel: ChannelName
     host: HostId
@@ -186,7 +186,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class PullFailed:
-    """The session that pulls the channel from a host, or the standby to it, could not be opened, or closed."""
+    """A media or standby session to a host closed, or could not be opened."""
 
     channel: ChannelName
     host: HostId

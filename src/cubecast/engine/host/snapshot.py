@@ -1,4 +1,4 @@
-"""What an engine shows of itself: for status lines, metrics and tests."""
+"""Snapshots of a HostEngine for status lines, metrics and tests."""
 
 from dataclasses import dataclass
 
@@ -19,16 +19,16 @@ class LinkView:
 
 @dataclass(frozen=True, slots=True)
 class BranchView:
-    """One channel a host carries; upstream is None at the publisher."""
+    """One channel that a host carries; upstream, its parent, is None at the publisher."""
 
     channel: ChannelName
     upstream: HostId | None
     children: tuple[HostId, ...]
     delay_ms: float
     path: tuple[HostId, ...]
-    """Hosts from the publisher to this one."""
+    """Hosts from the publisher to this one, both included."""
     contract: Contract | None
-    """The local subscriber's."""
+    """The local subscriber's; None without one."""
 
 
 @dataclass(frozen=True, slots=True)

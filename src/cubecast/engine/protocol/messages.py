@@ -4,15 +4,15 @@ A path to a channel over the cube is found, then taken, in four messages that tr
 
     subscriber --PathRequest--> ... --PathRequest--> a host that carries the channel
     subscriber <--PathOffer---- ... <--PathOffer---- with the delay from the publisher, link by link
-    subscriber --Commit-------> ...                  the subscriber's bound is kept, so it takes the offer
+    subscriber --Commit-------> ...                  the subscriber's bound is kept, so it accepts the offer
     subscriber <--Confirm------ ...                  the definitive delay; each hop pulls the media from the one before
 
-A host that knows a host on the tree asks it directly: Attach, answered by Confirm. PathRefusal answers a request that
-found nothing, Cancel gives an offer back, Release ends a confirmed branch from below and Ended from above. `ask` is a
-number the asker chose; answers repeat it.
+A host that knows another one on the tree asks it directly: Attach, answered by Confirm. PathRefusal answers a request
+that found nothing, Cancel withdraws a request or returns an offer, Release ends a confirmed branch from below and Ended
+from above. `ask` is a number that the asker chose; answers repeat it.
 
-On a confirmed branch a Pulse goes down every second tick, and a Need goes up every few. Fields unknown to us are ignored,
-unknown kinds raise MessageError and the receiver goes on.
+On a confirmed branch a PathUpdate goes down every second tick, and a SubtreeContract goes up every few. Unknown fields
+are ignored; unknown kinds raise MessageError, and the receiver drops the message.
 """
 
 from typing import TypeAlias
@@ -25,13 +25,18 @@ from cubecast.engine.protocol.records import HostRecord, Tree
 from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
 
-VERSION = 3
+VERSION = 4
+"""Of this protocol; hosts of another version refuse each other's messages."""
 MESSAGE_BYTES_MAX = 64 * 1024
+"""Longest message accepted, bytes; a heartbeat with CARRIED_MAX channels over 8 hops has 17 000."""
 HOPS_MAX = 256
+"""Longest path or trail accepted; the diameters of live cubes are far below."""
 CARRIED_MAX = 64
-"""Channels one beat tells of."""
+"""Channels announced in one heartbeat; a host that carries more announces them in turn."""
 RELATIVES_MAX = 16
+"""Hosts in one Relatives message."""
 SEQNO_MAX = 1 << 53
+"""Largest sequence number: they are milliseconds since the Unix epoch, and floats hold them exactly up to here."""
 
 
 class _Struct(msgspec.Struct, frozen=True, tag_field="kind", array_like=False):
@@ -39,7 +44,7 @@ class _Struct(msgspec.Struct, frozen=True, tag_field="kind", array_like=False):
 
 
 class Carried(msgspec.Struct, frozen=True):
-    """A channel the sender carries and can pass on, in so many more copies."""
+    """A channel the sender carries, the path to it there, and how many more copies the sender can feed."""
 
     channel: ChannelName
     metrics: PathMetrics
@@ -47,18 +52,18 @@ class Carried(msgspec.Struct, frozen=True):
 
 
 class Hello(_Struct, frozen=True, tag="hello"):
-    """First on every link: who the sender is and where it is dialled."""
+    """First on every link: the sender's record, with the address where it is dialled."""
 
     record: HostRecord
 
 
 class Heartbeat(_Struct, frozen=True, tag="beat"):
-    """Heartbeat: the sender lives and carries these channels. Wants no answer, or a Pong where it asks for the clock.
+    """The sender is alive and carries these channels. Answered by Pong if it asks for the clock.
 
     Attributes:
-        needs: the sender needs this link; one that neither end needs is let go.
-        slow: the next one comes after SLOW_BEAT_TICKS: no stream depends on the link.
-        sent_s: as in Ping; 0 asks nothing.
+        needs: the sender needs this link; one that neither end needs is closed.
+        slow: the next one comes after the slow period: no stream depends on the link.
+        sent_s: as in Ping; 0 asks for nothing.
     """
 
     carried: tuple[Carried, ...] = ()
@@ -68,7 +73,7 @@ class Heartbeat(_Struct, frozen=True, tag="beat"):
 
 
 class Ping(_Struct, frozen=True, tag="ping"):
-    """A question for the peer's clock; `sent_s` is the sender's, s since the Unix epoch."""
+    """Asks for the peer's clock; `sent_s` is the sender's, s since the Unix epoch."""
 
     sent_s: float
 
@@ -81,15 +86,15 @@ class Pong(_Struct, frozen=True, tag="pong"):
 
 
 class PathRequest(_Struct, frozen=True, tag="path-request"):
-    """Find the channel, towards the publisher's seat `target`, a label of the given epoch.
+    """Finds a path to the channel, towards the publisher's seat `target`, a label of the given epoch.
 
     Attributes:
-        contract: what is left of the subscriber's at this host.
-        tries: requests this search may still send.
-        trail: hosts already on the way, the subscriber first.
+        contract: what is left of the subscriber's at the receiver.
+        tries: requests that this search may still send.
+        trail: hosts that the request has passed, the subscriber first.
         grant: the subscriber's permission for this channel; the shell checks it before the engine sees the request.
-        floor: what the offer must be fresher than, so that no loop comes about.
-        onward: whom to ask next: neither it nor the sender can be dialled, the receiver carries what goes between.
+        feasibility: what the offered path must beat, so that no loop forms.
+        onward: the host to ask next: neither it nor the sender can be dialled, and the receiver relays between them.
     """
 
     ask: int
@@ -105,13 +110,13 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
 
 
 class Attach(_Struct, frozen=True, tag="attach"):
-    """Feed me this channel; asked of a host that carries it.
+    """Asks a host that carries the channel to feed the sender.
 
     Attributes:
-        contract: what must hold at the host asked for everyone below to keep its own.
-        trail: hosts this is asked for, the subscriber first, the sender last.
+        contract: what must hold at the receiver for every host below the sender.
+        trail: hosts that this is asked for, the subscriber first, the sender last.
         grant: that subscriber's permission.
-        floor: as in PathRequest.
+        feasibility: as in PathRequest.
     """
 
     ask: int
@@ -123,7 +128,7 @@ class Attach(_Struct, frozen=True, tag="attach"):
 
 
 class PathOffer(_Struct, frozen=True, tag="path-offer"):
-    """The channel can be had from the sender, whom it reaches so; `tries` is what is left of the request's."""
+    """The sender can feed the channel: path metrics from the publisher to the sender; `tries` the request has left."""
 
     ask: int
     channel: ChannelName
@@ -132,7 +137,7 @@ class PathOffer(_Struct, frozen=True, tag="path-offer"):
 
 
 class PathRefusal(_Struct, frozen=True, tag="path-refusal"):
-    """No offer from here: `reason` is one line for the user."""
+    """No offer; `reason` is one line for the user."""
 
     ask: int
     channel: ChannelName
@@ -141,19 +146,19 @@ class PathRefusal(_Struct, frozen=True, tag="path-refusal"):
 
 
 class Cancel(_Struct, frozen=True, tag="cancel"):
-    """The asker does not take the offer, or no longer waits for one."""
+    """The asker does not accept the offer, or no longer waits for one."""
 
     ask: int
 
 
 class Commit(_Struct, frozen=True, tag="commit"):
-    """The asker takes the offer made to this ask."""
+    """The asker accepts the offer made to this ask."""
 
     ask: int
 
 
 class Confirm(_Struct, frozen=True, tag="confirm"):
-    """The branch stands: pull the channel from the sender, whom it reaches so."""
+    """The receiver is a child now and may pull the channel; path metrics from the publisher to the sender."""
 
     ask: int
     channel: ChannelName
@@ -161,12 +166,12 @@ class Confirm(_Struct, frozen=True, tag="confirm"):
 
 
 class PathUpdate(_Struct, frozen=True, tag="pulse"):
-    """From parent to child, every second tick: how the channel reaches the parent now.
+    """From parent to child, every second tick: path metrics from the publisher to the parent.
 
     Attributes:
         epoch, target: the publisher's seat, a label of that epoch.
-        flowing: media has come in at the parent without a pause for a while.
-        fed: the parent has a parent itself, or publishes; else it looks for one.
+        flowing: media has arrived at the parent without a pause for a while.
+        fed: the parent publishes, or has a parent itself; else it looks for one.
         tree: how parents are chosen, as the publisher wishes.
     """
 
@@ -180,24 +185,24 @@ class PathUpdate(_Struct, frozen=True, tag="pulse"):
 
 
 class SubtreeContract(_Struct, frozen=True, tag="need"):
-    """From child to parent: what must hold at the parent for everyone below to have what it asked for."""
+    """From child to parent: what must hold at the parent for the child and every host below it."""
 
     channel: ChannelName
     contract: Contract
 
 
 class Relatives(_Struct, frozen=True, tag="kin"):
-    """From parent to child: its grandparent, uncles and siblings. Whoever of them has copies left can replace the parent."""
+    """From parent to child: its grandparent, uncles and siblings, any of which may replace the parent if it has room."""
 
     channel: ChannelName
     hosts: tuple[HostRecord, ...]
 
 
 class StandbyRequest(_Struct, frozen=True, tag="stand-by"):
-    """Be ready to feed me this channel when my parent dies; asked again and again while it is wanted.
+    """Asks the receiver to be ready to feed the sender when its parent dies; repeated while that is wanted.
 
     Attributes:
-        parent: whose place falls free then, if it is a child of the receiver.
+        parent: the sender's; if it is a child of the receiver, its slot is free then.
         trail, grant: as in Attach.
     """
 
@@ -208,14 +213,14 @@ class StandbyRequest(_Struct, frozen=True, tag="stand-by"):
 
 
 class StandbyStatus(_Struct, frozen=True, tag="standing-by"):
-    """The sender is ready, or is not, or no longer."""
+    """Whether the sender is the receiver's standby."""
 
     channel: ChannelName
     ready: bool
 
 
 class Leaving(_Struct, frozen=True, tag="leaving"):
-    """The sender is about to leave, and feeds its children until they have found other parents."""
+    """The sender is about to leave; it feeds its children for a while until they have other parents."""
 
 
 class Release(_Struct, frozen=True, tag="release"):
@@ -225,7 +230,7 @@ class Release(_Struct, frozen=True, tag="release"):
 
 
 class Ended(_Struct, frozen=True, tag="ended"):
-    """The channel is over at the sender: `finished` by its publisher, or lost at `host` for `reason`."""
+    """The channel has ended at the sender: `finished` by its publisher, or lost at `host` for `reason`."""
 
     channel: ChannelName
     finished: bool
@@ -295,7 +300,7 @@ def decode(payload: bytes) -> Message:
 
 def _check_ranges(message: Message) -> None:
     numbers: tuple[float, ...] = ()
-    reaches: tuple[PathMetrics, ...] = ()
+    paths: tuple[PathMetrics, ...] = ()
     match message:
         case Ping(sent_s):
             numbers = (sent_s,)
@@ -314,26 +319,26 @@ def _check_ranges(message: Message) -> None:
                 raise MessageError("a request with an impossible trail")
         case Heartbeat(sent_s=sent_s):
             numbers = (sent_s,)
-            reaches = tuple(each.metrics for each in message.carried)
-            if len(reaches) > CARRIED_MAX:
-                raise MessageError("a beat with too many channels")
+            paths = tuple(each.metrics for each in message.carried)
+            if len(paths) > CARRIED_MAX:
+                raise MessageError("a heartbeat with too many channels")
         case Relatives():
             if len(message.hosts) > RELATIVES_MAX:
                 raise MessageError("too many relatives")
         case SubtreeContract():
             numbers = _terms(message.contract)
         case PathOffer() | Confirm() | PathUpdate():
-            reaches = (message.metrics,)
+            paths = (message.metrics,)
         case _:
             pass
-    for r in reaches:
+    for r in paths:
         numbers += (r.delay_ms, r.spread_ms, r.clock_offset_ms, r.clock_uncertainty_ms, r.rate_bps)
         if not 0 < len(r.path) <= HOPS_MAX or r.delay_ms < 0 or r.spread_ms < 0 or not 0 <= r.seqno <= SEQNO_MAX:
-            raise MessageError("a channel told with an impossible path or delay")
+            raise MessageError("a channel with an impossible path or delay")
         if not 0 <= r.loss <= 1 or not r.rate_bps >= 0:
-            raise MessageError("a channel told with an impossible loss or rate")
+            raise MessageError("a channel with an impossible loss or rate")
     if not all(abs(n) <= NUMBER_MAX for n in numbers):
-        raise MessageError("a number that is no time")
+        raise MessageError("a number out of range")
 
 
 def _terms(contract: Contract) -> tuple[float, ...]:

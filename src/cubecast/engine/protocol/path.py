@@ -1,7 +1,7 @@
-"""How a channel reaches a host, and what a subscriber asks of that: delay, rate and loss from end to end.
+"""Metrics of the path from a publisher to a host, and the contract a subscriber asks for: delay, rate and loss.
 
-A Reach is built hop by hop from the publisher down; a Contract is taken apart hop by hop from the subscriber up. So any
-host on the way can tell whether what it has is good enough.
+PathMetrics accumulate hop by hop from the publisher down; a Contract is reduced hop by hop from the subscriber up. So
+any host on the way can decide whether its own path is good enough.
 """
 
 import msgspec
@@ -15,16 +15,16 @@ RELAY_MS = 0.5
 
 
 class PathMetrics(msgspec.Struct, frozen=True):
-    """How a channel reaches a host.
+    """Metrics of the path from the publisher of a channel to a host.
 
     Attributes:
         delay_ms: from the publisher to the host.
-        spread_ms: how much later than that a late frame may come.
+        spread_ms: how much later than that a late frame may arrive.
         path: hosts from the publisher to the host, both included.
-        seqno: how fresh this is (cubecast.engine.protocol.feasibility).
+        seqno: the publisher's sequence number that it was computed with (cubecast.engine.protocol.feasibility).
         clock_offset_ms: publisher's clock minus the host's, give or take clock_uncertainty_ms (half the round trips).
-        loss: share of packets that get lost on the way and have to be sent again.
-        rate_bps: what comes over the path, or could: the least that a host on it sends, or has left for one copy.
+        loss: share of packets lost on the way, which have to be sent again.
+        rate_bps: what the path carries, or could: the least that a host on it sends, or has left for one copy.
     """
 
     delay_ms: float
@@ -38,7 +38,7 @@ class PathMetrics(msgspec.Struct, frozen=True):
 
     @property
     def least_bound_ms(self) -> float:
-        """The least bound that can be kept there."""
+        """The least bound that this path keeps."""
         return self.delay_ms + self.spread_ms
 
     @property
@@ -48,12 +48,12 @@ class PathMetrics(msgspec.Struct, frozen=True):
 
 
 class Contract(msgspec.Struct, frozen=True):
-    """What a subscriber asks for; on its way up, what is left of that at a host.
+    """What a subscriber asks for; on its way up, what is left of it at a host.
 
     Attributes:
-        bound_ms: the latest a frame may arrive after its capture.
-        rate_bps: the least rate; 0 for any.
-        loss: the greatest share of packets lost on the way, and of frames late or lost; 1 for any.
+        bound_ms: greatest delay of a frame from its capture to its arrival.
+        rate_bps: least rate; 0 for any.
+        loss: greatest share of packets lost on the way, and of frames late or lost; 1 for any.
     """
 
     bound_ms: float
@@ -61,7 +61,7 @@ class Contract(msgspec.Struct, frozen=True):
     loss: float = 1.0
 
     def rank(self, metrics: PathMetrics) -> tuple[bool, float]:
-        """Orders paths, the best first: those with the rate and the loss asked for, then the soonest."""
+        """Orders paths, best first: those that keep rate and loss before others, then by delay."""
         return metrics.rate_bps < self.rate_bps or metrics.loss > self.loss, metrics.least_bound_ms
 
     def kept_by(self, metrics: PathMetrics) -> bool:
@@ -70,18 +70,18 @@ class Contract(msgspec.Struct, frozen=True):
         return not short and least_bound_ms <= self.bound_ms
 
     def before(self, delay_ms: float, loss: float) -> "Contract":
-        """What must hold at the parent, for this to hold behind a link with that delay and loss."""
+        """What must hold at the parent for this to hold behind a link with that delay and loss."""
         left = 1.0 if self.loss >= 1 else 1 - (1 - self.loss) / max(1e-9, 1 - loss)
         return Contract(self.bound_ms - delay_ms, self.rate_bps, left)
 
     def both(self, other: "Contract") -> "Contract":
-        """What keeps both."""
+        """The weakest contract that implies both."""
         return Contract(
             min(self.bound_ms, other.bound_ms), max(self.rate_bps, other.rate_bps), min(self.loss, other.loss)
         )
 
     def counter(self, metrics: PathMetrics) -> "Contract":
-        """The counter-offer: the same, but for the terms that a path does not keep, which are as it can keep them."""
+        """The counter-offer: each term that the path does not keep is replaced by what it can keep."""
         return Contract(
             max(self.bound_ms, metrics.least_bound_ms),
             min(self.rate_bps, metrics.rate_bps),

@@ -46,7 +46,7 @@ def test_a_new_extension_builds_is_in_order_runs_and_keeps_its_golden_file(
     golden.write_bytes(golden.read_bytes()[:-4])
     broken = cubecast("extension", "check", str(module))
     assert broken.returncode == 2
-    assert "clip.golden is no golden file" in broken.stderr
+    assert "clip.golden is not a golden file" in broken.stderr
 
 
 def test_a_file_goes_through_an_extension_and_the_figures_are_told(tmp_path: Path, clip: Path) -> None:
@@ -93,16 +93,16 @@ def test_what_a_tap_finds_goes_beside_the_output(tmp_path: Path, clip: Path) -> 
     ("arguments", "said"),
     [
         (("check", "nothing.wasm"), "nothing.wasm: cannot be read"),
-        (("check", "/etc/hostname"), "/etc/hostname: it is no WebAssembly module"),
+        (("check", "/etc/hostname"), "/etc/hostname: it is not a WebAssembly module"),
         (("run", "nope", "CLIP"), "shipped extensions are downscale"),
         (("run", "gain", "CLIP"), "gain processes audio; the stream has none of that"),
         (("run", "thin", "CLIP", "--config", "share"), "'share' is not K=V"),
         (("run", "thin", "CLIP", "--config", "share=2"), "thin: it does not accept this configuration"),
-        (("run", "thin", "CLIP", "--config", "speed=2"), "there is no setting 'speed'; it knows share"),
+        (("run", "thin", "CLIP", "--config", "speed=2"), "there is no setting 'speed'; its settings are share"),
         (("run", "thin", "CLIP", "--event", "eclipse=1@2"), "is not KIND=VALUE@FRAME"),
         (("run", "thin", "CLIP", "-o", "/nowhere/x.ts"), "cannot write /nowhere/x.ts"),
         (("run", "thin", "/nowhere.mp4"), "cannot read /nowhere.mp4"),
-        (("new", "Big"), "'Big' is no name for an extension"),
+        (("new", "Big"), "'Big' is not a valid name of an extension"),
         (("new", "x", "--lang", "cobol"), "invalid choice: 'cobol'"),
         (("build", "/nowhere"), "cannot read /nowhere/extension.toml"),
     ],

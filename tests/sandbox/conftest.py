@@ -1,4 +1,4 @@
-"""Every test here has the clock of deadlines running."""
+"""Deadlines are enforced in every test of this folder."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,6 @@ from cubecast.sandbox.wasm.engine import deadlines
 
 
 @pytest.fixture(autouse=True)
-def clock() -> Iterator[None]:
+def enforced_deadlines() -> Iterator[None]:
     with deadlines():
         yield

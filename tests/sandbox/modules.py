@@ -1,4 +1,4 @@
-"""Small modules in WAT, good and bad, with a manifest in them."""
+"""Small modules in WAT, valid and invalid, with a manifest."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +20,8 @@ LAYOUT = (
     r'"\00\10\00\00" "\40\00\00\00" "\00\20\00\00" "\10\00\00\00" "\02\00\00\00"'
 )
 """Frames in at 1024 and out at 4096, 64 of each; bytes at 65536, 1 MiB; tracks at 8192, 16."""
+DEADLINE_MS = 200
+"""Long enough that a valid module meets it on a busy machine."""
 PASS = """(memory.copy (i32.const 4096) (i32.const 1024) (i32.mul (local.get $n) (i32.const 32))) (local.get $n)"""
 
 
@@ -33,7 +35,7 @@ def wat(
     table: str = LAYOUT,
     more: str = "",
 ) -> str:
-    """A module's text; by default it passes every frame on."""
+    """A module in WAT; by default it forwards every frame unchanged."""
     on_event = (
         f'(func (export "on_event") (param $kind i32) (param $time i64) (param $value f64) (result i32) {event})'
         if event
@@ -47,12 +49,14 @@ def wat(
 
 
 def module(text: str, manifest: Manifest | None = None) -> bytes:
-    """WAT as a built extension."""
-    return with_manifest(bytes(wat2wasm(text)), manifest or Manifest(name="test", memory_mib=4, deadline_ms=5))
+    """A built extension from WAT."""
+    return with_manifest(
+        bytes(wat2wasm(text)), manifest or Manifest(name="test", memory_mib=4, deadline_ms=DEADLINE_MS)
+    )
 
 
 def instance(wasm: bytes, tracks: Sequence[TrackFormat] = TRACKS, config: Mapping[str, str] | None = None) -> Exchange:
-    """A module at work."""
+    """A new instance of a module."""
     manifest = manifest_of(wasm)
     return Exchange(ModuleCode(compiled(wasm), manifest), manifest, tracks, config or {})
 

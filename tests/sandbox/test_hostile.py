@@ -1,4 +1,4 @@
-"""Hostile modules: each ends in one of two typed errors, and the next instance of a good one works."""
+"""Hostile modules: each causes one of two typed errors, and a new instance of a valid module still works."""
 
 import random
 import threading
@@ -26,8 +26,8 @@ def works() -> bool:
 @pytest.mark.parametrize(
     ("process", "kind", "said"),
     [
-        (LOOP, "deadline", "longer than its deadline"),
-        (TRAP, "trap", "stopped itself"),
+        (LOOP, "deadline", "missed its deadline"),
+        (TRAP, "trap", "unreachable instruction"),
         ("(i32.load (i32.const -4))", "trap", "outside its memory"),
         ("(i32.div_s (i32.const 1) (i32.const 0))", "trap", "divide by zero"),
         ("(call $deep (i64.const 0)) (i32.const 0)", "trap", "overflowed its stack"),
@@ -92,25 +92,28 @@ def test_memory_ends_at_its_limit() -> None:
 @pytest.mark.parametrize(
     "memory", ['(memory (export "memory") 4096)', '(memory (export "memory") 18) (table 200000 funcref)']
 )
-def test_what_asks_for_too_much_from_the_start_is_refused(memory: str) -> None:
+def test_a_module_that_declares_too_much_memory_or_table_is_refused(memory: str) -> None:
     with pytest.raises(ExtensionRefused, match="cannot be instantiated"):
         instance(module(wat(memory=memory)))
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "said"),
     [
-        wat().replace('"process_batch"', '"process"'),
-        wat().replace('"memory"', '"ram"'),
-        wat().replace('(export "init") (param $bytes i32)', '(export "init") (param $bytes i64)'),
-        wat().replace('(export "cubecast_layout") (result i32) (i32.const 16)', '(export "cubecast_layout")'),
-        wat(layout="(i32.const -16)"),
-        wat(table=r'"\02\00\00\00"'),
-        wat(table=""),
+        (wat().replace('"process_batch"', '"process"'), "not export the function process_batch"),
+        (wat().replace('"memory"', '"ram"'), "not export its memory"),
+        (wat().replace('(export "init") (param $bytes i32)', '(export "init") (param $bytes i64)'), "init must have"),
+        (
+            wat().replace('(export "cubecast_layout") (result i32) (i32.const 16)', '(export "cubecast_layout")'),
+            "cubecast_layout must have",
+        ),
+        (wat(layout="(i32.const -16)"), "layout lies outside its memory"),
+        (wat(table=r'"\02\00\00\00"'), "layout is for interface 2"),
+        (wat(table=""), "layout is for interface 0"),
     ],
 )
-def test_a_module_without_the_interface_is_refused(text: str) -> None:
-    with pytest.raises(ExtensionRefused):
+def test_a_module_without_the_interface_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ExtensionRefused, match=said):
         instance(module(text))
     assert works()
 
@@ -129,9 +132,9 @@ def test_imports_are_refused_by_name() -> None:
         "(module (memory 1) (memory 1))",
     ],
 )
-def test_what_stream_modules_have_no_use_for_is_off(text: str) -> None:
+def test_features_that_extensions_do_not_need_are_disabled(text: str) -> None:
     wasm = with_manifest(bytes(wat2wasm(text)), Manifest(name="test"))
-    with pytest.raises(ExtensionRefused, match="no valid module"):
+    with pytest.raises(ExtensionRefused, match="not a valid module"):
         compiled(wasm)
 
 
@@ -149,7 +152,7 @@ def test_giant_and_cut_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_mutations_of_a_good_module_never_hurt_the_host() -> None:
-    """make fuzz does ten thousand."""
+    """`make fuzz` runs ten thousand mutations."""
     rng = random.Random(5)
     good = load_bytes("thin")
     ended = {"well": 0, "refused": 0, "failed": 0}
@@ -158,8 +161,7 @@ def test_mutations_of_a_good_module_never_hurt_the_host() -> None:
         for _ in range(rng.randint(1, 4)):
             wasm[rng.randrange(8, len(wasm))] = rng.randrange(256)
         ended[outcome(bytes(wasm))] += 1
-    assert sum(ended.values()) == MUTATIONS
-    assert ended["refused"] > 0
+    assert all(ended.values()), "each outcome must occur, or the mutations test nothing"
     assert works()
 
 

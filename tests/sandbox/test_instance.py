@@ -1,4 +1,4 @@
-"""What goes in comes out: the batch call, tracks, settings and events of a module."""
+"""One instance of a module: batches of frames, tracks, settings and events."""
 
 import pytest
 from hypothesis import given, settings
@@ -15,14 +15,14 @@ payloads = st.lists(st.binary(max_size=300), max_size=200)
 
 @settings(max_examples=30)
 @given(payloads)
-def test_a_module_that_passes_on_changes_nothing(contents: list[bytes]) -> None:
+def test_a_module_that_forwards_frames_changes_nothing(contents: list[bytes]) -> None:
     given_frames = [EncodedFrame(n % 2, n, n - 1, 5, n % 3 == 0, content) for n, content in enumerate(contents)]
     batch = instance(PASS).process(given_frames)
     assert batch.frames == given_frames
     assert batch.skipped == []
 
 
-def test_what_is_too_large_for_its_buffer_is_told_and_the_rest_goes_on() -> None:
+def test_a_frame_larger_than_the_buffer_is_skipped_and_the_others_are_processed() -> None:
     large = EncodedFrame(0, 5, 5, 5, keyframe=True, payload=bytes(2**20 + 1))
     around = frames(3)
     batch = instance(PASS).process([around[0], large, *around[1:]])
@@ -35,11 +35,11 @@ def test_times_that_no_table_can_hold_do_not_stop_the_stream() -> None:
     assert (frame.pts_us, frame.dts_us, frame.duration_us) == (2**63 - 1, 1 - 2**63, 0)
 
 
-def test_tracks_that_it_leaves_alone_keep_their_codec_configuration() -> None:
+def test_unchanged_tracks_keep_their_codec_configuration() -> None:
     assert instance(PASS).tracks == TRACKS
 
 
-def test_a_track_that_it_changes_is_described_anew() -> None:
+def test_a_changed_track_has_the_new_description() -> None:
     half = "(i32.store (i32.const 8212) (i32.const 320)) (i32.const 0)"
     video, audio = instance(module(wat(init=half))).tracks
     assert (video.width, video.height, video.codec, video.extradata) == (320, 360, "h264", b"")
@@ -54,18 +54,18 @@ def test_a_track_may_be_added() -> None:
     assert (tracks[2].kind, tracks[2].codec) == ("data", "level")
 
 
-def test_settings_reach_it_with_their_defaults_and_unknown_ones_are_refused() -> None:
+def test_settings_are_passed_with_their_defaults_and_unknown_ones_are_refused() -> None:
     manifest = Manifest(name="test", config={"a": "1", "b": "2"})
     first_value = "(i32.sub (i32.load8_u (i32.const 65538)) (i32.const 49))"  # of "a=1\n": 0 when it is 1
     wasm = module(wat(init=first_value), manifest)
     assert instance(wasm).tracks == TRACKS
     with pytest.raises(ExtensionRefused, match="does not accept"):
         instance(wasm, config={"a": "7"})
-    with pytest.raises(ExtensionRefused, match="no setting 'c'; it knows a, b"):
+    with pytest.raises(ExtensionRefused, match="there is no setting 'c'; its settings are a, b"):
         instance(wasm, config={"c": "1"})
 
 
-def test_an_event_reaches_it_whole_and_may_make_it_emit() -> None:
+def test_an_event_is_delivered_with_its_arguments_and_may_emit_frames() -> None:
     event = """(i64.store (i32.const 4096) (local.get $time))
       (i32.store (i32.const 4116) (i32.const 65536)) (i32.store (i32.const 4120) (i32.const 1))
       (i32.store8 (i32.const 65536) (i32.trunc_f64_s (local.get $value)))
@@ -76,7 +76,7 @@ def test_an_event_reaches_it_whole_and_may_make_it_emit() -> None:
     assert here.on_event(EventKind.TIMER, 0, 0.0) == []
 
 
-def test_memory_that_grows_in_a_call_is_seen_anew() -> None:
+def test_frames_in_memory_that_grew_during_the_call_are_read() -> None:
     grow = """(drop (memory.grow (i32.const 4)))
       (i32.store (i32.const 4116) (i32.const 1400000)) (i32.store (i32.const 4120) (i32.const 3))
       (i32.store8 (i32.const 1400001) (i32.const 7)) (i32.const 1)"""
@@ -90,13 +90,13 @@ def test_memory_that_grows_in_a_call_is_seen_anew() -> None:
 @pytest.mark.parametrize(
     ("process", "said"),
     [
-        ("(i32.const -3)", "gave error -3"),
-        ("(i32.const 65)", "has room for fewer"),
+        ("(i32.const -3)", "returned error -3"),
+        ("(i32.const 65)", "holds at most 64"),
         ("(i32.store (i32.const 4120) (i32.const 5000000)) (i32.const 1)", "outside its memory"),
         ("(i32.store16 (i32.const 4124) (i32.const 9)) (i32.const 1)", "of track 9"),
     ],
 )
-def test_results_that_make_no_sense_are_failures(process: str, said: str) -> None:
+def test_invalid_results_are_failures(process: str, said: str) -> None:
     with pytest.raises(ExtensionFailed, match=said):
         instance(module(wat(process))).process(frames(1))
 
@@ -104,12 +104,12 @@ def test_results_that_make_no_sense_are_failures(process: str, said: str) -> Non
 @pytest.mark.parametrize(
     ("count", "codec"), [("0", ""), ("17", ""), ("1", "(i64.store (i32.const 8196) (i64.const 0))")]
 )
-def test_tracks_that_make_no_sense_are_refused(count: str, codec: str) -> None:
+def test_invalid_tracks_are_refused(count: str, codec: str) -> None:
     init = f"(i32.store (i32.const 52) (i32.const {count})) {codec} (i32.const 0)"
     with pytest.raises(ExtensionRefused):
         instance(module(wat(init=init)))
 
 
-def test_a_stream_with_more_tracks_than_it_has_room_for_is_refused() -> None:
-    with pytest.raises(ExtensionRefused, match="room for 16"):
+def test_a_stream_with_more_tracks_than_the_table_holds_is_refused() -> None:
+    with pytest.raises(ExtensionRefused, match="at most 16"):
         instance(PASS, [VIDEO] * 17)

@@ -1,13 +1,17 @@
-"""Rings in shared memory: every message, whole and in order, or a typed error."""
+"""Rings in shared memory: messages arrive whole and in order, or there is a typed error."""
 
+import os
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.errors import ExtensionFailed
-from cubecast.sandbox.trusted.rings import LENGTH_BYTES, Ring, RingFiles
+from cubecast.sandbox.trusted import rings
+from cubecast.sandbox.trusted.rings import ASLEEP, LENGTH_BYTES, Ring, RingFiles
 
 SIZE = 256
 
@@ -39,7 +43,29 @@ def test_what_is_pushed_is_popped_and_what_does_not_fit_is_an_error(steps: list[
     files.close()
 
 
-def test_a_sleeper_is_woken(ends: tuple[Ring, Ring]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        os.sched_yield()
+
+
+def test_only_the_eventfd_needs_to_wake_a_sleeping_reader(
+    ends: tuple[Ring, Ring], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rings, "SLEEP_S", 60.0)
+    writer, reader = ends
+    came: list[bytes | None] = []
+    thread = threading.Thread(target=lambda: came.extend(reader.pop(60) for _ in range(3)), daemon=True)
+    thread.start()
+    for number in range(3):
+        wait_until(lambda: len(came) >= number and bool(writer._words[ASLEEP // 8]))  # noqa: B023  called at once
+        writer.push(bytes([number]))
+    thread.join(10)
+    assert came == [b"\0", b"\1", b"\2"]
+
+
+def test_messages_arrive_in_order_while_both_ends_run(ends: tuple[Ring, Ring]) -> None:
     writer, reader = ends
     came: list[bytes | None] = []
     thread = threading.Thread(target=lambda: came.extend(reader.pop(10) for _ in range(50)))
@@ -55,9 +81,9 @@ def test_a_sleeper_is_woken(ends: tuple[Ring, Ring]) -> None:
     assert came == [bytes([number]) * (number % 7) for number in range(50)]
 
 
-def test_a_length_that_cannot_be_is_an_error(ends: tuple[Ring, Ring]) -> None:
+def test_an_impossible_length_is_an_error(ends: tuple[Ring, Ring]) -> None:
     writer, reader = ends
     writer.push(b"abc")
     writer._put(0, (2**40).to_bytes(LENGTH_BYTES, "little"))
-    with pytest.raises(ExtensionFailed, match="no message"):
+    with pytest.raises(ExtensionFailed, match="invalid message"):
         reader.pop(0)

@@ -1,4 +1,4 @@
-"""The extensions that are shipped: built from their sources, golden, and true to what they promise on real media."""
+"""The shipped extensions: built from their sources, as their golden files say, and correct on real media."""
 
 import importlib.util
 import math
@@ -39,7 +39,7 @@ def folder(name: str) -> Path:
 
 
 def through(name: str, clip: Path, **config: str) -> tuple[list[EncodedFrame], list[EncodedFrame], Pipeline]:
-    """A clip's frames, what comes of them, and what did it."""
+    """Sends a clip through an extension; its frames, the frames emitted, and the pipeline."""
     with MediaSource(str(clip)) as source:
         frames = list(source.frames())
         pipeline = Pipeline(load(name), source.tracks, config, time.monotonic)
@@ -48,11 +48,11 @@ def through(name: str, clip: Path, **config: str) -> tuple[list[EncodedFrame], l
     return frames, out, pipeline
 
 
-def plain(tracks: tuple[TrackFormat, ...], frames: list[EncodedFrame], track: int) -> list[EncodedFrame]:
-    """A track's plain frames."""
+def decoded(tracks: tuple[TrackFormat, ...], frames: list[EncodedFrame], track: int) -> list[EncodedFrame]:
+    """A track's frames, decoded."""
     decoder = TrackDecoder(tracks[track])
     made = [p for frame in frames if frame.track == track for p in decoder.decode(frame)] + list(decoder.decode(None))
-    assert decoder.damaged <= 1  # the end
+    assert decoder.damaged <= 1  # the last frame
     return made
 
 
@@ -85,7 +85,7 @@ def sine(seconds: float, peak: float = 1.0, hz: float = 997.0) -> Floats:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_each_is_in_order_and_has_golden_files(name: str) -> None:
+def test_each_passes_its_check_and_has_golden_files(name: str) -> None:
     found = check(folder(name) / f"{name}.wasm")
     assert found.manifest.name == name
     assert found.golden >= 1
@@ -98,12 +98,12 @@ def test_each_is_what_its_source_builds(name: str) -> None:
     assert build(folder(name)) == (folder(name) / f"{name}.wasm").read_bytes()
 
 
-def test_thin_keeps_its_share_and_what_is_left_decodes_without_an_error(clip: Path) -> None:
+def test_thin_keeps_its_share_and_the_rest_decodes_without_errors(clip: Path) -> None:
     frames, out, pipeline = through("thin", clip)
     assert 0.4 <= size(out, 0) / size(frames, 0) <= 0.55
     assert size(out, 1) == size(frames, 1)
     kept = [frame for frame in out if frame.track == 0]
-    assert len(plain(pipeline.tracks, out, 0)) == len(kept)
+    assert len(decoded(pipeline.tracks, out, 0)) == len(kept)
     assert [f for f in frames if f.keyframe and f.track == 0] == [f for f in kept if f.keyframe]
 
 
@@ -113,7 +113,7 @@ def test_thin_does_so_on_real_clips(real: Path) -> None:
     frames, out, pipeline = through("thin", real)
     assert 0.3 <= size(out, 0) / size(frames, 0) <= 0.55
     kept = [frame for frame in out if frame.track == 0]
-    assert len(plain(pipeline.tracks, out, 0)) == len(kept)
+    assert len(decoded(pipeline.tracks, out, 0)) == len(kept)
 
 
 def test_thin_at_the_whole_rate_changes_nothing(clip: Path) -> None:
@@ -127,9 +127,9 @@ def test_shed_drops_only_under_congestion_and_is_whole_again_from_a_keyframe_on(
         pipeline = Pipeline(load("shed"), source.tracks, {}, time.monotonic)
     third = len(frames) // 3
     first = pipeline.push(frames[:third])
-    pipeline.tell(Upcall(EventKind.CONGESTION, 0, 0.3))
+    pipeline.deliver(Upcall(EventKind.CONGESTION, 0, 0.3))
     hard = pipeline.push(frames[third : 2 * third])
-    pipeline.tell(Upcall(EventKind.CONGESTION, 0, 1.0))
+    pipeline.deliver(Upcall(EventKind.CONGESTION, 0, 1.0))
     after = pipeline.push(frames[2 * third :])
     assert by_track(first) == by_track(frames[:third])
     assert size(hard, 0) < 0.5 * size(frames[third : 2 * third], 0)
@@ -138,11 +138,11 @@ def test_shed_drops_only_under_congestion_and_is_whole_again_from_a_keyframe_on(
     since = next(n for n, frame in enumerate(frames) if n >= 2 * third and frame.keyframe and frame.track == 0)
     assert tail[-10:] == [f for f in frames[since:] if f.track == 0][-10:]
     everything = [frame for frame in [*first, *hard, *after] if frame.track == 0]
-    assert len(plain(pipeline.tracks, everything, 0)) == len(everything)
+    assert len(decoded(pipeline.tracks, everything, 0)) == len(everything)
 
 
 @pytest.mark.parametrize(("db", "factor"), [("6", 1.9953), ("-20", 0.1), ("0", 1.0)])
-def test_gain_is_what_it_says_and_clips(db: str, factor: float) -> None:
+def test_gain_is_as_configured_and_clips(db: str, factor: float) -> None:
     instance = load("gain").make([STEREO], {"db": db})
     given = sound(sine(0.5, 0.4))
     out = instance.process(given).frames
@@ -153,7 +153,7 @@ def test_gain_is_what_it_says_and_clips(db: str, factor: float) -> None:
     assert (samples.max(), samples.min()) == (32767, -32768)
 
 
-def test_gain_on_a_clip_leaves_the_picture_alone(clip: Path) -> None:
+def test_gain_on_a_clip_does_not_change_the_picture(clip: Path) -> None:
     frames, out, pipeline = through("gain", clip, db="-20")
     assert [f for f in out if f.track == 0] == [f for f in frames if f.track == 0]
     assert pipeline.tracks[1].codec == "aac"
@@ -217,7 +217,7 @@ def test_downscale_gives_the_mean_of_four() -> None:
 def test_downscale_halves_a_clip(clip: Path) -> None:
     frames, out, pipeline = through("downscale", clip)
     assert (pipeline.tracks[0].width, pipeline.tracks[0].height) == (320, 180)
-    pictures = plain(pipeline.tracks, out, 0)
+    pictures = decoded(pipeline.tracks, out, 0)
     assert len(pictures) == sum(frame.track == 0 for frame in frames)
     assert all(len(picture.payload) == 320 * 180 * 3 // 2 for picture in pictures)
 
@@ -241,9 +241,9 @@ def test_loudness_of_a_sine_is_what_the_standard_says(peak_db: float) -> None:
     given = sound(sine(2.0, 10 ** (peak_db / 20)))
     out = instance.process(given).frames
     assert {instance.tracks[frame.track].codec for frame in out} == {"loudness"}
-    told = [int(frame.payload) / 100 for frame in out]
-    assert len(told) == 17  # ten a second, once 400 ms are there
-    assert all(math.isclose(lufs, peak_db, abs_tol=0.1) for lufs in told)
+    reported = [int(frame.payload) / 100 for frame in out]
+    assert len(reported) == 17  # ten a second, once 400 ms are there
+    assert all(math.isclose(lufs, peak_db, abs_tol=0.1) for lufs in reported)
 
 
 def test_taps_leave_the_stream_as_it_is(clip: Path) -> None:
@@ -254,7 +254,7 @@ def test_taps_leave_the_stream_as_it_is(clip: Path) -> None:
         assert any(frame.track == 2 for frame in out)
 
 
-def test_trigger_tells_silence_and_sound_and_motion_and_rest() -> None:
+def test_trigger_reports_silence_and_sound_and_motion_and_rest() -> None:
     w, h = 64, 64
     tracks = [STEREO, TrackFormat(Kind.VIDEO, "rawvideo", b"", w, h, 10.0)]
     instance = load("trigger").make(tracks, {"hold_ms": "300"})
@@ -265,12 +265,12 @@ def test_trigger_tells_silence_and_sound_and_motion_and_rest() -> None:
         payload = bytes([shade]) * (w * h * 3 // 2)
         given.append(EncodedFrame(1, tenth * 100_000, tenth * 100_000, 100_000, keyframe=True, payload=payload))
     out = instance.process(sorted(given, key=lambda frame: frame.dts_us)).frames
-    told = [(frame.payload.decode().strip(), frame.pts_us / 1e6) for frame in out]
-    heard = [(word, at) for word, at in told if word in {"silence", "sound"}]
-    seen = [(word, at) for word, at in told if word in {"motion", "rest"}]
-    assert [word for word, _ in heard] == ["sound", "silence", "sound"]
-    assert [word for word, _ in seen] == ["rest", "motion", "rest"]
-    for (_, at), due in zip(heard, (0.3, 2.3, 4.3), strict=True):
+    reported = [(frame.payload.decode().strip(), frame.pts_us / 1e6) for frame in out]
+    sounds = [(word, at) for word, at in reported if word in {"silence", "sound"}]
+    motions = [(word, at) for word, at in reported if word in {"motion", "rest"}]
+    assert [word for word, _ in sounds] == ["sound", "silence", "sound"]
+    assert [word for word, _ in motions] == ["rest", "motion", "rest"]
+    for (_, at), due in zip(sounds, (0.3, 2.3, 4.3), strict=True):
         assert due <= at <= due + 0.1
-    for (_, at), due in zip(seen[1:], (2.3, 4.3), strict=True):
+    for (_, at), due in zip(motions[1:], (2.3, 4.3), strict=True):
         assert due <= at <= due + 0.3

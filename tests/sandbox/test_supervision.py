@@ -1,4 +1,4 @@
-"""A failing extension costs its instance and never the stream; one that keeps failing is left aside."""
+"""A failing extension loses its instance and never the stream; one that keeps failing is suspended."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from cubecast.errors import ExtensionFailed
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.sandbox.abi import EventKind, Failure, Manifest
 from cubecast.sandbox.frame_exchange import Batch
-from cubecast.sandbox.supervision import ASIDE_S, ASIDE_S_MAX, FAILURES_MAX, RunningExtension
+from cubecast.sandbox.supervision import FAILURES_MAX, FAILURES_S, SUSPENSION_S, SUSPENSION_S_MAX, RunningExtension
 from cubecast.sandbox.upcalls import QUEUE_MAX, Upcall
 from tests.sandbox.modules import TRACKS, frames, instance, module, wat
 
@@ -22,7 +22,7 @@ STOP = Manifest(name="test", failure=Failure.STOP)
 
 @dataclass
 class Script:
-    """Instances that do as they are told: call by call, False is a failure."""
+    """Instances that follow a script: one value for each call, False for a failure; success after the last."""
 
     calls: list[bool] = field(default_factory=list)
     made: int = 0
@@ -36,7 +36,7 @@ class Script:
 
     def process(self, given_frames: Sequence[EncodedFrame]) -> Batch:
         if self.calls and not self.calls.pop(0):
-            raise ExtensionFailed("trap", "it trapped")
+            raise ExtensionFailed("trap", "process_batch trapped")
         return Batch([replace(frame, payload=b"done") for frame in given_frames], [])
 
     def on_event(self, _kind: EventKind, time_us: int, _value: float) -> list[EncodedFrame]:
@@ -52,8 +52,30 @@ class Script:
         return RunningExtension(manifest, self.make, TRACKS, {}, lambda: self.now)
 
 
-def is_aside(running: RunningExtension) -> bool:
-    return running.aside
+def is_suspended(running: RunningExtension) -> bool:
+    return running.suspended
+
+
+def suspension_s(script: Script, running: RunningExtension) -> float:
+    """Fails often enough to be suspended; the length of the suspension."""
+    script.calls = [False] * FAILURES_MAX
+    for frame in frames(FAILURES_MAX):
+        running.process([frame])
+    assert is_suspended(running)
+    made, began = script.made, script.now
+    while is_suspended(running):
+        running.process(frames(1))
+        script.now += 0.5
+    assert script.made == made, "it is not called meanwhile"
+    return script.now - began
+
+
+def works_for(script: Script, running: RunningExtension, seconds: float, step_s: float = 1.0) -> None:
+    """Good work without a failure, a batch every step."""
+    end = script.now + seconds
+    while script.now < end:
+        script.now = min(end, script.now + step_s)
+        assert running.process(frames(1))[0].payload == b"done"
 
 
 @given(st.lists(st.booleans(), max_size=40))
@@ -71,7 +93,7 @@ def test_no_frame_is_lost_whatever_fails(calls: list[bool]) -> None:
     assert stats.bypassed + stats.dropped >= stats.traps
 
 
-def test_the_next_batch_after_a_failure_is_processed_by_a_fresh_instance() -> None:
+def test_the_next_batch_after_a_failure_is_processed_by_a_new_instance() -> None:
     script = Script([False])
     running = script.running()
     first, second = frames(2)
@@ -80,33 +102,58 @@ def test_the_next_batch_after_a_failure_is_processed_by_a_fresh_instance() -> No
     assert (script.made, script.closed, running.stats.restarts) == (2, 1, 1)
 
 
-def test_one_that_keeps_failing_is_left_aside_twice_as_long_each_time() -> None:
-    script = Script([False] * 1000)
+def test_each_suspension_is_twice_as_long_as_the_one_before_up_to_a_limit() -> None:
+    script = Script()
     running = script.running()
-    waits: list[float] = []
-    for _ in range(8):
-        for frame in frames(FAILURES_MAX):
-            running.process([frame])
-        made, began = script.made, script.now
-        while is_aside(running):
-            running.process(frames(1))
-            script.now += 0.5
-        assert script.now > began
-        assert script.made == made, "it is not called meanwhile"
-        waits.append(script.now - began)
-    assert waits[0] == ASIDE_S
-    assert all(later == min(ASIDE_S_MAX, 2 * earlier) for earlier, later in pairwise(waits))
-    assert running.stats.asides == 8
+    lengths = [suspension_s(script, running) for _ in range(8)]
+    assert lengths[0] == SUSPENSION_S
+    assert all(later == min(SUSPENSION_S_MAX, 2 * earlier) for earlier, later in pairwise(lengths))
+    assert running.stats.suspensions == 8
 
 
-def test_an_author_may_want_the_channel_to_end() -> None:
+def test_good_work_after_suspensions_makes_the_next_one_short_again() -> None:
+    script = Script()
+    running = script.running()
+    for _ in range(6):
+        suspension_s(script, running)
+    works_for(script, running, FAILURES_S)
+    assert suspension_s(script, running) == SUSPENSION_S
+
+
+def test_an_isolated_failure_does_not_keep_the_next_suspension_long() -> None:
+    script = Script()
+    running = script.running()
+    for _ in range(6):
+        suspension_s(script, running)
+    works_for(script, running, FAILURES_S / 2)
+    script.calls = [False]
+    running.process(frames(1))
+    works_for(script, running, 28 * 3600, step_s=60.0)
+    assert suspension_s(script, running) == SUSPENSION_S
+
+
+@pytest.mark.parametrize("failed_after_s", [0.0, FAILURES_S / 2])
+def test_too_little_good_work_since_the_last_failure_changes_nothing(failed_after_s: float) -> None:
+    script = Script()
+    running = script.running()
+    before = [suspension_s(script, running) for _ in range(2)]
+    works_for(script, running, failed_after_s)
+    script.calls = [False]
+    running.process(frames(1))
+    works_for(script, running, FAILURES_S - 1.0)
+    script.calls = []
+    script.now += 1.0  # failures before this no longer count, but no good work has followed
+    assert suspension_s(script, running) == 2 * before[-1]
+
+
+def test_the_channel_ends_at_a_failure_if_the_manifest_says_so() -> None:
     running = Script([True, False]).running(STOP)
     running.process(frames(1))
     with pytest.raises(ExtensionFailed, match="trapped"):
         running.process(frames(1))
 
 
-def test_frames_of_a_track_whose_format_it_changes_cannot_pass_unprocessed() -> None:
+def test_frames_of_a_track_whose_format_changes_are_dropped_while_it_fails() -> None:
     script = Script([False], tracks=(TRACKS[0], replace(TRACKS[1], codec="pcm_mulaw", extradata=b"")))
     running = script.running()
     sound, picture = frames(1, track=1)[0], frames(1, track=0)[0]
@@ -114,7 +161,7 @@ def test_frames_of_a_track_whose_format_it_changes_cannot_pass_unprocessed() -> 
     assert (running.stats.bypassed, running.stats.dropped) == (1, 1)
 
 
-def test_a_fresh_instance_that_describes_other_tracks_is_not_put_to_work() -> None:
+def test_a_new_instance_that_describes_other_tracks_is_a_failure() -> None:
     script = Script([False])
     running = script.running()
     running.process(frames(1))
@@ -124,7 +171,7 @@ def test_a_fresh_instance_that_describes_other_tracks_is_not_put_to_work() -> No
     assert "other tracks" in running.stats.last_failure
 
 
-def test_events_are_delivered_before_the_next_frames_and_in_bounded_number() -> None:
+def test_at_most_queue_max_events_are_delivered_before_the_next_frames() -> None:
     running = Script().running()
     for number in range(QUEUE_MAX + 5):
         running.upcalls.post(Upcall(EventKind.TIMER, number))
@@ -133,7 +180,7 @@ def test_events_are_delivered_before_the_next_frames_and_in_bounded_number() -> 
     assert running.upcalls.dropped == 5
 
 
-def test_frames_too_large_for_it_pass_in_their_place() -> None:
+def test_frames_too_large_for_the_buffer_are_forwarded_in_order() -> None:
     wasm = module(wat())
     running = RunningExtension(BYPASS, lambda tracks, config: instance(wasm, tracks, config), TRACKS, {}, lambda: 0.0)
     large = EncodedFrame(0, 60_000, 60_000, 0, keyframe=False, payload=bytes(2**20 + 1))
@@ -151,7 +198,7 @@ def a_module_that_fails_at(count: int) -> Callable[[Sequence[TrackFormat], Mappi
     return lambda tracks, config: instance(wasm, tracks, config)
 
 
-def test_the_state_of_a_trapped_module_is_thrown_away() -> None:
+def test_the_state_of_a_trapped_module_is_discarded() -> None:
     running = RunningExtension(BYPASS, a_module_that_fails_at(3), TRACKS, {}, lambda: 0.0)  # type: ignore[arg-type]
     for number, frame in enumerate(frames(6)):
         assert running.process([frame]) == [frame]

@@ -1,16 +1,18 @@
-"""Compiled modules on disk: used again, never believed when somebody touched them, bounded in number."""
+"""The cache of compiled modules: used again, rejected if changed, bounded in number and in bytes."""
 
+import os
 from pathlib import Path
 
 import pytest
 from wasmtime import Module
 
+from cubecast.errors import ExtensionFailed
 from cubecast.sandbox.abi import manifest_of
 from cubecast.sandbox.frame_exchange import Exchange
-from cubecast.sandbox.wasm import engine as machine
+from cubecast.sandbox.wasm import engine as engine_module
 from cubecast.sandbox.wasm.engine import compiled, deadlines, engine, ticks_of
 from cubecast.sandbox.wasm.module import ModuleCode
-from tests.sandbox.modules import TRACKS, frames, module, wat
+from tests.sandbox.modules import TRACKS, frames, instance, module, wat
 
 WASM = module(wat())
 
@@ -27,7 +29,7 @@ def cached(folder: Path) -> list[Path]:
 
 @pytest.fixture
 def compiling(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How often a module was compiled."""
+    """One entry for each compilation."""
     count: list[int] = []
 
     class Counted(Module):
@@ -35,7 +37,7 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             count.append(1)
             super().__init__(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(machine, "Module", Counted)
+    monkeypatch.setattr(engine_module, "Module", Counted)
     return count
 
 
@@ -47,7 +49,7 @@ def test_a_module_is_compiled_once(tmp_path: Path, compiling: list[int]) -> None
 
 
 @pytest.mark.parametrize("where", [0, 40, -1])
-def test_a_file_somebody_changed_is_compiled_anew(tmp_path: Path, compiling: list[int], where: int) -> None:
+def test_a_changed_file_is_not_used(tmp_path: Path, compiling: list[int], where: int) -> None:
     compiled(WASM, tmp_path)
     (file,) = cached(tmp_path)
     code = bytearray(file.read_bytes())
@@ -57,7 +59,7 @@ def test_a_file_somebody_changed_is_compiled_anew(tmp_path: Path, compiling: lis
     assert len(compiling) == 2
 
 
-def test_a_file_of_another_module_is_not_taken_for_it(tmp_path: Path, compiling: list[int]) -> None:
+def test_the_file_of_another_module_is_not_used(tmp_path: Path, compiling: list[int]) -> None:
     compiled(WASM, tmp_path)
     (file,) = cached(tmp_path)
     other = module(wat("(i32.const 0)"))
@@ -68,23 +70,51 @@ def test_a_file_of_another_module_is_not_taken_for_it(tmp_path: Path, compiling:
     assert len(compiling) == 3
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_not_needed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert works(compiled(WASM, tmp_path / "file" / "cache"))
 
 
-def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "CACHED_MAX", 3)
-    for number in range(6):
-        compiled(module(wat(f"(i32.const -{number + 1})")), tmp_path)
-    assert len(cached(tmp_path)) == 3
+def fill(folder: Path, count: int) -> list[Path]:
+    """Compiles different modules one after the other; the files that are left, the oldest first."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        for file in cached(folder):  # older than the next one, however coarse the file system's times are
+            used_s = file.stat().st_mtime - 1
+            os.utime(file, (used_s, used_s))
+        compiled(module(wat(f"(i32.const -{number + 1})")), folder)
+    return sorted(cached(folder), key=lambda file: file.stat().st_mtime)
+
+
+def test_the_cache_is_bounded_in_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "CACHED_MAX", 3)
+    assert len(fill(tmp_path, 6)) == 3
+
+
+def test_the_cache_is_bounded_in_bytes_and_the_newest_modules_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = fill(tmp_path / "all", 6)
+    limit = sum(file.stat().st_size for file in everything[-3:])
+    monkeypatch.setattr(engine_module, "CACHED_BYTES_MAX", limit)
+    assert [file.name for file in fill(tmp_path / "bounded", 6)] == [file.name for file in everything[-3:]]
+
+
+def test_a_module_used_again_is_not_the_next_to_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "CACHED_MAX", 3)
+    oldest = fill(tmp_path, 3)[0]
+    compiled(module(wat("(i32.const -1)")), tmp_path)
+    compiled(WASM, tmp_path)
+    assert oldest in cached(tmp_path)
 
 
 def test_a_deadline_is_never_shorter_than_asked_for() -> None:
     assert [ticks_of(ms) for ms in (5, 6, 10, 100)] == [2, 3, 3, 21]
 
 
-def test_there_is_one_engine_and_its_clock_may_be_entered_again() -> None:
+def test_there_is_one_engine_and_deadlines_may_be_nested() -> None:
     with deadlines(), deadlines():
         assert engine() is engine()
-    assert works(compiled(WASM))
+    endless = instance(module(wat("(loop $on (br $on)) (i32.const 0)")))
+    with pytest.raises(ExtensionFailed, match="missed its deadline"):  # the fixture's context is still entered
+        endless.process(frames(1))

@@ -14,10 +14,10 @@ from cubecast.bench.rows import Row
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.sandbox.abi import Manifest, manifest_of, with_manifest
-from cubecast.sandbox.frame_exchange import Code, Exchange, lay
+from cubecast.sandbox.frame_exchange import Code, Exchange, fill_input
 from cubecast.sandbox.loading import SHIPPED
 from cubecast.sandbox.toolchain.build import build_native, native_compiler
-from cubecast.sandbox.trusted.native import NativeCode, manifest_behind
+from cubecast.sandbox.trusted.native import NativeCode, native_manifest
 from cubecast.sandbox.wasm.engine import compiled, deadlines
 from cubecast.sandbox.wasm.kernels import Kernel, assembled
 from cubecast.sandbox.wasm.module import ModuleCode
@@ -77,7 +77,7 @@ def _round_trip() -> Row:
 def _batch() -> Row:
     """Packets that lie in the module's memory already, as the packet path has them."""
     code = _module("shed", (CODED,))
-    lay(code, [_packet(number) for number in range(BATCH)])
+    fill_input(code, [_packet(number) for number in range(BATCH)])
     single = _best_us(lambda: code.process_batch(1), CALLS)
     many = _best_us(lambda: code.process_batch(BATCH), CALLS // 10) / BATCH
     return _row(f"a packet in a batch of {BATCH}", many, "us", "one alone", single, BATCH_BAR)
@@ -177,7 +177,7 @@ def _module(name: str, tracks: tuple[TrackFormat, ...]) -> Code:
 
 def _code_of_native(name: str, tracks: tuple[TrackFormat, ...]) -> Code:
     library = build_native(Path(str(SHIPPED.joinpath(name))))
-    manifest = manifest_behind(library)
+    manifest = native_manifest(library)
     code = NativeCode(library, manifest)
     Exchange(code, manifest, tracks, {})
     return code
@@ -213,7 +213,7 @@ def _batch_us(code: Code, frames: Sequence[EncodedFrame]) -> float:
     """One call for all frames, the fastest of some; kernels work in place, so each call gets the frames anew."""
     best = math.inf
     for _ in range(BATCHES):
-        lay(code, frames)
+        fill_input(code, frames)
         begun = perf_counter()
         emitted = code.process_batch(len(frames))
         best = min(best, (perf_counter() - begun) * 1e6)

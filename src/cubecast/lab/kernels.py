@@ -17,6 +17,7 @@ from typing import ParamSpec, TypeVar, cast
 import numpy as np
 
 import cubecast
+from cubecast.cache import cache_folder
 from cubecast.overlay.kernel import is_kernel
 
 P = ParamSpec("P")
@@ -76,7 +77,7 @@ def _jit(function: FunctionType) -> Callable[..., object]:
 @cache
 def _cache_folder() -> Path | None:
     """A folder for this version of the sources; of older ones, the last few are kept. None where none can be written."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cubecast" / "kernels"
+    base = cache_folder("kernels")
     checked = os.environ.get("NUMBA_BOUNDSCHECK", "")
     digest = hashlib.sha256(f"{version('numba')} {np.__version__} {checked}".encode())
     for source in sorted(Path(cubecast.__file__).parent.glob("**/*.py")):

@@ -1,1 +1,1 @@
-"""Frames through an extension: decoding and encoding around it, live or from a file."""
+"""Sends frames through an extension, with decoding before and encoding after it, for live streams and files."""

@@ -1,4 +1,8 @@
-"""A stream's way through one extension: what it is not given passes by, and plain frames are decoded and encoded around it."""
+"""Sends the frames of a stream through one extension.
+
+Tracks that the extension does not process are forwarded unchanged. For an extension at level `decoded` the frames are
+decoded before and encoded after it.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -12,24 +16,25 @@ from cubecast.sandbox.upcalls import Upcall
 
 
 class Pipeline:
-    """One extension at work on the frames of one stream."""
+    """One extension that processes the frames of one stream."""
 
     def __init__(
         self, extension: Extension, tracks: Sequence[TrackFormat], config: Mapping[str, str], clock: Callable[[], float]
     ) -> None:
-        """Begins.
+        """Starts the extension, the decoders and the encoders.
 
         Args:
-            tracks: of the stream.
+            tracks: tracks of the stream.
+            config: settings on top of the manifest's defaults.
             clock: monotonic, s.
 
         Raises:
-            ExtensionRefused: the extension cannot begin with these tracks and settings.
-            ExtensionFailed: it failed while it began.
+            ExtensionRefused: the extension does not accept these tracks or settings.
+            ExtensionFailed: it failed while it started.
         """
         manifest = extension.manifest
-        self._given = [track.kind in manifest.tracks for track in tracks]
-        if not any(self._given):
+        self._processed = [track.kind in manifest.tracks for track in tracks]
+        if not any(self._processed):
             kinds = ", ".join(manifest.tracks)
             raise ExtensionRefused(f"{manifest.name} processes {kinds}; the stream has none of that")
         self._decoders: dict[int, TrackDecoder] = {}
@@ -38,8 +43,8 @@ class Pipeline:
         inputs = list(tracks)
         try:
             if manifest.level is Level.DECODED:
-                self._decoders = {n: TrackDecoder(track) for n, track in enumerate(tracks) if self._given[n]}
-                inputs = [self._decoders[n].format if self._given[n] else track for n, track in enumerate(tracks)]
+                self._decoders = {n: TrackDecoder(track) for n, track in enumerate(tracks) if self._processed[n]}
+                inputs = [self._decoders[n].format if self._processed[n] else track for n, track in enumerate(tracks)]
             self.running = RunningExtension(manifest, extension.make, inputs, config, clock)
             if manifest.level is Level.DECODED:
                 self._encoders = {
@@ -54,45 +59,47 @@ class Pipeline:
         )
         if self._tap:
             self.tracks = (*tracks, *self.tracks[len(tracks) :])
-        for number, given in enumerate(self._given):
-            if not given and self.tracks[number : number + 1] != (tracks[number],):
+        for number, processed in enumerate(self._processed):
+            if not processed and self.tracks[number : number + 1] != (tracks[number],):
                 raise ExtensionRefused(f"{manifest.name} changes track {number}, which it does not process")
 
     def push(self, frames: Sequence[EncodedFrame]) -> list[EncodedFrame]:
-        """What becomes of frames, in decoding order within each track, and of the events that wait.
+        """Processes frames and the events that wait; returns the output in decoding order within each track.
 
         Raises:
-            ExtensionFailed: it failed, and its author wants the stream to end then.
+            ExtensionFailed: it failed, and its manifest says that the stream ends then.
         """
-        by = [frame for frame in frames if self._tap or not self._given[frame.track]]
-        plain = list(self._plain(frame for frame in frames if self._given[frame.track]))
-        return by + self._encoded(self.running.process(plain) if plain else self.running.deliver())
+        unchanged = [frame for frame in frames if self._tap or not self._processed[frame.track]]
+        decoded = list(self._decoded(frame for frame in frames if self._processed[frame.track]))
+        return unchanged + self._encoded(self.running.process(decoded) if decoded else self.running.deliver_waiting())
 
-    def tell(self, upcall: Upcall) -> list[EncodedFrame]:
-        """Tells it of an event; what it emits.
+    def deliver(self, upcall: Upcall) -> list[EncodedFrame]:
+        """Delivers an event to the extension now; returns the frames emitted.
 
         Raises:
             ExtensionFailed: as push.
         """
-        return self._encoded(self.running.tell(upcall))
+        return self._encoded(self.running.deliver(upcall))
 
     def finish(self) -> list[EncodedFrame]:
-        """The stream is over: what is left in decoders and encoders.
+        """Flushes decoders and encoders at the end of the stream; returns the remaining frames.
 
         Raises:
             ExtensionFailed: as push.
         """
-        left = [self._numbered(frame, n) for n, decoder in self._decoders.items() for frame in decoder.decode(None)]
-        out = self._encoded(self.running.process(left)) if left else []
+        remaining = [
+            self._with_track(frame, n) for n, decoder in self._decoders.items() for frame in decoder.decode(None)
+        ]
+        out = self._encoded(self.running.process(remaining)) if remaining else []
         for number, encoder in self._encoders.items():
             out += encoder.encode(None, number)
         return out
 
     def close(self) -> None:
-        """Ends the extension."""
+        """Closes the extension."""
         self.running.close()
 
-    def _plain(self, frames: Iterable[EncodedFrame]) -> Iterable[EncodedFrame]:
+    def _decoded(self, frames: Iterable[EncodedFrame]) -> Iterable[EncodedFrame]:
         for frame in frames:
             decoder = self._decoders.get(frame.track)
             if decoder is None:
@@ -103,7 +110,7 @@ class Pipeline:
     def _encoded(self, frames: Sequence[EncodedFrame]) -> list[EncodedFrame]:
         out: list[EncodedFrame] = []
         for frame in frames:
-            if self._tap and frame.track < len(self._given):
+            if self._tap and frame.track < len(self._processed):
                 continue
             encoder = self._encoders.get(frame.track)
             if encoder is None:
@@ -115,5 +122,5 @@ class Pipeline:
                 self.running.stats.errors += 1
         return out
 
-    def _numbered(self, frame: EncodedFrame, track: int) -> EncodedFrame:
+    def _with_track(self, frame: EncodedFrame, track: int) -> EncodedFrame:
         return EncodedFrame(track, frame.pts_us, frame.dts_us, frame.duration_us, frame.keyframe, frame.payload)

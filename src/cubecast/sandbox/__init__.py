@@ -1,1 +1,1 @@
-"""Stream-processing extensions: anyone's code over frames, in a WebAssembly sandbox. docs/extensions.md is for authors."""
+"""Extensions that process streams: third-party code in a WebAssembly sandbox, or trusted code. See docs/extensions.md."""

@@ -1,15 +1,16 @@
-"""The binary interface between a host and an extension, version 1. The C side is toolchain/cubecast.h; docs/abi.md tells it.
+"""The binary interface between a host and an extension, version 1. Its C side is toolchain/cubecast.h, its reference docs/abi.md.
 
 A module exports its memory and four functions, imports nothing, and keeps all buffers in its own memory:
 
-- `cubecast_layout() -> i32`: where its `LAYOUT` lies; asked once.
-- `init(bytes) -> i32`: so many bytes of configuration, lines of `key=value`, lie in the byte buffer, and the tracks of
-  the stream in the track table, which it may change: what it leaves there are the tracks it emits. 0, or an error.
-- `process_batch(n) -> i32`: n frames lie in the frame table, in decoding order. How many it has put into the table of
-  frames out, or an error. Their data may lie anywhere in its memory, in the bytes that came in too.
-- `on_event(kind, time_us, value) -> i32`, only where its manifest asks for events: as process_batch.
+- `cubecast_layout() -> i32`: the offset of its `LAYOUT` table; called once.
+- `init(bytes) -> i32`: the byte buffer holds `bytes` bytes of configuration, as lines of `key=value`, and the track table
+  the tracks of the stream. The extension may change the track table; it then describes the tracks that it emits.
+  Returns 0, or an error.
+- `process_batch(n) -> i32`: the table of frames in holds n frames in decoding order. Returns the number of frames written
+  to the table of frames out, or an error. Their data may lie anywhere in the module's memory, input data included.
+- `on_event(kind, time_us, value) -> i32`: returns as process_batch; needed only if the manifest names events.
 
-Errors are negative numbers. What the manifest says stands in a custom section, so that a file is complete.
+Errors are negative numbers. The manifest is a custom section of the module, so the file is complete by itself.
 """
 
 from dataclasses import dataclass
@@ -25,12 +26,21 @@ from cubecast.frames import Kind
 
 ABI_VERSION = 1
 SECTION = "cubecast"
+"""Name of the custom section that holds the manifest."""
 MODULE_BYTES_MAX = 16 * 2**20
+"""Maximum size of an extension's file; a larger one would take too long to compile and too much memory."""
 MANIFEST_BYTES_MAX = 64 * 1024
+"""Maximum size of a manifest as JSON; it bounds what is parsed before anything is checked."""
+INPUT_BYTES_MAX = 16 * 2**20
+"""Maximum size of an extension's byte buffer, which holds the input of one call; it bounds the copy before each call."""
 FRAMES_MAX = 4096
+"""Maximum number of rows in a table of frames; it bounds the time to fill or read one."""
 TRACKS_MAX = 16
+"""Maximum number of rows in the track table."""
 MAGIC = b"\0asm\1\0\0\0"
-SMALL = "[a-z0-9][a-z0-9._-]*"
+"""First eight bytes of a WebAssembly module: magic number and version (core specification, 5.5.16)."""
+NAME_PATTERN = "[a-z0-9][a-z0-9._-]*"
+"""Regular expression for names and versions of extensions."""
 
 FRAME = np.dtype(
     [
@@ -43,7 +53,7 @@ FRAME = np.dtype(
         ("flags", "<u2"),
     ]
 )
-"""One frame; `data` is an offset into the module's memory."""
+"""Row of a table of frames; `data` is an offset into the module's memory."""
 TRACK = np.dtype(
     [
         ("kind", "<u4"),
@@ -55,6 +65,7 @@ TRACK = np.dtype(
         ("channels", "<u4"),
     ]
 )
+"""Row of the track table; `kind` is 0 for video, 1 for audio, 2 for data."""
 LAYOUT = np.dtype(
     [
         ("abi", "<u4"),
@@ -69,60 +80,62 @@ LAYOUT = np.dtype(
         ("track_count", "<u4"),
     ]
 )
+"""Offsets of the module's tables and their sizes (`*_max`: rows, or bytes for `bytes_in`)."""
 KEYFRAME = 1
-"""The only flag so far."""
+"""Bit of a frame's `flags`; no other is defined."""
 
 
 class Level(StrEnum):
-    """What an extension is given."""
+    """Form in which an extension receives frames."""
 
     ENCODED = "encoded"
-    """Frames as they travel."""
+    """Encoded, as they are transmitted."""
     DECODED = "decoded"
     """Pictures as planar YUV 4:2:0 without padding, sound as interleaved 16-bit PCM; the host decodes and encodes."""
 
 
 class Failure(StrEnum):
-    """What becomes of the derived channel while an extension fails."""
+    """What happens to the derived channel while its extension fails."""
 
     BYPASS = "bypass"
-    """Frames of tracks whose format the extension keeps go on unprocessed."""
+    """Frames of tracks whose format the extension keeps are forwarded unprocessed."""
     STOP = "stop"
     """The channel ends."""
 
 
 class EventKind(IntEnum):
-    """What an extension can be told of; the number is the first argument of `on_event`."""
+    """Host events that can be delivered to an extension; the number is the first argument of `on_event`."""
 
     TIMER = 1
-    """Every 100 ms; the value counts them."""
+    """Sent every 100 ms; the value is a counter that starts at 1."""
     SUBSCRIBER_JOINED = 2
-    """The value is how many there are now."""
+    """The value is the number of subscribers now."""
     SUBSCRIBER_LEFT = 3
+    """The value is the number of subscribers now."""
     LINK_COST_CHANGED = 4
-    """One-way delay of the link the input comes over, ms."""
+    """The value is the one-way delay of the link on which the input arrives, ms."""
     BOUND_VIOLATED = 5
-    """By how much a frame was late here, ms."""
+    """The value is by how much a frame of the input arrived later than the bound, ms."""
     CPU_PRESSURE = 6
-    """Share of the time in which some task waited for a CPU, 0..1."""
+    """The value is the share of the time in which some task waited for a CPU, 0..1."""
     CONGESTION = 7
-    """What subscribers may take, as a share of the stream's rate, 0..1."""
+    """The value is the send rate to the slowest subscriber, as a share of the stream's rate, 0..1."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an author declares, in extension.toml and in the built module.
+    """Declarations of an extension's author, in extension.toml and in the built module.
 
     Attributes:
-        tap: it only looks: the stream passes by as it is, and what it emits is on tracks that it adds.
-        tracks: the kinds of tracks it is given; frames of others pass it by.
-        events: what it wants to be told of.
-        memory_mib: most linear memory.
-        deadline_ms: a call may take so long.
-        config: names it knows, with their defaults.
+        tap: it only observes: the stream is forwarded unchanged, and it emits on tracks that it adds.
+        tracks: kinds of tracks that it processes; frames of other tracks are forwarded unchanged.
+        events: names of the events to deliver to it (EventKind, in lower case).
+        memory_mib: maximum linear memory, MiB.
+        deadline_ms: maximum duration of a call, ms.
+        config: names of its settings, with their defaults.
     """
 
-    name: Annotated[str, Meta(pattern=f"^{SMALL}$", max_length=64)]
-    version: Annotated[str, Meta(pattern=f"^{SMALL}$", max_length=32)] = "0.1.0"
+    name: Annotated[str, Meta(pattern=f"^{NAME_PATTERN}$", max_length=64)]
+    version: Annotated[str, Meta(pattern=f"^{NAME_PATTERN}$", max_length=32)] = "0.1.0"
     abi: int = ABI_VERSION
     about: Annotated[str, Meta(max_length=200)] = ""
     level: Level = Level.ENCODED
@@ -135,13 +148,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     config: dict[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")], Annotated[str, Meta(max_length=256)]] = {}
 
     def event_kinds(self) -> frozenset[EventKind]:
-        """The events it is told of."""
+        """Events to deliver to it."""
         return frozenset(EventKind[name.upper()] for name in self.events)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a module keeps its buffers: offsets into its memory and sizes, checked."""
+    """Where a module keeps its buffers: checked offsets into its memory, and sizes; `at` is the offset of the table itself."""
 
     at: int
     frames_in: int
@@ -155,17 +168,19 @@ class Layout:
 
 
 def check_manifest(manifest: Manifest) -> Manifest:
-    """The same manifest, in order.
+    """Returns the same manifest if it is valid.
 
     Raises:
-        ExtensionRefused: it is written for another version, or names an event there is not.
+        ExtensionRefused: it is for another interface version, names an unknown event, or a default is not one line.
     """
     if manifest.abi != ABI_VERSION:
-        raise ExtensionRefused(f"{manifest.name}: written for interface {manifest.abi}; this host has {ABI_VERSION}")
+        raise ExtensionRefused(
+            f"{manifest.name}: written for interface {manifest.abi}; this host supports {ABI_VERSION}"
+        )
     known = {kind.name.lower() for kind in EventKind}
     if unknown := sorted(set(manifest.events) - known):
         raise ExtensionRefused(
-            f"{manifest.name}: there is no event {unknown[0]!r}; there are {', '.join(sorted(known))}"
+            f"{manifest.name}: unknown event {unknown[0]!r}; the events are {', '.join(sorted(known))}"
         )
     for key, value in manifest.config.items():
         if not value.isprintable():
@@ -174,40 +189,40 @@ def check_manifest(manifest: Manifest) -> Manifest:
 
 
 def with_manifest(wasm: bytes, manifest: Manifest) -> bytes:
-    """A module with its manifest in it; one that it had is replaced.
+    """The module with this manifest, in place of any that it had.
 
     Raises:
-        ExtensionRefused: it is no module.
+        ExtensionRefused: `wasm` is not a WebAssembly module.
     """
     name = SECTION.encode()
     content = bytes([len(name)]) + name + msgspec.json.encode(manifest)
     return (
         MAGIC
-        + b"".join(_raw(kind, body) for kind, body in _sections(wasm) if _title(kind, body) != name)
-        + _raw(0, content)
+        + b"".join(_encoded_section(kind, body) for kind, body in _sections(wasm) if _section_name(kind, body) != name)
+        + _encoded_section(0, content)
     )
 
 
 def manifest_of(wasm: bytes) -> Manifest:
-    """The manifest in a module.
+    """The manifest of a module.
 
     Raises:
-        ExtensionRefused: it is no module, has none, or a bad one.
+        ExtensionRefused: `wasm` is not a WebAssembly module, or has no valid manifest.
     """
     for kind, body in _sections(wasm):
-        if _title(kind, body) == SECTION.encode():
+        if _section_name(kind, body) == SECTION.encode():
             return parse_manifest(body[1 + len(SECTION) :])
     raise ExtensionRefused("it has no manifest; build it with cubecast extension build")
 
 
 def parse_manifest(content: bytes) -> Manifest:
-    """A manifest as it stands in a built extension.
+    """Parses the JSON manifest of a built extension.
 
     Raises:
-        ExtensionRefused: it is not in order.
+        ExtensionRefused: it is invalid.
     """
     if len(content) > MANIFEST_BYTES_MAX:
-        raise ExtensionRefused(f"its manifest has {len(content)} bytes; {MANIFEST_BYTES_MAX} are allowed")
+        raise ExtensionRefused(f"its manifest has {len(content)} bytes; at most {MANIFEST_BYTES_MAX} are allowed")
     try:
         return check_manifest(msgspec.json.decode(content, type=Manifest))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -215,60 +230,60 @@ def parse_manifest(content: bytes) -> Manifest:
 
 
 def read_layout(memory: memoryview, at: int) -> Layout:
-    """What a module says of its buffers.
+    """Reads and checks the layout table at offset `at` of a module's memory.
 
     Raises:
-        ExtensionRefused: a buffer does not lie in its memory, or is too small or too large to be used.
+        ExtensionRefused: a buffer lies outside the memory, or is too small or too large.
     """
     at &= 0xFFFFFFFF
     if at + LAYOUT.itemsize > len(memory):
         raise ExtensionRefused("its layout lies outside its memory")
     raw = np.frombuffer(memory, LAYOUT, 1, at)[0]
     if raw["abi"] != ABI_VERSION:
-        raise ExtensionRefused(f"it says it has interface {raw['abi']}; this host has {ABI_VERSION}")
+        raise ExtensionRefused(f"its layout is for interface {raw['abi']}; this host supports {ABI_VERSION}")
     layout = Layout(at, *(int(raw[name]) for name in LAYOUT.names[1:-1]))  # type: ignore[index]
     for what, start, count, size, most in (
         ("frames in", layout.frames_in, layout.frames_in_max, FRAME.itemsize, FRAMES_MAX),
-        ("bytes in", layout.bytes_in, layout.bytes_in_max, 1, MODULE_BYTES_MAX),
+        ("bytes in", layout.bytes_in, layout.bytes_in_max, 1, INPUT_BYTES_MAX),
         ("frames out", layout.frames_out, layout.frames_out_max, FRAME.itemsize, FRAMES_MAX),
         ("tracks", layout.tracks, layout.tracks_max, TRACK.itemsize, TRACKS_MAX),
     ):
         if not 0 < count <= most:
-            raise ExtensionRefused(f"its table of {what} has room for {count}; 1..{most} are allowed")
+            raise ExtensionRefused(f"its table of {what} holds {count}; 1 to {most} are allowed")
         if start + count * size > len(memory):
             raise ExtensionRefused(f"its table of {what} lies outside its memory")
     return layout
 
 
 def _sections(wasm: bytes) -> list[tuple[int, bytes]]:
-    """Sections of a module: kind and content. Source: WebAssembly core specification, 5.5.2."""
+    """Sections of a module: ID and content. Source: WebAssembly core specification, 5.5.2."""
     if wasm[:8] != MAGIC:
-        raise ExtensionRefused("it is no WebAssembly module")
+        raise ExtensionRefused("it is not a WebAssembly module")
     found, at = [], len(MAGIC)
     while at < len(wasm):
         kind, at = wasm[at], at + 1
-        size, at = _number(wasm, at)
+        size, at = _leb128(wasm, at)
         if at + size > len(wasm):
-            raise ExtensionRefused("it is cut short")
+            raise ExtensionRefused("the module is truncated")
         found.append((kind, wasm[at : at + size]))
         at += size
     return found
 
 
-def _number(wasm: bytes, at: int) -> tuple[int, int]:
-    """An unsigned LEB128 number, and where it ends."""
+def _leb128(wasm: bytes, at: int) -> tuple[int, int]:
+    """Decodes an unsigned LEB128 number; returns it and the offset after it."""
     value = 0
     for shift in range(0, 35, 7):
         if at >= len(wasm):
-            raise ExtensionRefused("it is cut short")
+            raise ExtensionRefused("the module is truncated")
         byte, at = wasm[at], at + 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise ExtensionRefused("a number in it is too long")
+    raise ExtensionRefused("a number in the module is too long")
 
 
-def _raw(kind: int, body: bytes) -> bytes:
+def _encoded_section(kind: int, body: bytes) -> bytes:
     size, rest = b"", len(body)
     while rest >= 0x80:
         size += bytes([rest & 0x7F | 0x80])
@@ -276,6 +291,6 @@ def _raw(kind: int, body: bytes) -> bytes:
     return bytes([kind]) + size + bytes([rest]) + body
 
 
-def _title(kind: int, body: bytes) -> bytes | None:
-    """The name of a custom section; None for others."""
+def _section_name(kind: int, body: bytes) -> bytes | None:
+    """Name of a custom section; None for other sections."""
     return body[1 : 1 + body[0]] if kind == 0 and body else None

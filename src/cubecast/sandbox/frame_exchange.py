@@ -1,4 +1,4 @@
-"""The exchange of frames with an extension through its tables: the same for a sandboxed module and for trusted code."""
+"""Exchanges frames with an extension through its tables; the same for sandboxed modules and trusted native code."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,45 +11,49 @@ from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.sandbox.abi import FRAME, KEYFRAME, LAYOUT, TRACK, EventKind, Layout, Manifest
 
 OUTPUT_BYTES_MAX = 64 * 2**20
-"""Of one call."""
-_I64, _U32 = 2**63 - 1, 2**32 - 1
-_KINDS = {Kind.VIDEO: 0, Kind.AUDIO: 1, Kind.DATA: 2}
+"""Maximum total payload that one call may emit, bytes; rows may point at the same bytes, so the memory limit is no bound."""
+_I64_MAX = 2**63 - 1
+"""Largest number of a time in a table."""
+_U32_MAX = 2**32 - 1
+"""Largest number of a duration in a table."""
+_KIND_NUMBERS = {Kind.VIDEO: 0, Kind.AUDIO: 1, Kind.DATA: 2}
 
 
 class Code(Protocol):
-    """An extension's code and its memory; calls raise ExtensionFailed."""
+    """Code and memory of an extension; its calls are described in docs/abi.md and raise ExtensionFailed."""
 
     layout: Layout
+    """Places and sizes of its tables."""
 
     def memory(self) -> memoryview:
-        """What offsets of tables count in, as it is now."""
+        """The memory that the tables lie in, at its current size; offsets count from its start."""
 
     def payload(self, data: int, size: int) -> bytes | None:
-        """Bytes that it points at; None where there are none."""
+        """`size` bytes at offset `data`; None if they lie outside its memory."""
 
     def init(self, count: int) -> int:
-        """See docs/abi.md."""
+        """Reads `count` bytes of settings and the track table; returns 0 or an error number."""
 
     def process_batch(self, count: int) -> int:
-        """See docs/abi.md."""
+        """Processes `count` frames; returns the number of frames emitted, or a negative error number."""
 
     def on_event(self, kind: int, time_us: int, value: float) -> int:
-        """See docs/abi.md; only where the manifest names events."""
+        """Handles an event, as process_batch; present only if the manifest names events."""
 
     def memory_bytes(self) -> int:
-        """What it takes."""
+        """Size of its memory, bytes."""
 
     def close(self) -> None:
-        """Frees it; views of its memory are gone with it."""
+        """Frees its memory; views of it become invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a call gave.
+    """Result of processing frames.
 
     Attributes:
-        frames: what the extension emitted.
-        skipped: frames that were too large for its buffer and were not shown to it.
+        frames: frames that the extension emitted.
+        skipped: input frames that were larger than its byte buffer, so that it did not receive them.
     """
 
     frames: list[EncodedFrame]
@@ -57,20 +61,20 @@ class Batch:
 
 
 class Exchange:
-    """One instance of an extension at work. After ExtensionFailed it is of no use any more."""
+    """One instance of an extension. After ExtensionFailed it can only be closed."""
 
     def __init__(
         self, code: Code, manifest: Manifest, tracks: Sequence[TrackFormat], config: Mapping[str, str]
     ) -> None:
-        """Initialises it.
+        """Initialises the extension.
 
         Args:
-            tracks: of the stream it will be given.
-            config: on top of the manifest's defaults.
+            tracks: tracks of the stream that it will process.
+            config: settings on top of the manifest's defaults.
 
         Raises:
             ExtensionRefused: it does not accept the tracks or the configuration.
-            ExtensionFailed: it failed while it began.
+            ExtensionFailed: it failed during initialisation.
         """
         self.manifest = manifest
         self._code = code
@@ -78,16 +82,16 @@ class Exchange:
         self.tracks = self._init(tracks, config)
 
     def process(self, frames: Sequence[EncodedFrame]) -> Batch:
-        """Gives it frames, as many calls as they need.
+        """Processes frames, in as many calls as its buffers require.
 
         Raises:
-            ExtensionFailed: it trapped, took too long, gave an error, or what it emitted makes no sense.
+            ExtensionFailed: it trapped, missed its deadline, returned an error, or emitted invalid frames.
         """
         emitted: list[EncodedFrame] = []
         skipped: list[EncodedFrame] = []
         begin = 0
         while begin < len(frames):
-            count = lay(self._code, frames[begin : begin + self._layout.frames_in_max])
+            count = fill_input(self._code, frames[begin : begin + self._layout.frames_in_max])
             if count:
                 emitted += self._emitted("process_batch", self._code.process_batch(count))
             else:
@@ -96,7 +100,7 @@ class Exchange:
         return Batch(emitted, skipped)
 
     def on_event(self, kind: EventKind, time_us: int, value: float) -> list[EncodedFrame]:
-        """Tells it of an event; it may emit frames.
+        """Delivers an event and returns the frames emitted; an event that the manifest does not name is ignored.
 
         Raises:
             ExtensionFailed: as process.
@@ -106,7 +110,7 @@ class Exchange:
         return self._emitted("on_event", self._code.on_event(int(kind), time_us, value))
 
     def memory_bytes(self) -> int:
-        """Its linear memory now."""
+        """Current size of its memory, bytes."""
         return self._code.memory_bytes()
 
     def close(self) -> None:
@@ -115,9 +119,11 @@ class Exchange:
 
     def _emitted(self, name: str, count: int) -> list[EncodedFrame]:
         if count < 0:
-            raise ExtensionFailed("error", f"{name} gave error {count}")
+            raise ExtensionFailed("error", f"{name} returned error {count}")
         if count > self._layout.frames_out_max:
-            raise ExtensionFailed("output", f"{name} says {count} frames; its table has room for fewer")
+            raise ExtensionFailed(
+                "output", f"{name} returned {count} frames; its table holds at most {self._layout.frames_out_max}"
+            )
         view = self._code.memory()
         frames, total = [], 0
         for pts_us, dts_us, duration_us, data, size, track, flags in np.frombuffer(
@@ -125,9 +131,11 @@ class Exchange:
         ).tolist():
             total += size
             if track >= len(self.tracks):
-                raise ExtensionFailed("output", f"{name} emitted a frame of track {track}; it has {len(self.tracks)}")
+                raise ExtensionFailed(
+                    "output", f"{name} emitted a frame of track {track}; there are {len(self.tracks)} tracks"
+                )
             if total > OUTPUT_BYTES_MAX:
-                raise ExtensionFailed("output", f"{name} emitted more than {OUTPUT_BYTES_MAX} bytes at once")
+                raise ExtensionFailed("output", f"{name} emitted more than {OUTPUT_BYTES_MAX} bytes in one call")
             payload = self._code.payload(data, size)
             if payload is None:
                 raise ExtensionFailed("output", f"{name} emitted a frame that lies outside its memory")
@@ -137,31 +145,37 @@ class Exchange:
     def _init(self, tracks: Sequence[TrackFormat], config: Mapping[str, str]) -> tuple[TrackFormat, ...]:
         manifest, layout = self.manifest, self._layout
         if unknown := sorted(set(config) - set(manifest.config)):
-            known = f"it knows {', '.join(sorted(manifest.config))}" if manifest.config else "it knows none"
+            known = (
+                f"its settings are {', '.join(sorted(manifest.config))}" if manifest.config else "it has no settings"
+            )
             raise ExtensionRefused(f"there is no setting {unknown[0]!r}; {known}")
         text = "".join(f"{key}={value}\n" for key, value in ({**manifest.config, **config}).items()).encode()
         if len(tracks) > layout.tracks_max:
-            raise ExtensionRefused(f"the stream has {len(tracks)} tracks; it has room for {layout.tracks_max}")
+            raise ExtensionRefused(
+                f"the stream has {len(tracks)} tracks; the extension accepts at most {layout.tracks_max}"
+            )
         if len(text) > layout.bytes_in_max:
-            raise ExtensionRefused(f"the configuration has {len(text)} bytes; it has room for {layout.bytes_in_max}")
+            raise ExtensionRefused(
+                f"the configuration has {len(text)} bytes; the extension accepts at most {layout.bytes_in_max}"
+            )
         view = self._code.memory()
         view[layout.bytes_in : layout.bytes_in + len(text)] = text
         rows = np.frombuffer(view, TRACK, layout.tracks_max, layout.tracks)
         rows[: len(tracks)] = [_row(track) for track in tracks]
         np.frombuffer(view, LAYOUT, 1, layout.at)["track_count"] = len(tracks)
-        said = self._code.init(len(text))
-        if said:
-            raise ExtensionRefused(f"it does not accept this configuration or these tracks (init gave {said})")
+        error = self._code.init(len(text))
+        if error:
+            raise ExtensionRefused(f"it does not accept this configuration or these tracks (init returned {error})")
         view = self._code.memory()
         count = int(np.frombuffer(view, LAYOUT, 1, layout.at)["track_count"][0])
         if not 0 < count <= layout.tracks_max:
-            raise ExtensionRefused(f"it says it emits {count} tracks; 1..{layout.tracks_max} are allowed")
+            raise ExtensionRefused(f"it describes {count} tracks; 1 to {layout.tracks_max} are allowed")
         rows = np.frombuffer(view, TRACK, count, layout.tracks)
         return tuple(_format(row, tracks[n] if n < len(tracks) else None) for n, row in enumerate(rows))
 
 
-def lay(code: Code, frames: Sequence[EncodedFrame]) -> int:
-    """Lays as many frames as fit into an extension's tables; how many: 0 when the first is too large."""
+def fill_input(code: Code, frames: Sequence[EncodedFrame]) -> int:
+    """Writes as many frames as fit into an extension's input tables; returns their number, 0 if the first is too large."""
     layout, view = code.layout, code.memory()
     rows = []
     at, end = layout.bytes_in, layout.bytes_in + layout.bytes_in_max
@@ -177,32 +191,34 @@ def lay(code: Code, frames: Sequence[EncodedFrame]) -> int:
         table = np.frombuffer(view, FRAME, len(rows), layout.frames_in)
         try:
             table[:] = rows
-        except OverflowError:  # a publisher's times may be any number
-            table[:] = [(_i64(pts), _i64(dts), max(0, min(_U32, us)), *rest) for pts, dts, us, *rest in rows]
+        except OverflowError:  # a publisher may send times outside the range of the table
+            table[:] = [
+                (_clamped(pts), _clamped(dts), max(0, min(_U32_MAX, us)), *rest) for pts, dts, us, *rest in rows
+            ]
     return len(rows)
 
 
-def _i64(value: int) -> int:
-    return max(-_I64, min(_I64, value))
+def _clamped(value: int) -> int:
+    return max(-_I64_MAX, min(_I64_MAX, value))
 
 
 def _row(track: TrackFormat) -> tuple[object, ...]:
     return (
-        _KINDS[track.kind], track.codec.encode(), track.width, track.height, track.frame_rate,
+        _KIND_NUMBERS[track.kind], track.codec.encode(), track.width, track.height, track.frame_rate,
         track.sample_rate, track.channels,
     )  # fmt: skip
 
 
 def _format(row: np.void, before: TrackFormat | None) -> TrackFormat:
-    """A track as the extension describes it; the codec's configuration stays where the track has not changed."""
-    kinds = {number: kind for kind, number in _KINDS.items()}
+    """A row of the track table as a TrackFormat; if it equals the input's track `before`, that one, with its extradata."""
+    kinds = {number: kind for kind, number in _KIND_NUMBERS.items()}
     codec = bytes(row["codec"])
     if int(row["kind"]) not in kinds or (not codec.isalnum() and not codec.replace(b"_", b"").isalnum()):
-        raise ExtensionRefused("it describes a track without a kind or codec")
+        raise ExtensionRefused("it describes a track with an invalid kind or codec")
     if not 0 <= float(row["frame_rate"]) < 10_000:
         raise ExtensionRefused("it describes a track with an impossible frame rate")
-    made = TrackFormat(
+    described = TrackFormat(
         kinds[int(row["kind"])], codec.decode("ascii"), b"", int(row["width"]), int(row["height"]),
         float(row["frame_rate"]), int(row["sample_rate"]), int(row["channels"]),
     )  # fmt: skip
-    return before if before is not None and np.array([_row(before)], TRACK)[0] == row else made
+    return before if before is not None and np.array([_row(before)], TRACK)[0] == row else described

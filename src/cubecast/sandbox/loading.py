@@ -1,4 +1,4 @@
-"""An extension's file, ready to make instances of."""
+"""Loads extensions from files: a WebAssembly module, or trusted code with a signature."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -6,28 +6,31 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from cubecast.cache import cache_folder
 from cubecast.errors import ExtensionRefused
 from cubecast.frames import TrackFormat
 from cubecast.sandbox.abi import MODULE_BYTES_MAX, Manifest, manifest_of
 from cubecast.sandbox.frame_exchange import Exchange
 from cubecast.sandbox.supervision import Instance
-from cubecast.sandbox.trusted.native import NativeCode, manifest_behind
-from cubecast.sandbox.trusted.python import manifest_in
+from cubecast.sandbox.trusted.native import NativeCode, native_manifest
+from cubecast.sandbox.trusted.python import python_manifest
 from cubecast.sandbox.trusted.signatures import read_signature, trusted_keys, verify
 from cubecast.sandbox.trusted.worker import Language, WorkerInstance
-from cubecast.sandbox.wasm.engine import cache_folder, compiled
+from cubecast.sandbox.wasm.engine import compiled
 from cubecast.sandbox.wasm.module import ModuleCode
 
 SHIPPED = files("cubecast").joinpath("extensions")
+"""Folder of the extensions that come with this package."""
 TRUSTED_SUFFIXES = {".so", ".py"}
+"""File suffixes of trusted code: native and Python."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """Code that can be put to work.
+    """An extension that is loaded.
 
     Attributes:
-        make: an instance for a stream of these tracks with these settings; raises ExtensionRefused, ExtensionFailed.
+        make: makes an instance for a stream of these tracks with these settings; raises ExtensionRefused, ExtensionFailed.
     """
 
     manifest: Manifest
@@ -40,16 +43,16 @@ def shipped() -> list[str]:
 
 
 def load(name: str, cache: Path | None = None, trusted: Path | None = None, *, confined: bool = True) -> Extension:
-    """The extension in a file, or one that is shipped, by its name.
+    """Loads an extension from a file, or a shipped one by its name.
 
     Args:
         name: a WebAssembly module, or trusted code with a signature beside it: a shared library (.so) or Python (.py).
-        cache: where compiled modules are kept; the user's cache by default.
-        trusted: the list of keys whose code is run; the user's list by default.
-        confined: native code gets a process of its own that can only compute; Python always does.
+        cache: folder of compiled modules; in the user's cache folder by default.
+        trusted: file with the public keys whose code may run; the user's list by default.
+        confined: whether native code runs in a confined process of its own; Python code always does.
 
     Raises:
-        ExtensionRefused: there is none, or it is not in order; the line names the file.
+        ExtensionRefused: it does not exist or is invalid; the message names the file.
     """
     file = Path(name)
     if file.suffix not in TRUSTED_SUFFIXES:
@@ -61,14 +64,14 @@ def load(name: str, cache: Path | None = None, trusted: Path | None = None, *, c
 
 
 def wasm_of(name: str) -> bytes:
-    """The module in a file, or of an extension that is shipped: what may be run on other hosts.
+    """Reads the module of an extension that may run on other hosts, from a file or a shipped one by its name.
 
     Raises:
-        ExtensionRefused: there is none, or it is trusted code; the line names the file.
+        ExtensionRefused: it does not exist or is trusted code; the message names the file.
     """
     file = Path(name)
     if file.suffix in TRUSTED_SUFFIXES:
-        raise ExtensionRefused(f"{name}: native and Python code runs on its owner's host only; leave --at out")
+        raise ExtensionRefused(f"{name}: native and Python code can run on this host only; omit --at")
     if not file.suffix and name in shipped():
         return SHIPPED.joinpath(name, f"{name}.wasm").read_bytes()
     try:
@@ -78,18 +81,18 @@ def wasm_of(name: str) -> bytes:
 
 
 def sandboxed(name: str, wasm: bytes, cache: Path | None = None) -> Extension:
-    """A module as an extension.
+    """Makes an extension of a WebAssembly module.
 
     Args:
-        name: what complaints begin with.
+        name: name that error messages begin with.
         cache: as in load.
 
     Raises:
-        ExtensionRefused: it is not in order.
+        ExtensionRefused: the module is invalid.
     """
     try:
         manifest = manifest_of(wasm)
-        module = compiled(wasm, cache or cache_folder())
+        module = compiled(wasm, cache or cache_folder("modules"))
     except ExtensionRefused as error:
         raise ExtensionRefused(f"{name}: {error}") from error
 
@@ -103,22 +106,22 @@ def sandboxed(name: str, wasm: bytes, cache: Path | None = None) -> Extension:
 
 
 def config_folder() -> Path:
-    """Where a user's keys lie unless told otherwise."""
+    """The user's folder of keys, in $XDG_CONFIG_HOME or ~/.config."""
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(base) / "cubecast"
 
 
 def _load_trusted(file: Path, trusted: Path, *, confined: bool) -> Extension:
-    """Trusted code: the bytes whose signature is checked are the bytes that are run."""
+    """Loads trusted code. The file is read once, so the bytes that run are those whose signature was checked."""
     content = read_module(file)
     signature = read_signature(file)
     if not trusted.is_file():
         raise ExtensionRefused(
-            f"it is trusted code, and there is no list of trusted keys ({trusted}); see docs/extensions.md"
+            f"it is trusted code, but the list of trusted keys {trusted} does not exist; see docs/extensions.md"
         )
     verify(content, signature, trusted_keys(trusted))
     language: Language = "python" if file.suffix == ".py" else "native"
-    manifest = manifest_in(content) if language == "python" else manifest_behind(content)
+    manifest = python_manifest(content) if language == "python" else native_manifest(content)
 
     def make(tracks: Sequence[TrackFormat], config: Mapping[str, str]) -> Instance:
         try:
@@ -132,17 +135,17 @@ def _load_trusted(file: Path, trusted: Path, *, confined: bool) -> Extension:
 
 
 def read_module(file: Path) -> bytes:
-    """A file's bytes, if they can be a module's.
+    """Reads an extension's file.
 
     Raises:
-        ExtensionRefused: it cannot be read, or is too large.
+        ExtensionRefused: it cannot be read, or is larger than MODULE_BYTES_MAX.
     """
     try:
         with file.open("rb") as opened:
             wasm = opened.read(MODULE_BYTES_MAX + 1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no file has such a name"
-        others = "" if file.suffix else f"; shipped extensions are {', '.join(shipped())}"
+        reason = getattr(error, "strerror", None) or "not a valid file name"
+        others = "" if file.suffix else f"; the shipped extensions are {', '.join(shipped())}"
         raise ExtensionRefused(f"cannot be read: {reason}{others}") from error
     if len(wasm) > MODULE_BYTES_MAX:
         raise ExtensionRefused(f"it has more than {MODULE_BYTES_MAX} bytes")

@@ -1,7 +1,8 @@
-"""An extension at work on one channel: its failures cost it its instance, never the stream.
+"""Runs one extension on one channel and recovers from its failures: a failure costs the instance, never the stream.
 
-A trap or a missed deadline throws the instance away, and a fresh one goes on with the next batch. One that fails again
-and again is left aside for a while, twice as long each time. What becomes of the frames meanwhile its author chooses.
+After a trap or a missed deadline the instance is discarded and the next batch goes to a new one. An extension that keeps
+failing is suspended, each time for twice as long as before. The manifest's `failure` field decides what becomes of the
+frames meanwhile: they bypass the extension, or the channel ends.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,32 +15,38 @@ from cubecast.sandbox.abi import EventKind, Failure, Manifest
 from cubecast.sandbox.frame_exchange import Batch
 from cubecast.sandbox.upcalls import Upcall, UpcallQueue
 
-FAILURES_MAX, FAILURES_S = 3, 10.0
-"""So many failures within so long, and it is left aside."""
-ASIDE_S, ASIDE_S_MAX = 1.0, 60.0
+FAILURES_MAX = 3
+"""Number of failures within FAILURES_S at which the extension is suspended."""
+FAILURES_S = 10.0
+"""Seconds for which a failure counts; as long without a failure resets the length of the next suspension."""
+SUSPENSION_S = 1.0
+"""Length of the first suspension in seconds; each further one is twice as long."""
+SUSPENSION_S_MAX = 60.0
+"""Greatest length of a suspension in seconds."""
 
 
 class Instance(Protocol):
-    """An extension's code, ready to be called: a module in its sandbox, or trusted code."""
+    """An extension's code with its state, ready to be called: a module in its sandbox, or trusted code."""
 
     tracks: tuple[TrackFormat, ...]
+    """Tracks that it emits."""
 
     def process(self, frames: Sequence[EncodedFrame]) -> Batch:
-        """Frames for frames; raises ExtensionFailed."""
+        """Processes frames; raises ExtensionFailed."""
 
     def on_event(self, kind: EventKind, time_us: int, value: float) -> list[EncodedFrame]:
-        """An event; raises ExtensionFailed."""
+        """Handles an event and returns the frames it emits; raises ExtensionFailed."""
 
     def memory_bytes(self) -> int:
-        """What it takes now."""
+        """Memory that it uses now, in bytes."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends it and frees its memory."""
 
 
 @dataclass(slots=True)
 class ExtensionStats:
-    """What an extension has done, and what it has cost."""
+    """Work, failures and cost of an extension since it started."""
 
     frames_in: int = 0
     frames_out: int = 0
@@ -47,48 +54,55 @@ class ExtensionStats:
     bytes_out: int = 0
     calls: int = 0
     busy_s: float = 0.0
-    """In calls."""
+    """Time spent in calls, s."""
     traps: int = 0
     deadlines: int = 0
     errors: int = 0
-    """Results that made no sense, and errors it gave itself."""
+    """Invalid results, and errors that the extension returned."""
     restarts: int = 0
     bypassed: int = 0
-    """Frames that went on unprocessed."""
+    """Frames forwarded unprocessed."""
     dropped: int = 0
-    """Frames that could not: their track changes its format, or were too large for it."""
-    asides: int = 0
-    """How often it was left aside."""
+    """Unprocessed frames that could not be forwarded, because the extension changes the format of their track."""
+    suspensions: int = 0
     last_failure: str = ""
 
     @property
     def failures(self) -> int:
-        """Of all kinds."""
+        """Failures of all kinds."""
         return self.traps + self.deadlines + self.errors
 
 
 @dataclass(slots=True)
 class FailureBackoff:
-    """How a failing extension is borne with."""
+    """Failure back-off: suspends an extension that fails often, each time for twice as long.
+
+    Attributes:
+        recent: times of the failures since the last suspension that still count; the newest is last.
+        suspended_until: end of the last suspension.
+        suspension_s: length of the next suspension.
+    """
 
     recent: list[float] = field(default_factory=list)
-    aside_until: float = 0.0
-    aside_s: float = ASIDE_S
+    suspended_until: float = 0.0
+    suspension_s: float = SUSPENSION_S
 
-    def failed(self, now: float) -> bool:
-        """Takes a failure in; whether the extension is left aside now."""
+    def record_failure(self, now: float) -> bool:
+        """Counts a failure; returns whether the extension is suspended because of it."""
         self.recent = [at for at in self.recent if at > now - FAILURES_S] + [now]
         if len(self.recent) < FAILURES_MAX:
             return False
         self.recent.clear()
-        self.aside_until = now + self.aside_s
-        self.aside_s = min(ASIDE_S_MAX, 2 * self.aside_s)
+        self.suspended_until = now + self.suspension_s
+        self.suspension_s = min(SUSPENSION_S_MAX, 2 * self.suspension_s)
         return True
 
-    def did_well(self, now: float) -> None:
-        """It worked for a while after its last failure: it is trusted again."""
-        if now > self.aside_until + FAILURES_S and not self.recent:
-            self.aside_s = ASIDE_S
+    def record_success(self, now: float) -> None:
+        """Resets the suspension time if neither a failure nor a suspension fell into the last FAILURES_S."""
+        last_trouble = self.recent[-1] if self.recent else self.suspended_until
+        if now >= last_trouble + FAILURES_S:
+            self.recent.clear()
+            self.suspension_s = SUSPENSION_S
 
 
 class RunningExtension:
@@ -102,14 +116,15 @@ class RunningExtension:
         config: Mapping[str, str],
         clock: Callable[[], float],
     ) -> None:
-        """Makes its first instance.
+        """Makes the first instance.
 
         Args:
-            make: makes an instance; raises as it does.
+            make: makes an instance for these tracks and settings.
+            tracks: tracks of the input.
             clock: monotonic, s.
 
         Raises:
-            ExtensionRefused, ExtensionFailed: as `make`; an extension that cannot begin is not begun with.
+            ExtensionRefused, ExtensionFailed: from `make`; an extension whose first instance fails is not used at all.
         """
         self.manifest = manifest
         self.stats = ExtensionStats()
@@ -118,20 +133,20 @@ class RunningExtension:
         self._backoff = FailureBackoff()
         self._instance: Instance | None = make(self._inputs, self._config)
         self.tracks = self._instance.tracks
-        self._kept = tuple(
+        self._format_kept = tuple(
             number < len(self.tracks) and self.tracks[number] == track for number, track in enumerate(self._inputs)
         )
 
     @property
-    def aside(self) -> bool:
-        """Whether it is left aside now, for it failed too often."""
-        return self._clock() < self._backoff.aside_until
+    def suspended(self) -> bool:
+        """Whether it is suspended now because it failed too often."""
+        return self._clock() < self._backoff.suspended_until
 
     def process(self, frames: Sequence[EncodedFrame]) -> list[EncodedFrame]:
-        """What becomes of frames; what events made it emit comes first.
+        """Delivers the waiting events, then processes frames; returns what both emit, the events' frames first.
 
         Raises:
-            ExtensionFailed: it failed, and its author wants the channel to end then.
+            ExtensionFailed: it failed, and its manifest says that the channel ends then.
         """
         stats = self.stats
         stats.frames_in += len(frames)
@@ -148,8 +163,8 @@ class RunningExtension:
                 self._failed(error)
                 out += self._bypass(frames)
             else:
-                self._backoff.did_well(begun)
-                out = _in_order(out + batch.frames, self._bypass(batch.skipped))
+                self._backoff.record_success(begun)
+                out = _merged(out + batch.frames, self._bypass(batch.skipped))
             stats.busy_s += self._clock() - begun
             stats.calls += 1
         self._count_out(out)
@@ -167,17 +182,17 @@ class RunningExtension:
                 self._failed(error)
         return out
 
-    def tell(self, upcall: Upcall) -> list[EncodedFrame]:
-        """Tells it of an event now; what it emits.
+    def deliver(self, upcall: Upcall) -> list[EncodedFrame]:
+        """Delivers an event now, after those that wait; returns the frames emitted.
 
         Raises:
             ExtensionFailed: as process.
         """
         self.upcalls.post(upcall)
-        return self.deliver()
+        return self.deliver_waiting()
 
-    def deliver(self) -> list[EncodedFrame]:
-        """Tells it of the events that wait; what it emits.
+    def deliver_waiting(self) -> list[EncodedFrame]:
+        """Delivers the events that wait; returns the frames emitted.
 
         Raises:
             ExtensionFailed: as process.
@@ -187,23 +202,23 @@ class RunningExtension:
         return out
 
     def close(self) -> None:
-        """Ends its instance."""
+        """Closes the instance."""
         if self._instance is not None:
             self._instance.close()
             self._instance = None
 
     def _ready(self) -> Instance | None:
-        """Its instance, made anew after a failure; None while it is left aside."""
-        if self._instance is None and not self.aside:
+        """The instance, a new one after a failure; None while suspended."""
+        if self._instance is None and not self.suspended:
             try:
-                made = self._make(self._inputs, self._config)
-                if made.tracks != self.tracks:
-                    made.close()
-                    raise ExtensionFailed("error", "a fresh instance describes other tracks than the one before")
+                instance = self._make(self._inputs, self._config)
+                if instance.tracks != self.tracks:
+                    instance.close()
+                    raise ExtensionFailed("error", "the new instance describes other tracks than the one before")
             except ExtensionFailed as error:
                 self._failed(error)
             else:
-                self._instance = made
+                self._instance = instance
                 self.stats.restarts += 1
         return self._instance
 
@@ -218,28 +233,29 @@ class RunningExtension:
                 stats.errors += 1
         stats.last_failure = str(error)
         self.close()
-        if self._backoff.failed(self._clock()):
-            stats.asides += 1
+        if self._backoff.record_failure(self._clock()):
+            stats.suspensions += 1
         if self.manifest.failure is Failure.STOP:
             raise error
 
     def _bypass(self, frames: Sequence[EncodedFrame]) -> list[EncodedFrame]:
-        through = [frame for frame in frames if self._kept[frame.track]]
-        self.stats.bypassed += len(through)
-        self.stats.dropped += len(frames) - len(through)
-        return through
+        """Frames that may be forwarded unprocessed: those of tracks whose format the extension keeps."""
+        forwarded = [frame for frame in frames if self._format_kept[frame.track]]
+        self.stats.bypassed += len(forwarded)
+        self.stats.dropped += len(frames) - len(forwarded)
+        return forwarded
 
     def _count_out(self, frames: Sequence[EncodedFrame]) -> None:
         self.stats.frames_out += len(frames)
         self.stats.bytes_out += sum(len(frame.payload) for frame in frames)
 
 
-def _in_order(frames: list[EncodedFrame], late: list[EncodedFrame]) -> list[EncodedFrame]:
-    """Frames with those that went past the extension put back where they belong; decoding times never go back."""
-    if not late:
+def _merged(frames: list[EncodedFrame], bypassed: list[EncodedFrame]) -> list[EncodedFrame]:
+    """Processed and bypassed frames in one list, by decoding time: it may not go back within a track."""
+    if not bypassed:
         return frames
     merged: list[EncodedFrame] = []
-    waiting = list(late)
+    waiting = list(bypassed)
     for frame in frames:
         while waiting and waiting[0].dts_us < frame.dts_us:
             merged.append(waiting.pop(0))

@@ -24,7 +24,7 @@ from cubecast.engine.protocol.http_bodies import (
     RelocationRequest,
     ResolveAnswer,
 )
-from cubecast.engine.protocol.job_records import JobStatus
+from cubecast.engine.protocol.job_records import SENT_MODULE_BYTES_MAX, JobStatus
 from cubecast.engine.protocol.records import Tree
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, TokenError, UsageError
 from cubecast.supernode.metrics import directory_metrics, ledger_metrics
@@ -32,7 +32,8 @@ from cubecast.supernode.service import Service
 from cubecast.tokens import Bearer
 from cubecast.types import ChannelName, HostId
 
-BODY_BYTES_MAX = 1 << 20
+BODY_BYTES_MAX = SENT_MODULE_BYTES_MAX
+"""Maximum size of a request body; the largest is an extension's module."""
 
 
 def _token(authorization: Annotated[str, Header()] = "") -> str:

@@ -28,7 +28,7 @@ from cubecast.sandbox.supervision import ExtensionStats, Instance
 from cubecast.sandbox.toolchain.build import Language, build, build_native, read_manifest
 from cubecast.sandbox.toolchain.check import check
 from cubecast.sandbox.toolchain.golden import RecordedInstance, save
-from cubecast.sandbox.toolchain.scaffold import begin
+from cubecast.sandbox.toolchain.scaffold import create
 from cubecast.sandbox.trusted.signatures import SUFFIX as SIGNATURE_SUFFIX
 from cubecast.sandbox.trusted.signatures import sign
 from cubecast.sandbox.upcalls import Upcall
@@ -126,7 +126,7 @@ def _list(_: argparse.Namespace) -> int:
 
 def _new(args: argparse.Namespace) -> int:
     folder = args.folder or Path(args.name)
-    source = begin(args.name, LANGUAGES[args.lang], folder)
+    source = create(args.name, LANGUAGES[args.lang], folder)
     notify(f"wrote {source}; build it with: cubecast extension build {folder}")
     return 0
 
@@ -242,7 +242,7 @@ def _through(
                 write(pipeline.push(batch))
                 batch = []
                 for upcall in events[number]:
-                    write(pipeline.tell(upcall))
+                    write(pipeline.deliver(upcall))
             batch.append(frame)
             if len(batch) == BATCH:
                 write(pipeline.push(batch))

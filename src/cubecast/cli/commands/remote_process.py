@@ -14,7 +14,7 @@ from cubecast.cli.commands.extension import settings
 from cubecast.cli.report.host_status import STATUS_S
 from cubecast.engine.directory.jobs import AUTO, PUBLISHER
 from cubecast.engine.protocol.http_bodies import JobRequest
-from cubecast.engine.protocol.job_records import Job, JobProgress, JobStatus
+from cubecast.engine.protocol.job_records import SENT_MODULE_BYTES_MAX, Job, JobProgress, JobStatus
 from cubecast.engine.protocol.records import check_name
 from cubecast.errors import CubecastError, DirectoryError, DirectoryUnreachable, ExtensionRefused, TokenError
 from cubecast.host.directory.client import DirectoryClient
@@ -24,7 +24,6 @@ from cubecast.types import ChannelName, HostId
 RENEW_S = 2.0
 START_S = 5.0
 """A job that no host has taken by then is given up, if none ever had it."""
-MODULE_BYTES_MAX = 1 << 20
 
 
 def run(args: argparse.Namespace) -> int:
@@ -152,8 +151,10 @@ def _module(name: str) -> bytes:
     """
     module = wasm_of(name)
     sandboxed(name, module)
-    if len(module) > MODULE_BYTES_MAX:
-        raise ExtensionRefused(f"{name}: a module of more than {MODULE_BYTES_MAX} bytes runs here only; leave --at out")
+    if len(module) > SENT_MODULE_BYTES_MAX:
+        raise ExtensionRefused(
+            f"{name}: a module of more than {SENT_MODULE_BYTES_MAX} bytes can run on this host only; omit --at"
+        )
     return module
 
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from cubecast.engine.protocol.records import Tree
 from cubecast.types import ChannelName, HostId
 
+SENT_MODULE_BYTES_MAX = 2**20
+"""Maximum size of an extension's module that is sent to another host, bytes; the super-node keeps these modules in memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

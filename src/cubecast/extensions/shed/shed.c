@@ -1,4 +1,4 @@
-/* Frame-drop on congestion. The event tells what share of the stream's rate subscribers may take: 1 is all of it.
+/* Frame-drop on congestion. The event's value is the share of the stream's rate that can be sent, 1 for all.
  *
  * A delta frame refers to those before it, so once one is dropped the rest of its group of pictures goes too; the next
  * keyframe goes on. Below a tenth only keyframes pass. Sound always passes: it is small, and what is missed most.

@@ -1,6 +1,6 @@
 /* Silence and motion trigger. Adds a track of kind data and codec "trigger"; its frames are the lines "silence", "sound",
  * "motion" and "rest". Silence: the mean square of a frame of sound below silence_db of full scale. Motion: the mean
- * difference of the luma to the picture before, on every eighth sample and line, above `motion`. A state is told when it
+ * difference of the luma to the picture before, on every eighth sample and line, above `motion`. A state is reported when it
  * has lasted hold_ms. */
 #define CUBECAST_FRAMES 16
 #define CUBECAST_BYTES (16 << 20)

@@ -1,1 +1,1 @@
-"""Channels that this host makes from others with extensions."""
+"""Derived channels: this host receives a channel, processes it with an extension, and publishes the result."""

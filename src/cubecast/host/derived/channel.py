@@ -1,7 +1,7 @@
-"""A derived channel: another one received, sent through an extension, and published as a channel of its own.
+"""A derived channel: a source channel is received, processed by an extension, and published as another channel.
 
-Frames keep their capture times, so what a subscriber of the derived channel measures is from end to end; what receiving
-and making take is told to the engine, which counts it into every promise.
+Frames keep their capture times, so a subscriber of the derived channel measures the end-to-end latency. The processing
+time is reported to the engine, which adds it to every promised delay.
 """
 
 import asyncio
@@ -29,21 +29,22 @@ from cubecast.sandbox.wasm.engine import deadlines
 from cubecast.types import ChannelName
 
 TICK_S = 0.1
-TELL_S = 0.5
-"""The engine hears so often what the making takes."""
+"""Period at which host events are checked, s; it is that of the timer event."""
+REPORT_S = 0.5
+"""Interval at which the processing time is reported to the engine, s."""
 ALPHA, BETA = 1 / 8, 1 / 4
-"""As RFC 6298."""
+"""Weights of a new value in the smoothed mean and deviation (RFC 6298)."""
 
 
 @dataclass(slots=True)
 class ProcessingTime:
-    """How long frames are in the making, smoothed as RFC 6298 does; ms."""
+    """Processing time of frames, ms: mean and mean deviation, smoothed as in RFC 6298."""
 
     mean_ms: float | None = None
     deviation_ms: float = 0.0
 
     def add(self, ms: float) -> None:
-        """Takes one frame's in."""
+        """Adds the processing time of one frame."""
         if self.mean_ms is None:
             self.mean_ms, self.deviation_ms = ms, ms / 2
         else:
@@ -52,26 +53,27 @@ class ProcessingTime:
 
     @property
     def spread_ms(self) -> float:
-        """How much longer a late frame may take."""
+        """How much longer than the mean a slow frame may take, ms: four deviations, as in RFC 6298."""
         return 4 * self.deviation_ms
 
 
 @dataclass(slots=True)
 class _Output:
-    """A channel that is made. Video that begins in the middle of a group of pictures waits for the next."""
+    """A channel to which the result is published. Video begins with a keyframe."""
 
     writer: ChannelWriter
     begun: set[int] = field(default_factory=set)
+    """Tracks of which a frame was sent."""
 
-    def write(self, frame: EncodedFrame, captured_s: float, *, whole: bool) -> None:
-        """Sends a frame on; `whole` where it needs none before it."""
-        if whole or frame.track in self.begun:
+    def write(self, frame: EncodedFrame, captured_s: float, *, independent: bool) -> None:
+        """Sends a frame; `independent` if it can be decoded without an earlier one."""
+        if independent or frame.track in self.begun:
             self.begun.add(frame.track)
             self.writer.write(frame, captured_s)
 
 
 class DerivedChannel:
-    """Makes channels from another: `run` on a host, until the source ends."""
+    """Derives one or more channels from a source; `run` it on a host until the source ends."""
 
     def __init__(
         self,
@@ -83,58 +85,62 @@ class DerivedChannel:
         tree: Tree = Tree.HYBRID,
     ) -> None:
         self.source, self.channel = source, channel
-        self.making = ProcessingTime()
+        self.processing_time = ProcessingTime()
         self.upgrades = 0
+        """Number of times that another version of the extension took over."""
         self._extension, self._config = extension, dict(config)
         self._contract, self._tree = contract, tree
         self._backlog = Backlog()
         self._pipeline: Pipeline | None = None
         self._successor: Pipeline | None = None
-        self._happenings: HostEvents | None = None
+        """A new version that takes over at the next keyframe."""
+        self._host_events: HostEvents | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._subscription: Subscription | None = None
         self._outputs: dict[ChannelName, _Output] = {}
         self._video: frozenset[int] = frozenset()
-        """Tracks of the source with pictures."""
+        """Video tracks of the source."""
         self._last_us: dict[int, int] = {}
+        """Decoding time of the last frame sent, by track."""
         self._floor_us: dict[int, int] = {}
-        """Decoding times by track: of the last frame, and of the last one of the version before."""
+        """Decoding time of the last frame that the previous version sent, by track."""
         self._offset_s: dict[int, float] = {}
         """Capture time minus presentation time, by track."""
         self._input_delay_ms = 0.0
+        """Smoothed delay between capture of a frame and its arrival here."""
 
     def progress(self) -> JobProgress:
-        """What the extension has done so far."""
-        compliance = ExtensionStats() if self._pipeline is None else self._pipeline.running.stats
+        """Counts and times of the extension so far."""
+        stats = ExtensionStats() if self._pipeline is None else self._pipeline.running.stats
         return JobProgress(
-            compliance.frames_in,
-            compliance.frames_out,
-            compliance.failures,
-            compliance.last_failure,
-            compliance.bypassed,
-            compliance.dropped,
+            stats.frames_in,
+            stats.frames_out,
+            stats.failures,
+            stats.last_failure,
+            stats.bypassed,
+            stats.dropped,
             self._backlog.dropped,
             0 if self._pipeline is None else self._pipeline.running.upcalls.dropped,
             self.upgrades,
-            self.making.mean_ms,
-            1e6 * compliance.busy_s / compliance.frames_in if compliance.frames_in else None,
+            self.processing_time.mean_ms,
+            1e6 * stats.busy_s / stats.frames_in if stats.frames_in else None,
         )
 
     @property
     def ending(self) -> bool:
-        """Whether the source has ended: what is left of it is on its way."""
-        return self._backlog.over
+        """Whether the source has ended; its last frames may still be on their way."""
+        return self._backlog.ended
 
     async def run(self, host: HostRuntime, announced: Callable[[Subscription, Pipeline], None]) -> None:
         """Receives, processes and publishes until the source ends.
 
         Args:
-            announced: told when the derived channel can be subscribed to.
+            announced: called when the derived channel can be subscribed to.
 
         Raises:
-            SubscriptionError: the source cannot be had within its contract, or breaks.
-            ExtensionRefused, ExtensionFailed: the extension cannot begin, or fails and wants the channel to end.
-            DirectoryError: the derived channel is refused.
+            SubscriptionError: no path keeps the contract for the source, or the stream broke.
+            ExtensionRefused, ExtensionFailed: the extension cannot start, or failed and its manifest ends the channel.
+            DirectoryError: the super-node refuses the derived channel.
         """
         self._subscription = subscription = await host.subscribe(self.source, self._contract)
         try:
@@ -158,54 +164,54 @@ class DerivedChannel:
             subscription.release()
 
     async def add(self, host: HostRuntime, channel: ChannelName, tree: Tree) -> None:
-        """Publishes what is made under one more name; pictures begin with the next keyframe.
+        """Publishes the result as one more channel; its video begins with the next keyframe.
 
         Raises:
-            DirectoryError, TokenError: the channel is refused.
+            DirectoryError, TokenError: the super-node refuses the channel.
             MediaError, UsageError: as HostRuntime.publish.
         """
-        writer = await host.publish(channel, self._begun().tracks, tree, self.source)
+        writer = await host.publish(channel, self._started_pipeline().tracks, tree, self.source)
         self._outputs[channel] = _Output(writer)
 
     async def remove(self, host: HostRuntime, channel: ChannelName) -> None:
-        """Ends one of the channels that are made; without it, nothing happens."""
+        """Ends one of the derived channels; an unknown one is ignored."""
         output = self._outputs.pop(channel, None)
         if output is not None:
             await host.finish(channel, output.writer)
 
     async def upgrade(self, extension: Extension) -> None:
-        """Goes on with another version of the extension, from the next group of pictures on; no frame is lost.
+        """Replaces the extension by another version at the next keyframe; no frame is lost.
 
-        Its state begins anew. Until it has begun, the version before works on.
+        The new version starts without the state of the old one, which continues until then.
 
         Raises:
-            ExtensionRefused: it cannot begin, or makes other tracks: that is another channel.
-            ExtensionFailed: it failed while it began.
+            ExtensionRefused: it does not accept tracks or settings, or emits other tracks, which needs another channel.
+            ExtensionFailed: it failed while it started.
         """
         if self._pipeline is None:
             self._extension = extension
             return
-        made = await self._make(extension)
-        if made.tracks != self._pipeline.tracks:
-            made.close()
+        successor = await self._make(extension)
+        if successor.tracks != self._pipeline.tracks:
+            successor.close()
             raise ExtensionRefused(
-                f"{extension.manifest.name} {extension.manifest.version} makes other tracks than the version at work; "
-                "publish what it makes under another name"
+                f"{extension.manifest.name} {extension.manifest.version} emits other tracks than the version that runs; "
+                "publish its result under another name"
             )
         if self._successor is not None:
             self._successor.close()
-        self._successor = made
+        self._successor = successor
         self._backlog.wake()
 
     async def _make(self, extension: Extension) -> Pipeline:
-        assert self._subscription is not None, "run() has subscribed"
+        assert self._subscription is not None, "run() subscribes first"
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, Pipeline, extension, self._subscription.tracks, self._config, time.perf_counter
         )
 
     async def _work(self, host: HostRuntime, subscription: Subscription) -> None:
-        loop, pipeline = asyncio.get_running_loop(), self._begun()
-        self._happenings = self._watch(host, pipeline)
+        loop, pipeline = asyncio.get_running_loop(), self._started_pipeline()
+        self._host_events = self._observe(host, pipeline)
 
         async def receive() -> None:
             async with aclosing(subscription.frames()) as frames:
@@ -214,87 +220,87 @@ class DerivedChannel:
             self._backlog.end()
 
         async def tick() -> None:
-            told = loop.time()
+            reported_s = loop.time()
             while True:
                 await asyncio.sleep(TICK_S)
-                if self._happenings is not None:
-                    self._happenings.look()
-                if len(self._begun().running.upcalls):
+                if self._host_events is not None:
+                    self._host_events.check()
+                if len(self._started_pipeline().running.upcalls):
                     self._backlog.wake()
-                if self.making.mean_ms is not None and loop.time() - told >= TELL_S:
-                    told = loop.time()
+                if self.processing_time.mean_ms is not None and loop.time() - reported_s >= REPORT_S:
+                    reported_s = loop.time()
                     for channel in self._outputs:
-                        host.processed(channel, self.making.mean_ms, self.making.spread_ms)
+                        host.processed(channel, self.processing_time.mean_ms, self.processing_time.spread_ms)
 
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(receive()), group.create_task(tick())]
             try:
-                over = False
-                while not over:
-                    batch, over = await self._backlog.take()
-                    self._note(batch)
+                ended = False
+                while not ended:
+                    batch, ended = await self._backlog.take()
+                    self._record_input(batch)
                     await self._push(host, [received.frame for received in batch])
-                self._write(host, await loop.run_in_executor(self._thread, self._begun().finish))
+                self._write(host, await loop.run_in_executor(self._thread, self._started_pipeline().finish))
             finally:
                 for task in background:
                     task.cancel()
 
     async def _push(self, host: HostRuntime, frames: Sequence[EncodedFrame]) -> None:
-        """Through the extension and out; where a successor may begin, it does."""
-        run, pipeline, successor = asyncio.get_running_loop().run_in_executor, self._begun(), self._successor
-        begins = None if successor is None else self._boundary(frames)
-        if successor is None or begins is None:
+        """Processes frames and publishes the result; a successor takes over at the first frame at which it may."""
+        run, pipeline, successor = asyncio.get_running_loop().run_in_executor, self._started_pipeline(), self._successor
+        boundary = None if successor is None else self._boundary(frames)
+        if successor is None or boundary is None:
             self._write(host, await run(self._thread, pipeline.push, frames))
             return
-        self._write(host, await run(self._thread, pipeline.push, frames[:begins]))
+        self._write(host, await run(self._thread, pipeline.push, frames[:boundary]))
         self._write(host, await run(self._thread, pipeline.finish))
         successor.running.stats = pipeline.running.stats
         if self._successor is successor:
             self._successor = None
         self._pipeline = successor
-        self._happenings = self._watch(host, successor)
+        self._host_events = self._observe(host, successor)
         self._floor_us = dict(self._last_us)
         self.upgrades += 1
         await run(self._thread, pipeline.close)
-        self._write(host, await run(self._thread, successor.push, frames[begins:]))
+        self._write(host, await run(self._thread, successor.push, frames[boundary:]))
 
-    def _begun(self) -> Pipeline:
-        assert self._pipeline is not None, "run() has made it"
+    def _started_pipeline(self) -> Pipeline:
+        assert self._pipeline is not None, "run() makes it"
         return self._pipeline
 
-    def _watch(self, host: HostRuntime, pipeline: Pipeline) -> HostEvents:
+    def _observe(self, host: HostRuntime, pipeline: Pipeline) -> HostEvents:
         upcalls = pipeline.running.upcalls
         return HostEvents(host, self.source, lambda: list(self._outputs), upcalls.kinds, upcalls.post)
 
     def _boundary(self, frames: Sequence[EncodedFrame]) -> int | None:
-        """The first frame that needs none before it: a keyframe of a picture; of sound any is."""
+        """Index of the first frame at which another version may start: a video keyframe; without video any frame."""
         for number, frame in enumerate(frames):
             if not self._video or (frame.track in self._video and frame.keyframe):
                 return number
         return None
 
-    def _note(self, batch: Sequence[ReceivedFrame]) -> None:
-        """Learns how capture and presentation times go together, and how late the input is."""
+    def _record_input(self, batch: Sequence[ReceivedFrame]) -> None:
+        """Measures the offset between capture and presentation times, and the delay of the input."""
         for received in batch:
-            late_ms = 0.0
+            delay_ms = 0.0
             if received.captured_s is not None:
                 self._offset_s[received.frame.track] = received.captured_s - received.frame.pts_us / US
-                late_ms = (received.arrived_s - received.captured_s) * 1000
-                self._input_delay_ms += ALPHA * (late_ms - self._input_delay_ms) if self._input_delay_ms else late_ms
-            over_ms = late_ms - self._contract.bound_ms
-            if self._happenings is not None:
-                self._happenings.came(received.frame.pts_us, len(received.frame.payload), over_ms)
+                delay_ms = (received.arrived_s - received.captured_s) * 1000
+                self._input_delay_ms += ALPHA * (delay_ms - self._input_delay_ms) if self._input_delay_ms else delay_ms
+            beyond_bound_ms = delay_ms - self._contract.bound_ms
+            if self._host_events is not None:
+                self._host_events.frame_arrived(received.frame.pts_us, len(received.frame.payload), beyond_bound_ms)
 
     def _write(self, host: HostRuntime, frames: Sequence[EncodedFrame]) -> None:
         if not self._offset_s:
-            return  # nothing has told when anything was captured
-        tracks, newest_s = self._begun().tracks, max(self._offset_s.values())
+            return  # no capture time has been received yet
+        tracks, newest_s = self._started_pipeline().tracks, max(self._offset_s.values())
         for frame in frames:
             if frame.dts_us <= self._floor_us.get(frame.track, frame.dts_us - 1):
-                continue  # the version before has said it: encoders overlap
+                continue  # the previous version sent it already: both encoders emit around the boundary
             self._last_us[frame.track] = frame.dts_us
             captured_s = frame.pts_us / US + self._offset_s.get(frame.track, newest_s)
-            whole = frame.keyframe or tracks[frame.track].kind is not Kind.VIDEO
+            independent = frame.keyframe or tracks[frame.track].kind is not Kind.VIDEO
             for output in self._outputs.values():
-                output.write(frame, captured_s, whole=whole)
-            self.making.add(max(0.0, (host.clock() - captured_s) * 1000 - self._input_delay_ms))
+                output.write(frame, captured_s, independent=independent)
+            self.processing_time.add(max(0.0, (host.clock() - captured_s) * 1000 - self._input_delay_ms))

@@ -1,67 +1,90 @@
-"""What an extension can be told of, as seen from the host it runs on: the slides' kernel events."""
+"""Host events delivered to an extension: the slides' kernel events, as observed at the host that runs the extension."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from cubecast.host.runtime import HostRuntime
 from cubecast.sandbox.abi import EventKind
 from cubecast.sandbox.upcalls import Upcall
 from cubecast.types import ChannelName
 
 PRESSURE = Path("/proc/pressure/cpu")
-"""Linux's pressure stall information; missing where the kernel was built without it."""
+"""Linux's pressure stall information; missing if the kernel was built without it."""
 PRESSURE_S = 1.0
+"""Interval between two readings of the CPU pressure, s."""
 PRESSURE_STEP = 0.05
-LINK_STEP, LINK_STEP_MS = 0.1, 1.0
-"""A link's cost is told when it has changed by both."""
+"""Smallest change of the CPU pressure, a share of the time, that is reported."""
+LINK_STEP = 0.1
+"""Smallest change of a link's delay that is reported, relative to the delay; it must exceed LINK_STEP_MS too."""
+LINK_STEP_MS = 1.0
+"""Smallest change of a link's delay that is reported, ms; it must exceed LINK_STEP too."""
 CONGESTION_STEP = 0.05
+"""Smallest change of the send rate, a share of the stream's rate, that is reported."""
 RATE_S = 2.0
-"""The stream's rate is taken over so long."""
+"""Interval over which the stream's rate is measured, s."""
+
+
+class ObservedHost(Protocol):
+    """The parts of a host that HostEvents observes; HostRuntime has them."""
+
+    @property
+    def notify(self) -> Callable[[str], None]:
+        """Reports one line to the user."""
+
+    def readers(self, channel: ChannelName) -> int:
+        """Number of subscribers to whom this host sends a channel."""
+
+    def upstream_ms(self, channel: ChannelName) -> float | None:
+        """One-way delay of the link on which a channel arrives, ms; None if unknown."""
+
+    def send_rates_bps(self, channel: ChannelName) -> list[float]:
+        """Rates that congestion control allows towards the children of a channel, bit/s."""
 
 
 @dataclass(slots=True)
-class Pressure:
+class CpuPressure:
     """Share of the time in which some task waited for a CPU."""
 
     file: Path = PRESSURE
     _total_us: int | None = None
-    _at_s: float = 0.0
+    _read_s: float = 0.0
 
     def share(self, now_s: float) -> float | None:
-        """Since it was asked last, 0..1; None at first, and where the kernel does not tell."""
+        """The share since the last call, 0..1; None at the first call, and if the kernel does not report it."""
         try:
             some = self.file.read_text(encoding="ascii").splitlines()[0]
             total_us = int(some.rpartition("total=")[2])
         except (OSError, ValueError, IndexError):
             return None
-        before_us, before_s = self._total_us, self._at_s
-        self._total_us, self._at_s = total_us, now_s
+        before_us, before_s = self._total_us, self._read_s
+        self._total_us, self._read_s = total_us, now_s
         if before_us is None or now_s <= before_s:
             return None
         return min(1.0, max(0.0, (total_us - before_us) / 1e6 / (now_s - before_s)))
 
 
 class HostEvents:
-    """Looks at a host again and again, and posts what has changed for one extension."""
+    """Observes a host and posts what has changed as upcalls for one extension."""
 
     def __init__(
         self,
-        host: HostRuntime,
+        host: ObservedHost,
         source: ChannelName,
         channels: Callable[[], list[ChannelName]],
         kinds: frozenset[EventKind],
         post: Callable[[Upcall], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is posted yet.
+        """Posts nothing yet.
 
         Args:
-            channels: those that are made now.
-            kinds: what the extension wants to be told of; nothing else is looked at.
-            post: takes an upcall in.
-            clock: s.
+            source: channel that the extension processes.
+            channels: returns the channels now derived from it.
+            kinds: events that the extension's manifest names; only these are observed.
+            post: queues an upcall for the extension.
+            clock: monotonic, s.
         """
         self._host, self._source, self._channels, self._kinds, self._post = host, source, channels, kinds, post
         self._clock = clock
@@ -69,83 +92,82 @@ class HostEvents:
         self._time_us = 0
         self._subscribers = 0
         self._link_ms: float | None = None
-        self._pressure = Pressure()
-        self._pressure_share, self._pressed_s = 0.0, clock()
-        self._taken = 1.0
+        self._pressure = CpuPressure()
+        self._pressure_share, self._pressure_read_s = 0.0, clock()
+        self._send_share = 1.0
         self._bytes = 0
-        self._rate_bps, self._rated_s, self._rated_bytes = 0.0, clock(), 0
+        self._rate_bps, self._rate_since_s, self._rate_since_bytes = 0.0, clock(), 0
         if EventKind.CPU_PRESSURE in kinds and not PRESSURE.is_file():
             host.notify(
-                f"{PRESSURE} is missing: this kernel does not tell CPU pressure, nor will the extension be told"
+                f"{PRESSURE} is missing: this kernel does not report CPU pressure, so the extension gets no cpu_pressure"
             )
 
-    def came(self, time_us: int, size: int, over_ms: float) -> None:
-        """A frame of the input arrived.
+    def frame_arrived(self, time_us: int, size: int, late_ms: float) -> None:
+        """Counts a frame of the input, and posts a violation of the bound.
 
         Args:
-            time_us: its time in the channel.
+            time_us: presentation time of the frame.
             size: bytes.
-            over_ms: how much later than its bound; negative for in time.
+            late_ms: by how much it arrived after its bound; negative if it was in time.
         """
         self._time_us = max(self._time_us, time_us)
         self._bytes += size
-        if over_ms > 0:
-            self._tell(EventKind.BOUND_VIOLATED, over_ms)
+        if late_ms > 0:
+            self._post_event(EventKind.BOUND_VIOLATED, late_ms)
 
-    def look(self) -> None:
-        """Posts what has changed; called every 100 ms."""
+    def check(self) -> None:
+        """Posts what has changed; to be called every 100 ms, the period of the timer event."""
         self._ticks += 1
-        self._tell(EventKind.TIMER, self._ticks)
-        for kind, look in (
-            (EventKind.SUBSCRIBER_JOINED, self._look_at_subscribers),
-            (EventKind.LINK_COST_CHANGED, self._look_at_link),
-            (EventKind.CPU_PRESSURE, self._look_at_pressure),
-            (EventKind.CONGESTION, self._look_at_senders),
+        self._post_event(EventKind.TIMER, self._ticks)
+        if self._kinds & {EventKind.SUBSCRIBER_JOINED, EventKind.SUBSCRIBER_LEFT}:
+            self._check_subscribers()
+        for kind, check in (
+            (EventKind.LINK_COST_CHANGED, self._check_link),
+            (EventKind.CPU_PRESSURE, self._check_pressure),
+            (EventKind.CONGESTION, self._check_send_rates),
         ):
-            if kind in self._kinds or (
-                kind is EventKind.SUBSCRIBER_JOINED and EventKind.SUBSCRIBER_LEFT in self._kinds
-            ):
-                look()
+            if kind in self._kinds:
+                check()
 
-    def _tell(self, kind: EventKind, value: float) -> None:
+    def _post_event(self, kind: EventKind, value: float) -> None:
         self._post(Upcall(kind, self._time_us, value))
 
-    def _look_at_subscribers(self) -> None:
+    def _check_subscribers(self) -> None:
         now = sum(self._host.readers(channel) for channel in self._channels())
         if now != self._subscribers:
             joined = now > self._subscribers
             self._subscribers = now
-            self._tell(EventKind.SUBSCRIBER_JOINED if joined else EventKind.SUBSCRIBER_LEFT, now)
+            self._post_event(EventKind.SUBSCRIBER_JOINED if joined else EventKind.SUBSCRIBER_LEFT, now)
 
-    def _look_at_link(self) -> None:
+    def _check_link(self) -> None:
         now_ms = self._host.upstream_ms(self._source)
         if now_ms is None:
             return
         before_ms = self._link_ms
         if before_ms is None or abs(now_ms - before_ms) > max(LINK_STEP_MS, LINK_STEP * before_ms):
             self._link_ms = now_ms
-            self._tell(EventKind.LINK_COST_CHANGED, now_ms)
+            self._post_event(EventKind.LINK_COST_CHANGED, now_ms)
 
-    def _look_at_pressure(self) -> None:
+    def _check_pressure(self) -> None:
         now_s = self._clock()
-        if now_s - self._pressed_s < PRESSURE_S:
+        if now_s - self._pressure_read_s < PRESSURE_S:
             return
-        self._pressed_s = now_s
+        self._pressure_read_s = now_s
         share = self._pressure.share(now_s)
         if share is not None and abs(share - self._pressure_share) >= PRESSURE_STEP:
             self._pressure_share = share
-            self._tell(EventKind.CPU_PRESSURE, share)
+            self._post_event(EventKind.CPU_PRESSURE, share)
 
-    def _look_at_senders(self) -> None:
-        """The slowest child's share of the input's rate; at most all of it."""
+    def _check_send_rates(self) -> None:
+        """Posts the send rate to the slowest child as a share of the input's rate, at most 1."""
         now_s = self._clock()
-        if now_s - self._rated_s >= RATE_S:
-            self._rate_bps = 8 * (self._bytes - self._rated_bytes) / (now_s - self._rated_s)
-            self._rated_s, self._rated_bytes = now_s, self._bytes
-        offered = [bps for channel in self._channels() for bps in self._host.send_rates_bps(channel)]
+        if now_s - self._rate_since_s >= RATE_S:
+            self._rate_bps = 8 * (self._bytes - self._rate_since_bytes) / (now_s - self._rate_since_s)
+            self._rate_since_s, self._rate_since_bytes = now_s, self._bytes
+        rates_bps = [bps for channel in self._channels() for bps in self._host.send_rates_bps(channel)]
         if not self._rate_bps:
             return
-        share = min(1.0, *(bps / self._rate_bps for bps in offered)) if offered else 1.0
-        if abs(share - self._taken) >= CONGESTION_STEP or (share == 1.0) != (self._taken == 1.0):
-            self._taken = share
-            self._tell(EventKind.CONGESTION, share)
+        share = min(1.0, *(bps / self._rate_bps for bps in rates_bps)) if rates_bps else 1.0
+        if abs(share - self._send_share) >= CONGESTION_STEP or (share == 1.0) != (self._send_share == 1.0):
+            self._send_share = share
+            self._post_event(EventKind.CONGESTION, share)

@@ -1,4 +1,4 @@
-"""Channels that this host makes for others, as the super-node says: extensions are fetched, run, upgraded and ended here."""
+"""Jobs: derived channels that the super-node assigns to this host. Fetches, runs, upgrades and ends their extensions."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,22 +15,23 @@ from cubecast.sandbox.loading import Extension, sandboxed
 from cubecast.types import ChannelName
 
 STOP_S = 12.0
-"""At the end of the host those that make channels may take so long to hand their last frames on."""
+"""Maximum time to send the last frames of a derived channel, when the host ends or its name is used again, s."""
 
 
 @dataclass(eq=False, slots=True)
 class _Instance:
-    """One extension at work, for one or several jobs."""
+    """One running extension, which serves one or more jobs."""
 
     processing: DerivedChannel
     jobs: dict[ChannelName, Job] = field(default_factory=dict)
     announced: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when its first channel is published, or it has ended."""
     task: asyncio.Task[None] | None = None
 
 
 @dataclass(slots=True)
-class _Standing:
-    """How a job fares."""
+class _JobState:
+    """Progress of a job; `state` and `reason` as in JobReport."""
 
     job: Job
     state: str = "starting"
@@ -39,47 +40,47 @@ class _Standing:
 
 
 class AssignedJobs:
-    """What a host makes for others: `want` says what, `reports` tells how it fares."""
+    """The jobs of a host: `want` sets them, `reports` describes their progress."""
 
     def __init__(self, slots: int, tasks: Tasks, fetch: Callable[[str], Awaitable[bytes]]) -> None:
-        """Nothing yet.
+        """Starts with no job.
 
         Args:
-            slots: extensions at a time that this host is willing to run.
-            fetch: the module with a SHA-256.
+            slots: maximum number of extensions that this host runs for others at a time.
+            fetch: fetches the module with this SHA-256, hex.
         """
         self.slots = slots
         self.changed: Callable[[], None] = lambda: None
-        """Told when there is something new to report."""
+        """Called when there is something new to report."""
         self._tasks = tasks
         self._fetch = fetch
         self._wanted: dict[ChannelName, Job] = {}
-        self._standing: dict[ChannelName, _Standing] = {}
+        self._states: dict[ChannelName, _JobState] = {}
         self._instances: list[_Instance] = []
         self._ending: dict[ChannelName, asyncio.Task[None]] = {}
-        """Those that hand their last frames on: until then the channel's name is taken."""
-        self._news = asyncio.Event()
+        """Tasks that send the last frames of a channel; until they end its name is in use."""
+        self._jobs_changed = asyncio.Event()
 
     def want(self, jobs: tuple[Job, ...]) -> None:
-        """Everything that this host is to make from now on."""
+        """Replaces the jobs of this host; those that are missing end."""
         self._wanted = {job.channel: job for job in jobs}
-        self._news.set()
+        self._jobs_changed.set()
 
     def reports(self) -> tuple[JobReport, ...]:
-        """How the jobs fare."""
+        """Progress of all jobs."""
         for instance in self._instances:
-            self._note(instance)
-        return tuple(JobReport(each.job, each.state, each.reason, each.progress) for each in self._standing.values())
+            self._record_progress(instance)
+        return tuple(JobReport(each.job, each.state, each.reason, each.progress) for each in self._states.values())
 
     async def run(self, host: HostRuntime) -> None:
-        """Does what is wanted, until cancelled."""
+        """Starts, upgrades and ends jobs as `want` says, until cancelled."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._jobs_changed.wait()
+            self._jobs_changed.clear()
             await self._reconcile(host)
 
     async def stop(self) -> None:
-        """Ends everything; what is at its end already comes to it."""
+        """Ends all jobs. Those whose source has ended may send their last frames, for up to STOP_S."""
         self._wanted = {}
         tasks = []
         for instance in self._instances:
@@ -90,27 +91,25 @@ class AssignedJobs:
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_S)
 
-    # ------------------------------------------------------------------ inside
-
     async def _reconcile(self, host: HostRuntime) -> None:
-        for channel, standing in list(self._standing.items()):
+        for channel, state in list(self._states.items()):
             wanted = self._wanted.get(channel)
-            if wanted is None or wanted.owner != standing.job.owner:
-                self._end(host, channel)
+            if wanted is None or wanted.owner != state.job.owner:
+                self._end_job(host, channel)
         for channel, job in list(self._wanted.items()):
-            known = self._standing.get(channel)
+            current = self._states.get(channel)
             try:
-                if known is None:
-                    self._standing[channel] = _Standing(job)
+                if current is None:
+                    self._states[channel] = _JobState(job)
                     await self._begin(host, job)
-                elif known.job != job and known.state in ("starting", "running"):
-                    await self._upgrade(known, job)
-            except Exception as error:  # noqa: BLE001  whatever is wrong with one job, the host and the others go on
+                elif current.job != job and current.state in ("starting", "running"):
+                    await self._upgrade(current, job)
+            except Exception as error:  # noqa: BLE001  an error in one job must not end the host or other jobs
                 self._failed(channel, error)
             self.changed()
 
-    def _end(self, host: HostRuntime, channel: ChannelName) -> None:
-        del self._standing[channel]
+    def _end_job(self, host: HostRuntime, channel: ChannelName) -> None:
+        del self._states[channel]
         for instance in self._instances:
             if instance.jobs.pop(channel, None) is None or instance.task is None:
                 continue
@@ -126,14 +125,14 @@ class AssignedJobs:
             del self._ending[channel]
 
     async def _begin(self, host: HostRuntime, job: Job) -> None:
-        """Starts an instance for a job, or lets one that runs serve it too."""
+        """Starts an instance for a job, unless one that runs can serve it too."""
         for instance in self._instances:
             if any(other.same_instance(job) for other in instance.jobs.values()):
                 instance.jobs[job.channel] = job
-                self._tasks.create_task(self._join(host, instance, job))
+                self._tasks.create_task(self._share(host, instance, job))
                 return
         if sum(each.task not in self._ending.values() for each in self._instances) >= self.slots:
-            raise DirectoryError(f"this host runs {self.slots} extension(s) for others already")
+            raise DirectoryError(f"this host already runs {self.slots} extension(s) for others, its maximum")
         extension = await self._extension(job)
         processing = DerivedChannel(
             job.source, job.channel, extension, job.config, Contract(job.bound_ms, job.rate_bps, job.loss), job.tree
@@ -145,79 +144,79 @@ class AssignedJobs:
     async def _work(self, host: HostRuntime, instance: _Instance) -> None:
         def announced(*_: object) -> None:
             instance.announced.set()
-            self._stand(list(instance.jobs), "running")
+            self._set_state(list(instance.jobs), "running")
 
         try:
-            await self._free(list(instance.jobs))
+            await self._wait_until_free(list(instance.jobs))
             await instance.processing.run(host, announced)
-        except Exception as error:  # noqa: BLE001  whatever is wrong with one job, the host and the others go on
+        except Exception as error:  # noqa: BLE001  an error in one job must not end the host or other jobs
             for channel in list(instance.jobs):
                 self._failed(channel, error)
         else:
-            self._stand(list(instance.jobs), "finished")
+            self._set_state(list(instance.jobs), "finished")
         finally:
-            self._note(instance)
+            self._record_progress(instance)
             self._instances.remove(instance)
             instance.announced.set()
             self.changed()
 
-    async def _free(self, channels: list[ChannelName]) -> None:
-        """Waits until nobody here hands on the last frames of a channel of the same name."""
-        older = [self._ending[channel] for channel in channels if channel in self._ending]
-        if older:
-            await asyncio.wait(older, timeout=STOP_S)
+    async def _wait_until_free(self, channels: list[ChannelName]) -> None:
+        """Waits until no task here still sends the last frames of a channel of the same name, for at most STOP_S."""
+        ending = [self._ending[channel] for channel in channels if channel in self._ending]
+        if ending:
+            await asyncio.wait(ending, timeout=STOP_S)
 
-    def _note(self, instance: _Instance) -> None:
-        for channel in instance.jobs.keys() & self._standing.keys():
-            self._standing[channel].progress = instance.processing.progress()
+    def _record_progress(self, instance: _Instance) -> None:
+        for channel in instance.jobs.keys() & self._states.keys():
+            self._states[channel].progress = instance.processing.progress()
 
-    async def _join(self, host: HostRuntime, instance: _Instance, job: Job) -> None:
+    async def _share(self, host: HostRuntime, instance: _Instance, job: Job) -> None:
+        """Publishes the result of a running instance for one more job."""
         await instance.announced.wait()
-        await self._free([job.channel])
+        await self._wait_until_free([job.channel])
         if instance not in self._instances or self._wanted.get(job.channel) != job:
             return
         try:
             await instance.processing.add(host, job.channel, job.tree)
-            self._stand([job.channel], "running")
+            self._set_state([job.channel], "running")
         except CubecastError as error:
             instance.jobs.pop(job.channel, None)
             self._failed(job.channel, error)
         self.changed()
 
-    async def _upgrade(self, known: _Standing, job: Job) -> None:
-        """The owner has a new version. One that is refused changes nothing; the owner is told."""
+    async def _upgrade(self, state: _JobState, job: Job) -> None:
+        """Replaces a job's extension by a new version; if it is refused the old one continues and the report says why."""
         instance = next((each for each in self._instances if job.channel in each.jobs), None)
         if instance is None:
             return
-        known.job = job
+        state.job = job
         try:
             if others := sorted(instance.jobs.keys() - {job.channel}):
                 raise ExtensionRefused(
-                    f"{job.channel} shares its extension with {', '.join(others)}; make the new version's channel under "
-                    "another name"
+                    f"{job.channel} shares its extension with {', '.join(others)}; use another channel name for the new version"
                 )
             await instance.processing.upgrade(await self._extension(job))
         except CubecastError as error:
-            known.reason = f"{error}; the version before works on"
+            state.reason = f"{error}; the previous version continues"
         else:
-            known.reason = ""
+            state.reason = ""
             instance.jobs[job.channel] = job
 
     async def _extension(self, job: Job) -> Extension:
         module = await self._fetch(job.extension)
         return await asyncio.to_thread(sandboxed, job.extension[:12], module)
 
-    def _stand(self, channels: list[ChannelName], state: str) -> None:
+    def _set_state(self, channels: list[ChannelName], state: str) -> None:
         for channel in channels:
-            if channel in self._standing:
-                self._standing[channel].state = state
+            if channel in self._states:
+                self._states[channel].state = state
         self.changed()
 
     def _failed(self, channel: ChannelName, error: Exception) -> None:
-        standing = self._standing.get(channel)
-        if standing is not None:
-            standing.state = "refused" if isinstance(error, ExtensionRefused) else "failed"
+        state = self._states.get(channel)
+        if state is not None:
+            state.state = "refused" if isinstance(error, ExtensionRefused) else "failed"
             known = isinstance(error, CubecastError)
-            standing.reason = str(error) if known else f"internal error: {type(error).__name__}: {error}"
+            state.reason = str(error) if known else f"internal error: {type(error).__name__}: {error}"
         with suppress(StopIteration):
             next(each for each in self._instances if channel in each.jobs).jobs.pop(channel)

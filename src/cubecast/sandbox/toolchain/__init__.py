@@ -1,1 +1,1 @@
-"""For authors: begin an extension, build it, check it."""
+"""Tools for authors of extensions: create, build and check an extension."""

@@ -1,7 +1,7 @@
-"""Builds an extension's folder: its one source file by the compiler of its language, its extension.toml into the module.
+"""Builds an extension from its folder: compiles its source file and adds the manifest of extension.toml to the module.
 
-C and Zig are built by the Zig toolchain (the extra `toolchain`), AssemblyScript by its own compiler (npm), WAT by
-wasmtime. A folder holds extension.toml and NAME.c, NAME.zig, NAME.ts or NAME.wat.
+A folder holds extension.toml and one of NAME.c, NAME.zig, NAME.ts or NAME.wat. C and Zig are compiled with the Zig
+toolchain (the extra `toolchain`), AssemblyScript with its own compiler (npm), WAT with wasmtime.
 """
 
 import importlib.util
@@ -18,17 +18,22 @@ from wasmtime import WasmtimeError, wat2wasm
 
 from cubecast.errors import ExtensionRefused
 from cubecast.sandbox.abi import Manifest, check_manifest, with_manifest
-from cubecast.sandbox.trusted.native import with_tail
+from cubecast.sandbox.trusted.native import with_native_manifest
 
-HEADER = Path(__file__).parent
+INCLUDE_FOLDER = Path(__file__).parent
+"""Folder of cubecast.h."""
 BUILD_S = 300.0
+"""Maximum duration of a compilation, s; the Zig toolchain's first one fills its cache."""
 STACK_BYTES = 64 * 1024
-EXPORTS = ("memory", "cubecast_layout", "init", "process_batch")
+"""Stack of a module that is built from C, in its linear memory."""
+EXPORTED_FUNCTIONS = ("cubecast_layout", "init", "process_batch")
+"""Functions that every module exports."""
 SOURCE_BYTES_MAX = 4 * 2**20
+"""Maximum size of a source file in WAT, which is assembled in this process."""
 
 
 class Language(StrEnum):
-    """What an extension may be written in; the value is the file's ending."""
+    """Languages of extensions; the value is the file's suffix."""
 
     C = "c"
     ZIG = "zig"
@@ -37,40 +42,42 @@ class Language(StrEnum):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What extension.toml says.
+    """Reads the manifest in extension.toml.
 
     Raises:
-        ExtensionRefused: there is none, or it is not in order.
+        ExtensionRefused: it cannot be read or is invalid.
     """
     file = folder / "extension.toml"
     try:
         manifest = msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), Manifest)
     except OSError as error:
-        raise ExtensionRefused(f"cannot read {file}: {error.strerror}; cubecast extension new makes one") from error
+        raise ExtensionRefused(
+            f"cannot read {file}: {error.strerror}; create one with cubecast extension new"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ExtensionRefused(f"{file}: {error}") from error
     return check_manifest(manifest)
 
 
 def source_of(folder: Path, manifest: Manifest) -> tuple[Path, Language]:
-    """The source file and its language.
+    """Finds the source file and its language.
 
     Raises:
         ExtensionRefused: there is none, or more than one.
     """
-    found = [(folder / f"{manifest.name}.{language}", language) for language in Language]
-    there = [each for each in found if each[0].is_file()]
-    if len(there) != 1:
-        names = ", ".join(file.name for file, _ in found)
-        raise ExtensionRefused(f"{folder} must hold one of {names}; it holds {len(there)}")
-    return there[0]
+    candidates = [(folder / f"{manifest.name}.{language}", language) for language in Language]
+    found = [each for each in candidates if each[0].is_file()]
+    if len(found) != 1:
+        names = ", ".join(file.name for file, _ in candidates)
+        raise ExtensionRefused(f"{folder} must hold exactly one of {names}; it holds {len(found)}")
+    return found[0]
 
 
 def build(folder: Path) -> bytes:
-    """The module, with its manifest in it.
+    """Compiles the source file; returns the module with its manifest.
 
     Raises:
-        ExtensionRefused: something is missing, or the compiler refuses; its first complaint is told.
+        ExtensionRefused: a file or compiler is missing, or the compiler failed; the message holds its first error.
     """
     manifest = read_manifest(folder)
     source, language = source_of(folder.resolve(), manifest)
@@ -78,20 +85,20 @@ def build(folder: Path) -> bytes:
         out = Path(scratch) / "module.wasm"
         match language:
             case Language.C:
-                exports = [*EXPORTS, *(["on_event"] if manifest.events else [])]
+                exports = [*EXPORTED_FUNCTIONS, *(["on_event"] if manifest.events else [])]
                 _run(
                     source,
                     [
                         *zig("cc"),
                         *_C_FLAGS,
-                        *(f"-Wl,--export={name}" for name in exports[1:]),
+                        *(f"-Wl,--export={name}" for name in exports),
                         "-o",
                         str(out),
                         str(source),
                     ],
                 )
             case Language.ZIG:
-                exports = [*EXPORTS[1:], *(["on_event"] if manifest.events else [])]
+                exports = [*EXPORTED_FUNCTIONS, *(["on_event"] if manifest.events else [])]
                 flags = (
                     "build-exe",
                     "-target",
@@ -116,34 +123,34 @@ def build(folder: Path) -> bytes:
 
 
 def build_native(folder: Path) -> bytes:
-    """A shared library for this machine, from C, with its manifest behind it: trusted code, or the sandbox's measure.
+    """Compiles an extension in C to a shared library for this machine, with its manifest: trusted code, and for benchmarks.
 
     Raises:
-        ExtensionRefused: it is not written in C, or no C compiler is there, or it refuses.
+        ExtensionRefused: it is not written in C, there is no C compiler, or the compiler failed.
     """
     manifest = read_manifest(folder)
     source, language = source_of(folder.resolve(), manifest)
     if language is not Language.C:
-        raise ExtensionRefused(f"{source.name}: only C has a native build")
+        raise ExtensionRefused(f"{source.name}: only extensions in C can be built as native code")
     command = native_compiler()
     with tempfile.TemporaryDirectory(prefix="cubecast-build-") as scratch:
         out = Path(scratch) / "native.so"
         _run(source, [*command, *_NATIVE_FLAGS, "-o", str(out), str(source)])
-        return with_tail(out.read_bytes(), manifest)
+        return with_native_manifest(out.read_bytes(), manifest)
 
 
 def native_compiler() -> list[str]:
-    """The command line of this machine's C compiler; the Zig toolchain's where there is none.
+    """Command of this machine's C compiler, or of the Zig toolchain's if there is none.
 
     Raises:
-        ExtensionRefused: that is not there either.
+        ExtensionRefused: neither is installed.
     """
     found = shutil.which("gcc") or shutil.which("cc")
     return [found] if found else zig("cc")
 
 
 def zig(*arguments: str) -> list[str]:
-    """The Zig toolchain's command line.
+    """Command of the Zig toolchain.
 
     Raises:
         ExtensionRefused: it is not installed.
@@ -155,18 +162,18 @@ def zig(*arguments: str) -> list[str]:
 
 _C_FLAGS = (
     "-target", "wasm32-freestanding", "-std=c11", "-O3", "-msimd128", "-mbulk-memory", "-nostdlib", "-fno-builtin",
-    "-Wall", "-Wextra", "-Werror=implicit-function-declaration", f"-I{HEADER}", "-Wl,--no-entry", "-Wl,--strip-all",
+    "-Wall", "-Wextra", "-Werror=implicit-function-declaration", f"-I{INCLUDE_FOLDER}", "-Wl,--no-entry", "-Wl,--strip-all",
     f"-Wl,-z,stack-size={STACK_BYTES}",
 )  # fmt: skip
-_NATIVE_FLAGS = ("-O3", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{HEADER}")
+_NATIVE_FLAGS = ("-O3", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{INCLUDE_FOLDER}")
 _AS_FLAGS = ("--runtime", "stub", "--use", "abort=", "--optimizeLevel", "3", "--noAssert", "--enable", "simd")
 
 
 def _asc(folder: Path) -> list[str]:
-    """AssemblyScript's compiler: the project's own, or one on the path.
+    """Command of AssemblyScript's compiler: from node_modules of this folder or one above it, or on the path.
 
     Raises:
-        ExtensionRefused: there is none.
+        ExtensionRefused: it is not installed.
     """
     for above in (folder.resolve(), *folder.resolve().parents):
         if (own := above / "node_modules" / ".bin" / "asc").exists():
@@ -196,5 +203,5 @@ def _run(source: Path, command: list[str], folder: Path | None = None) -> None:
         raise ExtensionRefused(f"{source.name}: the compiler took longer than {BUILD_S:.0f} s") from None
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        first = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "no word why")
+        first = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "it gave no reason")
         raise ExtensionRefused(f"{source.name} does not build: {first.strip()}")

@@ -1,7 +1,8 @@
-/* cubecast extension interface 1, for authors in C. docs/abi.md describes it; `cubecast extension new` begins one.
+/* cubecast extension interface 1, for authors in C. docs/abi.md describes it; `cubecast extension new`
+ * creates an extension.
  *
- * Include this file once. It defines the buffers and exports cubecast_layout; you write init and process_batch, and
- * on_event if your manifest asks for events:
+ * Include this file in one source file. It defines the buffers and exports cubecast_layout; you write init and
+ * process_batch, and on_event if your manifest names events:
  *
  *     #include "cubecast.h"
  *     CUBECAST_EXPORT int32_t init(int32_t bytes) { return 0; }
@@ -10,8 +11,8 @@
  *         return cubecast_done();
  *     }
  *
- * Larger buffers: define CUBECAST_FRAMES (frames a call, 64) or CUBECAST_BYTES (bytes a call, 1 MiB) before including it.
- * The same file builds for WebAssembly and, for trusted code, as a shared library.
+ * For larger buffers define CUBECAST_FRAMES (frames per call, 64) or CUBECAST_BYTES (bytes per call, 1 MiB) before including
+ * it. The same source builds for WebAssembly and, for trusted code, as a shared library.
  */
 #ifndef CUBECAST_H
 #define CUBECAST_H
@@ -52,7 +53,7 @@ enum {
 typedef struct {
     int64_t pts_us, dts_us;
     uint32_t duration_us;
-    uint32_t data; /* offset of the payload; cubecast_payload() gives a pointer */
+    uint32_t data; /* offset of the payload; cubecast_payload() returns a pointer */
     uint32_t size;
     uint16_t track, flags;
 } cubecast_frame;
@@ -87,7 +88,7 @@ CUBECAST_HELPER uint8_t *cubecast_payload(const cubecast_frame *frame) {
 }
 
 #ifndef __wasm__
-CUBECAST_EXPORT const void *cubecast_origin(void) { return &cubecast; } /* what offsets count from */
+CUBECAST_EXPORT const void *cubecast_origin(void) { return &cubecast; } /* the address from which offsets count */
 #endif
 
 CUBECAST_EXPORT int32_t cubecast_layout(void) {
@@ -103,19 +104,19 @@ CUBECAST_EXPORT int32_t cubecast_layout(void) {
     return (int32_t)cubecast_offset(&cubecast.layout);
 }
 
-/* Puts a frame into the table of frames out, as it came in or changed; what does not fit is left out. */
+/* Adds a frame to the table of frames out; it is dropped if the table is full. */
 CUBECAST_HELPER void cubecast_emit(const cubecast_frame *frame) {
     if (cubecast.emitted < CUBECAST_OUT) cubecast.out[cubecast.emitted++] = *frame;
 }
 
-/* What process_batch and on_event return: how many frames have been emitted since. */
+/* Result of process_batch and on_event: the number of frames emitted during this call. */
 CUBECAST_HELPER int32_t cubecast_done(void) {
     int32_t emitted = cubecast.emitted;
     cubecast.emitted = 0;
     return emitted;
 }
 
-/* The value of a setting: points into the byte buffer during init, `length` long; 0 when it is not there. */
+/* Value of a setting, a pointer into the byte buffer with its `length`, valid during init; 0 if there is none. */
 CUBECAST_HELPER const char *cubecast_setting(int32_t bytes, const char *key, int32_t *length) {
     const char *text = (const char *)cubecast.bytes;
     for (int32_t at = 0; at < bytes;) {
@@ -132,7 +133,7 @@ CUBECAST_HELPER const char *cubecast_setting(int32_t bytes, const char *key, int
     return 0;
 }
 
-/* The same as a number with decimals; `otherwise` when it is not there, and NAN when it is no number. */
+/* Value of a setting as a decimal number; `otherwise` if there is none, NAN if it is not a number. */
 CUBECAST_HELPER double cubecast_number(int32_t bytes, const char *key, double otherwise) {
     int32_t length = 0, at = 0, digits = 0;
     const char *text = cubecast_setting(bytes, key, &length);
@@ -146,7 +147,7 @@ CUBECAST_HELPER double cubecast_number(int32_t bytes, const char *key, double ot
     return at == length && digits ? sign * value : __builtin_nan("");
 }
 
-/* The factor of an amplitude that so many decibels are, to a tenth of a decibel. */
+/* Converts decibels to an amplitude factor; decibels are rounded to tenths. */
 CUBECAST_HELPER double cubecast_from_db(double db) {
     double factor = 1, step = db < 0 ? 1 / 1.0115794542598986 : 1.0115794542598986; /* 0.1 dB */
     for (uint32_t tenths = (uint32_t)((db < 0 ? -db : db) * 10 + 0.5); tenths; tenths >>= 1, step *= step)
@@ -154,7 +155,7 @@ CUBECAST_HELPER double cubecast_from_db(double db) {
     return factor;
 }
 
-/* Whether a track's codec has this name. */
+/* Whether the track has this codec. */
 CUBECAST_HELPER int cubecast_is(const cubecast_track *track, const char *codec) {
     int32_t k = 0;
     while (k < 16 && codec[k] && track->codec[k] == codec[k]) k++;
@@ -165,8 +166,8 @@ CUBECAST_HELPER void cubecast_set_codec(cubecast_track *track, const char *codec
     for (int32_t k = 0; k < 16; k++) track->codec[k] = *codec ? *codec++ : 0;
 }
 
-/* A freestanding build has no C library, and the compiler calls these by itself; with bulk memory they are one
- * instruction each. */
+/* A freestanding build has no C library, and the compiler generates calls of these; with bulk memory each is one
+ * instruction. */
 #ifdef __wasm__
 #define CUBECAST_FREESTANDING __attribute__((used, no_builtin))
 CUBECAST_FREESTANDING void *memcpy(void *to, const void *from, size_t n) {

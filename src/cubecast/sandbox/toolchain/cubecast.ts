@@ -1,5 +1,5 @@
-// cubecast extension interface 1, for authors in AssemblyScript. docs/abi.md describes it; `cubecast extension new` begins
-// one, with this file beside it:
+// cubecast extension interface 1, for authors in AssemblyScript. docs/abi.md describes it; `cubecast extension new`
+// creates an extension with this file beside it:
 //
 //     import { frame, emit, done } from "./cubecast";
 //     export { cubecast_layout } from "./cubecast";
@@ -9,7 +9,7 @@
 //       return done();
 //     }
 //
-// It allocates nothing: frames and tracks are views of the tables that the host fills and reads.
+// It allocates no memory: frames and tracks are views of the tables that the host writes and reads.
 
 export const VIDEO: u32 = 0;
 export const AUDIO: u32 = 1;
@@ -24,7 +24,7 @@ export const BOUND_VIOLATED: i32 = 5;
 export const CPU_PRESSURE: i32 = 6;
 export const CONGESTION: i32 = 7;
 
-// Frames a call, bytes a call, frames that fit into the table of frames out, tracks.
+// Sizes of the tables: frames in, bytes of input, frames out, tracks.
 export const FRAMES: i32 = 64;
 export const BYTES: i32 = 1 << 20;
 export const OUT: i32 = 2 * FRAMES;
@@ -34,7 +34,7 @@ const FRAME_BYTES: i32 = 32;
 const TRACK_BYTES: i32 = 40;
 const CODEC_BYTES: i32 = 16;
 
-// A row of the tables of frames; `data` is the offset of the payload, to be used with load and store.
+// Row of a table of frames; `data` is the offset of the payload, for load and store.
 @unmanaged
 export class Frame {
   pts_us: i64;
@@ -46,7 +46,7 @@ export class Frame {
   flags: u16;
 }
 
-// A row of the table of tracks. The codec is read and written with is and setCodec.
+// Row of the track table. Use is and setCodec to compare and set the codec.
 @unmanaged
 export class Track {
   kind: u32;
@@ -68,7 +68,7 @@ const bytes: usize = memory.data(BYTES, 16);
 const layout: usize = memory.data(40, 16);
 let emitted: i32 = 0;
 
-// Tells the host where everything is; export it.
+// Returns the offset of the layout table to the host; export it.
 export function cubecast_layout(): i32 {
   store<i32>(layout, 1);
   store<i32>(layout, <i32>framesIn, 4);
@@ -82,12 +82,12 @@ export function cubecast_layout(): i32 {
   return <i32>layout;
 }
 
-// Frame i of the n that process_batch was given.
+// Frame i of the n frames of process_batch.
 export function frame(i: i32): Frame {
   return changetype<Frame>(framesIn + <usize>(i * FRAME_BYTES));
 }
 
-// How many tracks the stream has, and which; init may change them, and their number.
+// The number of tracks, and track i; init may change both.
 export function trackCount(): i32 {
   return load<i32>(layout, 36);
 }
@@ -98,7 +98,7 @@ export function track(i: i32): Track {
   return changetype<Track>(tracks + <usize>(i * TRACK_BYTES));
 }
 
-// Whether a track's codec has this name, and giving it another; names have up to 16 letters.
+// Compares and sets the codec of a track; names have up to 16 letters.
 export function is(t: Track, codec: string): bool {
   const at = changetype<usize>(t) + 4;
   for (let k = 0; k < CODEC_BYTES; k++) {
@@ -112,21 +112,21 @@ export function setCodec(t: Track, codec: string): void {
   for (let k = 0; k < CODEC_BYTES; k++) store<u8>(at + <usize>k, k < codec.length ? codec.charCodeAt(k) : 0);
 }
 
-// Puts a frame into the table of frames out, as it came in or changed; what does not fit is left out.
+// Adds a frame to the table of frames out; it is dropped if the table is full.
 export function emit(f: Frame): void {
   if (emitted >= OUT) return;
   memory.copy(framesOut + <usize>(emitted * FRAME_BYTES), changetype<usize>(f), FRAME_BYTES);
   emitted++;
 }
 
-// What process_batch and on_event return: how many frames have been emitted since.
+// Result of process_batch and on_event: the number of frames emitted during this call.
 export function done(): i32 {
   const count = emitted;
   emitted = 0;
   return count;
 }
 
-// The value of a setting as a number with decimals, during init: `otherwise` where it is not there, NaN where it is none.
+// Value of a setting as a decimal number, valid during init; `otherwise` if there is none, NaN if it is not a number.
 export function number(count: i32, key: string, otherwise: f64): f64 {
   let at = 0;
   while (at < count) {

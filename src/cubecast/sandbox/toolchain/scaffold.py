@@ -1,18 +1,19 @@
-"""Begins an extension: a folder with a source that builds, and its extension.toml."""
+"""Creates a new extension: a folder with extension.toml and a source file that builds."""
 
 import re
 from pathlib import Path
 
 from cubecast.errors import ExtensionRefused
-from cubecast.sandbox.abi import SMALL
+from cubecast.sandbox.abi import NAME_PATTERN
 from cubecast.sandbox.toolchain.build import Language
 
 TEMPLATES = Path(__file__).parent / "templates"
+"""Folder of the source files to start from, one for each language."""
 AS_MODULE = "cubecast.ts"
-"""What cubecast.h is to C; AssemblyScript imports from the folder."""
+"""AssemblyScript's counterpart of cubecast.h; it is copied into the extension's folder, from which it is imported."""
 MANIFEST = """name = "{name}"
 version = "0.1.0"
-about = "passes every frame on as it is"
+about = "forwards every frame unchanged"
 level = "encoded"       # or decoded: planar pictures and 16-bit sound; the host decodes and encodes
 failure = "bypass"      # or stop: the channel ends when this fails
 tracks = ["video", "audio"]
@@ -23,20 +24,21 @@ SETTINGS = """
 [config]
 gain = "1"
 """
+"""Section of extension.toml for languages whose template reads a setting."""
 
 
-def begin(name: str, language: Language, folder: Path) -> Path:
-    """Writes a new extension's folder.
+def create(name: str, language: Language, folder: Path) -> Path:
+    """Writes the folder of a new extension.
 
     Returns:
         The source file.
 
     Raises:
-        ExtensionRefused: the name is not allowed, or the folder is there.
+        ExtensionRefused: the name is invalid, or the folder exists or cannot be written.
     """
-    if not re.fullmatch(SMALL, name) or len(name) > 64 or f"{name}.ts" == AS_MODULE:
+    if not re.fullmatch(NAME_PATTERN, name) or len(name) > 64 or f"{name}.ts" == AS_MODULE:
         raise ExtensionRefused(
-            f"{name!r} is no name for an extension; write small letters, digits and hyphens, and not cubecast"
+            f"{name!r} is not a valid name of an extension; use lower-case letters, digits, hyphens and dots, and not cubecast"
         )
     try:
         folder.mkdir(parents=True)
@@ -51,7 +53,7 @@ def begin(name: str, language: Language, folder: Path) -> Path:
                 (TEMPLATES.parent / AS_MODULE).read_text(encoding="utf-8"), encoding="utf-8"
             )
     except FileExistsError:
-        raise ExtensionRefused(f"{folder} is there already; choose another name or folder") from None
+        raise ExtensionRefused(f"{folder} exists already; choose another name or folder") from None
     except OSError as error:
         raise ExtensionRefused(f"cannot write {folder}: {error.strerror}") from error
     return source

@@ -1,1 +1,1 @@
-"""Signed native and Python extensions, in a confined process of their own."""
+"""Extensions as signed native or Python code, run in a confined process."""

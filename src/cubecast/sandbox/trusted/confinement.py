@@ -1,7 +1,7 @@
-"""Shuts this process in: no files, no network, no other processes. It cannot be undone.
+"""Confines this process irrevocably: no access to files, the network or other processes.
 
-Landlock (landlock(7)) takes every right on the file system; a seccomp filter (seccomp(2)) lets through what computing and
-waiting need, and answers everything else with EPERM. Both by system call, without a library.
+Landlock (landlock(7)) removes all rights on the file system. A seccomp filter (seccomp(2)) allows the system calls that
+computing and waiting need; any other fails with EPERM. Both are set up by direct system calls, without a library.
 """
 
 import ctypes
@@ -12,11 +12,14 @@ import struct
 
 from cubecast.errors import ExtensionRefused
 
+# The names are those of Linux's headers.
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 1, 38, 4
 SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF, LANDLOCK_VERSION = 444, 446, 1
 SECCOMP = {"x86_64": 317, "aarch64": 277}
+"""Number of the system call seccomp by machine."""
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""AUDIT_ARCH_* by machine, which a filter compares so that the numbers below mean what they say."""
 ALLOWED = {
     "x86_64": {
         "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11,
@@ -33,39 +36,42 @@ ALLOWED = {
         "clock_nanosleep": 115, "exit_group": 94, "getrandom": 278, "rseq": 293, "getrusage": 165, "sigaltstack": 132,
     },
 }  # fmt: skip
+"""System calls that the filter allows, with their numbers, by machine; mmap and mprotect only without PROT_EXEC."""
 PROT_EXEC = 4
+"""Flag of mmap and mprotect for executable memory."""
 LD_W_ABS, JEQ_K, JSET_K, RET_K = 0x20, 0x15, 0x45, 0x06
+"""Instructions of classic BPF: load a word, jump if equal, jump if a bit is set, return."""
 ALLOW, ERRNO_EPERM, KILL_PROCESS = 0x7FFF0000, 0x00050001, 0x80000000
+"""Return values of a filter (SECCOMP_RET_*)."""
 NUMBER_AT, ARCHITECTURE_AT, THIRD_ARGUMENT_AT = 0, 4, 16 + 2 * 8
+"""Offsets in struct seccomp_data, which a filter reads."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent() -> None:
-    """From now on Linux kills this process when its parent is gone."""
+    """Makes Linux kill this process when its parent ends."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def missing() -> str:
-    """What this machine lacks for confinement, in one line; empty when it has it all."""
+    """Why this machine cannot confine a process, in one line; empty if it can."""
     machine = platform.machine()
     if machine not in SECCOMP:
-        return f"there is no table of system calls for {machine}"
+        return f"the system calls of {machine} are not known here"
     if _libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_VERSION) < 1:
-        return (
-            f"the kernel has no Landlock ({os.strerror(ctypes.get_errno())}); it needs Linux 5.13 with it switched on"
-        )
+        return f"the kernel has no Landlock ({os.strerror(ctypes.get_errno())}); Linux 5.13 or later with Landlock enabled is needed"
     return ""
 
 
 def confine() -> None:
-    """From now on this process, with all its threads, computes and waits, and nothing else.
+    """Confines this process and all its threads to computing and waiting.
 
     Raises:
-        ExtensionRefused: the machine cannot do it.
+        ExtensionRefused: this machine cannot do it.
     """
-    if lacking := missing():
-        raise ExtensionRefused(f"it cannot be confined: {lacking}")
+    if reason := missing():
+        raise ExtensionRefused(f"it cannot be confined: {reason}")
     _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     _check(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
     _landlock()
@@ -73,6 +79,7 @@ def confine() -> None:
 
 
 def _landlock() -> None:
+    """Denies every right that this version of Landlock knows, and TCP where it can (version 4)."""
     version = _libc.syscall(LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_VERSION)
     rights = {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
     handled_net = 3 if version >= 4 else 0
@@ -84,12 +91,13 @@ def _landlock() -> None:
 
 
 class _Program(ctypes.Structure):
-    """struct sock_fprog."""
+    """struct sock_fprog (seccomp(2))."""
 
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
 def _seccomp() -> None:
+    """Installs the filter for all threads."""
     machine = platform.machine()
     allowed = ALLOWED[machine]
     executable = [allowed["mmap"], allowed["mprotect"]]
@@ -102,7 +110,7 @@ def _seccomp() -> None:
     ]
     for number in plain:
         code += [(JEQ_K, 0, 1, number), (RET_K, 0, 0, ALLOW)]
-    for number in executable:  # memory, but none that can be run
+    for number in executable:  # memory, but no executable memory
         code += [
             (JEQ_K, 0, 4, number), (LD_W_ABS, 0, 0, THIRD_ARGUMENT_AT), (JSET_K, 1, 0, PROT_EXEC), (RET_K, 0, 0, ALLOW),
             (RET_K, 0, 0, ERRNO_EPERM),

@@ -1,7 +1,7 @@
-"""Trusted native code: the same interface, compiled for this machine. It runs with all rights of the process.
+"""Trusted native code: an extension compiled for this machine, with the same interface. It has all rights of its process.
 
-The bytes whose signature was checked are the bytes that are loaded: they go into an anonymous file, which nobody else
-can write to. Each instance has a file, and so static data, of its own.
+The library is loaded from a sealed anonymous file, so that the bytes that run are those whose signature was checked. Each
+instance has its own file, and therefore its own static data.
 """
 
 import ctypes
@@ -17,8 +17,8 @@ from cubecast.sandbox.abi import (
     ABI_VERSION,
     FRAME,
     FRAMES_MAX,
+    INPUT_BYTES_MAX,
     MANIFEST_BYTES_MAX,
-    MODULE_BYTES_MAX,
     TRACK,
     Layout,
     Manifest,
@@ -27,25 +27,29 @@ from cubecast.sandbox.abi import (
 )
 
 SEALS = fcntl.F_ADD_SEALS, 0x1 | 0x2 | 0x4 | 0x8
-"""No more seals, no shrinking, growing or writing (fcntl(2))."""
-TABLES_BYTES_MAX = MODULE_BYTES_MAX + 2 * FRAMES_MAX * FRAME.itemsize + 64 * TRACK.itemsize
-HALF, WHOLE = 1 << 31, 1 << 32
+"""Forbids further seals, shrinking, growing and writing (fcntl(2))."""
+TABLES_BYTES_MAX = INPUT_BYTES_MAX + 2 * FRAMES_MAX * FRAME.itemsize + 64 * TRACK.itemsize
+"""Memory after its origin in which a library's tables must lie: enough for tables of the greatest allowed size."""
+OFFSET_SIGN, OFFSET_RANGE = 1 << 31, 1 << 32
+"""An offset of OFFSET_SIGN or more stands for itself minus OFFSET_RANGE: it points before the origin."""
 ELF = b"\x7fELF"
+"""First bytes of a shared library."""
 TAIL = b"CUBECAST"
-_loaded = itertools.count()
+"""Last bytes of a shared library with a manifest."""
+_load_count = itertools.count()
 
 
-def with_tail(library: bytes, manifest: Manifest) -> bytes:
-    """A shared library with its manifest behind it, so that one signature covers both; loaders look at the front only."""
-    told = msgspec.json.encode(manifest)
-    return library + told + len(told).to_bytes(4, "little") + TAIL
+def with_native_manifest(library: bytes, manifest: Manifest) -> bytes:
+    """The library with its manifest appended, so that one signature covers both; the loader ignores what is appended."""
+    encoded = msgspec.json.encode(manifest)
+    return library + encoded + len(encoded).to_bytes(4, "little") + TAIL
 
 
-def manifest_behind(library: bytes) -> Manifest:
-    """The manifest behind a shared library.
+def native_manifest(library: bytes) -> Manifest:
+    """The manifest at the end of a shared library.
 
     Raises:
-        ExtensionRefused: there is none, or it is not in order.
+        ExtensionRefused: there is none, or it is invalid.
     """
     end = len(library) - len(TAIL) - 4
     if library[:4] != ELF or end < 0 or not library.endswith(TAIL):
@@ -61,13 +65,13 @@ class _Function(Protocol):
 
 
 class NativeCode:
-    """See Code. Deadlines are not kept: native code cannot be stopped; trust it only where you would run it yourself."""
+    """Native code in this process; implements Code. It cannot be interrupted, so deadlines are not enforced."""
 
     def __init__(self, library: bytes, manifest: Manifest) -> None:
-        """Loads it.
+        """Loads the library and reads its layout.
 
         Raises:
-            ExtensionRefused: it is no shared library of this machine, or lacks an export.
+            ExtensionRefused: it is not a shared library for this machine, or an export is missing.
         """
         self._library = _load(library, manifest.name)
         self._origin = self._function("cubecast_origin", (), ctypes.c_void_p)()
@@ -84,18 +88,18 @@ class NativeCode:
         return self._view
 
     def payload(self, data: int, size: int) -> bytes | None:
-        """See Code. Offsets may point at anything in the library, before its tables too."""
-        return ctypes.string_at(self._origin + (data if data < HALF else data - WHOLE), size)
+        """See Code. Nothing is checked: offsets may point anywhere in the library, before its tables too."""
+        return ctypes.string_at(self._origin + (data if data < OFFSET_SIGN else data - OFFSET_RANGE), size)
 
     def memory_bytes(self) -> int:
-        """See Code: of its tables."""
+        """See Code; only the tables are counted."""
         return len(self._view)
 
     def close(self) -> None:
         """See Code. The library stays mapped until the process ends."""
 
     def _memory_of(self, layout_at: int) -> memoryview:
-        """From its origin to the end of its last table."""
+        """The library's memory from its origin to the end of its last table."""
         whole = (ctypes.c_uint8 * TABLES_BYTES_MAX).from_address(self._origin)
         layout = read_layout(memoryview(whole).cast("B"), layout_at)
         end = max(
@@ -106,27 +110,27 @@ class NativeCode:
         )
         return memoryview((ctypes.c_uint8 * end).from_address(self._origin)).cast("B")
 
-    def _function(self, name: str, parameters: tuple[type, ...], gives: type = ctypes.c_int32) -> _Function:
+    def _function(self, name: str, parameters: tuple[type, ...], result: type = ctypes.c_int32) -> _Function:
         try:
             function = self._library[name]
         except AttributeError:
             raise ExtensionRefused(f"it does not export the function {name}") from None
-        function.argtypes, function.restype = parameters, gives
+        function.argtypes, function.restype = parameters, result
         return cast(_Function, function)
 
 
 def _path_of(descriptor: int) -> str:
-    """A path to an open file that was never used before: the loader takes a name it knows for a library it has.
+    """A path to an open file that no earlier library had: the loader does not load the same path twice.
 
-    Numbers of descriptors come again, so the path counts, in single and double slashes.
+    Descriptors are reused, so the path also encodes the number of libraries loaded so far, in binary, as `//` and `/./`.
     """
-    count = next(_loaded)
+    count = next(_load_count)
     return f"/proc/self{''.join('//' if count >> bit & 1 else '/./' for bit in range(32))}fd/{descriptor}"
 
 
 def _load(library: bytes, name: str) -> ctypes.CDLL:
     if library[:4] != ELF:
-        raise ExtensionRefused("it is no shared library")
+        raise ExtensionRefused("it is not a shared library")
     descriptor = os.memfd_create(f"cubecast-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.truncate(descriptor, 0)

@@ -1,4 +1,4 @@
-"""Trusted Python: a file with plain functions over frames, for authors' comfort.
+"""Trusted Python code: an extension written as a file of plain functions.
 
     MANIFEST = {"name": "louder", "level": "decoded", "tracks": ["audio"]}
 
@@ -6,7 +6,7 @@
         return frames
 
 `init(tracks, config)` may return other tracks; `on_event(kind, time_us, value)` may return frames. Frames and tracks are
-those of cubecast.frames. It runs in a confined worker only.
+EncodedFrame and TrackFormat of cubecast.frames. Python code always runs in a confined worker process.
 """
 
 import ast
@@ -18,19 +18,20 @@ import msgspec
 
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.frames import EncodedFrame, TrackFormat
-from cubecast.sandbox.abi import EventKind, Manifest, check_manifest
+from cubecast.sandbox.abi import FRAMES_MAX, EventKind, Manifest, check_manifest
 from cubecast.sandbox.frame_exchange import Batch
 
 T = TypeVar("T")
 
-FRAMES_OUT_MAX = 4096
+FRAMES_OUT_MAX = FRAMES_MAX
+"""Maximum number of frames that one call may emit: as for modules."""
 
 
-def manifest_in(source: bytes) -> Manifest:
-    """The manifest of a Python extension, read without running it.
+def python_manifest(source: bytes) -> Manifest:
+    """Reads the manifest of a Python extension without running its code.
 
     Raises:
-        ExtensionRefused: the file is no Python, or has no MANIFEST of plain values.
+        ExtensionRefused: the file is not valid Python, or its MANIFEST is missing, invalid or not a literal.
     """
     try:
         for node in ast.parse(source).body:
@@ -42,23 +43,23 @@ def manifest_in(source: bytes) -> Manifest:
 
 
 class PythonInstance:
-    """See Instance."""
+    """An extension in Python; implements Instance."""
 
     def __init__(
         self, source: bytes, manifest: Manifest, tracks: Sequence[TrackFormat], config: Mapping[str, str]
     ) -> None:
-        """Runs the file and its init.
+        """Runs the file and its `init`.
 
         Raises:
-            ExtensionRefused: it has no process_batch, or raises.
+            ExtensionRefused: a function is missing, a setting is unknown, or the code raised an error.
         """
         self.manifest = manifest
         names: dict[str, object] = {"__name__": manifest.name}
         try:
             code: CodeType = compile(source, f"{manifest.name}.py", "exec")
-            exec(code, names)  # noqa: S102  trusted: its signature was checked
+            exec(code, names)  # noqa: S102  the code is trusted: its signature was checked
         except Exception as error:
-            raise ExtensionRefused(f"it cannot be run: {_said(error)}") from error
+            raise ExtensionRefused(f"it cannot be run: {_first_line(error)}") from error
         self._process = _function(names, "process_batch", needed=True)
         self._event = _function(names, "on_event", needed=bool(manifest.events))
         begin = _function(names, "init", needed=False)
@@ -68,11 +69,11 @@ class PythonInstance:
         self.tracks = tuple(tracks)
         if begin is not None:
             try:
-                made = begin(list(tracks), {**manifest.config, **config})
+                returned = begin(list(tracks), {**manifest.config, **config})
             except Exception as error:
-                raise ExtensionRefused(f"its init raised {_said(error)}") from error
-            if made is not None:
-                self.tracks = _all(made, TrackFormat)
+                raise ExtensionRefused(f"its init raised {_first_line(error)}") from error
+            if returned is not None:
+                self.tracks = _all(returned, TrackFormat)
 
     def process(self, frames: Sequence[EncodedFrame]) -> Batch:
         """See Instance."""
@@ -83,7 +84,7 @@ class PythonInstance:
         return self._call(self._event, kind.name.lower(), time_us, value)
 
     def memory_bytes(self) -> int:
-        """See Instance. It shares the worker's memory."""
+        """See Instance; not known, as it shares the worker's memory."""
         return 0
 
     def close(self) -> None:
@@ -93,12 +94,14 @@ class PythonInstance:
         if function is None:
             return []
         try:
-            made = function(*arguments)
+            returned = function(*arguments)
         except Exception as error:
-            raise ExtensionFailed("trap", f"{getattr(function, '__name__', 'it')} raised {_said(error)}") from error
-        frames = list(_all(made if made is not None else (), EncodedFrame))
+            raise ExtensionFailed(
+                "trap", f"{getattr(function, '__name__', 'it')} raised {_first_line(error)}"
+            ) from error
+        frames = list(_all(returned if returned is not None else (), EncodedFrame))
         if len(frames) > FRAMES_OUT_MAX or any(not 0 <= frame.track < len(self.tracks) for frame in frames):
-            raise ExtensionFailed("output", "it emitted too many frames, or one of a track there is not")
+            raise ExtensionFailed("output", "it emitted too many frames, or a frame of an unknown track")
         return frames
 
 
@@ -107,16 +110,17 @@ def _function(names: Mapping[str, object], name: str, *, needed: bool) -> Callab
     if found is None and needed:
         raise ExtensionRefused(f"it has no function {name}")
     if found is not None and not callable(found):
-        raise ExtensionRefused(f"its {name} is no function")
+        raise ExtensionRefused(f"its {name} is not a function")
     return found
 
 
-def _all(made: object, kind: type[T]) -> tuple[T, ...]:
-    found = tuple(made) if isinstance(made, Sequence) else (made,)
+def _all(returned: object, kind: type[T]) -> tuple[T, ...]:
+    """What a function returned, one object or a sequence, as a tuple; raises ExtensionFailed if one has another type."""
+    found = tuple(returned) if isinstance(returned, Sequence) else (returned,)
     if not all(isinstance(each, kind) for each in found):
-        raise ExtensionFailed("output", f"it gave something that is no {kind.__name__}")
+        raise ExtensionFailed("output", f"it returned something that is not a {kind.__name__}")
     return found
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]

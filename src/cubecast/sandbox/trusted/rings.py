@@ -1,8 +1,8 @@
-"""Messages between two processes through shared memory: a ring for each direction, one writer and one reader each.
+"""Messages between two processes through shared memory: one ring buffer for each direction, with one writer and one reader.
 
-Head and tail lie on cache lines of their own. Who waits spins for a moment, then sleeps until the other rings a bell (an
-eventfd). Both counters only grow. The order of stores is that of x86; elsewhere, and should a bell ever be missed, the
-sleeper looks again by itself every NAP_S.
+The head (bytes written) and the tail (bytes read) only grow, and lie on separate cache lines. A reader that finds the ring
+empty spins for SPIN_S, then sleeps until the writer signals an eventfd. The code relies on x86's order of stores; on other
+machines, or if a signal is missed, the reader checks again after SLEEP_S.
 """
 
 import mmap
@@ -14,69 +14,78 @@ from dataclasses import dataclass
 
 from cubecast.errors import ExtensionFailed
 
-LINE = 64
-HEAD, TAIL, ASLEEP, DATA = 0, LINE, 2 * LINE, 3 * LINE
+CACHE_LINE = 64
+"""Size of a cache line, bytes."""
+HEAD, TAIL, ASLEEP, DATA = 0, CACHE_LINE, 2 * CACHE_LINE, 3 * CACHE_LINE
+"""Offsets in the shared memory of: the head, the tail, whether the reader sleeps, the messages."""
 LENGTH_BYTES = 8
+"""Size of the length in front of each message, bytes."""
 SPIN_S = 20e-6
-NAP_S = 0.005
+"""Time for which a reader spins before it sleeps, s; spinning avoids two context switches if the answer comes soon."""
+SLEEP_S = 0.005
+"""Longest sleep before a reader checks the ring again, s."""
 RING_BYTES = 32 * 2**20
+"""Size of a ring, bytes: twice that of the largest message."""
 MESSAGE_BYTES_MAX = RING_BYTES // 2
+"""Maximum size of a worker's answer, bytes."""
 
 
 @dataclass(slots=True)
 class RingFiles:
-    """What a ring is made of, to be inherited by another process."""
+    """File descriptors of a ring, which another process can inherit: shared memory, and an eventfd that wakes the reader."""
 
     memory: int
-    bell: int
+    wakeup: int
 
     @classmethod
     def make(cls, size: int = RING_BYTES) -> "RingFiles":
-        """A new ring's files."""
+        """Creates the files of a new ring of `size` bytes."""
         memory = os.memfd_create("cubecast-ring", os.MFD_CLOEXEC)
         os.ftruncate(memory, DATA + size)
         return cls(memory, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
 
     def close(self) -> None:
-        """Closes both; a ring that is open stays so."""
+        """Closes both; rings opened from them stay open."""
         os.close(self.memory)
-        os.close(self.bell)
+        os.close(self.wakeup)
 
 
 class Ring:
-    """One end of a ring."""
+    """One end of a ring; a process either writes or reads."""
 
     def __init__(self, files: RingFiles) -> None:
         self._map = mmap.mmap(files.memory, 0)
-        self._bell = os.dup(files.bell)
+        self._wakeup = os.dup(files.wakeup)
         self._bytes = memoryview(self._map)
         self._size = len(self._map) - DATA
         words = self._bytes[:DATA].cast("Q")
         self._words = words
         self._poll = select.poll()
-        self._poll.register(self._bell, select.POLLIN)
+        self._poll.register(self._wakeup, select.POLLIN)
 
     def push(self, message: bytes) -> None:
-        """Puts a message in and wakes the reader.
+        """Writes a message and wakes the reader.
 
         Raises:
-            ExtensionFailed: there is no room for it.
+            ExtensionFailed: the ring is too full for it.
         """
         words, head = self._words, self._words[HEAD // 8]
         need = LENGTH_BYTES + len(message)
         if need > self._size - (head - words[TAIL // 8]):
-            raise ExtensionFailed("error", f"a message of {len(message)} bytes does not fit between host and worker")
+            raise ExtensionFailed(
+                "error", f"a message of {len(message)} bytes does not fit into the ring between host and worker"
+            )
         self._put(head, len(message).to_bytes(LENGTH_BYTES, "little"))
         self._put(head + LENGTH_BYTES, message)
         words[HEAD // 8] = head + need
         if words[ASLEEP // 8]:
-            os.eventfd_write(self._bell, 1)
+            os.eventfd_write(self._wakeup, 1)
 
     def pop(self, timeout_s: float | None) -> bytes | None:
-        """The next message; None when none has come in time.
+        """Reads the next message; None if none has come within `timeout_s` (None: waits forever).
 
         Raises:
-            ExtensionFailed: what lies there is no message.
+            ExtensionFailed: the ring does not hold a valid message.
         """
         if not self._wait(timeout_s):
             return None
@@ -84,17 +93,17 @@ class Ring:
         tail = words[TAIL // 8]
         size = int.from_bytes(self._get(tail, LENGTH_BYTES), "little")
         if size > words[HEAD // 8] - tail - LENGTH_BYTES:
-            raise ExtensionFailed("output", "what came from the worker is no message")
+            raise ExtensionFailed("output", "the worker sent an invalid message")
         message = self._get(tail + LENGTH_BYTES, size)
         words[TAIL // 8] = tail + LENGTH_BYTES + size
         return message
 
     def close(self) -> None:
-        """Unmaps it."""
+        """Unmaps the shared memory and closes the eventfd."""
         self._words.release()
         self._bytes.release()
         self._map.close()
-        os.close(self._bell)
+        os.close(self._wakeup)
 
     def _wait(self, timeout_s: float | None) -> bool:
         words = self._words
@@ -110,11 +119,11 @@ class Ring:
             words[ASLEEP // 8] = 1
             try:
                 if words[HEAD // 8] == words[TAIL // 8]:
-                    self._poll.poll(1000 * min(NAP_S, end - now))
+                    self._poll.poll(1000 * min(SLEEP_S, end - now))
             finally:
                 words[ASLEEP // 8] = 0
             with suppress(BlockingIOError):
-                os.eventfd_read(self._bell)
+                os.eventfd_read(self._wakeup)
         return True
 
     def _put(self, at: int, data: bytes) -> None:

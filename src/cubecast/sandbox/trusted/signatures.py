@@ -1,7 +1,7 @@
-"""Who wrote a file: Ed25519 signatures (RFC 8032) beside trusted code, and the list of keys a host believes.
+"""Ed25519 signatures (RFC 8032) of trusted code, and the list of public keys that a host trusts.
 
-`FILE.sig` holds the signer's public key and the signature over the file's whole content and name of use, both in hex. A
-key list is a text file: a public key in hex on each line, and what follows it is a comment.
+`FILE.sig` holds the signer's public key and the signature, both in hex. The signature covers CONTEXT and the file's whole
+content. A key list is a text file with a public key in hex on each line; the rest of the line is a comment.
 """
 
 from pathlib import Path
@@ -12,23 +12,32 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cubecast.errors import ExtensionRefused, LocalError
 
 SUFFIX = ".sig"
-USE = b"cubecast extension 1\0"
+"""Suffix of a signature file, after the full name of the signed file."""
+CONTEXT = b"cubecast extension 1\0"
+"""Prefix of the signed bytes, so that a signature made for another purpose is not accepted."""
 KEY_BYTES, SIGNATURE_BYTES = 32, 64
+"""Lengths of an Ed25519 public key and signature (RFC 8032)."""
 KEYS_MAX = 1000
+"""Maximum number of keys in a list."""
 TEXT_BYTES_MAX = 256 * 1024
+"""Number of bytes that are read of a signature file or key list; KEYS_MAX keys with long comments fit."""
 
 
 def sign(content: bytes, key: Ed25519PrivateKey) -> str:
-    """What stands in FILE.sig."""
+    """Signs a file; returns the content of its signature file."""
     public = key.public_key().public_bytes_raw()
-    return f"{public.hex()} {key.sign(USE + content).hex()}\n"
+    return f"{public.hex()} {key.sign(CONTEXT + content).hex()}\n"
 
 
 def verify(content: bytes, signature: str, trusted: frozenset[bytes]) -> bytes:
-    """The key that has signed a file.
+    """Checks a signature and returns the public key of its signer.
+
+    Args:
+        signature: content of the signature file.
+        trusted: public keys whose signatures are accepted.
 
     Raises:
-        ExtensionRefused: the signature is not in order, by somebody who is not trusted, or of other bytes.
+        ExtensionRefused: the signature is malformed, by a key that is not trusted, or of other content.
     """
     parts = signature.split()
     try:
@@ -42,34 +51,32 @@ def verify(content: bytes, signature: str, trusted: frozenset[bytes]) -> bytes:
             f"it is signed with key {public.hex()[:16]}..., which is not in the list of trusted keys"
         )
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signed, USE + content)
+        Ed25519PublicKey.from_public_bytes(public).verify(signed, CONTEXT + content)
     except InvalidSignature:
-        raise ExtensionRefused(
-            "its signature is of other bytes: the file was changed after it had been signed"
-        ) from None
+        raise ExtensionRefused("its signature does not match: the file was changed after it had been signed") from None
     return public
 
 
 def read_signature(file: Path) -> str:
-    """What stands beside a file.
+    """Reads the signature file of a file.
 
     Raises:
-        ExtensionRefused: there is no signature.
+        ExtensionRefused: it cannot be read.
     """
-    beside = file.with_name(file.name + SUFFIX)
+    signature = file.with_name(file.name + SUFFIX)
     try:
-        return _text(beside)
+        return _text(signature)
     except OSError as error:
         raise ExtensionRefused(
-            f"it is trusted code without a signature ({beside.name}: {error.strerror}); sign it with cubecast extension sign"
+            f"it is trusted code without a signature ({signature.name}: {error.strerror}); sign it with cubecast extension sign"
         ) from error
 
 
 def trusted_keys(file: Path) -> frozenset[bytes]:
-    """The keys of a list.
+    """Reads a list of trusted public keys.
 
     Raises:
-        LocalError: it cannot be read, or a line holds no key.
+        LocalError: it cannot be read, a line does not begin with a key, or it has more than KEYS_MAX keys.
     """
     keys: set[bytes] = set()
     try:
@@ -86,7 +93,7 @@ def trusted_keys(file: Path) -> frozenset[bytes]:
             key = b""
         if len(key) != KEY_BYTES or len(keys) >= KEYS_MAX:
             raise LocalError(
-                f"{file}:{number}: no public key of {KEY_BYTES} bytes in hex, or more than {KEYS_MAX} keys"
+                f"{file}:{number}: not a public key of {KEY_BYTES} bytes in hex, or more than {KEYS_MAX} keys"
             )
         keys.add(key)
     return frozenset(keys)

@@ -1,7 +1,7 @@
-"""Trusted code in a process of its own that can do nothing but compute: the host's side, and the process.
+"""Trusted code in a confined process of its own: the host's side (WorkerInstance) and the worker process (`serve`).
 
-The process imports what it needs, loads the code, shuts itself in (cubecast.sandbox.trusted.confinement), and answers one message
-after another over rings in shared memory. It is killed when it misses a deadline, and when its host is gone.
+The worker imports what it needs, loads the code, confines itself (cubecast.sandbox.trusted.confinement), and answers
+requests over rings in shared memory. It is killed when it misses a deadline and when its host ends.
 """
 
 import os
@@ -24,15 +24,15 @@ from cubecast.sandbox.trusted.python import PythonInstance
 from cubecast.sandbox.trusted.rings import MESSAGE_BYTES_MAX, Ring, RingFiles
 
 START_S = 20.0
-"""Python starts, imports, loads and shuts itself in."""
-PATIENCE = 4.0
-"""A worker is a process among others: it may take so many times its deadline before it is killed."""
+"""Deadline for a worker to start Python, import, load the code and confine itself, s."""
+DEADLINE_FACTOR = 4.0
+"""A worker is killed after this many times the extension's deadline, as it competes with other processes for the CPU."""
 
 Language: TypeAlias = Literal["native", "python"]
 
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
-    """The first message: everything the worker needs, for it can open no file later."""
+    """First request: everything that the worker needs, as it cannot open files later."""
 
     language: Language
     code: bytes
@@ -42,13 +42,13 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
 
 
 class Process(msgspec.Struct, frozen=True, tag="process"):
-    """Frames."""
+    """Request to process frames."""
 
     frames: tuple[EncodedFrame, ...]
 
 
 class Event(msgspec.Struct, frozen=True, tag="event"):
-    """An event."""
+    """Request to handle an event."""
 
     kind: int
     time_us: int
@@ -56,33 +56,33 @@ class Event(msgspec.Struct, frozen=True, tag="event"):
 
 
 class Begun(msgspec.Struct, frozen=True, tag="begun"):
-    """The tracks it emits."""
+    """Answer to Begin: the tracks that the extension emits."""
 
     tracks: tuple[TrackFormat, ...]
     memory_bytes: int
 
 
 class Emitted(msgspec.Struct, frozen=True, tag="emitted"):
-    """What it emits, and what was too large for it."""
+    """Answer to Process and Event: the frames emitted, and those that were too large for the extension."""
 
     frames: tuple[EncodedFrame, ...]
     skipped: tuple[EncodedFrame, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """Why not; `kind` is empty where it is refused."""
+    """Answer with an error: `kind` is that of ExtensionFailed, or empty for ExtensionRefused."""
 
     kind: str
     text: str
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_requests = msgspec.msgpack.Decoder(Begin | Process | Event)
-_answers = msgspec.msgpack.Decoder(Begun | Emitted | Failed)
+_request_decoder = msgspec.msgpack.Decoder(Begin | Process | Event)
+_answer_decoder = msgspec.msgpack.Decoder(Begun | Emitted | Failed)
 
 
 class WorkerInstance:
-    """See Instance: code at work in a confined process."""
+    """An extension in a confined process; implements Instance."""
 
     def __init__(
         self,
@@ -95,26 +95,26 @@ class WorkerInstance:
         """Starts the process.
 
         Raises:
-            ExtensionRefused: this machine cannot confine it, or it does not begin.
-            ExtensionFailed: it ended or took too long while it began.
+            ExtensionRefused: this machine cannot confine a process, or the code does not accept tracks or settings.
+            ExtensionFailed: the process ended or took too long while it started.
         """
-        if lacking := missing():
-            raise ExtensionRefused(f"it runs in a confined process only, and {lacking}")
-        self._deadline_s = manifest.deadline_ms / 1000 * PATIENCE
+        if reason := missing():
+            raise ExtensionRefused(f"it must run in a confined process, but {reason}")
+        self._deadline_s = manifest.deadline_ms / 1000 * DEADLINE_FACTOR
         files = RingFiles.make(), RingFiles.make()
         self._rings: tuple[Ring, Ring] | None = (Ring(files[0]), Ring(files[1]))
-        numbers = [number for ring in files for number in (ring.memory, ring.bell)]
+        descriptors = [number for ring in files for number in (ring.memory, ring.wakeup)]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cubecast.sandbox.trusted.worker", *map(str, numbers), str(os.getpid())],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=numbers,
+                [sys.executable, "-m", "cubecast.sandbox.trusted.worker", *map(str, descriptors), str(os.getpid())],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=descriptors,
             )  # fmt: skip
         finally:
             for ring in files:
                 ring.close()
         answer = self._ask(Begin(language, code, manifest, tuple(tracks), dict(config)), START_S)
         if not isinstance(answer, Begun):
-            raise self._unexpected()
+            raise self._wrong_answer()
         self.tracks = answer.tracks
         self._memory_bytes = answer.memory_bytes
 
@@ -122,14 +122,14 @@ class WorkerInstance:
         """See Instance."""
         answer = self._ask(Process(tuple(frames)), self._deadline_s)
         if not isinstance(answer, Emitted):
-            raise self._unexpected()
+            raise self._wrong_answer()
         return Batch(self._frames(answer.frames), self._frames(answer.skipped))
 
     def on_event(self, kind: EventKind, time_us: int, value: float) -> list[EncodedFrame]:
         """See Instance."""
         answer = self._ask(Event(int(kind), time_us, value), self._deadline_s)
         if not isinstance(answer, Emitted):
-            raise self._unexpected()
+            raise self._wrong_answer()
         return self._frames(answer.frames)
 
     def memory_bytes(self) -> int:
@@ -137,7 +137,7 @@ class WorkerInstance:
         return self._memory_bytes
 
     def close(self) -> None:
-        """See Instance: kills the process."""
+        """See Instance; kills the process."""
         if self._rings is not None:
             self._process.kill()
             self._process.wait()
@@ -147,23 +147,23 @@ class WorkerInstance:
 
     def _ask(self, request: Begin | Process | Event, seconds: float) -> Begun | Emitted | Failed:
         if self._rings is None:
-            raise ExtensionFailed("error", "its process is gone")
-        there, back = self._rings
+            raise ExtensionFailed("error", "its process has ended")
+        requests, answers = self._rings
         try:
-            there.push(_encode(request))
-            message = back.pop(seconds)
+            requests.push(_encode(request))
+            message = answers.pop(seconds)
             if message is None:
                 ended = self._process.poll()
                 if ended is not None:
                     raise ExtensionFailed("trap", f"its process ended with status {ended}")
-                raise ExtensionFailed("deadline", "its process took longer than its deadline")
-            answer: Begun | Emitted | Failed = _answers.decode(message)
+                raise ExtensionFailed("deadline", "its process missed its deadline")
+            answer: Begun | Emitted | Failed = _answer_decoder.decode(message)
         except ExtensionFailed:
             self.close()
             raise
         except msgspec.DecodeError as error:
             self.close()
-            raise ExtensionFailed("output", "what came from its process is no answer") from error
+            raise ExtensionFailed("output", "its process sent an invalid answer") from error
         if isinstance(answer, Failed):
             self.close()
             raise ExtensionFailed(answer.kind, answer.text) if answer.kind else ExtensionRefused(answer.text)
@@ -171,26 +171,31 @@ class WorkerInstance:
 
     def _frames(self, frames: Sequence[EncodedFrame]) -> list[EncodedFrame]:
         if any(not 0 <= frame.track < len(self.tracks) for frame in frames):
-            raise self._unexpected()
+            raise self._wrong_answer()
         return list(frames)
 
-    def _unexpected(self) -> ExtensionFailed:
+    def _wrong_answer(self) -> ExtensionFailed:
         self.close()
-        return ExtensionFailed("output", "its process gave an answer to something else")
+        return ExtensionFailed("output", "its process sent an answer that does not fit the request")
 
 
-def serve(numbers: Sequence[int], host: int) -> None:
-    """The process: answers until its host is gone."""
-    there, back = (Ring(RingFiles(*numbers[at : at + 2])) for at in (0, 2))
+def serve(descriptors: Sequence[int], host: int) -> None:
+    """The worker process: answers requests until it is killed.
+
+    Args:
+        descriptors: memory and eventfd of the ring of requests, then of the ring of answers.
+        host: process ID of the host.
+    """
+    requests, answers = (Ring(RingFiles(*descriptors[at : at + 2])) for at in (0, 2))
     die_with_parent()
     if os.getppid() != host:
         return
     instance: Instance | None = None
     while True:
-        message = there.pop(None)
+        message = requests.pop(None)
         answer: Begun | Emitted | Failed
         try:
-            match _requests.decode(message or b""):
+            match _request_decoder.decode(message or b""):
                 case Begin() as begin:
                     instance = _begin(begin)
                     confine()
@@ -201,14 +206,16 @@ def serve(numbers: Sequence[int], host: int) -> None:
                 case Event(kind, time_us, value) if instance is not None:
                     answer = Emitted(tuple(instance.on_event(EventKind(kind), time_us, value)))
                 case _:
-                    answer = Failed("error", "it has not begun")
+                    answer = Failed("error", "the first request must be Begin")
         except ExtensionRefused as error:
             answer = Failed("", str(error))
         except ExtensionFailed as error:
             answer = Failed(error.kind, str(error))
         packed = _encode(answer)
-        back.push(
-            packed if len(packed) <= MESSAGE_BYTES_MAX else _encode(Failed("output", "it emitted too much at once"))
+        answers.push(
+            packed
+            if len(packed) <= MESSAGE_BYTES_MAX
+            else _encode(Failed("output", "it emitted too many bytes in one call"))
         )
 
 

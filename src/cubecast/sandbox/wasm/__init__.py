@@ -1,1 +1,1 @@
-"""The WebAssembly runtime: engine, deadlines, pre-bound calls."""
+"""The WebAssembly runtime: engine, deadlines and fast calls."""

@@ -1,8 +1,8 @@
-"""Calls into a module that are bound before they are made: half a microsecond instead of forty.
+"""Fast calls into a WebAssembly module: 0.5 us instead of the 40 us of wasmtime's `Func.__call__`.
 
-wasmtime's own `Func.__call__` converts every argument and result through ctypes objects made anew each time. Here types
-are checked once; a call then writes numbers into slots that stay, and looks at two pointers. The only module that
-reaches below wasmtime's public interface.
+`Func.__call__` converts every argument and result through new ctypes objects. A BoundCall checks the types once; each call
+then writes the arguments to slots that are kept, and checks two pointers for errors. This is the only module that uses
+wasmtime's private interface.
 """
 
 import ctypes
@@ -15,8 +15,10 @@ from wasmtime import _ffi as ffi
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 
 SLOT_BYTES = ctypes.sizeof(ffi.wasmtime_val_raw_t)
+"""Size of the slot of one argument or result."""
 Parameters = Sequence[Literal["i", "q", "d"]]
-KINDS = {"i": "i32", "q": "i64", "d": "f64"}
+"""Parameter types as format letters of memoryview: i32, i64, f64."""
+WASM_TYPES = {"i": "i32", "q": "i64", "d": "f64"}
 
 _call = ctypes.CFUNCTYPE(
     ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p
@@ -25,39 +27,41 @@ _set_deadline = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)(
     ("wasmtime_context_set_epoch_deadline", ffi.dll)
 )
 
-SAID = {
-    TrapCode.INTERRUPT: "took longer than its deadline",
+TRAP_TEXTS = {
+    TrapCode.INTERRUPT: "missed its deadline",
     TrapCode.STACK_OVERFLOW: "overflowed its stack",
-    TrapCode.MEMORY_OUT_OF_BOUNDS: "reached outside its memory",
-    TrapCode.UNREACHABLE: "stopped itself",
+    TrapCode.MEMORY_OUT_OF_BOUNDS: "accessed an address outside its memory",
+    TrapCode.UNREACHABLE: "executed an unreachable instruction",
 }
 
 
 def memory_view(store: Store, memory: Memory) -> memoryview:
-    """A module's whole memory, without a copy; stale after a call in which it grew."""
+    """A view of a module's whole memory; invalid after a call in which the memory grew."""
     address = ctypes.addressof(memory.data_ptr(store).contents)
     return memoryview((ctypes.c_uint8 * memory.data_len(store)).from_address(address)).cast("B")
 
 
 class BoundCall:
-    """One export of one instance, ready to be called with numbers."""
+    """One exported function of one instance, ready to be called with numbers."""
 
     def __init__(self, store: Store, function: Func, name: str, parameters: Parameters, ticks: int) -> None:
-        """Checks its type.
+        """Checks the function's type.
 
         Args:
-            parameters: a letter each: i for i32, q for i64, d for f64; the result is one i32.
-            ticks: of the engine's epoch that a call may last.
+            parameters: a letter for each parameter: i for i32, q for i64, d for f64; the result is one i32.
+            ticks: maximum duration of a call, in ticks of the engine's epoch.
 
         Raises:
             ExtensionRefused: the export has another type.
         """
         kind = function.type(store)
-        wanted = [KINDS[letter] for letter in parameters]
+        wanted = [WASM_TYPES[letter] for letter in parameters]
         if [str(each) for each in kind.params] != wanted or [str(each) for each in kind.results] != ["i32"]:
-            raise ExtensionRefused(f"its export {name} must take ({', '.join(wanted)}) and give one i32")
+            raise ExtensionRefused(
+                f"its export {name} must have parameters ({', '.join(wanted)}) and one i32 as its result"
+            )
         self.name = name
-        self._store, self._function = store, function  # what the addresses below point into
+        self._store, self._function = store, function  # kept alive, because the addresses below point into them
         self._context = ctypes.cast(store._context(), ctypes.c_void_p).value
         self._target = ctypes.addressof(function._func)
         count = max(1, len(parameters))
@@ -71,10 +75,10 @@ class BoundCall:
         self._ticks = ticks
 
     def __call__(self, *arguments: float) -> int:
-        """Calls it; the global lock is not held meanwhile.
+        """Calls the function, with Python's global interpreter lock released.
 
         Raises:
-            ExtensionFailed: it trapped, or ran into its deadline. The store is of no use any more.
+            ExtensionFailed: it trapped or missed its deadline; the store cannot be used any more.
         """
         for slot, argument in zip(self._arguments, arguments, strict=True):
             slot[0] = argument  # type: ignore[call-overload]
@@ -94,22 +98,22 @@ class BoundCall:
 
 
 def failure_of(name: str, trap: Trap) -> ExtensionFailed:
-    """A trap as this package's error."""
+    """Converts a trap to ExtensionFailed; `name` is the function that trapped."""
     code = trap.trap_code
-    said = SAID.get(code) if code is not None else None
+    text = TRAP_TEXTS.get(code) if code is not None else None
     kind = "deadline" if code is TrapCode.INTERRUPT else "trap"
-    return ExtensionFailed(kind, f"{name} {said}" if said else f"{name} trapped: {_first_line(trap)}")
+    return ExtensionFailed(kind, f"{name} {text}" if text else f"{name} trapped: {_first_line(trap)}")
 
 
 def no_imports(module: Module) -> None:
-    """Refuses a module that wants anything from the host.
+    """Checks that a module imports nothing from the host.
 
     Raises:
         ExtensionRefused: it imports something.
     """
-    wanted = [f"{each.module}.{each.name}" for each in module.imports]
-    if wanted:
-        raise ExtensionRefused(f"it imports {wanted[0]}; an extension imports nothing")
+    imports = [f"{each.module}.{each.name}" for each in module.imports]
+    if imports:
+        raise ExtensionRefused(f"it imports {imports[0]}; an extension may import nothing")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
-"""The WebAssembly engine of this process, the clock of its deadlines, and compiled modules on disk.
+"""The WebAssembly engine of this process, the timer for deadlines, and the on-disk cache of compiled modules.
 
-One engine serves the whole process and is never freed: the clock's threads point at it.
+One engine serves the whole process and is never freed, because the timer's threads hold a pointer to it.
 """
 
 import ctypes
@@ -23,12 +23,22 @@ from cubecast.sandbox.abi import MODULE_BYTES_MAX
 from cubecast.sandbox.wasm.calls import no_imports
 
 TICK_MS = 5
-"""The engine's epoch advances so often while anything runs; a deadline is kept to within two of them."""
+"""Period in ms at which the engine's epoch advances while `deadlines` is entered; a deadline is kept to within two periods."""
 STACK_BYTES = 512 * 1024
-CACHED_MAX, CACHED_BYTES_MAX = 64, 256 * 2**20
-KEY_BYTES = MAC_BYTES = 32
+"""Maximum stack of a module; deeper recursion traps before it can overflow the thread's own stack."""
+CACHED_MAX = 64
+"""Maximum number of compiled modules on disk; the least recently used are removed."""
+CACHED_BYTES_MAX = 256 * 2**20
+"""Maximum size of all compiled modules on disk, bytes; the least recently used are removed."""
+KEY_BYTES = 32
+"""Length of the cache's secret key: as long as a SHA-256 digest, as RFC 2104 recommends."""
+MAC_BYTES = 32
+"""Length of an HMAC-SHA-256."""
 
-CLOCK_MONOTONIC, SIGEV_THREAD = 1, 2
+CLOCK_MONOTONIC = 1
+"""Linux's number of the monotonic clock (clock_gettime(2))."""
+SIGEV_THREAD = 2
+"""Linux's number for a timer that calls a function on a thread of its own (sigevent(3type))."""
 
 
 class _SigEvent(ctypes.Structure):
@@ -45,7 +55,7 @@ class _SigEvent(ctypes.Structure):
 
 
 class _Interval(ctypes.Structure):
-    """struct itimerspec."""
+    """struct itimerspec (timer_settime(2))."""
 
     _fields_ = (
         ("every_s", ctypes.c_long),
@@ -56,13 +66,13 @@ class _Interval(ctypes.Structure):
 
 
 def ticks_of(deadline_ms: float) -> int:
-    """Ticks of the clock after which a call is over: at least its deadline, as the first tick may come at once."""
+    """Number of epoch ticks in a deadline, rounded up, and one more because the first tick may come at once."""
     return int(-(-deadline_ms // TICK_MS)) + 1
 
 
 @cache
 def engine() -> Engine:
-    """The engine; everything a stream module has no use for is off."""
+    """The engine of this process; WebAssembly features that extensions do not need are disabled."""
     config = Config()
     config.epoch_interruption = True
     config.max_wasm_stack = STACK_BYTES
@@ -73,13 +83,13 @@ def engine() -> Engine:
     config.wasm_relaxed_simd = False
     config.wasm_bulk_memory = True
     config.cranelift_opt_level = "speed"
-    made = Engine(config)
-    ffi.wasmtime_engine_clone(made.ptr())  # a reference that nobody gives back
-    return made
+    new = Engine(config)
+    ffi.wasmtime_engine_clone(new.ptr())  # a reference that is never released, so the engine is never freed
+    return new
 
 
-class _Clock:
-    """Advances the epoch by a POSIX timer whose function is wasmtime's own: a busy Python thread cannot hold it up."""
+class _EpochTimer:
+    """Advances the epoch by a POSIX timer that calls wasmtime's own function, so a busy Python thread cannot delay it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -96,7 +106,9 @@ class _Clock:
             event = _SigEvent(ctypes.cast(engine().ptr(), ctypes.c_void_p).value, 0, SIGEV_THREAD, advance)
             if self._libc.timer_create(CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)):
                 self._users = 0
-                raise LocalError(f"no timer for deadlines of extensions: {os.strerror(ctypes.get_errno())}")
+                raise LocalError(
+                    f"cannot create a timer for the deadlines of extensions: {os.strerror(ctypes.get_errno())}"
+                )
             self._set(TICK_MS)
 
     def end(self) -> None:
@@ -110,52 +122,51 @@ class _Clock:
         self._libc.timer_settime(self._timer, 0, ctypes.byref(_Interval(0, ns, 0, ns)), None)
 
 
-_clock = _Clock()
+_epoch_timer = _EpochTimer()
 
 
 @contextmanager
 def deadlines() -> Iterator[None]:
-    """Deadlines are kept while this is entered.
+    """Context in which deadlines are enforced; it may be nested. Outside of it a call may run forever.
 
     Raises:
-        LocalError: the machine gives no timer.
+        LocalError: the system cannot create a timer.
     """
-    _clock.begin()
+    _epoch_timer.begin()
     try:
         yield
     finally:
-        _clock.end()
+        _epoch_timer.end()
 
 
 def compiled(wasm: bytes, cache_folder: Path | None = None) -> Module:
-    """A module ready to be instantiated; from the cache where it has been compiled before.
+    """Compiles a module, or loads it from the cache if it was compiled before.
 
-    What lies in the cache is machine code, so each file is signed with a key that only this user can read, over the
-    module's hash and the engine's version too.
+    The cache holds machine code, so each file carries an HMAC over the code and the file's name, under a key that only
+    this user can read. The name is a hash of the module, the engine's version and its settings.
+
+    Args:
+        cache_folder: folder of compiled modules; None for no cache.
 
     Raises:
-        ExtensionRefused: it is no valid module, too large, or imports something.
+        ExtensionRefused: the module is invalid or too large, or imports something.
     """
     if len(wasm) > MODULE_BYTES_MAX:
-        raise ExtensionRefused(f"it has {len(wasm)} bytes; {MODULE_BYTES_MAX} are allowed")
+        raise ExtensionRefused(f"it has {len(wasm)} bytes; at most {MODULE_BYTES_MAX} are allowed")
     name = hashlib.sha256(f"{version('wasmtime')} {STACK_BYTES} ".encode() + wasm).hexdigest()
     module = _from_cache(cache_folder, name) if cache_folder is not None else None
     if module is None:
         try:
             module = Module(engine(), wasm)
         except WasmtimeError as error:
-            raise ExtensionRefused(f"it is no valid module: {str(error).strip().splitlines()[-1].strip()}") from error
+            raise ExtensionRefused(
+                f"it is not a valid module: {str(error).strip().splitlines()[-1].strip()}"
+            ) from error
         no_imports(module)
         if cache_folder is not None:
-            with suppress(OSError, WasmtimeError):  # it works without
+            with suppress(OSError, WasmtimeError):  # the cache only saves time
                 _into_cache(cache_folder, name, bytes(module.serialize()))
     return module
-
-
-def cache_folder() -> Path:
-    """Where compiled modules lie unless told otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "cubecast" / "modules"
 
 
 def _from_cache(folder: Path, name: str) -> Module | None:
@@ -174,12 +185,12 @@ def _into_cache(folder: Path, name: str, code: bytes) -> None:
     new = folder / f"{name}.{secrets.token_hex(4)}.new"
     new.write_bytes(_mac(folder, name, code) + code)
     new.replace(folder / name)
-    kept = sorted(
+    modules = sorted(
         (file for file in folder.iterdir() if len(file.name) == len(name)), key=lambda file: file.stat().st_mtime
     )
-    total = sum(file.stat().st_size for file in kept)
-    while kept and (len(kept) > CACHED_MAX or total > CACHED_BYTES_MAX):
-        oldest = kept.pop(0)
+    total = sum(file.stat().st_size for file in modules)
+    while modules and (len(modules) > CACHED_MAX or total > CACHED_BYTES_MAX):
+        oldest = modules.pop(0)
         total -= oldest.stat().st_size
         oldest.unlink(missing_ok=True)
 
@@ -189,7 +200,7 @@ def _mac(folder: Path, name: str, code: bytes) -> bytes:
 
 
 def _key(folder: Path) -> bytes:
-    """The key of a cache, made when it is used first."""
+    """The secret key of a cache folder, created at first use."""
     file = folder / "key"
     with suppress(FileNotFoundError):
         key = file.read_bytes()

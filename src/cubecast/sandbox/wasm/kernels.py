@@ -1,4 +1,4 @@
-"""Modules that are no extensions: any exports, called with numbers. For measuring."""
+"""WebAssembly modules that are not extensions, with any exports; used for benchmarks."""
 
 from wasmtime import Func, Instance, Memory, Module, Store, wat2wasm
 
@@ -6,15 +6,16 @@ from cubecast.sandbox.wasm.calls import BoundCall, Parameters, memory_view
 from cubecast.sandbox.wasm.engine import engine, ticks_of
 
 CALL_MS = 10_000.0
+"""Deadline of a call, ms; long enough for every benchmark."""
 
 
 def assembled(wat: str) -> bytes:
-    """A module's text as the module."""
+    """Assembles a module in WAT, WebAssembly's text format."""
     return bytes(wat2wasm(wat))
 
 
 class Kernel:
-    """One instance of a module given as text."""
+    """One instance of a module in WAT."""
 
     def __init__(self, wat: str) -> None:
         self._store = Store(engine())
@@ -22,15 +23,15 @@ class Kernel:
         self._instance = Instance(self._store, Module(engine(), assembled(wat)), [])
 
     def bound(self, name: str, parameters: Parameters) -> BoundCall:
-        """An export, as the sandbox calls it."""
+        """An exported function, called as the sandbox does."""
         return BoundCall(self._store, self._function(name), name, parameters, ticks_of(CALL_MS))
 
     def plain(self, name: str, *arguments: int) -> int:
-        """An export called as wasmtime for Python does."""
+        """Calls an exported function with wasmtime's own `Func.__call__`."""
         return int(self._function(name)(self._store, *arguments))
 
     def memory(self) -> memoryview:
-        """Its memory."""
+        """The module's memory."""
         memory = self._instance.exports(self._store)["memory"]
         assert isinstance(memory, Memory)
         return memory_view(self._store, memory)

@@ -1,4 +1,4 @@
-"""A WebAssembly module in a store of its own: memory and table limits, a deadline for every call."""
+"""A WebAssembly module in its own store, with limits on memory and tables and a deadline for every call."""
 
 from wasmtime import Func, Instance, Memory, Module, Store, Trap, WasmtimeError
 
@@ -8,19 +8,20 @@ from cubecast.sandbox.wasm.calls import BoundCall, Parameters, failure_of, memor
 from cubecast.sandbox.wasm.engine import engine, ticks_of
 
 TABLE_ELEMENTS_MAX = 100_000
+"""Maximum number of elements in a module's function table; the host allocates them outside of the module's memory."""
 INIT_MS = 100.0
-"""Start, layout and init may take so long each."""
+"""Deadline of each of a module's start function, `cubecast_layout` and `init`, ms."""
 
 
 class ModuleCode:
-    """See Code."""
+    """A module in the sandbox; implements Code."""
 
     def __init__(self, module: Module, manifest: Manifest) -> None:
-        """Instantiates it.
+        """Instantiates the module and reads its layout.
 
         Raises:
-            ExtensionRefused: it lacks an export, or has a wrong one, or asks for more than its limits.
-            ExtensionFailed: it trapped or took too long while it began.
+            ExtensionRefused: an export is missing or has a wrong type, or the module asks for more than its limits.
+            ExtensionFailed: it trapped or missed a deadline.
         """
         self._store = Store(engine())
         self._store.set_limits(manifest.memory_mib * 2**20, TABLE_ELEMENTS_MAX, 1, 4, 1)
@@ -28,7 +29,7 @@ class ModuleCode:
         try:
             self._instance = Instance(self._store, module, [])
         except Trap as trap:
-            raise failure_of("its start", trap) from trap
+            raise failure_of("its start function", trap) from trap
         except WasmtimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise ExtensionRefused(f"it cannot be instantiated: {reason}") from error
@@ -45,7 +46,7 @@ class ModuleCode:
             self.on_event = self._bound("on_event", ("i", "q", "d"), manifest.deadline_ms)
 
     def memory(self) -> memoryview:
-        """Its memory; viewed anew when it has grown."""
+        """See Code; the view is replaced when the memory has grown."""
         if self._memory.data_len(self._store) != len(self._view):
             self._view = memory_view(self._store, self._memory)
         return self._view

@@ -129,11 +129,8 @@ class HostEngine:
                 return self._received(host, message, now)
             case Tick(late_ms):
                 return self._tick(late_ms, now)
-            case LinkSampled(host, rtt_ms, lost, sent):
-                self._neighbourhood.links.sampled(host, rtt_ms, lost, sent)
-                return []
-            case MediaSampled(channel, host, bytes_received):
-                self._upstream.on_media(channel, host, bytes_received)
+            case LinkSampled() | MediaSampled() | ProcessingMeasured() | ContractMeasured():
+                self._record(event)
                 return []
             case Placed(placement):
                 return self._neighbourhood.on_placement(placement)
@@ -144,16 +141,10 @@ class HostEngine:
                 return self._searches.answers.on_link_down(host)
             case PublishRequested(channel, tree, source):
                 return self._publish(channel, tree, source)
-            case ProcessingMeasured(channel, delay_ms, spread_ms):
-                self._downstream.processed(channel, delay_ms, spread_ms)
-                return []
             case PublishFinished(channel):
                 return [Withdraw(channel), *self._downstream.finish(channel)]
             case SubscribeRequested(channel, contract):
                 return self._subscriptions.subscribe(channel, contract)
-            case ContractMeasured(channel, compliance):
-                self._downstream.measured(channel, compliance)
-                return []
             case UnsubscribeRequested(channel):
                 return self._subscriptions.unsubscribe(channel)
             case ChannelResolved(record, grant, proposals):
@@ -177,6 +168,18 @@ class HostEngine:
                 return failed or self._upstream.on_pull_failed(channel, host, reason)
             case LeaveRequested():
                 return self._leave()
+
+    def _record(self, event: LinkSampled | MediaSampled | ProcessingMeasured | ContractMeasured) -> None:
+        """Takes a measurement of the shell; what follows from it is decided at the next tick."""
+        match event:
+            case LinkSampled(host, rtt_ms, lost, sent):
+                self._neighbourhood.links.sampled(host, rtt_ms, lost, sent)
+            case MediaSampled(channel, host, bytes_received):
+                self._upstream.on_media(channel, host, bytes_received)
+            case ProcessingMeasured(channel, delay_ms, spread_ms):
+                self._downstream.processed(channel, delay_ms, spread_ms)
+            case ContractMeasured(channel, compliance):
+                self._downstream.measured(channel, compliance)
 
     @property
     def placement(self) -> Placement | None:

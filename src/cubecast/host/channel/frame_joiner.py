@@ -1,4 +1,4 @@
-"""Which frame is which: frames and their timing records arrive apart, late, twice, or not at all."""
+"""Joins frames with their timing records, which arrive separately, late, twice, or not at all."""
 
 import asyncio
 from collections import OrderedDict
@@ -8,25 +8,26 @@ from dataclasses import dataclass, field
 from cubecast.host.channel.tracks import FrameRecord
 
 RECORDS_MAX = 8192
+"""Timing records kept without their frames; the oldest are dropped first."""
 SEEN_MAX = 4096
-"""Frames of a track remembered, to tell which are sent again after a stream broke."""
+"""Frames of a track remembered, to recognise those that are sent again after a change of parents."""
 
 
 @dataclass(slots=True)
 class FrameJoiner:
-    """Joins frames with their timing records; the oldest records go first."""
+    """Timing records that wait for their frames."""
 
     records: OrderedDict[tuple[int, int], FrameRecord] = field(default_factory=OrderedDict)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     missed: asyncio.Event = field(default_factory=asyncio.Event)
-    """A frame waited in vain; until records come again, the next do not wait."""
+    """Set after a timing-record timeout; later frames do not wait until records arrive again."""
 
     def ahead(self, track: int, next_number: int | None) -> bool:
-        """Whether there are records of frames of a track that have not come."""
+        """Whether there are records of frames of a track that have not arrived."""
         return any(r.track == track and r.number >= (next_number or 0) for r in self.records.values())
 
     def add(self, record: FrameRecord) -> None:
-        """Takes a record in."""
+        """Adds a record."""
         self.missed.clear()
         self.records[record.track, record.pts_us] = record
         while len(self.records) > RECORDS_MAX:
@@ -34,7 +35,7 @@ class FrameJoiner:
         self.arrived.set()
 
     async def take(self, track: int, pts_us: int, until: float) -> FrameRecord | None:
-        """The record of a frame, waited for until a time of the loop's clock."""
+        """The record of a frame, waited for until a time of the loop's clock; None then."""
         loop = asyncio.get_running_loop()
         while True:
             record = self.records.pop((track, pts_us), None)
@@ -50,17 +51,17 @@ class FrameJoiner:
 
 @dataclass(slots=True)
 class TrackProgress:
-    """How far one track was read."""
+    """How far one track has been read."""
 
     seen: OrderedDict[int, None] = field(default_factory=OrderedDict)
     next_number: int | None = None
     group: int | None = None
-    """The group it has come to; None before the first."""
+    """The newest group delivered; None before the first."""
     reopened: int = 0
-    """How often in a row it was subscribed to anew without a frame."""
+    """Subscriptions in a row that brought no frame."""
 
     def is_new(self, pts_us: int) -> bool:
-        """Whether a frame was not delivered yet; it counts as delivered from now on."""
+        """Whether a frame was not delivered yet; from now on it counts as delivered."""
         if pts_us in self.seen:
             return False
         self.seen[pts_us] = None
@@ -73,6 +74,6 @@ class TrackProgress:
         self.seen.pop(pts_us, None)
 
     def passed(self, record: FrameRecord) -> None:
-        """A frame was delivered in its turn."""
+        """A frame was delivered in order."""
         self.next_number = max(self.next_number or 0, record.number + 1)
         self.group = max(self.group or 0, record.group)

@@ -1,4 +1,4 @@
-"""Groups of a channel's media that are fetched again: a parent may die in the middle of one, or a host stand still."""
+"""Fetches groups of media that were missed: a parent may die while it sends one, or this host may stall."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -6,20 +6,25 @@ from contextlib import suppress
 
 import moq
 
-FILL_GROUPS_MAX, FILL_AT_ONCE, FILL_S, FILL_PAUSE_S = 1024, 128, 4.0, 0.15
-"""Groups that are fetched again at most, how many at once, how long all of them may take, and the pause before one is
-asked for again. A sound track has some 50 groups a second."""
+FILL_GROUPS_MAX = 1024
+"""Groups fetched for one gap: 20 s of a sound track, which has some 50 groups a second."""
+FILL_AT_ONCE = 128
+"""Groups fetched at the same time."""
+FILL_S = 4.0
+"""Time limit for all groups of one gap."""
+FILL_PAUSE_S = 0.15
+"""Pause before a group that failed is requested again: a route that changes is back within two of them."""
 
 
 async def fetch_groups(
     broadcast: Callable[[], moq.BroadcastConsumer], track: int, groups: Sequence[int], until_pts_us: int | None = None
 ) -> AsyncIterator[moq.MediaFrame]:
-    """The frames of groups, in order, as far as they come in FILL_S.
+    """The frames of groups, in order, as far as they arrive within FILL_S.
 
     Args:
         broadcast: the channel's, as it is announced now.
         groups: numbers of groups, ascending.
-        until_pts_us: a frame that has come already: its group ends there, for it may be under way still.
+        until_pts_us: a frame that has arrived already; its group is read up to there, since the rest may still arrive.
     """
     deadline = asyncio.get_running_loop().time() + FILL_S
     for first in range(0, len(groups), FILL_AT_ONCE):
@@ -34,7 +39,7 @@ async def fetch_groups(
 async def _fetch(
     broadcast: Callable[[], moq.BroadcastConsumer], track: int, group: int, until_pts_us: int | None, deadline: float
 ) -> list[moq.MediaFrame]:
-    """A route that is changing fails at first, and a new parent may not have the group yet: it is asked for again."""
+    """Requests a group until it comes: a route that changes fails at first, and a new parent may not have it yet."""
     found: list[moq.MediaFrame] = []
     with suppress(TimeoutError):
         async with asyncio.timeout_at(deadline):

@@ -1,4 +1,4 @@
-"""The subscriber's side of a channel's tracks (cubecast.host.channel.tracks): frames joined with their timing records."""
+"""The subscriber's side of a channel (cubecast.host.channel.tracks): frames in order, joined with timing records."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -25,14 +25,17 @@ from cubecast.host.channel.tracks import (
 from cubecast.host.tasks import Tasks
 
 REPAIR_S = DEFAULT.repair_s + 1.0
-"""Beyond its bound a subscriber waits this long for a late group before it is skipped: time for a repair."""
+"""Beyond its bound a subscriber waits this long for a late group before it is skipped: the time of a repair."""
 VERDICT_S = REPAIR_S + 1.0
-"""A broken stream waits this long for the overlay to find another parent, or to say which host was lost."""
+"""A broken stream waits this long for the overlay to find another parent, or to report which host was lost."""
 QUEUE_MAX = 4096
+"""Frames read and not yet consumed; the reader waits when it is full."""
 REOPENS_MAX = 80
-END_S, LAST_S = 0.05, 0.3
-"""The publisher's word that the channel is over may come so long after the end of a track, and the last frames so long
-after that word, before they are fetched."""
+"""Subscriptions to a track in a row that bring no frame, before it counts as broken."""
+END_S = 0.05
+"""The EndRecord may arrive this much later than the end of a track."""
+LAST_S = 0.3
+"""The last frames may arrive this much later than the EndRecord before they are fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +70,20 @@ class ChannelReader:
         self._timing = TimingReader(self._current, self._subscription, self._verdict.done)
         self.tracks: tuple[TrackFormat, ...] = ()
         self.replayed = 0
-        """Frames that came again after a change of parents, and were dropped."""
+        """Frames that arrived again after a change of parents, and were dropped."""
         self.filled = 0
-        """Frames that were fetched afterwards, for a parent died before it had sent them."""
+        """Frames that were fetched, since a parent died before it had sent them."""
 
     @property
     def published(self) -> tuple[int, ...] | None:
-        """Frames the publisher says it wrote, by track; known once the channel has ended."""
+        """Frames that the publisher wrote, by track; known once the channel has ended."""
         return self._timing.end.frames if self._timing.end is not None else None
 
     async def open(self) -> None:
-        """Waits for the broadcast to arrive and learns its tracks.
+        """Waits for the broadcast to be announced and reads its format.
 
         Raises:
-            RemoteError: what arrives is no cubecast channel.
+            RemoteError: what arrives is not a cubecast channel.
         """
         try:
             self._broadcast = await self._announced()
@@ -88,12 +91,12 @@ class ChannelReader:
             self.tracks = parse_description(await anext(snapshots))
             snapshots.cancel()
         except StopAsyncIteration:
-            raise RemoteError("the channel ended before it told its format") from None
+            raise RemoteError("the channel ended before its format arrived") from None
         except moq.Error as error:
             raise RemoteError(f"the channel cannot be opened: {error}") from error
 
     def start(self, tasks: Tasks) -> None:
-        """Begins to read every track."""
+        """Begins to read every track, in tasks."""
         self._reading = len(self.tracks)
         self._running = [*self._timing.start(tasks), tasks.create_task(self._read_warm_up(self._current()))]
         self._running += [tasks.create_task(self._read(n)) for n in range(len(self.tracks))]
@@ -106,7 +109,7 @@ class ChannelReader:
         self._wake()
 
     def fail(self, error: CubecastError) -> None:
-        """The overlay knows that the stream is lost: `frames` raises this."""
+        """The overlay reports that the stream is lost: `frames` raises this."""
         if not self._verdict.done():
             self._verdict.set_result(error)
         self._wake()
@@ -115,8 +118,8 @@ class ChannelReader:
         """Frames of all tracks as they arrive, until the publisher ends the channel or `stop`.
 
         Raises:
-            CubecastError: what `fail` was given.
-            RemoteError: the stream broke and the overlay did not say why.
+            CubecastError: what `fail` was called with.
+            RemoteError: the stream broke and the overlay did not report why.
         """
         while self._reading or not self._queue.empty():
             item = await self._queue.get()
@@ -134,10 +137,10 @@ class ChannelReader:
             self._queue.put_nowait(None)
 
     async def _read(self, number: int) -> None:
-        """Reads one track to its end; a stream that broke is read on, when the overlay has found another parent.
+        """Reads one track to its end; after a break it goes on once the overlay has found another parent.
 
-        After a change of parents the transport may send the group under way again from its start; what was delivered
-        already is dropped here.
+        After a change of parents the transport may send the current group again from its start; frames that were
+        delivered already are dropped here.
         """
         progress = TrackProgress()
         while progress.reopened < REOPENS_MAX:
@@ -162,9 +165,9 @@ class ChannelReader:
         self._wake()
 
     async def _read_once(self, number: int, progress: TrackProgress) -> None:
-        """Reads one subscription until it ends, breaks, or stands still while the publisher tells of more frames.
+        """Reads one subscription until it ends, breaks, or stalls while timing records of more frames arrive.
 
-        The tracks of a channel that is over stay open for a while: the publisher's count tells that all frames came.
+        The tracks of a channel that has ended stay open for a while: the publisher's count says when all have arrived.
         """
         media = self._frames(number, progress)
         coming = asyncio.ensure_future(_next(media))
@@ -208,7 +211,8 @@ class ChannelReader:
     async def _first_group(self, number: int) -> int | None:
         """The oldest group of a track that is not older than the bound, or else the newest; None when it has none.
 
-        A subscription that waits for late groups would be sent as many seconds of the past first.
+        A subscription is first sent all groups younger than its max_age, which includes the time for repairs: a newcomer
+        would get some ten seconds of the past.
         """
         recent = moq.Subscription(priority=MEDIA_PRIORITY, max_age_us=self._bound_us)
         track = await self._current().subscribe_track(str(number), recent)
@@ -219,19 +223,19 @@ class ChannelReader:
             track.cancel()
 
     def _complete(self, number: int, progress: TrackProgress) -> bool:
-        """Whether the channel is over and every frame of a track has come."""
+        """Whether the channel has ended and every frame of a track was delivered."""
         frames = self.published or ()
         return number < len(frames) and (progress.next_number or 0) >= frames[number]
 
     async def _over(self) -> bool:
-        """Whether the publisher has ended the channel; its word may come a moment after the end of a track."""
+        """Whether the publisher has ended the channel; the EndRecord may arrive a moment after the end of a track."""
         with suppress(TimeoutError):
             async with asyncio.timeout(END_S):
                 await self._timing.over.wait()
         return self._timing.over.is_set()
 
     async def _deliver(self, number: int, raw: moq.MediaFrame, progress: TrackProgress) -> None:
-        """Hands a frame on, after those that should have come before it."""
+        """Queues a frame, after fetching those that should have arrived before it."""
         if not progress.is_new(raw.timestamp_us):
             self.replayed += 1
             return
@@ -247,7 +251,7 @@ class ChannelReader:
         await self._queue.put(_join(number, raw, record, arrived_s))
 
     async def _fill(self, number: int, progress: TrackProgress, last: int, until: FrameRecord | None = None) -> None:
-        """Fetches the frames that were skipped up to a group, or up to a frame of it that has come."""
+        """Fetches the frames that were skipped up to a group, or up to a frame of it that has arrived."""
         groups = range(max(progress.group or 0, last - FILL_GROUPS_MAX + 1), last + 1)
         until_pts_us = until.pts_us if until is not None else None
         async for raw in fetch_groups(self._current, number, groups, until_pts_us):
@@ -255,20 +259,20 @@ class ChannelReader:
                 continue
             record = await self._timing.record(number, raw.timestamp_us)
             if record is not None and until is not None and record.number > until.number:
-                progress.forget(raw.timestamp_us)  # its turn comes
+                progress.forget(raw.timestamp_us)  # delivered in its turn
                 continue
             self.filled += 1
             self._copies.into_python += 1
             await self._queue.put(_join(number, raw, record, self._clock()))
 
     async def _fill_end(self, number: int, progress: TrackProgress) -> None:
-        """Fetches the last frames of a channel that is over, if they did not come."""
+        """Fetches the last frames of a channel that has ended, if they did not arrive."""
         groups = self._timing.end.groups if self._timing.end is not None else ()
         if number < len(groups) and not self._complete(number, progress):
             await self._fill(number, progress, groups[number])
 
     async def _reopen(self) -> bool:
-        """Waits for the broadcast to come back after a break; False when it does not, or the overlay knows it is lost."""
+        """Waits for the broadcast to be announced again after a break; False if it is not, or the stream is given up."""
         if self._verdict.done():
             return False
         await asyncio.sleep(REOPEN_PAUSE_S)
@@ -276,7 +280,7 @@ class ChannelReader:
             async with asyncio.timeout(VERDICT_S):
                 self._broadcast = await self._announced()
                 return True
-        if self._timing.over.is_set():  # nobody has the rest any more; the count says what is missing
+        if self._timing.over.is_set():  # no host has the rest; the count shows what is missing
             self._broken.clear()
         return False
 
@@ -299,7 +303,7 @@ class ChannelReader:
 
 
 async def _next(media: AsyncGenerator[moq.MediaFrame]) -> moq.MediaFrame | None:
-    """The next frame; None at the end. A task may be made of it, unlike of `anext` with a default."""
+    """The next frame; None at the end. A coroutine, so that a task can be made of it."""
     async for raw in media:
         return raw
     return None

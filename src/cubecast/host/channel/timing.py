@@ -1,4 +1,4 @@
-"""The subscriber's side of the timing track: what it tells of each frame, and that the channel is over."""
+"""The subscriber's side of the timing track: each frame's record, and the end of the channel."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,16 +13,17 @@ from cubecast.host.channel.tracks import FORMAT, TIMING, TIMING_GROUP, EndRecord
 from cubecast.host.tasks import Tasks
 
 JOIN_S = 0.5
-"""A frame waits this long for its timing record."""
+"""Longest wait of a frame for its timing record."""
 ASK_S = 0.5
-"""Whether the channel is over is asked for so long."""
+"""Time limit for the channel's format, which is read to learn whether the channel has ended."""
 STUCK_S = 0.8
-"""A track without a frame for so long, while its timing records go on, is subscribed to anew."""
+"""A track without a frame for this long, while its timing records continue, is subscribed to again."""
 REOPEN_PAUSE_S = 0.05
+"""Pause before a track is subscribed to again."""
 
 
 class TimingReader:
-    """Reads the timing track; what it misses is fetched again."""
+    """Reads the timing track; groups it has missed are fetched."""
 
     def __init__(
         self,
@@ -30,11 +31,11 @@ class TimingReader:
         subscription: moq.Subscription,
         is_lost: Callable[[], bool],
     ) -> None:
-        """Reads nothing yet.
+        """Reads nothing before `start`.
 
         Args:
             broadcast: the channel's, as it is announced now.
-            is_lost: whether the overlay says that nothing will come any more.
+            is_lost: whether the overlay has given the stream up.
         """
         self._broadcast = broadcast
         self._subscription = subscription
@@ -42,26 +43,26 @@ class TimingReader:
         self._joiner = FrameJoiner()
         self._next: int | None = None
         self.over = asyncio.Event()
-        """The publisher has ended the channel."""
+        """Set once the publisher has ended the channel."""
         self.doubted = asyncio.Event()
-        """A track stands still or ends again and again, and no timing record says that the channel has."""
+        """Set when a track stalls or ends repeatedly although no timing record says that the channel has ended."""
         self.end: EndRecord | None = None
-        """What it told then."""
+        """The publisher's counts at the end."""
 
     def start(self, tasks: Tasks) -> list[asyncio.Task[None]]:
-        """Begins to read."""
+        """Begins to read, in tasks."""
         return [tasks.create_task(self._read()), tasks.create_task(self._look_for_end())]
 
     async def record(self, track: int, pts_us: int) -> FrameRecord | None:
-        """What is told of a frame that has arrived; None when it does not come in time."""
+        """The timing record of a frame that has arrived; None when it does not arrive in time."""
         return await self._joiner.take(track, pts_us, asyncio.get_running_loop().time() + JOIN_S)
 
     def ahead(self, track: int, next_number: int | None) -> bool:
-        """Whether frames of a track are told of that have not come."""
+        """Whether there are timing records of frames of a track that have not arrived."""
         return self._joiner.ahead(track, next_number)
 
     async def _read(self) -> None:
-        """Frames without a record are delivered all the same, so a break is the media tracks' to tell."""
+        """Reads until the end. Frames without a record are delivered too, so a break here is not reported."""
         while not self.over.is_set() and not self._is_lost():
             once = asyncio.ensure_future(self._read_once())
             missed = asyncio.ensure_future(self._joiner.missed.wait())
@@ -102,7 +103,7 @@ class TimingReader:
                 self._take(raw.payload)
                 read += 1
             broke = False
-        if broke or (read < TIMING_GROUP and not self.over.is_set()):  # a parent died in the middle of it
+        if broke or (read < TIMING_GROUP and not self.over.is_set()):  # the parent died while it sent the group
             await self._fetch(group.sequence)
 
     async def _fetch(self, sequence: int) -> None:
@@ -118,7 +119,7 @@ class TimingReader:
                         return
 
     async def _look_for_end(self) -> None:
-        """When in doubt, asks the channel's format, which tells the end too: the timing track may be what is stuck."""
+        """When in doubt, reads the channel's format, which has the end too: the timing track itself may be stuck."""
         while not self.over.is_set() and not self._is_lost():
             await self.doubted.wait()
             self.doubted.clear()
@@ -132,7 +133,7 @@ class TimingReader:
         try:
             record = timing_records.decode(payload)
         except msgspec.DecodeError:
-            return  # not ours; a frame without a record is still delivered
+            return  # malformed; its frame is delivered without a record
         if isinstance(record, EndRecord):
             self._take_end(record)
         else:

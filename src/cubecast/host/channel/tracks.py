@@ -1,8 +1,8 @@
 """One channel's media over a MoQ broadcast.
 
 Tracks `0`, `1`, ... carry the encoded frames; the side track `timing` carries what MoQ media frames do not: each
-frame's number, decoding time, duration and the publisher's capture time; `format` says what the tracks are. A frame
-and its timing record travel apart and are joined again by (track, pts) in cubecast.host.channel.frame_joiner.
+frame's number, decoding time, duration and the publisher's capture time; `format` describes the tracks. A frame and its
+timing record travel separately and are joined again by (track, pts) in cubecast.host.channel.frame_joiner.
 """
 
 import base64
@@ -19,19 +19,26 @@ from cubecast.errors import MediaError, RemoteError
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 
 BROADCAST = "stream"
+"""Name of the broadcast in the channel's origin."""
 TIMING, FORMAT, WARM_UP = "timing", "format", "warm-up"
-WARM_UP_FRAMES, WARM_UP_BYTES = 16, 16 * 1024
-"""A QUIC session starts with a window of about 14 kB, so a first keyframe would take several round trips on every hop.
-Each new reader is sent this much padding, which opens the windows along its path before the media needs them."""
+"""Names of the side tracks."""
+WARM_UP_FRAMES = 16
+"""Frames of padding sent to each new reader. A QUIC session starts with a window of about 14 kB, so that a first keyframe
+would take several round trips on every hop; the padding opens the windows along the path before the media needs them."""
+WARM_UP_BYTES = 16 * 1024
+"""Size of such a frame, bytes; 256 KiB in all."""
 MEDIA_PRIORITY = 100
+"""MoQ priority of the media and timing tracks."""
 TIMING_GROUP = 64
+"""Timing records in one group: a group that was lost is fetched again whole."""
 TRACKS_MAX = 16
+"""Tracks of one channel."""
 PLAIN = {"pcm_mulaw"}
-"""Codecs that moq knows nothing of, and that need no configuration."""
+"""Codecs that moq has no name for and that need no configuration; carried as data tracks are."""
 
 
 class FrameRecord(msgspec.Struct, frozen=True, array_like=True, tag="f"):
-    """What the timing track tells of one frame; `group` is the sequence number of the group that carries it."""
+    """One frame's timing record; `group` is the sequence number of the group that carries the frame."""
 
     track: int
     number: int
@@ -43,7 +50,7 @@ class FrameRecord(msgspec.Struct, frozen=True, array_like=True, tag="f"):
 
 
 class EndRecord(msgspec.Struct, frozen=True, array_like=True, tag="e"):
-    """The channel's end: frames published, and the number of the last group, by track."""
+    """The channel's end: frames published and number of the last group, by track."""
 
     frames: tuple[int, ...]
     groups: tuple[int, ...] = ()
@@ -69,7 +76,7 @@ class _Description(msgspec.Struct, frozen=True):
     tracks: tuple[_TrackDescription, ...]
     frames: tuple[int, ...] | None = None
     groups: tuple[int, ...] = ()
-    """As in EndRecord, once the channel is over."""
+    """`frames` and `groups` as in EndRecord, once the channel has ended."""
 
 
 @dataclass(slots=True)
@@ -81,7 +88,7 @@ class CopyCount:
 
     @property
     def relayed(self) -> int:
-        """Frames that were read into Python and written out again: copies of a relay that is not pass-through."""
+        """Frames that were read into Python and written out again; 0 at a relay that forwards in Rust."""
         return min(self.into_python, self.out_of_python)
 
 
@@ -145,7 +152,7 @@ class ChannelWriter:
         self._record(_encode_record(record))
 
     def finish(self) -> None:
-        """Tells the end. The tracks stay until `close`: what was lost near the end can still be fetched."""
+        """Announces the end. The tracks stay until `close`: frames lost near the end can still be fetched."""
         end = EndRecord(self.published, tuple(self._groups))
         self._record(_encode_record(end))
         over = msgspec.structs.replace(self._described, frames=end.frames, groups=end.groups)
@@ -157,7 +164,7 @@ class ChannelWriter:
                 track.cut()
 
     def close(self) -> None:
-        """Ends the tracks and the broadcast: nobody below can subscribe to it any more."""
+        """Ends the tracks and the broadcast; no host below can subscribe to it any more."""
         for end in (*(t.finish for t in self._tracks), self._timing.finish, self._warm_up.finish, self._format.finish):
             with suppress(moq.Error):
                 end()
@@ -182,7 +189,7 @@ def _publish_warm_up(broadcast: moq.BroadcastProducer) -> moq.TrackProducer:
 
 
 class _PlainTrack:
-    """A track of any content, framed as moq's own media tracks are: each frame a group, its time as a QUIC varint first."""
+    """A track of any content, framed like moq's own media tracks: each frame a group, its time first as a QUIC varint."""
 
     def __init__(self, track: moq.TrackProducer) -> None:
         self._track = track
@@ -193,7 +200,7 @@ class _PlainTrack:
         group.finish()
 
     def cut(self) -> None:
-        """Every frame is a group already."""
+        """Nothing to do: every frame is a group already."""
 
     def finish(self) -> None:
         self._track.finish()
@@ -252,7 +259,7 @@ def _describe(tracks: Sequence[TrackFormat]) -> _Description:
 
 
 def parse_end(value: object) -> EndRecord | None:
-    """The end, as a channel's format tells once the channel is over; None before, or where it is malformed."""
+    """The end, from the format of a channel that has ended; None before, or if it is malformed."""
     try:
         description = msgspec.convert(value, _Description)
     except msgspec.ValidationError:
@@ -261,7 +268,7 @@ def parse_end(value: object) -> EndRecord | None:
 
 
 def parse_description(value: object) -> tuple[TrackFormat, ...]:
-    """The tracks that a channel's format tells of.
+    """The tracks that a channel's format describes.
 
     Raises:
         RemoteError: it is malformed.

@@ -1,7 +1,8 @@
 """The channels a host carries: their origins, and the media sessions of children that read from them.
 
-An origin shows its best route only, so a host that carries a channel announces a mark of its own beside it: a mark that
-came over one hop proves that the session to that host has announced what it has (docs/decisions/0010).
+An origin shows its best route only. So each host that carries a channel announces a broadcast named after itself beside
+it, its mark: a mark that arrives over one hop proves that the session to that host has announced its broadcasts
+(docs/decisions/0010).
 """
 
 import asyncio
@@ -17,18 +18,22 @@ from cubecast.host.tasks import Tasks
 from cubecast.types import ChannelName, HostId
 
 MARK = "at/"
+"""Names of marks begin with this."""
 MARKED_S = 0.02
-"""What was announced with a mark may come a moment later."""
+"""The channel's broadcast may arrive this much later than the mark announced with it."""
 PUSH_PATH = ".push/"
-PUSH_TRIES, PUSH_PAUSE_S = 8, 0.25
-"""A child may hear of its branch a moment after we do."""
+"""Path of sessions that a parent opens to its child."""
+PUSH_TRIES = 8
+"""Attempts to open such a session: the child may get its Confirm a moment later than the session."""
+PUSH_PAUSE_S = 0.25
+"""Pause between two attempts."""
 CACHE_BYTES = 32 << 20
-"""A channel's cache: bitrate x repair time, with room."""
+"""A channel's cache, bytes: 24 Mbit/s for the 11 s of a repair."""
 
 
 @dataclass(slots=True, eq=False)
 class _Carried:
-    """A channel's origin, and the mark that tells those below that this host has the channel."""
+    """A channel's origin, and the task that keeps this host's mark announced in it."""
 
     origin: moq.OriginProducer
     marking: asyncio.Task[None]
@@ -48,7 +53,7 @@ class Channels:
         self.copies: dict[ChannelName, CopyCount] = {}
 
     def origin(self, channel: ChannelName) -> moq.OriginProducer:
-        """The channel's origin: what its pulls fill and its children and local readers read."""
+        """The channel's origin: sessions to parents write into it, children and local readers read from it."""
         if channel not in self._carried:
             origin = moq.OriginProducer(cache_capacity_bytes=CACHE_BYTES)
             self._carried[channel] = _Carried(origin, self._tasks.create_task(self._mark(origin)))
@@ -59,12 +64,12 @@ class Channels:
         return self.copies.setdefault(channel, CopyCount())
 
     def send_rates_bps(self, channel: ChannelName) -> list[float]:
-        """What each child's session may send, as far as its congestion control knows."""
+        """Rate that congestion control allows each child's session, where it is known."""
         rates = (stats_of(session).send_bps for session in self._children.get(channel, {}))
         return [rate for rate in rates if rate is not None]
 
     def drop(self, channel: ChannelName) -> None:
-        """Forgets a channel: its origin, its cache and its children's sessions."""
+        """Closes a channel: its origin, its cache and its children's sessions."""
         carried = self._carried.pop(channel, None)
         if carried is not None:
             carried.marking.cancel()
@@ -74,7 +79,7 @@ class Channels:
             self._pushes.pop(key).cancel()
 
     def evict(self, channel: ChannelName, host: HostId) -> None:
-        """Closes the channel's sessions to a host that is no child any more."""
+        """Closes the channel's sessions to a host that is no longer a child."""
         for session, child in self._children.get(channel, {}).items():
             if child == host:
                 session.shutdown()
@@ -83,18 +88,18 @@ class Channels:
             push.cancel()
 
     def push(self, channel: ChannelName, record: HostRecord) -> None:
-        """Opens a session to a child that cannot dial us, and serves the channel over it."""
+        """Opens a session to a child that cannot dial this host, and serves the channel over it."""
         older = self._pushes.pop((channel, record.host), None)
         if older is not None:
             older.cancel()
         self._pushes[channel, record.host] = self._tasks.create_task(self._push(channel, record))
 
     def names(self) -> set[ChannelName]:
-        """Everything there is."""
+        """The channels that have an origin or children."""
         return {*self._carried, *self._children}
 
     async def accept(self, request: moq.Request, channel: ChannelName, host: HostId) -> None:
-        """Serves a channel to a child, to the end of its session.
+        """Serves a channel to a child until its session ends.
 
         Raises:
             moq.Error: the session broke while it was set up.
@@ -109,7 +114,9 @@ class Channels:
         request.set_publish(carried.origin)
         request.set_consume(None)
         session = await request.accept()
-        if not self._hooks.may_pull(channel, host) or self._carried.get(channel) is not carried:  # it took a while
+        if (
+            not self._hooks.may_pull(channel, host) or self._carried.get(channel) is not carried
+        ):  # things may have changed meanwhile
             session.shutdown()
             return
         children = self._children.setdefault(channel, {})
@@ -134,7 +141,7 @@ class Channels:
             await asyncio.sleep(PUSH_PAUSE_S)
 
     async def _mark(self, origin: moq.OriginProducer) -> None:
-        """Announces that this host has the channel once it has, for as long as it carries it."""
+        """Announces this host's mark once the channel has arrived, for as long as it is carried."""
         with suppress(moq.Error):
             stream = await origin.consume().announced_broadcast(BROADCAST)
             mark = origin.create_broadcast(f"{MARK}{self._host}")
@@ -147,10 +154,10 @@ class Channels:
 
 
 async def marked(origin: moq.OriginProducer, host: HostId) -> None:
-    """Waits until a host's mark arrives straight from it, and a moment for what was announced with it.
+    """Waits until a host's mark arrives over one hop, and MARKED_S for the broadcasts announced with it.
 
     Raises:
-        moq.Error: the origin is gone.
+        moq.Error: the origin was closed.
     """
     async for update in origin.consume().announced(f"{MARK}{host}"):
         if update.active and update.route is not None and len(update.route.hops) == 1:

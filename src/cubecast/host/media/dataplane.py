@@ -1,8 +1,8 @@
 """The data plane: MoQ sessions over one UDP port. Frames of other hosts' channels are forwarded in Rust.
 
 Links (control sessions), pulls (media from parents), standbys (pulls that may be needed) and channels (media to children)
-share the port; each has a module of its own. Python decides who pulls from whom and never sees a frame. Every session
-shows a host token made for this peer and pins the peer's certificate.
+share the port; each has a module of its own. Python opens and closes sessions and never sees a frame. Every session
+carries a host token made for its peer and pins the peer's certificate.
 """
 
 import asyncio
@@ -23,15 +23,16 @@ from cubecast.tokens import Identity, Verifier
 from cubecast.types import ORIGIN, ChannelName, HostId
 
 SESSIONS_MAX = 4096
+"""Sessions accepted at a time; more are rejected as busy."""
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  compared, not bound
-"""Where a host reaches itself that listens on every address."""
+"""The loopback address of a host that listens on every address."""
 
 
 class DataPlane:
-    """Sessions of one host. `listen`, then `open_for`; its tasks belong to the owner."""
+    """Sessions of one host. Call `listen`, then `open_for`; its tasks belong to the owner."""
 
     def __init__(self, bind: str, source: str, host: HostId, identity: Identity, hooks: Hooks, tasks: Tasks) -> None:
-        """A data plane that does not listen yet.
+        """Opens no port yet.
 
         Args:
             bind: HOST:PORT to listen on, UDP.
@@ -53,13 +54,13 @@ class DataPlane:
         self.parent_sessions = ParentSessions(self.channels, self.standbys, client, hooks, tasks)
 
     async def listen(self) -> str:
-        """Binds the port with a fresh certificate; sessions are answered once `open_for` was called.
+        """Binds the port with a new certificate; sessions are answered after `open_for`.
 
         Returns:
             The bound address.
 
         Raises:
-            AddressError: the port is in use, or the address is not ours.
+            AddressError: the port is in use, or the address is not of this machine.
         """
         server = moq.Server(self._bind, tls_generate=["localhost"], publish=moq.OriginProducer(), subscribe=None)
         try:
@@ -73,7 +74,7 @@ class DataPlane:
         return server.local_addr
 
     def open_for(self, verifier: Verifier) -> None:
-        """Answers sessions of hosts that the super-node vouches for."""
+        """Answers sessions of hosts with a credential of the super-node."""
         self._verifier = verifier
         self._accepting = self._tasks.create_task(self._accept())
 
@@ -86,21 +87,21 @@ class DataPlane:
             self._accepting.cancel()
         if self._server is not None:
             await self._server.__aexit__(None, None, None)
-            await asyncio.sleep(0.05)  # completions of the closed sessions still come from Rust's threads
+            await asyncio.sleep(0.05)  # callbacks of the closed sessions still arrive from Rust's threads
 
     def drop_channel(self, channel: ChannelName) -> None:
-        """Forgets a channel: its pulls and standbys, its origin, its cache and its children's sessions."""
+        """Closes a channel: sessions to parents and standbys, its origin, its cache and its children's sessions."""
         self.parent_sessions.drop(channel)
         self.standbys.close(channel)
         self.channels.drop(channel)
 
     def stop_pull(self, channel: ChannelName, host: HostId) -> None:
-        """Closes the media session of a channel to a host, or the standby."""
+        """Closes the media session of a channel to a host, or the standby session."""
         self.parent_sessions.stop(channel, host)
         self.standbys.close(channel, host)
 
     def _loopback(self, path: str, into: moq.OriginProducer) -> moq.Client:
-        """A client of ours to ourselves."""
+        """A client from this host to itself."""
         assert self._server is not None, "listen() first"
         name, _, port = self._server.local_addr.rpartition(":")
         myself = HostRecord(self._host, f"{ANY_ADDRESS.get(name, name)}:{port}", self.fingerprint, "", ORIGIN)
@@ -115,7 +116,7 @@ class DataPlane:
             except StopAsyncIteration:
                 return
             except moq.Error:
-                await asyncio.sleep(0.01)  # one broken handshake; the port goes on
+                await asyncio.sleep(0.01)  # one broken handshake
                 continue
             if self._sessions >= SESSIONS_MAX:
                 self._tasks.create_task(self._reject(request, BUSY))
@@ -144,6 +145,6 @@ class DataPlane:
         except TokenError:
             await self._reject(request, UNAUTHORIZED)
         except (moq.Error, ValueError):
-            pass  # the peer's session broke; its own host knows
+            pass  # the session broke; its peer notices
         finally:
             self._sessions -= 1

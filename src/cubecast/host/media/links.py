@@ -1,4 +1,4 @@
-"""Links: one control session to each neighbour, on which either end publishes a track of messages."""
+"""Links: one control session to each neighbour, on which both ends publish a track of messages."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,17 +13,22 @@ from cubecast.host.tasks import Tasks
 from cubecast.types import HostId
 
 LINK_PATH = ".link"
+"""Path of a link in a session's URL; channel names cannot begin with a dot."""
 LEFT = "the session ended"
-"""Why a link that worked went down; anything else is why one could not be opened."""
+"""Reason given for a link that worked; any other reason is of one that could not be opened."""
 CONTROL, MESSAGES = "control", "messages"
+"""Names of the broadcast and its track."""
 MESSAGES_PER_GROUP = 64
+"""Messages in one group; they are delivered in order within it."""
 LINK_CACHE_BYTES = 1 << 20
+"""Messages cached for a slow peer, bytes."""
 LINK_AGE_US = 30_000_000
+"""Messages older than this are skipped, us; a silent link is closed long before."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Outbox:
-    """Our end of a link: the origin offered to the peer, and its one track. A broadcast ends with its last handle."""
+    """This host's end of a link: the origin offered to the peer and its track. Keeps the broadcast alive."""
 
     origin: moq.OriginProducer
     broadcast: moq.BroadcastProducer
@@ -68,7 +73,7 @@ class Links:
         self._dialling: dict[HostId, asyncio.Task[None]] = {}
 
     def dial(self, record: HostRecord) -> None:
-        """Opens the link to a neighbour; ends in link_up or link_down."""
+        """Opens the link to a host; calls link_up or link_down."""
         if record.host not in self._dialling:
             self._dialling[record.host] = self._tasks.create_task(self._dial(record))
 
@@ -82,7 +87,7 @@ class Links:
             link.close()
 
     def send(self, host: HostId, payload: bytes) -> None:
-        """Sends one message; dropped when there is no link, as on any network."""
+        """Sends one message; it is dropped when there is no link."""
         link = self._links.get(host)
         if link is not None:
             with suppress(moq.Error):
@@ -118,7 +123,7 @@ class Links:
         await self._run_link(_Link(record.host, outbox, client.session, client), inbox)
 
     async def accept(self, request: moq.Request, host: HostId) -> None:
-        """Runs the link that a host has dialled.
+        """Runs a link that the peer has dialled.
 
         Raises:
             moq.Error: the session broke while it was set up.
@@ -166,7 +171,7 @@ class Links:
                 self._hooks.link_down(link.host, reason)
 
     def _is_twin(self, older: _Link, link: _Link) -> bool:
-        """Whether both ends dialled at once and the older one stays: the one that the smaller name has dialled."""
+        """Whether both ends dialled at the same time and the older link stays: the one dialled by the smaller name."""
         both = asyncio.get_running_loop().time() - older.opened_at < DIAL_S
         ours_first = self._host < link.host
         return both and (older.client is not None) == ours_first and (link.client is not None) != ours_first

@@ -1,8 +1,8 @@
-"""Pulls: the media sessions to a channel's parents, the new one beside the one before.
+"""Pulls: the media sessions to a channel's parents, the new one beside the former one.
 
-A pull's frames land in the channel's origin. A change of parents opens the new pull on the same origin; Rust moves the
-media over without loss or duplicate once the new route has been announced, and the old pull is closed after that. Where
-a standby is open to the new parent, its bridge carries the media until a pull has been dialled.
+The frames of a pull arrive in the channel's origin. A change of parents opens the new pull on the same origin; moq moves
+the media over without loss or duplicate once the new route is announced, and the former pull is closed after that. If a
+standby session to the new parent is open, its bridge carries the media until a pull has been dialled.
 """
 
 import asyncio
@@ -19,23 +19,24 @@ from cubecast.host.tasks import Tasks
 from cubecast.types import ChannelName, HostId
 
 MARK_S = 10.0
-"""A new parent's mark is waited for so long."""
+"""Longest wait for a new parent's mark: while media flows there is no hurry."""
 PUSHED_S = 5.0
-"""A parent that cannot be dialled opens the session within this."""
+"""Longest wait for the session of a parent that cannot be dialled and opens it itself."""
 SETTLE_S = 3.0
-"""A bridge carries the media for so long before a session is dialled in its place, and before each new try."""
+"""How long a bridge carries the media before a session is dialled in its place, and before each further attempt."""
 SETTLE_TRIES = 10
+"""Attempts to dial it."""
 
 
 @dataclass(slots=True, eq=False)
 class _Pull:
-    """A media session to one of a channel's parents, the new one or the one before."""
+    """A media session to one of a channel's parents."""
 
     task: asyncio.Task[None]
     session: moq.Session | None = None
     ready: bool = False
     pushed: asyncio.Future[moq.Session] | None = None
-    """Where the session arrives that a parent opens which cannot be dialled."""
+    """Gets the session of a parent that cannot be dialled and opens it itself."""
 
 
 class ParentSessions:
@@ -49,51 +50,52 @@ class ParentSessions:
         self._client = client
         self._hooks = hooks
         self._tasks = tasks
-        self._parent_sessions: dict[ChannelName, dict[HostId, _Pull]] = {}
+        self._pulls: dict[ChannelName, dict[HostId, _Pull]] = {}
 
     def pull(self, channel: ChannelName, record: HostRecord, *, bridged: bool) -> None:
-        """Opens a media session of a channel to a parent, beside those it has; ends in pulled or pull_failed.
+        """Opens a media session to a parent beside the channel's others; calls pulled or pull_failed.
 
         Args:
-            bridged: over a standby, where there is one; else that is closed. Two bridges in a row may break a track.
+            bridged: use the standby session to that host, if there is one; else that is closed. Two bridges in a row
+                may break a track.
         """
         if not bridged:
             self._standbys.close(channel, record.host)
-        parent_sessions = self._parent_sessions.setdefault(channel, {})
-        known = parent_sessions.get(record.host)
+        pulls = self._pulls.setdefault(channel, {})
+        known = pulls.get(record.host)
         if known is None:
-            parent_sessions[record.host] = _Pull(self._tasks.create_task(self._run(channel, record)))
+            pulls[record.host] = _Pull(self._tasks.create_task(self._run(channel, record)))
         elif known.ready:
             asyncio.get_running_loop().call_soon(self._hooks.pulled, channel, record.host)
 
     def stop(self, channel: ChannelName, host: HostId) -> None:
         """Closes the media session of a channel to a host."""
-        pull = self._parent_sessions.get(channel, {}).pop(host, None)
+        pull = self._pulls.get(channel, {}).pop(host, None)
         if pull is not None:
             pull.task.cancel()
 
     def drop(self, channel: ChannelName) -> None:
         """Closes all pulls of a channel."""
-        for host in list(self._parent_sessions.get(channel, {})):
+        for host in list(self._pulls.get(channel, {})):
             self.stop(channel, host)
-        self._parent_sessions.pop(channel, None)
+        self._pulls.pop(channel, None)
 
     def names(self) -> set[ChannelName]:
         """The channels that are pulled."""
-        return set(self._parent_sessions)
+        return set(self._pulls)
 
     def stats(self) -> dict[tuple[ChannelName, HostId], SessionStats]:
         """Statistics of every open pull."""
         return {
             (channel, host): stats_of(pull.session)
-            for channel, parent_sessions in self._parent_sessions.items()
-            for host, pull in parent_sessions.items()
+            for channel, pulls in self._pulls.items()
+            for host, pull in pulls.items()
             if pull.session is not None
         }
 
     async def _run(self, channel: ChannelName, record: HostRecord) -> None:
-        """One pull from its opening to its end."""
-        mine, reason = self._parent_sessions[channel][record.host], "closed"
+        """Runs one pull from its opening to its end."""
+        mine, reason = self._pulls[channel][record.host], "closed"
         standby = self._standbys.take(channel, record.host) if record.reachable else None
         try:
             async with AsyncExitStack() as stack:
@@ -110,9 +112,9 @@ class ParentSessions:
         finally:
             if not record.reachable and mine.session is not None:
                 mine.session.shutdown()
-        parent_sessions = self._parent_sessions.get(channel, {})
-        if parent_sessions.get(record.host) is mine:
-            del parent_sessions[record.host]
+        pulls = self._pulls.get(channel, {})
+        if pulls.get(record.host) is mine:
+            del pulls[record.host]
             self._hooks.pull_failed(channel, record.host, reason)
 
     async def _dialled(self, stack: AsyncExitStack, channel: ChannelName, record: HostRecord) -> moq.Client:
@@ -122,18 +124,18 @@ class ParentSessions:
         return client
 
     async def _awaited(self, mine: _Pull) -> moq.Session:
-        """The session that the parent opens."""
+        """Waits for the session that the parent opens."""
         mine.pushed = asyncio.get_running_loop().create_future()
         async with asyncio.timeout(PUSHED_S):
             return await mine.pushed
 
     async def accept(self, request: moq.Request, channel: ChannelName, host: HostId) -> None:
-        """Takes the session in that a parent opens which we cannot dial, to its end.
+        """Serves the session that a parent opens which cannot be dialled, until it ends.
 
         Raises:
             moq.Error: the session broke while it was set up.
         """
-        pull = self._parent_sessions.get(channel, {}).get(host)
+        pull = self._pulls.get(channel, {}).get(host)
         if pull is None or pull.pushed is None or pull.pushed.done():
             await request.reject(NOT_FOUND)
             return
@@ -152,7 +154,7 @@ class ParentSessions:
     async def _bridged(
         self, outer: AsyncExitStack, channel: ChannelName, record: HostRecord, standby: Standby, mine: _Pull
     ) -> bool:
-        """Carries the media over a standby until a session has been dialled; False when that cannot be."""
+        """Carries the media over a standby session until a session has been dialled; False if that fails."""
         session = standby.client.session
         assert session is not None, "it is open"
         async with AsyncExitStack() as stack:
@@ -181,7 +183,7 @@ class ParentSessions:
         return False
 
     async def _follow(self, channel: ChannelName, host: HostId, pull: _Pull, session: moq.Session) -> None:
-        """Tells when the session has announced the channel, then waits for its end."""
+        """Calls pulled once the session has announced the channel, then waits for its end."""
         closed = asyncio.ensure_future(session.closed())
         announced = asyncio.ensure_future(marked(self._channels.origin(channel), host))
         try:
@@ -195,7 +197,7 @@ class ParentSessions:
 
 
 async def _done_with(*waiting: asyncio.Future[None]) -> None:
-    """Ends what was waited for."""
+    """Cancels futures and waits for that."""
     for each in waiting:
         each.cancel()
         with suppress(asyncio.CancelledError, moq.Error):

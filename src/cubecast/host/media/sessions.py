@@ -1,4 +1,4 @@
-"""MoQ sessions between hosts: how one is dialled, what it tells of itself, and what its owner is told."""
+"""MoQ sessions between hosts: dialling, statistics, and the callbacks of their owner."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +11,15 @@ from cubecast.tokens import Identity
 from cubecast.types import ChannelName, HostId
 
 DIAL_S = 3.0
+"""Time limit for opening a session: some ten round trips across the world, and a lost packet's time-outs."""
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, BUSY = 401, 403, 404, 503
+"""Codes of rejections, as HTTP's."""
 REJECTED = 64
-"""What moq adds to the code of a rejection on the wire."""
+"""moq adds this to the code of a rejection on the wire."""
 
 
 class Hooks(Protocol):
-    """What the data plane tells its owner, always on the event loop."""
+    """Callbacks of the data plane, always on the event loop."""
 
     def link_up(self, host: HostId) -> None:
         """Messages flow both ways."""
@@ -29,16 +31,16 @@ class Hooks(Protocol):
         """A frame of the control track arrived."""
 
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
-        """Whether the host is a child of ours on this channel, or one that we stand by for."""
+        """Whether the host is a child for this channel, or this host is its standby."""
 
     def pulled(self, channel: ChannelName, host: HostId) -> None:
-        """A pull is open and its route has been announced: others of the channel may close."""
+        """A session to a parent is open and its route announced: the channel's other sessions may close."""
 
     def pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> None:
-        """A pull or a standby could not be opened, or closed."""
+        """A session to a parent or standby closed, or could not be opened."""
 
     def prepared(self, channel: ChannelName, host: HostId) -> None:
-        """A standby is open: a pull from that host will be quick."""
+        """A standby session is open: a pull from that host will be fast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +53,18 @@ class SessionStats:
     bytes_received: int
     bytes_sent: int
     send_bps: float | None = None
-    """What its congestion control would send now; None while unknown."""
+    """Rate that congestion control allows now; None while unknown."""
 
 
 Dialler = Callable[[HostRecord, str, moq.OriginProducer, moq.OriginProducer], moq.Client]
-"""Makes a client to a host for a path, that publishes the one origin and subscribes into the other."""
+"""Makes a client to a host for a path; it publishes the first origin and subscribes into the second."""
 
 
 def dialler(identity: Identity, source: str) -> Dialler:
-    """A dialler whose sessions show a token made for the peer and pin the peer's certificate.
+    """A dialler whose sessions carry a token made for the peer and pin the peer's certificate.
 
-    Sessions are MoQ over QUIC as it is. WebTransport takes two round trips more to open, and to close one to a peer that
-    has died takes as long as three timeouts, in which the media stays with the dead route (docs/decisions/0010).
+    Sessions are MoQ over plain QUIC. WebTransport takes two more round trips to open, and closing a session to a dead
+    peer waits for three timeouts, in which the media stays on the dead route (docs/decisions/0010).
 
     Args:
         source: HOST:0 that sessions come from; empty leaves it to the system.
@@ -83,7 +85,7 @@ def dialler(identity: Identity, source: str) -> Dialler:
 
 
 def stats_of(session: moq.Session) -> SessionStats:
-    """What a session counts."""
+    """A session's statistics."""
     stats = session.stats()
     return SessionStats(
         None if stats.rtt_us is None else stats.rtt_us / 1000,
@@ -96,7 +98,7 @@ def stats_of(session: moq.Session) -> SessionStats:
 
 
 def reason_of(error: BaseException | None) -> str:
-    """A session's failure in a few words."""
+    """Why a session closed, in a few words."""
     if error is None:
         return "closed"
     if moq.is_auth(error):

@@ -1,10 +1,10 @@
-"""Standbys: media sessions to hosts that may become parents, opened before they are needed.
+"""Standby sessions: media sessions to hosts that may become parents, opened before they are needed.
 
 A session takes some six round trips to open, which is too long when a parent has died. A second one on the channel's
-own origin could win over the first, for an origin carries the media over the shortest route. So a standby announces into
-an origin of its own, where nobody asks for media. To use it, the host dials itself: a bridge, a session over the loopback
-from the standby's origin into the channel's. It is up in milliseconds, and is let go when a session dialled straight to
-the new parent has taken over.
+own origin could replace the first, since an origin takes the media over the shortest route. So a standby session has an
+origin of its own, which nothing reads from. To use it, the host dials itself: a bridge, a session over the loopback from
+the standby's origin into the channel's. It is up in milliseconds, and is closed when a session dialled directly to the
+new parent has taken over.
 """
 
 import asyncio
@@ -23,13 +23,19 @@ from cubecast.host.tasks import Tasks
 from cubecast.types import ChannelName, HostId
 
 BRIDGE_PATH = ".bridge/"
+"""Path of bridges in a session's URL."""
 BRIDGE_MARK = "bridge/"
+"""Names of bridges' marks begin with this."""
 BRIDGE_S = 2.0
+"""Time limit for opening a bridge; 5 to 10 ms on an idle machine."""
 STANDBY_CACHE_BYTES = 8 << 20
+"""Cache of a standby session's origin, bytes: it holds media only between Rouse and the bridge."""
 WARM_UP_S = 10.0
+"""Time limit for reading the padding."""
 ROUSED_AGE_US = 10_000_000
+"""Age of the media asked for by Rouse: everything since the parent fell silent."""
 ROUSED_S = 5.0
-"""By then a bridge asks for the media itself, or another host was taken."""
+"""Media asked for by Rouse is read for this long: by then the bridge reads it, or another parent was chosen."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,12 +48,12 @@ class Standby:
     broadcast: moq.BroadcastConsumer
     tracks: tuple[str, ...]
     roused: bool = False
-    """Asked for the media before the bridge stands."""
+    """Whether its media was asked for before the bridge is up."""
 
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """A standby that is being opened, or open."""
+    """A standby session that is open or being opened."""
 
     task: asyncio.Task[None]
     standby: Standby | None = None
@@ -55,12 +61,12 @@ class _Slot:
 
 
 class StandbySessions:
-    """The standbys of one host; its tasks belong to the owner."""
+    """The standby sessions of one host; its tasks belong to the owner."""
 
     def __init__(
         self, client: Dialler, loopback: Callable[[str, moq.OriginProducer], moq.Client], hooks: Hooks, tasks: Tasks
     ) -> None:
-        """Nothing is open yet.
+        """No sessions yet.
 
         Args:
             loopback: makes a client to this host itself, for a path, that subscribes into an origin.
@@ -73,28 +79,28 @@ class StandbySessions:
         self._bridged: dict[str, moq.OriginProducer] = {}
 
     def prepare(self, channel: ChannelName, record: HostRecord) -> None:
-        """Opens a standby; ends in prepared or pull_failed."""
+        """Opens a standby session; calls prepared or pull_failed."""
         if (channel, record.host) not in self._slots:
             self._slots[channel, record.host] = _Slot(self._tasks.create_task(self._open(channel, record)))
 
     def close(self, channel: ChannelName, host: HostId | None = None) -> None:
-        """Closes the standby to a host, or all of the channel's."""
+        """Closes the standby session to a host, or all of the channel's."""
         for key in [k for k in self._slots if k[0] == channel and host in (None, k[1])]:
             self._slots.pop(key).task.cancel()
 
     def rouse(self, channel: ChannelName, host: HostId) -> None:
-        """Asks an open standby for the media: it will come into the standby's origin, until that is taken or closed."""
+        """Starts the media of an open standby session; it arrives in the standby's origin."""
         slot = self._slots.get((channel, host))
         if slot is not None and slot.standby is not None and not slot.standby.roused:
             slot.standby.roused = True
             self._tasks.create_task(_rouse(slot.standby))
 
     def channels(self) -> set[ChannelName]:
-        """The channels that have standbys."""
+        """The channels that have standby sessions."""
         return {channel for channel, _ in self._slots}
 
     def take(self, channel: ChannelName, host: HostId) -> Standby | None:
-        """Hands an open standby over to the caller, who closes it; None when there is none."""
+        """Hands an open standby session over to the caller, who closes it; None without one."""
         slot = self._slots.get((channel, host))
         if slot is None or slot.standby is None:
             return None
@@ -104,11 +110,11 @@ class StandbySessions:
 
     @asynccontextmanager
     async def bridge(self, channel: ChannelName, standby: Standby, into: moq.OriginProducer) -> AsyncIterator[None]:
-        """Carries what a standby announces into an origin, while inside this block.
+        """Carries a standby session's broadcasts into an origin, for as long as this block runs.
 
         Raises:
             TimeoutError: the loopback does not answer.
-            moq.Error: the standby's session broke.
+            moq.Error: the standby session broke.
         """
         name = f"{channel}/{standby.host}"
         async with AsyncExitStack() as stack:
@@ -141,7 +147,7 @@ class StandbySessions:
         await session.closed()
 
     async def _open(self, channel: ChannelName, record: HostRecord) -> None:
-        """Opens a standby and holds it until it is taken, closed, or broken."""
+        """Opens a standby session and keeps it until it is taken or closed, or breaks."""
         origin = moq.OriginProducer(cache_capacity_bytes=STANDBY_CACHE_BYTES)
         client = self._client(record, channel, moq.OriginProducer(), origin)
         slot = self._slots[channel, record.host]
@@ -188,7 +194,7 @@ async def _tracks(broadcast: moq.BroadcastConsumer) -> tuple[str, ...]:
 
 
 async def _rouse(standby: Standby) -> None:
-    """Asks for every track at once, for a while."""
+    """Subscribes to every track for a while."""
     wanted = moq.Subscription(priority=MEDIA_PRIORITY, max_age_us=ROUSED_AGE_US)
     with suppress(moq.Error):
         asked = [standby.broadcast.subscribe_track(name, wanted) for name in standby.tracks]
@@ -200,7 +206,7 @@ async def _rouse(standby: Standby) -> None:
 
 
 async def _warm_up(broadcast: moq.BroadcastConsumer) -> None:
-    """Reads the channel's padding once, so that the session's window is open when it is needed."""
+    """Reads the channel's padding once, so that the session's congestion window is open when it is needed."""
     with suppress(moq.Error, TimeoutError):
         async with asyncio.timeout(WARM_UP_S):
             track = await broadcast.subscribe_track(WARM_UP, moq.Subscription())

@@ -1,4 +1,4 @@
-"""Fixtures of several rooms."""
+"""Fixtures that several test packages use."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from cubecast.media.synthesis import synthesise
 
-os.environ["NUMBA_BOUNDSCHECK"] = "1"  # before anything is compiled: an index out of bounds is an error, not a crash
+os.environ["NUMBA_BOUNDSCHECK"] = "1"  # set before Numba compiles: an index out of bounds then raises
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")

@@ -1,4 +1,4 @@
-"""Tokens: who may do what, and what cannot be forged, replayed or stretched."""
+"""Tokens: what they permit, and that none can be forged, replayed or used for anything else."""
 
 import stat
 import time
@@ -7,9 +7,24 @@ from pathlib import Path
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cubecast.errors import LocalError, TokenError
-from cubecast.tokens import SUPERNODE, Authority, Identity, Permission, Verifier
+from cubecast.keys import private_key
+from cubecast.tokens import (
+    CLOCK_LEEWAY_S,
+    CREDENTIAL_TTL_S,
+    GRANT_TTL_S,
+    HOST_TOKEN_TTL_S,
+    JOIN_TTL_S,
+    SUPERNODE,
+    Authority,
+    Bearer,
+    Identity,
+    Permission,
+    Verifier,
+)
 from cubecast.types import ChannelName, HostId
 
 A, B, CLIP = HostId("a"), HostId("b"), ChannelName("clip")
@@ -26,7 +41,7 @@ def identity_of(authority: Authority, host: HostId) -> Identity:
     return identity
 
 
-def test_the_key_lasts_and_is_its_owners_alone(tmp_path: Path) -> None:
+def test_the_key_persists_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "key.pem"
     token = Authority.load(path).join_token(Permission())
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -37,7 +52,7 @@ def test_the_key_lasts_and_is_its_owners_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"garbage", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
 )
-def test_a_file_that_is_no_key_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_a_key_is_refused_and_left_unchanged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(content)
     with pytest.raises(LocalError, match="no private key"):
@@ -62,12 +77,12 @@ def test_a_host_token_proves_its_host_to_its_audience_only(authority: Authority)
 
 
 def test_a_peer_cannot_use_a_token_it_received(authority: Authority) -> None:
-    """B holds A's token for B, and A's credential inside it; it can make nothing of them for C."""
+    """B received A's token for B, with A's credential in it; B cannot make a token for C from it."""
     received = identity_of(authority, A).token(B)
-    thief = identity_of(authority, B)
-    thief.credential = str(jwt.decode(received, options={"verify_signature": False})["credential"])
+    attacker = identity_of(authority, B)
+    attacker.credential = str(jwt.decode(received, options={"verify_signature": False})["credential"])
     with pytest.raises(TokenError, match="signed by another"):
-        authority.verifier.host(thief.token(HostId("c")), HostId("c"))
+        authority.verifier.host(attacker.token(HostId("c")), HostId("c"))
 
 
 def test_tokens_of_another_super_node_are_refused(authority: Authority, tmp_path: Path) -> None:
@@ -95,7 +110,7 @@ def test_one_kind_of_token_does_not_pass_for_another(authority: Authority) -> No
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "é", "eyJhbGciOiJub25lIn0.e30."])
-def test_what_is_no_token_is_refused(authority: Authority, token: str) -> None:
+def test_malformed_tokens_are_refused(authority: Authority, token: str) -> None:
     for check in (authority.verifier.join, lambda t: authority.verifier.host(t, B)):
         with pytest.raises(TokenError):
             check(token)
@@ -107,6 +122,84 @@ def test_an_unsigned_or_expired_token_is_refused(authority: Authority) -> None:
         authority.verifier.join(jwt.encode(claims, "", algorithm="none"))
     with pytest.raises(TokenError, match="expired"):
         authority.verifier.join(authority.join_token(Permission(), ttl_s=-3600))
+
+
+@pytest.mark.parametrize("missing", ["exp", "aud"])
+def test_a_token_without_expiry_or_audience_is_refused(tmp_path: Path, missing: str) -> None:
+    """Each token is valid but for one claim, so only the missing claim can be why it is refused."""
+    path = tmp_path / "key.pem"
+    verifier = Authority.load(path).verifier
+    key, identity = private_key(path), Identity()
+
+    def signed(signer: Ed25519PrivateKey, claims: dict[str, object], *, whole: bool) -> str:
+        claims = {"exp": time.time() + 60, **claims}
+        return jwt.encode(
+            {name: value for name, value in claims.items() if whole or name != missing}, signer, algorithm="EdDSA"
+        )
+
+    def join(whole: bool) -> Permission:
+        permission = {"hosts": "*", "publish": "*", "subscribe": "*"}
+        return verifier.join(signed(key, {"aud": "cubecast:join", **permission}, whole=whole))
+
+    def grant(whole: bool) -> HostId:
+        claims: dict[str, object] = {"aud": "cubecast:grant", "sub": A, "channel": CLIP}
+        return verifier.grant(signed(key, claims, whole=whole), CLIP)
+
+    def host(whole: bool, whole_credential: bool = True) -> Bearer:
+        claims: dict[str, object] = {"aud": "cubecast:credential", "sub": A, "key": identity.public_key.hex()}
+        credential = signed(key, claims, whole=whole_credential)
+        return verifier.host(signed(identity._key, {"aud": B, "credential": credential}, whole=whole), B)
+
+    assert join(whole=True) == Permission()
+    assert grant(whole=True) == host(whole=True).host == A
+    for check in (
+        lambda: join(whole=False),
+        lambda: grant(whole=False),
+        lambda: host(whole=False),
+        lambda: host(whole=True, whole_credential=False),
+    ):
+        with pytest.raises(TokenError):
+            check()
+
+
+@pytest.mark.parametrize(("late_s", "accepted"), [(0.5 * CLOCK_LEEWAY_S, True), (1.5 * CLOCK_LEEWAY_S, False)])
+def test_expiry_tolerates_clocks_that_differ_by_the_leeway(authority: Authority, late_s: float, accepted: bool) -> None:
+    token = authority.join_token(Permission(), ttl_s=-late_s)
+    if accepted:
+        assert authority.verifier.join(token) == Permission()
+    else:
+        with pytest.raises(TokenError, match="expired"):
+            authority.verifier.join(token)
+
+
+def test_every_issued_token_expires_after_its_documented_validity(authority: Authority) -> None:
+    identity = identity_of(authority, A)
+    before = time.time()
+    for token, ttl_s in (
+        (authority.join_token(Permission()), JOIN_TTL_S),
+        (authority.grant(A, CLIP), GRANT_TTL_S),
+        (authority.credential(A, identity.public_key, Permission()), CREDENTIAL_TTL_S),
+        (identity.token(B), HOST_TOKEN_TTL_S),
+    ):
+        expiry = float(jwt.decode(token, options={"verify_signature": False})["exp"])
+        assert before + ttl_s - 1 <= expiry <= time.time() + ttl_s + 1
+
+
+@given(
+    st.text(alphabet="ab*?[]", max_size=5),
+    st.text(alphabet="ab", max_size=5),
+    st.sampled_from(["host", "publish", "subscribe"]),
+)
+def test_a_permission_looks_at_the_pattern_of_its_scope_alone(pattern: str, name: str, scope: str) -> None:
+    own = {"host": "hosts", "publish": "publish", "subscribe": "subscribe"}[scope]
+    nothing = {"hosts": "", "publish": "", "subscribe": ""}
+    everything = {"hosts": "*", "publish": "*", "subscribe": "*"}
+    if name:
+        assert not Permission(**{**everything, own: ""}).may(scope, name)
+    assert Permission(**{**nothing, own: "*"}).may(scope, name)
+    assert Permission(**{**nothing, own: pattern}).may(scope, name) == Permission(**{**everything, own: pattern}).may(
+        scope, name
+    )
 
 
 def test_a_public_key_is_enough_to_verify(authority: Authority) -> None:

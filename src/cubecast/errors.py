@@ -1,26 +1,26 @@
-"""The one tree of errors.
+"""The exceptions of the package, all derived from `CubecastError`.
 
-Local errors are our caller's mistake and carry the line the user reads; remote errors are a peer's
-mistake: whoever meets one drops the peer's message and goes on.
+A `LocalError` is a mistake of the caller or of the local machine; its text is shown to the user. A `RemoteError` is a
+mistake of a peer: the host that receives the peer's message discards it and continues.
 """
 
 from cubecast.types import ChannelName, HostId
 
 
 class CubecastError(Exception):
-    """Every error of this package; `str(error)` is one line that says what to do about it."""
+    """Base class of every error of this package; `str(error)` is one line that says what to do about it."""
 
 
 class LocalError(CubecastError):
-    """Our caller's mistake: wrong arguments, an unreadable file, a port in use."""
+    """A mistake on this machine: wrong arguments, an unreadable file, a port in use."""
 
 
 class RemoteError(CubecastError):
-    """A peer's mistake: a malformed or unexpected message, a bad token."""
+    """A mistake of a peer: a malformed or unexpected message, an invalid token."""
 
 
 class UsageError(LocalError):
-    """An argument has no meaning; the message names it."""
+    """An argument has an invalid value; the message names it."""
 
 
 class AddressError(LocalError):
@@ -32,7 +32,7 @@ class NetworkFileError(LocalError):
 
 
 class LabError(LocalError):
-    """The lab cannot run: something it needs is missing or does not answer."""
+    """The lab cannot run: a package or a service that it needs is missing or does not answer."""
 
 
 class StoreError(LocalError):
@@ -44,19 +44,19 @@ class MediaError(LocalError):
 
 
 class OutputClosedError(MediaError):
-    """Whoever read our output is gone: a player was closed."""
+    """The process that reads our output has closed it, for example a player."""
 
 
 class TokenError(RemoteError):
-    """A token is malformed, expired, signed by someone else or not meant for this use."""
+    """A token is malformed, expired, signed with another key, or meant for another use."""
 
 
 class MessageError(RemoteError):
-    """Bytes from a peer are not a message of this protocol."""
+    """Bytes received from a peer are not a message of this protocol."""
 
 
 class DirectoryError(CubecastError):
-    """The super-node refused a request; `str` is its reason."""
+    """The super-node refused a request; `str` is the reason that it gave."""
 
 
 class DirectoryUnreachable(DirectoryError):
@@ -64,11 +64,11 @@ class DirectoryUnreachable(DirectoryError):
 
 
 class ExtensionRefused(LocalError):
-    """An extension is not loaded: its file, its interface, its signature or its settings are not in order."""
+    """An extension cannot be loaded: its file, interface, signature or settings are invalid."""
 
 
 class ExtensionFailed(CubecastError):
-    """An extension that runs has failed; `kind` is deadline, trap, output or error."""
+    """A running extension has failed; `kind` is deadline, trap, output or error."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
@@ -76,11 +76,11 @@ class ExtensionFailed(CubecastError):
 
 
 class SubscriptionError(CubecastError):
-    """A subscription could not start or could not go on."""
+    """A subscription could not start or cannot continue."""
 
 
 class ChannelUnknown(SubscriptionError):
-    """Nobody announces the channel."""
+    """No host publishes the channel."""
 
     def __init__(self, channel: ChannelName, known: tuple[ChannelName, ...]) -> None:
         others = f"announced now: {', '.join(sorted(known))}" if known else "no channel is announced now"
@@ -89,7 +89,12 @@ class ChannelUnknown(SubscriptionError):
 
 
 class BoundRefused(SubscriptionError):
-    """No path keeps the contract; the counter-offer is what could be kept now, all None when there is no path at all."""
+    """No path keeps the contract.
+
+    Attributes:
+        best_path: the hosts of the best path found; empty when there is none.
+        bound_ms, rate_bps, loss: the counter-offer, a contract that could be kept now; None when there is no path.
+    """
 
     def __init__(
         self,
@@ -104,7 +109,7 @@ class BoundRefused(SubscriptionError):
 
 
 class UpstreamLost(SubscriptionError):
-    """The host that fed this subscription is gone."""
+    """The parent of this subscription stopped sending or cannot be reached."""
 
     def __init__(self, channel: ChannelName, host: HostId, reason: str) -> None:
         super().__init__(f"{channel}: the stream broke at host {host} ({reason}); subscribe again to find a new path")
@@ -112,13 +117,13 @@ class UpstreamLost(SubscriptionError):
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error of ours in a group, else its first."""
-    leaves: list[BaseException] = []
+    """The first `CubecastError` in a group, at any depth; the group's first error when there is none."""
+    flat: list[BaseException] = []
     rest: list[BaseException] = [group]
     while rest:
         error = rest.pop(0)
         if isinstance(error, BaseExceptionGroup):
             rest[:0] = error.exceptions
         else:
-            leaves.append(error)
-    return next((error for error in leaves if isinstance(error, CubecastError)), leaves[0])
+            flat.append(error)
+    return next((error for error in flat if isinstance(error, CubecastError)), flat[0])

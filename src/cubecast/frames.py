@@ -1,14 +1,14 @@
-"""Encoded frames and the formats of their tracks, as sources make them and sinks take them."""
+"""Frames and the formats of their tracks: what sources produce and sinks write."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 US = 1_000_000
-"""Microseconds a second: the time base of every frame."""
+"""Microseconds per second; the times of all frames are in microseconds."""
 
 
 class Kind(StrEnum):
-    """What a track carries."""
+    """The kind of content of a track."""
 
     VIDEO = "video"
     AUDIO = "audio"
@@ -17,11 +17,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TrackFormat:
-    """One track of a channel.
+    """The format of one track of a channel.
 
     Attributes:
         codec: FFmpeg's canonical name: h264, hevc, av1, vp8, vp9, aac, opus, flac, mp3.
         extradata: codec configuration as the container gave it (avcC, AudioSpecificConfig, ...).
+        width, height: in pixels; 0 for audio and data.
+        frame_rate: frames per second; 0 when unknown.
+        sample_rate: in Hz; 0 for video and data.
+        channels: audio channels; 0 for video and data.
     """
 
     kind: Kind
@@ -44,7 +48,15 @@ class TrackFormat:
 
 @dataclass(frozen=True, slots=True)
 class EncodedFrame:
-    """One encoded frame; times in microseconds from the start of the channel, dts never decreasing within a track."""
+    """One frame of a track.
+
+    Attributes:
+        track: the index of its track in the channel.
+        pts_us: presentation time, microseconds from the start of the channel.
+        dts_us: decoding time, the same; never decreases within a track.
+        duration_us: 0 when unknown.
+        keyframe: whether it can be decoded without earlier frames.
+    """
 
     track: int
     pts_us: int

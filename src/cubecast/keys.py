@@ -1,4 +1,4 @@
-"""Ed25519 keys (RFC 8032) in files."""
+"""Ed25519 private keys (RFC 8032), stored in PEM files."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from cubecast.errors import LocalError
 
 
 def private_key(path: Path) -> Ed25519PrivateKey:
-    """The key in a PEM file; makes the file, readable by its owner only, on first use.
+    """The key in a PEM file; creates the file, readable by its owner only, if it does not exist.
 
     Raises:
-        LocalError: the file cannot be read or written, or holds no Ed25519 key.
+        LocalError: the file cannot be read or written, or contains no Ed25519 key.
     """
     try:
         if not path.exists():
@@ -21,14 +21,14 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     except OSError as error:
         raise LocalError(f"cannot use key file {path}: {error.strerror}") from error
     except (ValueError, TypeError) as error:
-        raise LocalError(f"{path} holds no private key; move it away and a new one is made") from error
+        raise LocalError(f"{path} contains no private key; move the file away and a new key is created") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise LocalError(f"{path} holds no Ed25519 key; move it away and a new one is made")
+        raise LocalError(f"{path} contains no Ed25519 key; move the file away and a new key is created")
     return key
 
 
 def _write(path: Path, key: Ed25519PrivateKey) -> None:
-    """Writes the whole file or none of it, so that a kill at any moment leaves a usable state."""
+    """Writes the file atomically: a process killed at any moment leaves the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     partial = path.with_suffix(".partial")

@@ -11,7 +11,7 @@ from cubecast.engine.host import events as ev
 from cubecast.engine.host.engine import HostEngine
 from cubecast.engine.protocol.path import NUMBER_MAX, Contract
 from cubecast.engine.protocol.records import Tree
-from cubecast.overlay.cube import Cube, label_count, spell
+from cubecast.overlay.cube import Cube, format_label, label_count
 from cubecast.overlay.routing import Policy
 from cubecast.simulation.invariants import Parents, broken_at
 from cubecast.simulation.overlay import Outcome, SimulatedHost, SimulatedOverlay
@@ -44,7 +44,7 @@ class Overlay(SimulatedOverlay):
         self.hidden = {self.names[index] for index in hidden}
         seats = np.random.default_rng(seed).permutation(label_count(cube))[: len(self.names)]
         for index, host in enumerate(self.names):
-            self.join(host, index, fan_out, spell(cube, int(seats[index])), uplink_bps, reserve)
+            self.join(host, index, fan_out, format_label(cube, int(seats[index])), uplink_bps, reserve)
 
     def publish(self, index: int, channel: ChannelName = CHANNEL, tree: Tree = Tree.HYBRID) -> None:
         self.handle(self.names[index], ev.PublishRequested(channel, tree))

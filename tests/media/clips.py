@@ -1,4 +1,4 @@
-"""Small clips in every codec, made with PyAV."""
+"""Generates small clips in any codec with PyAV."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -55,7 +55,7 @@ def _sound(out: OutputContainer, stream: AudioStream, seconds: float) -> None:
 
 
 def remux(source: Path, target: Path) -> None:
-    """The same packets in another container."""
+    """Copies the packets to another container."""
     with av.open(str(source)) as opened, av.open(str(target), mode="w") as out:
         streams = {s.index: out.add_stream_from_template(s) for s in opened.streams}
         for packet in opened.demux():

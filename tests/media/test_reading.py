@@ -1,4 +1,4 @@
-"""Reading in a thread: frames, ends, and whatever goes wrong in it, reach the loop."""
+"""Reading in a thread: frames, the end and all errors reach the event loop."""
 
 import asyncio
 import shutil
@@ -33,14 +33,14 @@ async def test_a_reader_that_is_stopped_early_ends_its_thread(clip: Path) -> Non
     assert not reader._thread.is_alive()
 
 
-async def test_a_source_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+async def test_a_source_that_cannot_be_opened_is_an_error_of_open(tmp_path: Path) -> None:
     reader = SourceReader(str(tmp_path / "gone.mp4"))
     with pytest.raises(MediaError, match="No such file"):
         await reader.open()
     reader.stop()
 
 
-async def test_a_file_that_is_exchanged_while_it_loops_is_one_clear_line(tmp_path: Path) -> None:
+async def test_a_file_that_is_replaced_while_it_loops_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "looped.mp4"
     encode(path, "libx264", "aac")
     encode(tmp_path / "other.mp4", "libx264", None)
@@ -58,7 +58,9 @@ async def test_a_file_that_is_exchanged_while_it_loops_is_one_clear_line(tmp_pat
     reader.stop()
 
 
-async def test_an_error_nobody_thought_of_is_told_too(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_exception_in_the_thread_is_raised_as_a_media_error(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(_source: MediaSource) -> object:
         raise IndexError("a bug")
 

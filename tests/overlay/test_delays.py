@@ -1,4 +1,4 @@
-"""Delays: one definition, one host at a time or many."""
+"""Delays: all functions give the same delay for a pair of hosts."""
 
 import numpy as np
 from hypothesis import given
@@ -10,7 +10,7 @@ from tests.strategies import matrices, some_delays
 
 
 @given(some_delays())
-def test_all_forms_agree_and_a_host_is_no_time_from_itself(delays: Delays) -> None:
+def test_all_functions_agree_and_a_host_has_no_delay_to_itself(delays: Delays) -> None:
     hosts = len(delays.at)
     matrix = delay_matrix(delays)
     assert np.allclose(matrix, matrix.T)
@@ -22,7 +22,7 @@ def test_all_forms_agree_and_a_host_is_no_time_from_itself(delays: Delays) -> No
 
 
 @given(matrices(), st.data())
-def test_a_full_matrix_comes_back_as_it_was(matrix: Floats, data: st.DataObject) -> None:
+def test_a_full_matrix_is_stored_without_change(matrix: Floats, data: st.DataObject) -> None:
     delays = full_delays(matrix)
     assert np.allclose(delay_matrix(delays), matrix)
     a, b = (data.draw(st.integers(0, len(matrix) - 1)) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Routes by table against the hosts' own decision, one at a time."""
+"""Routes computed from tables, compared with the next hops that a host chooses."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -96,9 +96,11 @@ def test_lookahead_takes_the_best_two_hops_and_rest(
 
     late, at = 0.0, Label(here)
     while at != there:
-        costs = {near: link(at, near) + beyond(near) for near in closer_neighbours(over.cube, at, there)}
+        costs = {
+            neighbour: link(at, neighbour) + beyond(neighbour) for neighbour in closer_neighbours(over.cube, at, there)
+        }
         best = min(costs.values())
-        ties = [near for near, cost in costs.items() if cost < best + 1e-4]
+        ties = [neighbour for neighbour, cost in costs.items() if cost < best + 1e-4]
         if len(ties) > 1:
             return  # rounding decides
         late, at = late + link(at, ties[0]), ties[0]

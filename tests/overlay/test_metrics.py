@@ -1,4 +1,4 @@
-"""What the metrics say of cases worked out by hand."""
+"""Metrics: cases worked out by hand, and laws."""
 
 import numpy as np
 import pytest
@@ -29,6 +29,7 @@ def test_penalty_and_lateness_scale_with_the_delay(direct: np.ndarray, factor: f
     assert delay_penalty(factor * direct, direct) == pytest.approx(factor)
     assert relative_average_delay(factor * direct, direct) == pytest.approx(factor)
     assert lateness(factor * direct, direct) == pytest.approx(factor - 1)
+    assert (lateness(direct / factor, direct) == 0).all(), "early is not negative lateness"
 
 
 def test_stress_counts_copies_over_links() -> None:
@@ -37,7 +38,7 @@ def test_stress_counts_copies_over_links() -> None:
     assert link_stress([]) == Stress(0.0, 0, 0)
 
 
-def test_success_ratio_is_the_share_of_those_served() -> None:
+def test_success_ratio_is_the_share_served() -> None:
     assert success_ratio([True, True, False, True]) == 0.75
     assert success_ratio([]) == 1.0
 

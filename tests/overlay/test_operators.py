@@ -42,7 +42,7 @@ def test_a_site_that_is_better_in_all_respects_is_ranked_before(
 
 
 @pytest.mark.parametrize(("copies", "chosen"), [([0, 0], 0), ([1, 0], 0), ([3, 0], 1)])
-def test_a_copy_more_is_worth_some_delay_but_not_any(copies: list[int], chosen: int) -> None:
+def test_an_additional_copy_outweighs_some_delay_but_not_more(copies: list[int], chosen: int) -> None:
     near, far = 10.0, 20.0
     ranked = rank_sites(np.array([near, far]), np.zeros((2, 0)), np.zeros(0), np.array(copies), np.ones(2, bool))
     assert ranked[0] == chosen

@@ -31,30 +31,30 @@ def placements(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, Delays, np.ndar
 def test_the_gain_is_the_difference_of_all_links_before_and_after(
     run: Callable[..., float], case: tuple[np.ndarray, np.ndarray, Delays, np.ndarray], data: st.DataObject
 ) -> None:
-    near, host, delays, _ = case
+    neighbour, host, delays, _ = case
     a, b = data.draw(st.lists(st.integers(0, len(host) - 1), min_size=2, max_size=2, unique=True))
     matrix = delay_matrix(delays)
 
     def total(seats: np.ndarray) -> float:
         """Every link that touches a or b, once for each of its ends that is one of them."""
-        links = {(min(x, y), max(x, y)) for x in (a, b) for y in near[x]}
+        links = {(min(x, y), max(x, y)) for x in (a, b) for y in neighbour[x]}
         return sum(float(matrix[seats[x], seats[y]]) for x, y in links)
 
     after = host.copy()
     after[[a, b]] = host[[b, a]]
-    if near.shape[1] == len({*near[a]}) == len({*near[b]}):
-        assert run(near, host, delays, a, b) == pytest.approx(total(host) - total(after), abs=1e-2)
+    if neighbour.shape[1] == len({*neighbour[a]}) == len({*neighbour[b]}):
+        assert run(neighbour, host, delays, a, b) == pytest.approx(total(host) - total(after), abs=1e-2)
 
 
 @both_forms(swapped_labels)
 @given(case=placements(), tries=st.integers(0, 200), seed=st.integers(0, 2**32 - 1))
-def test_swaps_only_shorten_the_links_and_lose_nobody(
+def test_swaps_only_shorten_the_links_and_keep_every_host(
     run: Callable[..., np.ndarray],
     case: tuple[np.ndarray, np.ndarray, Delays, np.ndarray],
     tries: int,
     seed: int,
 ) -> None:
-    near, host, delays, close = case
-    after = run(near, host, delays, close, tries, np.random.default_rng(seed))
+    neighbour, host, delays, close = case
+    after = run(neighbour, host, delays, close, tries, np.random.default_rng(seed))
     assert sorted(after) == sorted(host)
-    assert mean_link_ms(near, after, delays) <= mean_link_ms(near, host, delays) + 1e-4
+    assert mean_link_ms(neighbour, after, delays) <= mean_link_ms(neighbour, host, delays) + 1e-4

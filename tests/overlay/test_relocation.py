@@ -1,4 +1,4 @@
-"""Relocation against the slide, word for word, and against a search over a graph."""
+"""Relocation compared with the slide's recursion, and with a search over a graph."""
 
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ def subscribe(
     if d == depth:
         return
     at = {label: host for host, label in seats.items()}
-    around = [at[near] for near in neighbours(shape, seats[p])]
+    around = [at[neighbour] for neighbour in neighbours(shape, seats[p])]
     around = [i for i in around if i not in (publisher, s)]
     if not around:
         return
@@ -99,8 +99,10 @@ def test_rings_hold_the_labels_at_each_distance(
 
 
 @given(case=seated_hosts())
-def test_unicast_costs_decide_not_places(case: tuple[Cube, np.ndarray, Floats, list[int]]) -> None:
-    """A subscriber that is farther than every neighbour of the publisher stays."""
+def test_a_subscriber_farther_than_all_neighbours_of_the_publisher_stays(
+    case: tuple[Cube, np.ndarray, Floats, list[int]],
+) -> None:
+    """The cost is the unicast latency, not the place in the cube."""
     shape, host, matrix, (publisher, *subscribers) = case
     farthest = max(subscribers, key=lambda each: delay_ms(full_delays(matrix), each, publisher))
     matrix = matrix.copy()

@@ -1,4 +1,4 @@
-"""Physical networks: what must be true of any, and of each kind."""
+"""Physical networks: properties that all have, and those of each kind."""
 
 import gzip
 from pathlib import Path
@@ -29,7 +29,7 @@ def assert_network_holds(network: PhysicalNetwork, hosts: int) -> None:
     assert (delay[~np.eye(hosts, dtype=bool)] > 0).all()
 
 
-def test_the_published_size_is_5050_routers_of_one_piece() -> None:
+def test_the_published_size_is_5050_connected_routers() -> None:
     topology = ts.topology(ts.TransitStub(), np.random.default_rng(1))
     assert topology.routers == 5050
     assert len(topology.access_routers) == 5000
@@ -57,13 +57,13 @@ def test_the_links_of_a_path_add_up_to_its_delay(seed: int) -> None:
             assert sorted(network.path_links(b, a)) == sorted(between)
 
 
-def test_a_network_is_a_pure_function_of_its_seed() -> None:
+def test_the_same_seed_gives_the_same_network() -> None:
     one, same, other = (ts.transit_stub(8, seed).matrix_ms() for seed in (3, 3, 4))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
 
 
-def test_parts_that_are_not_joined_are_refused() -> None:
+def test_a_network_that_is_not_connected_is_refused() -> None:
     parts = Topology("two", 4, np.array([[0, 1], [2, 3]]), np.ones(2), np.arange(4))
     with pytest.raises(NetworkFileError, match="reach"):
         routed(parts, np.array([0, 3]), np.ones(2))
@@ -71,14 +71,14 @@ def test_parts_that_are_not_joined_are_refused() -> None:
 
 def test_backbones_have_plausible_delays() -> None:
     assert "sndlib/germany50" in topologies()
-    assert "sndlib/france" not in topologies(), "its lengths are no kilometres"
+    assert "sndlib/france" not in topologies(), "its lengths are not in km"
     network = backbone("sndlib/germany50", 30, seed=1)
     assert_network_holds(network, 30)
     assert network.matrix_ms().max() < 12, "Germany is 900 km across"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "sndlib/france", "../../etc/passwd-", "gabriel/25/0"])
-def test_an_unknown_network_is_one_clear_line(name: str) -> None:
+def test_an_unknown_network_gives_an_error_of_one_line(name: str) -> None:
     with pytest.raises((UsageError, NetworkFileError)) as caught:
         load_network(name, 4, 1)
     assert "\n" not in str(caught.value)
@@ -107,14 +107,14 @@ def test_matrices_with_and_without_names_are_read(tmp_path: Path, text: str, pac
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b"0 1\n1 0 3\n", "line 2"),
         (b"0 1\n1 0\n2 2\n", "square"),
         (b"0 x 2\n1 0 3\n2 3 0\n", "'x'"),
         (b"0 1\x00\n1 0\n", "line 1"),
-        (b"0;1\n1;0\n", "line 1: 1 values where 2 rows"),
+        (b"0;1\n1;0\n", "line 1: 1 values in a matrix of 2 rows"),
         (b"0 1\n-1 0\n", "line 2, value 1"),
         (b"0 nan\n1 0\n", "positive RTT"),
         (b"0 0\n1 0\n", "positive RTT"),
@@ -124,27 +124,29 @@ def test_matrices_with_and_without_names_are_read(tmp_path: Path, text: str, pac
         (b"\xff\xfe\x00\x01\x80", "not text"),
     ],
 )
-def test_a_malformed_matrix_is_one_clear_line(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_malformed_matrix_gives_an_error_of_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "bad.txt"
     path.write_bytes(content)
-    with pytest.raises(NetworkFileError, match=told) as caught:
+    with pytest.raises(NetworkFileError, match=message) as caught:
         read_matrix(path)
     assert "\n" not in str(caught.value)
     assert "bad.txt" in str(caught.value)
 
 
-def test_a_missing_matrix_and_too_many_hosts_are_one_clear_line(tmp_path: Path) -> None:
+def test_a_missing_matrix_and_too_many_hosts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NetworkFileError, match="no such file"):
         load_network(str(tmp_path / "gone.txt"), 4, 1)
     path = tmp_path / "two.txt"
     path.write_text("0 1\n1 0\n")
-    with pytest.raises(UsageError, match="2 hosts"):
+    with pytest.raises(UsageError, match="contains 2 hosts"):
         load_network(str(path), 4, 1)
 
 
 @given(st.text(max_size=200))
 @settings(max_examples=200, deadline=None)
-def test_any_text_is_a_matrix_or_one_clear_line(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_any_text_is_a_square_matrix_or_gives_an_error_of_one_line(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.txt"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     line = ""
@@ -164,7 +166,7 @@ def test_measured_internet_delays_are_read() -> None:
         assert_network_holds(measured(path, 100, seed=2), 100)
 
 
-def test_a_saved_network_comes_back_whole_or_in_part(tmp_path: Path) -> None:
+def test_a_saved_network_is_loaded_whole_or_in_part(tmp_path: Path) -> None:
     made = load_network("transit-stub:2x2x2x4", 20, 3)
     save_network(made, tmp_path / "net.npz")
     again = load_network(str(tmp_path / "net.npz"), None, 0)
@@ -173,14 +175,14 @@ def test_a_saved_network_comes_back_whole_or_in_part(tmp_path: Path) -> None:
     assert all(again.path_links(a, b) == made.path_links(a, b) for a in range(20) for b in range(20))
     part = load_network(str(tmp_path / "net.npz"), 7, 0)
     assert np.array_equal(part.matrix_ms(), made.matrix_ms()[:7, :7])
-    with pytest.raises(UsageError, match="holds 20 hosts"):
+    with pytest.raises(UsageError, match="contains 20 hosts"):
         load_network(str(tmp_path / "net.npz"), 21, 0)
 
 
-def test_what_is_no_saved_network_is_one_clear_line(tmp_path: Path) -> None:
+def test_files_that_are_not_saved_networks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "bad.npz"
     path.write_bytes(b"PK nonsense")
-    with pytest.raises(NetworkFileError, match="no saved network"):
+    with pytest.raises(NetworkFileError, match="not a saved network"):
         load_network(str(path), None, 1)
     np.savez(path, format=np.array("something else"))
     with pytest.raises(NetworkFileError, match="another version"):
@@ -191,7 +193,7 @@ def test_what_is_no_saved_network_is_one_clear_line(tmp_path: Path) -> None:
         save_network(load_network("transit-stub:2x2x2x4", 4, 1), tmp_path / "gone" / "net.npz")
 
 
-def test_networks_of_any_size_and_behind_slow_lines() -> None:
+def test_networks_have_the_requested_size_and_access_latencies() -> None:
     small = load_network("transit-stub:2x3x2x4", 30, 1)
     assert_network_holds(small, 30)
     assert small.routes.previous.shape[1] == 2 * 3 + 2 * 3 * 2 * 4
@@ -203,13 +205,13 @@ def test_networks_of_any_size_and_behind_slow_lines() -> None:
 @pytest.mark.parametrize(
     "name", ["transit-stub:0x1x1x1", "transit-stub:9x9", "transit-stubs", "transit-stub:99x99x99x99"]
 )
-def test_an_impossible_size_is_one_clear_line(name: str) -> None:
+def test_an_impossible_size_gives_an_error_of_one_line(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_network(name, 4, 1)
     assert "\n" not in str(caught.value)
 
 
-def test_a_built_in_network_needs_a_number_of_hosts_and_a_matrix_has_its_own() -> None:
+def test_a_generated_network_needs_a_number_of_hosts_and_a_full_matrix_has_a_limit() -> None:
     with pytest.raises(UsageError, match="say how many"):
         load_network("transit-stub", None, 1)
     with pytest.raises(UsageError, match="at most 8192"):
@@ -220,7 +222,7 @@ def test_a_built_in_network_needs_a_number_of_hosts_and_a_matrix_has_its_own() -
         ).matrix_ms()
 
 
-def test_both_halves_of_a_matrix_count(tmp_path: Path) -> None:
+def test_the_delay_is_half_the_mean_of_both_round_trips(tmp_path: Path) -> None:
     path = tmp_path / "rtt.txt"
     path.write_text("0 10\n14 0\n")
     assert measured(path, None, 1).matrix_ms().tolist() == [[0, 6], [6, 0]], "half of the mean round trip"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
-from cubecast.media.levels import SOUND, TrackDecoder
+from cubecast.media.levels import RAW_AUDIO, TrackDecoder
 from cubecast.media.sources import MediaSource
 from cubecast.media.synthesis import synthesise
 from cubecast.processing.pipeline import Pipeline
@@ -24,7 +24,7 @@ from cubecast.types import Floats
 
 RATE = 48_000
 REAL = sorted((Path(__file__).parents[3] / "shared" / "data" / "media").glob("*.mp4"))
-STEREO = TrackFormat(Kind.AUDIO, SOUND, sample_rate=RATE, channels=2)
+STEREO = TrackFormat(Kind.AUDIO, RAW_AUDIO, sample_rate=RATE, channels=2)
 
 
 @pytest.fixture(scope="module")

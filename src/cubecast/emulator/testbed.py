@@ -18,7 +18,7 @@ from cubecast.emulator.addresses import PORT, Addresses, lease
 from cubecast.emulator.faults import Fault, Hidden, encode
 from cubecast.emulator.processes import ChildProcess, ProcessDied, Processes
 from cubecast.errors import UsageError
-from cubecast.overlay.cube import Cube, label_count, neighbours, spell
+from cubecast.overlay.cube import Cube, format_label, label_count, neighbours
 from cubecast.overlay.occupancy import labels_of
 from cubecast.overlay.region import live_region
 from cubecast.overlay.routing import Policy
@@ -186,7 +186,9 @@ class Testbed:
     def _options(self, index: int) -> list[str]:
         serving = self.supernode.events["serving"]
         here, door = self.addresses.host(index), self.addresses.door(index)
-        label = ["--label", spell(self.plan.cube, self.plan.seats[index])] if index < len(self.plan.seats) else []
+        label = (
+            ["--label", format_label(self.plan.cube, self.plan.seats[index])] if index < len(self.plan.seats) else []
+        )
         return [
             "--json", "--supernode", str(serving["url"]), "--token", f"@{serving['token']}",
             "--name", self.plan.name(index), *label,

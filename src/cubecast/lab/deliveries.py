@@ -18,10 +18,16 @@ from cubecast.lab.stress import copies_stress
 from cubecast.overlay.delays import Delays, delay_ms, delays_from
 from cubecast.overlay.kernel import kernel
 from cubecast.overlay.many_routes import Overlay
-from cubecast.overlay.trees.hybrid import clustered_alone, clustered_refined, compact_alone, hybrid_tree, wanted
-from cubecast.overlay.trees.measured import Survey, conduct
+from cubecast.overlay.trees.hybrid import (
+    clustered_alone,
+    clustered_refined,
+    compact_alone,
+    equal_requirements,
+    hybrid_tree,
+)
+from cubecast.overlay.trees.measured import Survey, run_survey
 from cubecast.overlay.trees.tree import tree_delays
-from cubecast.overlay.trees.union import Union, copies_sent, graft_union, greedy_union, split_union
+from cubecast.overlay.trees.union import PathUnion, copies_sent, graft_union, greedy_union, split_union
 from cubecast.physical.network import PhysicalNetwork
 from cubecast.types import Floats, Ints
 
@@ -31,7 +37,7 @@ SURVEYS: dict[str, Callable[..., Survey[Ints]]] = {
     "compact": compact_alone,
     "hybrid": hybrid_tree,
 }
-UNIONS: dict[str, Callable[[Overlay, Ints, int, np.random.Generator], Union]] = {
+UNIONS: dict[str, Callable[[Overlay, Ints, int, np.random.Generator], PathUnion]] = {
     "cube-greedy": greedy_union,
     "split": split_union,
     "graft": graft_union,
@@ -94,7 +100,7 @@ def full_pns(delays: Delays, rng: np.random.Generator) -> Pastry:
 def deliver(method: str, stage: DeliverySetting, fan_out: int, rng: np.random.Generator) -> Delivery:
     """Delivers by a method of `METHODS`."""
     if method in SURVEYS:
-        survey = compiled(SURVEYS[method])(wanted(len(stage.group), fan_out), rng)
+        survey = compiled(SURVEYS[method])(equal_requirements(len(stage.group), fan_out), rng)
         return surveyed(survey, stage)
     if method in UNIONS:
         return _over_cube(method, stage, rng)
@@ -106,7 +112,7 @@ def deliver(method: str, stage: DeliverySetting, fan_out: int, rng: np.random.Ge
 def surveyed(survey: Survey[Ints], stage: DeliverySetting) -> Delivery:
     """A delivery over the tree that a survey finds; surveys are in the words of the group."""
     delays = stage.delays
-    parent, asked = conduct(survey, lambda pairs: measure_pairs(delays, pairs))
+    parent, asked = run_survey(survey, lambda pairs: measure_pairs(delays, pairs))
     late = compiled(tree_delays)(parent, delays)[1:]
     nodes = len(parent)
     return Delivery(late, stage.group[parent[1:]], stage.group[1:], 2 * (nodes - 1) / nodes, asked / nodes)
@@ -118,12 +124,12 @@ def _over_cube(method: str, stage: DeliverySetting, rng: np.random.Generator) ->
     labels = stage.seat[stage.group]
     union = compiled(UNIONS[method])(stage.over, labels[1:], int(labels[0]), rng)
     senders, receivers = copies_sent(stage.over, union)
-    host, near = stage.over.host, stage.over.near
+    host, near = stage.over.host, stage.over.neighbour
     links = np.unique(np.repeat(host.astype(np.int64), near.shape[1]) * len(host) + host[near].ravel())
     apart = links // len(host) != links % len(host)
     per_host = apart.sum() / stage.network.hosts
     return Delivery(
-        union.late_ms[labels[1:]], senders, receivers, per_host, per_host / 2, int((union.feeds.sum(axis=1) > 1).sum())
+        union.delay_ms[labels[1:]], senders, receivers, per_host, per_host / 2, int((union.feeds.sum(axis=1) > 1).sum())
     )
 
 

@@ -6,7 +6,7 @@ from cubecast.lab.kernels import compiled
 from cubecast.overlay.delays import Delays
 from cubecast.overlay.kernel import kernel
 from cubecast.overlay.metrics import Stress
-from cubecast.physical.network import UNCOUNTED, PhysicalNetwork, Routes
+from cubecast.physical.network import UNKNOWN_LINK, PhysicalNetwork, Routes
 from cubecast.types import Indices, Ints
 
 
@@ -34,7 +34,7 @@ def crossings(delays: Delays, routes: Routes, sources: Ints, targets: Ints) -> I
         point, at = delays.at[a], routes.router[delays.at[b]]
         while at != routes.router[point]:
             link = routes.link[point, at]
-            if link != UNCOUNTED:
+            if link != UNKNOWN_LINK:
                 crossed[link] += 1
             at = routes.previous[point, at]
     return crossed

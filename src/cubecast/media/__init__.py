@@ -1,1 +1,1 @@
-"""Encoded media: reading sources and writing sinks through PyAV. The only importers of av."""
+"""Reads, transcodes and writes media with PyAV. No other package imports `av`."""

@@ -1,4 +1,4 @@
-"""Pictures and sound into frames MoQ media tracks carry: H.264 without reordering, and AAC."""
+"""Encodes pictures and sound to what MoQ media tracks carry: H.264 without frame reordering, and AAC."""
 
 from __future__ import annotations
 
@@ -21,17 +21,22 @@ from cubecast.errors import MediaError
 from cubecast.frames import US, Kind, TrackFormat
 
 AUDIO_RATE = 48_000
+"""Sample rate of encoded audio, Hz."""
 AUDIO_BITRATE_BPS = 128_000
+"""Bit rate of encoded audio."""
 GOP_S = 2
+"""Interval between keyframes, s."""
 GAP_S = 0.2
-"""Silence in a source longer than this stays silence; shorter steps of its clock are rounding."""
+"""A jump of the audio timestamps by more than this is kept as a gap, s; a smaller one is taken for rounding."""
 FRAME_RATE_DEFAULT = Fraction(25)
+"""Frame rate for sources that do not state one, frames per second."""
 MICROSECOND = Fraction(1, US)
+"""The time base of `EncodedFrame`, in s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A frame before it is given a track number; times in microseconds of the source."""
+    """An encoded frame without a track number; its times are those of the source, in microseconds."""
 
     pts_us: int
     dts_us: int
@@ -40,14 +45,14 @@ class Converted:
     payload: bytes
 
 
-class PictureEncoder:
-    """Pictures to H.264; odd sizes lose a line or column."""
+class VideoEncoder:
+    """Encodes pictures to H.264; odd widths and heights are reduced by one pixel."""
 
     def __init__(self, width: int, height: int, frame_rate: Fraction) -> None:
-        """Starts the encoder.
+        """Opens the encoder.
 
         Raises:
-            MediaError: it does not start.
+            MediaError: the encoder cannot be opened.
         """
         encoder = av.CodecContext.create("libx264", "w")
         encoder.width, encoder.height, encoder.pix_fmt = max(2, width & ~1), max(2, height & ~1), "yuv420p"
@@ -62,7 +67,7 @@ class PictureEncoder:
         self.format = TrackFormat(Kind.VIDEO, "h264", extradata, encoder.width, encoder.height, float(frame_rate))
 
     def encode(self, frame: Frame, time_base: Fraction) -> Iterator[Converted]:
-        """The frames that one picture completes; one that is not later than the one before is left out."""
+        """The frames that the encoder outputs for a picture; a picture not later than the one before is dropped."""
         if not isinstance(frame, VideoFrame) or frame.pts is None:
             return
         pts_us = round(frame.pts * time_base * US)
@@ -74,18 +79,18 @@ class PictureEncoder:
         yield from _converted(self._encoder.encode(picture), MICROSECOND)
 
     def flush(self) -> Iterator[Converted]:
-        """What is left."""
+        """The remaining frames, at the end of the track."""
         yield from _converted(self._encoder.encode(None), MICROSECOND)
 
 
-class SoundEncoder:
-    """Sound to AAC at 48 kHz, mono or stereo."""
+class AudioEncoder:
+    """Encodes audio to AAC at 48 kHz, mono or stereo."""
 
     def __init__(self, channels: int) -> None:
-        """Starts the encoder.
+        """Opens the encoder.
 
         Raises:
-            MediaError: it does not start.
+            MediaError: the encoder cannot be opened.
         """
         encoder = av.CodecContext.create("aac", "w")
         encoder.sample_rate, encoder.format, encoder.time_base = AUDIO_RATE, "fltp", Fraction(1, AUDIO_RATE)
@@ -103,15 +108,15 @@ class SoundEncoder:
         )
 
     def encode(self, frame: Frame, time_base: Fraction) -> Iterator[Converted]:
-        """The frames that a piece of sound completes."""
+        """The frames that the encoder outputs for some samples."""
         if not isinstance(frame, AudioFrame):
             return
         if frame.pts is not None:
-            self._follow_clock(frame.pts * time_base)
+            self._follow_source_time(frame.pts * time_base)
         yield from self._encode(self._resampler.resample(frame))
 
     def flush(self) -> Iterator[Converted]:
-        """What is left."""
+        """The remaining frames, at the end of the track."""
         yield from self._encode(self._resampler.resample(None))
         yield from _converted(self._encoder.encode(None), self._encoder.time_base)
 
@@ -121,8 +126,8 @@ class SoundEncoder:
             self._samples += piece.samples
             yield from _converted(self._encoder.encode(piece), self._encoder.time_base)
 
-    def _follow_clock(self, at_s: Fraction) -> None:
-        """Counts samples, so that pieces follow without a gap; starts anew where the source leaves one."""
+    def _follow_source_time(self, at_s: Fraction) -> None:
+        """Sets the next timestamp to the source's at the start and after a gap; otherwise timestamps count samples."""
         at = round(at_s * AUDIO_RATE)
         if not self._started or at - self._samples > AUDIO_RATE * GAP_S:
             self._samples, self._started = at, True

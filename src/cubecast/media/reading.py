@@ -1,6 +1,6 @@
-"""Opens and reads a source in a thread of its own, so that a pipe that says nothing holds up nobody else.
+"""Opens and reads a source in its own thread, so that a pipe without data does not block the event loop.
 
-The thread is a daemon: a read that never returns must not keep the process from ending.
+The thread is a daemon: a read that never returns does not keep the process from ending.
 """
 
 import asyncio
@@ -14,19 +14,22 @@ from cubecast.frames import EncodedFrame
 from cubecast.media.sources import MediaSource
 
 AHEAD_FRAMES = 64
-"""Frames read before they are asked for."""
+"""Maximum number of frames that are read ahead of the consumer."""
 STOP_S = 0.5
+"""Maximum time that `stop` waits for the thread, s."""
 POLL_S = 0.1
+"""Interval at which the thread checks for `stop` while the queue is full, s."""
 
 Item = EncodedFrame | CubecastError | None
+"""A frame, the error that ended reading, or None at the end of the source."""
 
 
 class SourceReader:
-    """Frames of one source, read ahead in a thread. `open`, then `frames`, and `stop` at the end."""
+    """Reads the frames of one source in a thread. Call `open`, then `frames`, and finally `stop`."""
 
     def __init__(self, location: str, loop: bool = False) -> None:
-        """A reader that has opened nothing yet; arguments as MediaSource takes them."""
-        self._location, self._again = location, loop
+        """Creates a reader without opening the source; the arguments are those of `MediaSource`."""
+        self._location, self._repeat = location, loop
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[MediaSource] = self._loop.create_future()
         self._ahead: queue.Queue[Item] = queue.Queue(AHEAD_FRAMES)
@@ -39,16 +42,16 @@ class SourceReader:
         """Opens and probes the source.
 
         Raises:
-            MediaError: it cannot be opened, or holds neither video nor audio.
+            MediaError: it cannot be opened, or contains neither video nor audio.
         """
         self._thread.start()
         return await self._opened
 
     async def frames(self) -> AsyncGenerator[EncodedFrame]:
-        """Every frame of the source.
+        """All frames of the source, in decoding order.
 
         Raises:
-            MediaError: the source broke in the middle.
+            MediaError: reading failed.
         """
         self._wanted.set()
         while True:
@@ -66,17 +69,17 @@ class SourceReader:
             yield item
 
     def stop(self) -> None:
-        """Ends the thread, which closes the source; one stuck in a read is left to the end of the process."""
+        """Ends the thread, which closes the source; a thread blocked in a read ends with the process."""
         self._stopping.set()
         self._wanted.set()
         if self._thread.is_alive():
             self._thread.join(STOP_S)
 
     def _run(self) -> None:
-        """The thread: whatever happens in it reaches the loop as an error of ours."""
+        """Runs in the thread; every exception is passed to the event loop as a `CubecastError`."""
         try:
-            with MediaSource(self._location, self._again) as source:
-                self._tell(lambda: _settle(self._opened, source))
+            with MediaSource(self._location, self._repeat) as source:
+                self._call_in_loop(lambda: _set_result(self._opened, source))
                 self._wanted.wait()
                 for frame in source.frames():
                     if not self._put(frame):
@@ -84,29 +87,29 @@ class SourceReader:
             self._put(None)
         except Exception as error:  # noqa: BLE001  a thread has no caller to raise to
             known = error if isinstance(error, CubecastError) else None
-            failure = known or MediaError(f"{self._location} broke while it was read: {type(error).__name__}: {error}")
-            self._tell(lambda: _fail(self._opened, failure))
+            failure = known or MediaError(f"reading {self._location} failed: {type(error).__name__}: {error}")
+            self._call_in_loop(lambda: _set_error(self._opened, failure))
             self._put(failure)
 
     def _put(self, item: Item) -> bool:
-        """Waits for room; False when the reader is stopping."""
+        """Queues an item, waiting while the queue is full; false if the reader was stopped."""
         while not self._stopping.is_set():
             with suppress(queue.Full):
                 self._ahead.put(item, timeout=POLL_S)
-                self._tell(self._arrived.set)
+                self._call_in_loop(self._arrived.set)
                 return True
         return False
 
-    def _tell(self, action: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+    def _call_in_loop(self, action: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(action)
 
 
-def _settle(opened: asyncio.Future[MediaSource], source: MediaSource) -> None:
+def _set_result(opened: asyncio.Future[MediaSource], source: MediaSource) -> None:
     if not opened.done():
         opened.set_result(source)
 
 
-def _fail(opened: asyncio.Future[MediaSource], error: CubecastError) -> None:
+def _set_error(opened: asyncio.Future[MediaSource], error: CubecastError) -> None:
     if not opened.done():
         opened.set_exception(error)

@@ -1,4 +1,4 @@
-"""Sinks: encoded frames into MPEG-TS or fragmented MP4, written as they come, so that players may follow."""
+"""Sinks write encoded frames to MPEG-TS or fragmented MP4 without delay, so that a player can play the output live."""
 
 import base64
 import io
@@ -20,46 +20,53 @@ from av.video.codeccontext import VideoCodecContext
 
 from cubecast.errors import MediaError, OutputClosedError
 from cubecast.frames import US, EncodedFrame, Kind, TrackFormat
+from cubecast.media.levels import FLAC_MARKER_BYTES
 
 _TIME_BASE = Fraction(1, US)
 TS_CODECS = {"h264", "hevc", "aac", "mp3", "opus"}
+"""Codecs that can be written to MPEG-TS."""
 MP4_CODECS = TS_CODECS | {"av1", "vp9", "flac"}
+"""Codecs that can be written to MP4."""
 MP4_SUFFIXES = {".mp4", ".m4s", ".m4v", ".m4a"}
+"""File name suffixes that mean MP4."""
 TS_SUFFIXES = {".ts", ".mts", ".m2ts", ".mpegts"}
+"""File name suffixes that mean MPEG-TS."""
 LATENCY_US = "200000"
-"""A fragment is written, and a silent track waited for, at most this long."""
+"""Maximum duration of an MP4 fragment, and of the muxer's wait for a track without frames, microseconds."""
 TS_TICK_US = 12
-"""The least step of an MPEG-TS clock (90 kHz), rounded up."""
+"""One tick of the 90 kHz clock of MPEG-TS in microseconds, rounded up: the minimum step of decoding times."""
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
+"""FFmpeg's channel layout for each number of audio channels."""
 
 
 class Container(StrEnum):
-    """What a sink writes."""
+    """The container format that a sink writes."""
 
     TS = "ts"
     MP4 = "mp4"
 
 
 class Sink(Protocol):
-    """Where received frames go."""
+    """A destination for received frames."""
 
     def write(self, frame: EncodedFrame) -> None:
-        """Takes one frame.
+        """Writes one frame.
 
         Raises:
             MediaError: it cannot be written.
+            OutputClosedError: the reader of the output has closed it.
         """
 
     def close(self) -> None:
-        """Ends the file.
+        """Completes and closes the output.
 
         Raises:
-            MediaError: it cannot be ended.
+            MediaError: it cannot be completed.
         """
 
 
 class NullSink:
-    """Takes frames and keeps nothing."""
+    """Discards all frames."""
 
     def write(self, frame: EncodedFrame) -> None:
         """See Sink."""
@@ -69,7 +76,7 @@ class NullSink:
 
 
 class DataSink:
-    """Frames of a data track as lines of JSON: when, and the text; base64 where it is none."""
+    """Writes a data track as lines of JSON: `pts_us`, and `text` or, if the payload is not UTF-8, `base64`."""
 
     def __init__(self, path: Path) -> None:
         """Opens the file.
@@ -86,11 +93,11 @@ class DataSink:
     def write(self, frame: EncodedFrame) -> None:
         """See Sink."""
         try:
-            told = {"pts_us": frame.pts_us, "text": frame.payload.decode().rstrip("\n")}
+            record = {"pts_us": frame.pts_us, "text": frame.payload.decode().rstrip("\n")}
         except UnicodeDecodeError:
-            told = {"pts_us": frame.pts_us, "base64": base64.b64encode(frame.payload).decode()}
+            record = {"pts_us": frame.pts_us, "base64": base64.b64encode(frame.payload).decode()}
         try:
-            self._file.write(json.dumps(told) + "\n")
+            self._file.write(json.dumps(record) + "\n")
         except OSError as error:
             raise MediaError(f"cannot write {self._name}: {error.strerror}") from error
 
@@ -99,35 +106,35 @@ class DataSink:
         try:
             self._file.close()
         except OSError as error:
-            raise MediaError(f"cannot end {self._name}: {error.strerror}") from error
+            raise MediaError(f"cannot complete {self._name}: {error.strerror}") from error
 
 
-def container_for(output: str, wanted: Container | None, tracks: Sequence[TrackFormat]) -> Container:
-    """The container for an output: as asked, else by its suffix, else MPEG-TS where it carries every codec.
+def container_for(output: str, requested: Container | None, tracks: Sequence[TrackFormat]) -> Container:
+    """The container for an output: `requested`, else by its suffix, else MPEG-TS if it supports all codecs, else MP4.
 
     Raises:
-        MediaError: a codec has no place in it.
+        MediaError: the container does not support a codec, or the suffix is not known.
     """
     codecs = {track.codec for track in tracks if track.kind is not Kind.DATA}
     suffix = Path(output).suffix.lower()
-    if wanted is None and suffix and suffix not in MP4_SUFFIXES | TS_SUFFIXES:
-        raise MediaError(f"{output} is to be {suffix}; only .ts and .mp4 are written, or choose with --format")
-    chosen = wanted
+    if requested is None and suffix and suffix not in MP4_SUFFIXES | TS_SUFFIXES:
+        raise MediaError(f"{output} ends in {suffix}; only .ts and .mp4 can be written, or choose with --format")
+    chosen = requested
     if chosen is None and suffix in MP4_SUFFIXES:
         chosen = Container.MP4
     if chosen is None:
         chosen = Container.TS if codecs <= TS_CODECS or suffix in TS_SUFFIXES else Container.MP4
-    fits = TS_CODECS if chosen is Container.TS else MP4_CODECS
-    if not codecs <= fits:
-        missing = ", ".join(sorted(codecs - fits))
-        advice = "choose --format mp4" if codecs <= MP4_CODECS else "no container here carries it"
+    supported = TS_CODECS if chosen is Container.TS else MP4_CODECS
+    if not codecs <= supported:
+        missing = ", ".join(sorted(codecs - supported))
+        advice = "choose --format mp4" if codecs <= MP4_CODECS else "no supported container can hold it"
         raise MediaError(f"{missing} cannot be written to {chosen}; {advice}")
     return chosen
 
 
 @dataclass(slots=True)
 class _Pipe:
-    """A file descriptor as FFmpeg's output. A reader that goes away is remembered, not raised through C."""
+    """A file as FFmpeg's output. Errors are stored, not raised, because FFmpeg's C code calls `write`."""
 
     file: BinaryIO
     broken: str = ""
@@ -145,19 +152,22 @@ class _Pipe:
 
 
 class MediaSink:
-    """Muxes frames into an open file."""
+    """Writes frames to an open file as MPEG-TS or MP4."""
 
     def __init__(
         self, file: BinaryIO, name: str, container: Container, tracks: Sequence[TrackFormat], *, beside: bool = False
     ) -> None:
-        """Starts the file.
+        """Prepares the output.
 
         Args:
-            file: written through its descriptor; closed by `close`.
-            beside: data tracks go to NAME.CODEC.jsonl; else they are left out.
+            file: written through its file descriptor; closed by `close`.
+            name: path, or what to call the output in errors.
+            container: format of the output.
+            tracks: formats of the tracks.
+            beside: write data tracks to files NAME.CODEC.jsonl; otherwise they are discarded.
 
         Raises:
-            MediaError: a track cannot be muxed.
+            MediaError: the container cannot hold a track.
         """
         self._name = name
         self._pipe = _Pipe(file)
@@ -185,7 +195,7 @@ class MediaSink:
         dts_us = max(frame.dts_us + self._offset_us, self._last_dts_us[frame.track] + TS_TICK_US)
         pts_us = max(frame.pts_us + self._offset_us, dts_us)
         if dts_us < 0:
-            return  # decoded before the first frame we were sent: nothing to show it with
+            return  # precedes the first frame received
         self._last_dts_us[frame.track] = dts_us
         packet = av.Packet(frame.payload)
         packet.stream, packet.time_base = self._streams[frame.track], _TIME_BASE
@@ -196,7 +206,7 @@ class MediaSink:
         except (av.error.FFmpegError, ValueError) as error:
             raise MediaError(f"cannot write {self._name}: {getattr(error, 'strerror', error)}") from error
         if self._pipe.closed:
-            raise OutputClosedError(f"cannot write {self._name}: its reader is gone")
+            raise OutputClosedError(f"cannot write {self._name}: its reader has closed it")
         if self._pipe.broken:
             raise MediaError(f"cannot write {self._name}: {self._pipe.broken}")
 
@@ -207,14 +217,14 @@ class MediaSink:
         try:
             self._out.close()
         except (av.error.FFmpegError, ValueError) as error:
-            raise MediaError(f"cannot end {self._name}: {error}") from error
+            raise MediaError(f"cannot complete {self._name}: {error}") from error
         finally:
             with suppress(OSError):
                 self._pipe.file.close()
 
 
 def _add_track(out: OutputContainer, track: TrackFormat) -> Stream:
-    """A stream for frames that are encoded already; the template is never opened, so no encoder starts."""
+    """Adds a stream for encoded frames; PyAV needs a template, whose encoder is never opened."""
     template = av.open(io.BytesIO(), mode="w", format="null").add_stream(track.codec)
     stream = out.add_stream_from_template(template, opaque=True)
     context = stream.codec_context
@@ -224,7 +234,6 @@ def _add_track(out: OutputContainer, track: TrackFormat) -> Stream:
         context.sample_rate = track.sample_rate
         context.layout = LAYOUTS.get(track.channels, f"{track.channels}c")
     if track.extradata:
-        extradata = track.extradata
-        context.extradata = extradata[8:] if track.codec == "flac" else extradata
+        context.extradata = track.extradata[FLAC_MARKER_BYTES if track.codec == "flac" else 0 :]
     stream.time_base = _TIME_BASE
     return stream

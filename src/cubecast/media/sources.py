@@ -1,6 +1,7 @@
-"""Sources: any file, stream or pipe FFmpeg demuxes, as encoded frames in decoding order.
+"""Sources read any file, stream or pipe that FFmpeg can demux, and give encoded frames in decoding order.
 
-Codecs that MoQ media tracks carry pass through untouched; others are transcoded to H.264 and AAC, and `notes` says so.
+Tracks whose codec MoQ media tracks carry are passed through unchanged; others are transcoded to H.264 or AAC, and
+`MediaSource.notes` reports this.
 """
 
 from __future__ import annotations
@@ -21,18 +22,20 @@ from cubecast.frames import EncodedFrame
 from cubecast.media.transcoding import PassThrough, Transcoder, passes_through
 
 PROBE_PACKETS_MAX = 512
-"""Packets read before a track must have told its format."""
+"""Maximum number of packets read to find the format of every track; tracks without one then are dropped."""
 REORDER_US = 500_000
-"""Packets of different tracks are put in order of decoding time over at most this span."""
+"""Maximum difference of decoding times over which frames of different tracks are sorted, microseconds."""
 TRACKS_MAX = 16
+"""Maximum number of tracks; further ones are ignored."""
 STDIN = "pipe:0"
+"""FFmpeg's name for standard input."""
 STDIN_OPTIONS = {"analyzeduration": "1500000"}
-"""A live pipe is probed for 1.5 s of media; FFmpeg's 5 s would be that much silence at the start."""
+"""FFmpeg probes a pipe for 1.5 s of media; its default of 5 s would delay the start of a live stream by 5 s."""
 
 
 @dataclass(slots=True)
-class _Lane:
-    """One track on its way from packets to frames."""
+class _SourceTrack:
+    """A track of the source and the converter of its packets to frames."""
 
     track: int
     converter: PassThrough | Transcoder
@@ -40,29 +43,35 @@ class _Lane:
 
 
 class MediaSource:
-    """An open source. Use as a context manager; `frames` may be iterated once."""
+    """An open source. Use it as a context manager; `frames` can be iterated once.
+
+    Attributes:
+        name: the location, for messages.
+        tracks: format of each track.
+        notes: messages to the user about tracks that are transcoded.
+    """
 
     def __init__(self, location: str, loop: bool = False) -> None:
         """Opens and probes the source.
 
         Args:
-            location: a path or URL FFmpeg knows, or `-` for standard input.
-            loop: start again at the end, times going on.
+            location: a path or URL that FFmpeg can open, or `-` for standard input.
+            loop: repeat the source without end; times continue to increase.
 
         Raises:
-            MediaError: it cannot be opened, or holds neither video nor audio.
+            MediaError: it cannot be opened, or contains neither video nor audio.
         """
         self.name = "standard input" if location == "-" else location
         self._input, self._options = (STDIN, STDIN_OPTIONS) if location == "-" else (location, {})
         self._loop = loop
         self._stack = ExitStack()
         self._container = self._open()
-        self._lanes = self._make_lanes()
-        self._head: list[EncodedFrame] = []
+        self._selected = self._select_tracks()
+        self._probed: list[EncodedFrame] = []
         self._packets = self._demux(self._container)
         self._probe()
-        self.tracks = tuple(lane.converter.format for lane in self._lanes.values())
-        self.notes = tuple(lane.converter.note for lane in self._lanes.values() if lane.converter.note)
+        self.tracks = tuple(each.converter.format for each in self._selected.values())
+        self.notes = tuple(each.converter.note for each in self._selected.values() if each.converter.note)
 
     def __enter__(self) -> Self:
         return self
@@ -71,14 +80,14 @@ class MediaSource:
         self.close()
 
     def close(self) -> None:
-        """Releases the file."""
+        """Closes the source."""
         self._stack.close()
 
     def frames(self) -> Iterator[EncodedFrame]:
-        """Every frame, times shifted so that the earliest of a whole source is 0.
+        """All frames in decoding order, with times shifted so that the first is 0.
 
         Raises:
-            MediaError: the source broke in the middle.
+            MediaError: reading failed, or a looped source changed.
         """
         offset_us = 0
         while True:
@@ -86,7 +95,8 @@ class MediaSource:
             shift_us: int | None = None
             for frame in self._in_order():
                 if shift_us is None:
-                    shift_us = offset_us - min(frame.dts_us, frame.pts_us)  # the first to decode is the earliest
+                    # frames are sorted by decoding time, so the first one is the earliest
+                    shift_us = offset_us - min(frame.dts_us, frame.pts_us)
                 shifted = replace(frame, pts_us=frame.pts_us + shift_us, dts_us=frame.dts_us + shift_us)
                 end_us = max(end_us, shifted.pts_us + max(shifted.duration_us, 1))
                 yield shifted
@@ -95,85 +105,81 @@ class MediaSource:
             offset_us = end_us
             self._rewind()
 
-    # ------------------------------------------------------------------ opening
-
     def _open(self) -> InputContainer:
         try:
             container = self._stack.enter_context(closing(av.open(self._input, mode="r", options=self._options)))
         except (av.error.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise MediaError(f"cannot read {self.name}: {reason}; give a media file FFmpeg knows") from error
+            raise MediaError(f"cannot read {self.name}: {reason}; give a media file that FFmpeg can read") from error
         return container
 
-    def _make_lanes(self) -> dict[int, _Lane]:
-        lanes: dict[int, _Lane] = {}
+    def _select_tracks(self) -> dict[int, _SourceTrack]:
+        selected: dict[int, _SourceTrack] = {}
         for stream in self._container.streams:
             if stream.type not in ("video", "audio") or stream.disposition & Disposition.attached_pic:
                 continue
-            if stream.codec_context is None or len(lanes) >= TRACKS_MAX:
+            if stream.codec_context is None or len(selected) >= TRACKS_MAX:
                 continue
             converter = PassThrough(stream) if passes_through(stream) else Transcoder(stream)
-            lanes[stream.index] = _Lane(len(lanes), converter)
-        if not lanes:
-            raise MediaError(f"{self.name} holds neither video nor audio; give a media file")
-        return lanes
+            selected[stream.index] = _SourceTrack(len(selected), converter)
+        if not selected:
+            raise MediaError(f"{self.name} contains neither video nor audio; give a media file")
+        return selected
 
     def _probe(self) -> None:
-        """Reads until every track has told its format, keeping the frames."""
+        """Reads until the format of every track is known; keeps the frames and drops tracks without a format."""
         for _ in range(PROBE_PACKETS_MAX):
-            if all(lane.converter.ready for lane in self._lanes.values()):
+            if all(each.converter.ready for each in self._selected.values()):
                 return
             frames = next(self._packets, None)
             if frames is None:
                 break
-            self._head += frames
-        silent = [index for index, lane in self._lanes.items() if not lane.converter.ready]
-        for index in silent:
-            del self._lanes[index]
-        if not self._lanes:
-            raise MediaError(f"{self.name} holds no decodable video or audio; give another file")
-        renumber = {lane.track: new for new, lane in enumerate(self._lanes.values())}
-        self._head = [replace(frame, track=renumber[frame.track]) for frame in self._head]
-        for new, lane in enumerate(self._lanes.values()):
-            lane.track = new
+            self._probed += frames
+        unknown = [index for index, each in self._selected.items() if not each.converter.ready]
+        for index in unknown:
+            del self._selected[index]
+        if not self._selected:
+            raise MediaError(f"{self.name} contains no decodable video or audio; give another file")
+        renumber = {each.track: new for new, each in enumerate(self._selected.values())}
+        self._probed = [replace(frame, track=renumber[frame.track]) for frame in self._probed]
+        for new, each in enumerate(self._selected.values()):
+            each.track = new
 
     def _rewind(self) -> None:
-        """Opens the source again; formats must not change between rounds."""
+        """Opens the source again; the kinds of its tracks must not have changed."""
         self._stack.close()
         self._container = self._open()
         streams = {s.index: s.type for s in self._container.streams}
-        if any(streams.get(index) != lane.converter.format.kind for index, lane in self._lanes.items()):
-            raise MediaError(f"{self.name} was changed while it was looped; publish it anew")
-        for index, lane in self._lanes.items():
-            lane.converter.restart(self._container.streams[index])
-            lane.last_dts_us = None
+        if any(streams.get(index) != each.converter.format.kind for index, each in self._selected.items()):
+            raise MediaError(f"{self.name} was changed while it was looped; publish it again")
+        for index, each in self._selected.items():
+            each.converter.restart(self._container.streams[index])
+            each.last_dts_us = None
         self._packets = self._demux(self._container)
 
-    # ------------------------------------------------------------------ reading
-
     def _demux(self, container: InputContainer) -> Iterator[list[EncodedFrame]]:
-        streams = [container.streams[index] for index in self._lanes]
+        streams = [container.streams[index] for index in self._selected]
         try:
             for packet in container.demux(streams):
-                lane = self._lanes.get(packet.stream_index)
-                if lane is not None and packet.size:
-                    yield self._convert(lane, packet)
-            for lane in self._lanes.values():
-                yield self._convert(lane, None)
+                each = self._selected.get(packet.stream_index)
+                if each is not None and packet.size:
+                    yield self._convert(each, packet)
+            for each in self._selected.values():
+                yield self._convert(each, None)
         except (av.error.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise MediaError(f"{self.name} broke while it was read: {reason}") from error
+            raise MediaError(f"reading {self.name} failed: {reason}") from error
 
-    def _convert(self, lane: _Lane, packet: AvPacket[Stream] | None) -> list[EncodedFrame]:
+    def _convert(self, each: _SourceTrack, packet: AvPacket[Stream] | None) -> list[EncodedFrame]:
         frames = []
-        for converted in lane.converter.convert(packet):
+        for converted in each.converter.convert(packet):
             dts_us = converted.dts_us
-            if lane.last_dts_us is not None and dts_us < lane.last_dts_us:
-                dts_us = lane.last_dts_us
-            lane.last_dts_us = dts_us
+            if each.last_dts_us is not None and dts_us < each.last_dts_us:
+                dts_us = each.last_dts_us
+            each.last_dts_us = dts_us
             frames.append(
                 EncodedFrame(
-                    lane.track,
+                    each.track,
                     converted.pts_us,
                     dts_us,
                     converted.duration_us,
@@ -184,22 +190,22 @@ class MediaSource:
         return frames
 
     def _in_order(self) -> Iterator[EncodedFrame]:
-        """Frames of all tracks by decoding time: containers may interleave coarsely."""
+        """The frames of all tracks sorted by decoding time, because containers may interleave tracks in long runs."""
         waiting: list[tuple[int, int, EncodedFrame]] = []
         counter = 0
         newest_us: dict[int, int] = {}
-        batch: list[EncodedFrame] | None = self._head
+        batch: list[EncodedFrame] | None = self._probed
         while batch is not None:
             for frame in batch:
                 heapq.heappush(waiting, (frame.dts_us, counter, frame))
                 counter += 1
                 newest_us[frame.track] = frame.dts_us
-            all_seen = len(newest_us) == len(self._lanes)
+            all_seen = len(newest_us) == len(self._selected)
             safe_us = min(newest_us.values(), default=0) if all_seen else None
             late_us = max(newest_us.values(), default=0) - REORDER_US
             while waiting and (waiting[0][0] <= late_us or (safe_us is not None and waiting[0][0] <= safe_us)):
                 yield heapq.heappop(waiting)[2]
             batch = next(self._packets, None)
-        self._head = []
+        self._probed = []
         while waiting:
             yield heapq.heappop(waiting)[2]

@@ -1,4 +1,4 @@
-"""A clip made on the spot, for demos and tests without a file: a moving picture with a clock bar, and a rising tone."""
+"""Generates clips for demos and tests: a moving picture with a progress bar, and a rising tone."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,13 +11,17 @@ from av.video.frame import VideoFrame
 from cubecast.types import Floats
 
 WIDTH, HEIGHT, FRAME_RATE = 640, 360, 25
+"""Size in pixels, and frames per second, of `synthesise`."""
 LIGHT_FRAME_RATE = 5
+"""Frames per second of `synthesise_light`."""
 AUDIO_RATE, AUDIO_FRAME = 48_000, 1024
+"""Sample rate in Hz, and samples per frame."""
 GOP_S = 1
+"""Interval between keyframes, s."""
 
 
 def synthesise_light(path: Path, seconds: float = 8.0) -> None:
-    """Writes an H.264 clip without sound, 160 x 90 at 5 fps: a stream for many hosts on one machine."""
+    """Writes an H.264 clip without sound, 160 x 90 at 5 fps: little load, for many hosts on one machine."""
     with av.open(str(path), mode="w", format="mp4") as out:
         video = out.add_stream("libx264", rate=LIGHT_FRAME_RATE)
         video.width, video.height, video.pix_fmt = WIDTH // 4, HEIGHT // 4, "yuv420p"
@@ -32,7 +36,7 @@ def synthesise_light(path: Path, seconds: float = 8.0) -> None:
 
 
 def synthesise(path: Path, seconds: float = 8.0, scale: int = 1) -> None:
-    """Writes an H.264 + AAC clip in MP4: 640 x 360 at 25 fps, a keyframe a second, stereo 48 kHz; `scale` 2 makes it 720p."""
+    """Writes an H.264 + AAC clip in MP4: 640 x 360 at 25 fps, stereo 48 kHz; `scale` 2 gives 720p."""
     with av.open(str(path), mode="w", format="mp4") as out:
         video = out.add_stream("libx264", rate=FRAME_RATE)
         video.width, video.height, video.pix_fmt = scale * WIDTH, scale * HEIGHT, "yuv420p"
@@ -53,7 +57,7 @@ def synthesise(path: Path, seconds: float = 8.0, scale: int = 1) -> None:
 
 
 def _picture(index: int, total: int) -> np.ndarray:
-    """A drifting gradient; a bar across the bottom shows how much of the clip has gone."""
+    """A moving gradient; the bar at the bottom shows the progress of the clip."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     picture = np.stack([(x + 4 * index) % 256, (y + 2 * index) % 256, (x + y + 3 * index) % 256], axis=-1)
     picture = picture.astype(np.uint8)
@@ -62,7 +66,7 @@ def _picture(index: int, total: int) -> np.ndarray:
 
 
 def _tone(start: int) -> Floats:
-    """One frame of a sine that rises an octave every two seconds, with a short beep each second; shape (2, n)."""
+    """AUDIO_FRAME samples of a sine that rises one octave every two seconds, with a beep each second; shape (2, n)."""
     t = (start + np.arange(AUDIO_FRAME)) / AUDIO_RATE
     sweep = 0.15 * np.sin(2 * np.pi * 220 * 2 / np.log(2) * (2 ** ((t % 8) / 2) - 1))
     beep = np.where(t % 1 < 0.05, 0.4 * np.sin(2 * np.pi * 1000 * t), 0.0)

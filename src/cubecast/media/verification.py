@@ -1,4 +1,4 @@
-"""Whether a file really plays: every frame of it is decoded."""
+"""Checks that a file is playable by decoding all of its frames."""
 
 import av
 
@@ -7,7 +7,7 @@ from cubecast.frames import Kind
 
 
 def count_decodable(path: str) -> dict[Kind, int]:
-    """Decoded frames of a file, by kind.
+    """The number of decoded frames of a file, by kind.
 
     Raises:
         MediaError: it cannot be opened, or a frame does not decode.

@@ -1,1 +1,1 @@
-"""Pure algorithms of the overlay: plain functions over numbers and arrays, no I/O, no clock, no global state."""
+"""Algorithms of the overlay: pure functions over numbers and arrays, without I/O, clock or global state."""

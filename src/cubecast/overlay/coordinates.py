@@ -1,8 +1,8 @@
-"""Network coordinates: positions whose distances foretell delays that nobody has measured.
+"""Network coordinates: positions of hosts whose distances estimate the delays that were not measured.
 
-Landmark multidimensional scaling: classical scaling of the landmarks' own delays, then every host is placed by its
-delays to the landmarks. Source: de Silva and Tenenbaum, "Sparse multidimensional scaling using landmark points" (2004);
-for the Internet, Ng and Zhang, INFOCOM 2002.
+Method: landmark multidimensional scaling. Classical scaling places the landmarks by the delays between them; then each
+host is placed by its delays to the landmarks. Source: de Silva and Tenenbaum, "Sparse multidimensional scaling using
+landmark points" (2004); for the Internet, Ng and Zhang (GNP), INFOCOM 2002.
 """
 
 import numpy as np
@@ -11,16 +11,18 @@ from cubecast.overlay.kernel import kernel
 from cubecast.types import Floats
 
 LANDMARKS = 12
+"""Hosts that every other host measures its delay to. They can span at most 11 dimensions."""
 DIMENSIONS = 8
+"""Dimensions of the coordinates, at most."""
 
 
 def landmark_coordinates(between_ms: Floats, to_ms: Floats, dimensions: int = DIMENSIONS) -> Floats:
-    """Positions of hosts, in ms.
+    """The coordinates of hosts, in ms.
 
     Args:
         between_ms: shape (l, l), one-way delays between the landmarks.
         to_ms: shape (m, l), one-way delays from each host to the landmarks.
-        dimensions: at most so many; fewer when the landmarks span fewer.
+        dimensions: maximum d; d is smaller when the landmarks span fewer dimensions.
 
     Returns:
         Shape (m, d), d <= dimensions; Euclidean distances between rows estimate one-way delays.
@@ -40,7 +42,7 @@ def landmark_coordinates(between_ms: Floats, to_ms: Floats, dimensions: int = DI
 
 @kernel
 def estimated_ms(positions: Floats, a: int, b: int) -> float:
-    """The delay that coordinates foretell between two hosts, ms."""
+    """The one-way delay between two hosts as estimated from their coordinates, ms."""
     total = 0.0
     for axis in range(positions.shape[1]):
         apart = positions[a, axis] - positions[b, axis]

@@ -1,6 +1,7 @@
 """k-ary n-cubes. Source: Dally, IEEE Trans. Comput. 39(6), 1990; the slides' "Definition of a k-ary n-cube".
 
-A label is n digits in base k; two labels are neighbours when exactly one digit differs, by 1 modulo k.
+A label is n digits in base k. Two labels are neighbours when exactly one digit differs, by 1 modulo k: along each
+dimension the labels form a ring of k.
 """
 
 from functools import lru_cache
@@ -11,13 +12,15 @@ from cubecast.overlay.kernel import kernel
 from cubecast.types import Label
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+"""The digits of a label as text, for a radix of at most 36."""
 LABELS_MAX = 1 << 32
+"""Maximum number of labels of a cube."""
 NEIGHBOURS_CACHED = 1 << 16
-"""Labels whose neighbours are remembered: a directory asks for them at every change."""
+"""Number of labels whose neighbours are cached: the directory looks them up at every join and leave."""
 
 
 class Cube(NamedTuple):
-    """The shape (k, n); a tuple, so that compiled kernels take it as it is."""
+    """The shape (k, n); a tuple, because compiled kernels accept tuples of numbers as arguments."""
 
     radix: int
     dimensions: int
@@ -27,7 +30,7 @@ class Cube(NamedTuple):
 
 
 def cube(radix: int, dimensions: int) -> Cube:
-    """A checked shape.
+    """The shape (radix, dimensions), checked.
 
     Raises:
         UsageError: radix below 2, no dimension, or more than 2^32 labels.
@@ -41,7 +44,7 @@ def cube(radix: int, dimensions: int) -> Cube:
 
 
 def parse_cube(text: str) -> Cube:
-    """A shape from its usual spelling, such as `2^4`.
+    """The shape written as text, such as `2^4`.
 
     Raises:
         UsageError: the text is not RADIX^DIMENSIONS, or the shape is impossible.
@@ -56,24 +59,24 @@ def parse_cube(text: str) -> Cube:
 
 @kernel
 def label_count(cube: Cube) -> int:
-    """M = k^n."""
+    """The number of labels, M = k^n."""
     return int(cube.radix**cube.dimensions)
 
 
 @kernel
 def degree(cube: Cube) -> int:
-    """Links of one label: n for k = 2, else 2n."""
+    """The number of links of one label: n for k = 2, else 2n (for k = 2 the two directions of a ring coincide)."""
     return cube.dimensions if cube.radix == 2 else 2 * cube.dimensions
 
 
 @kernel
 def digit(cube: Cube, label: int, dimension: int) -> int:
-    """The label's digit along a dimension, 0 .. k-1."""
+    """The digit of a label in a dimension, 0 .. k-1."""
     return int(label // cube.radix**dimension % cube.radix)
 
 
 def step(cube: Cube, label: int, dimension: int, direction: int) -> Label:
-    """The label one hop away along a dimension, direction +1 or -1, around the ring."""
+    """The neighbour along a dimension in direction +1 or -1, modulo k."""
     here = digit(cube, label, dimension)
     there = (here + direction) % cube.radix
     return Label(label + (there - here) * cube.radix**dimension)
@@ -81,13 +84,13 @@ def step(cube: Cube, label: int, dimension: int, direction: int) -> Label:
 
 @kernel
 def port(cube: Cube, dimension: int, up: bool) -> int:
-    """The number of a label's link along a dimension, 0 .. degree - 1, in the order of `neighbours`."""
+    """The index of the link along a dimension, 0 .. degree - 1: the neighbour behind it is `neighbours(...)[port]`."""
     return dimension if cube.radix == 2 else 2 * dimension + (0 if up else 1)
 
 
 @lru_cache(maxsize=NEIGHBOURS_CACHED)
 def neighbours(cube: Cube, label: int) -> tuple[Label, ...]:
-    """The labels one hop away, by dimension, + before -."""
+    """The labels one hop away, ordered by dimension, direction + before -."""
     found = []
     for dimension in range(cube.dimensions):
         found.append(step(cube, label, dimension, 1))
@@ -97,7 +100,7 @@ def neighbours(cube: Cube, label: int) -> tuple[Label, ...]:
 
 
 def distance(cube: Cube, a: int, b: int) -> int:
-    """Hops on a shortest path: the ring distances of the digits, summed."""
+    """Hops on a shortest path: the sum over all dimensions of the ring distance of the two digits."""
     total = 0
     for _ in range(cube.dimensions):
         apart = (a - b) % cube.radix
@@ -109,17 +112,22 @@ def distance(cube: Cube, a: int, b: int) -> int:
 
 @kernel
 def ways_closer(radix: int, ahead: int) -> tuple[bool, bool]:
-    """Whether a step up, and a step down, a ring leads closer to a digit `ahead` = there - here (mod k) away."""
+    """Whether a step up the ring, and whether a step down, leads closer to the target digit.
+
+    Args:
+        radix: k.
+        ahead: target digit - own digit, modulo k.
+    """
     return 0 < 2 * ahead <= radix, 2 * ahead >= radix > 2
 
 
 def mean_hops(radix: int, dimensions: int) -> float:
-    """Mean distance between two labels drawn at random, in hops: A(k, n) = n * floor(k^2 / 4) / k."""
+    """Mean distance of two random labels in hops: A(k, n) = n * floor(k^2 / 4) / k."""
     return dimensions * (radix * radix // 4) / radix
 
 
-def spell(cube: Cube, label: int) -> str:
-    """The label as its digits, most significant first: `0110`; digits above 35 are joined by dots."""
+def format_label(cube: Cube, label: int) -> str:
+    """The label as text: digits, most significant first, as in `0110`; for k > 36 decimal with dots, as in `40.3`."""
     digits = [digit(cube, label, dimension) for dimension in reversed(range(cube.dimensions))]
     if cube.radix <= len(DIGITS):
         return "".join(DIGITS[d] for d in digits)
@@ -127,7 +135,7 @@ def spell(cube: Cube, label: int) -> str:
 
 
 def parse_label(cube: Cube, text: str) -> Label:
-    """A label from its spelling.
+    """The label written as text; the inverse of `format_label`.
 
     Raises:
         UsageError: not n digits below k.

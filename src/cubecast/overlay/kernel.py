@@ -1,7 +1,7 @@
-"""Marks the functions that stay within the Python that Numba compiles.
+"""Marks kernels: functions written in the subset of Python that Numba can compile.
 
-A kernel is a plain function over numbers, arrays and NamedTuples of them, that calls other kernels only. A host runs it
-as it is; the lab compiles the same function (`cubecast.lab.kernels`), so what the lab measures is what hosts call.
+A kernel takes numbers, arrays and NamedTuples of them, and calls only other kernels. Hosts run it as ordinary Python;
+the lab compiles the same function (`cubecast.lab.kernels`), so the lab measures the code that hosts run.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MARK = "is_kernel"
+"""Name of the attribute that marks a function as a kernel."""
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Marks a function as a kernel; the function is unchanged."""
+    """Marks a function as a kernel and returns it, otherwise unchanged."""
     setattr(function, MARK, True)
     return function
 
 
 def is_kernel(function: object) -> bool:
-    """Whether a function was marked."""
+    """Whether a function is marked as a kernel."""
     return getattr(function, MARK, False) is True

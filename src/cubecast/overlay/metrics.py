@@ -1,4 +1,4 @@
-"""What the slides measure: delay penalty, physical link stress, success ratio, normalised lateness."""
+"""The metrics of the slides: relative delay penalty, physical link stress, success ratio, normalised lateness."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,48 +10,61 @@ from cubecast.types import Floats
 
 
 class Stress(NamedTuple):
-    """Physical link stress of one multicast."""
+    """Physical link stress of one multicast: the copies of one packet that cross each physical link.
+
+    Attributes:
+        mean: traversals / number of distinct links used, the slides' "average physical link stress". Report it with the
+            other two, because longer paths use more links and so lower it.
+        max: copies on the most loaded link.
+        traversals: copies, summed over all links.
+    """
 
     mean: float
-    """Traversals / unique links used: the slides' "average physical link stress". Print it with the other two: long
-    paths over more unique links lower it."""
     max: int
-    """Copies on the most loaded link."""
     traversals: int
-    """Copies over all links."""
 
 
 def delay_penalty(overlay_ms: Floats, unicast_ms: Floats) -> Floats:
-    """Relative delay penalty (RDP) of each receiver.
+    """Relative delay penalty (RDP) of each receiver: overlay delay / unicast delay.
 
     Args:
         overlay_ms: shape (n,), delay along the overlay, ms.
-        unicast_ms: shape (n,), direct delay, ms, > 0.
+        unicast_ms: shape (n,), unicast delay from the publisher, ms, > 0.
 
     Returns:
-        Shape (n,); 1 is as fast as direct.
+        Shape (n,); 1 means as fast as unicast.
 
     Raises:
-        ValueError: the shapes differ, or a direct delay is not positive.
+        ValueError: the shapes differ, or a unicast delay is not positive.
     """
     if overlay_ms.shape != unicast_ms.shape or np.any(unicast_ms <= 0):
-        raise ValueError("delay_penalty needs two arrays of one shape and positive direct delays")
+        raise ValueError("delay_penalty needs two arrays of one shape and positive unicast delays")
     return overlay_ms / unicast_ms
 
 
 def relative_average_delay(overlay_ms: Floats, unicast_ms: Floats) -> float:
-    """RAD: mean overlay delay / mean direct delay; 1 is as fast as direct.
+    """Relative average delay (RAD): mean overlay delay / mean unicast delay; 1 means as fast as unicast.
+
+    Args:
+        overlay_ms: shape (n,), delay along the overlay, ms.
+        unicast_ms: shape (n,), unicast delay from the publisher, ms.
 
     Raises:
-        ValueError: the shapes differ, are empty, or the direct delays sum to nothing.
+        ValueError: the shapes differ, the arrays are empty, or the sum of the unicast delays is not positive.
     """
     if overlay_ms.shape != unicast_ms.shape or overlay_ms.size == 0 or not unicast_ms.sum() > 0:
-        raise ValueError("relative_average_delay needs two arrays of one shape, not empty, with positive direct delays")
+        raise ValueError(
+            "relative_average_delay needs two arrays of one shape, not empty, with positive unicast delays"
+        )
     return float(overlay_ms.mean() / unicast_ms.mean())
 
 
 def link_stress(paths: Iterable[Iterable[int]]) -> Stress:
-    """Stress of the copies sent: one path of physical link ids for each overlay hop a packet makes."""
+    """The stress of one multicast.
+
+    Args:
+        paths: for each overlay hop, the ids of the physical links that the copy on it crosses.
+    """
     copies = Counter(link for path in paths for link in path)
     if not copies:
         return Stress(0.0, 0, 0)
@@ -60,7 +73,14 @@ def link_stress(paths: Iterable[Iterable[int]]) -> Stress:
 
 
 def lateness(delay_ms: Floats, bound_ms: Floats) -> Floats:
-    """Normalised lateness of each subscriber: max(0, delay - bound) / bound, shape (n,).
+    """Normalised lateness of each subscriber: max(0, delay - bound) / bound.
+
+    Args:
+        delay_ms: shape (n,), delay from the publisher, ms.
+        bound_ms: shape (n,), bound of each subscriber, ms, > 0.
+
+    Returns:
+        Shape (n,); 0 for a subscriber within its bound.
 
     Raises:
         ValueError: the shapes differ, or a bound is not positive.
@@ -71,6 +91,6 @@ def lateness(delay_ms: Floats, bound_ms: Floats) -> Floats:
 
 
 def success_ratio(served: Iterable[bool]) -> float:
-    """Subscribers served within their bound / subscribers; 1 when nobody asked."""
+    """The share of subscribers served within their bound; 1 when there are no subscribers."""
     outcomes = list(served)
     return sum(outcomes) / len(outcomes) if outcomes else 1.0

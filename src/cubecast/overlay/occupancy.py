@@ -1,8 +1,9 @@
 """Incomplete occupation: m hosts on M >= m labels, so that some hosts carry several labels.
 
-Each host has one label of its own (its seat). Every label without a host is carried by the host whose seat is nearest
-in the cube; ties go to the first seat going up from the label, around modulo M. The rule is a pure function of the
-seats, so every observer computes the same carriers and a join or a leave moves labels near that seat only.
+Each host has a seat, the label it holds itself. Every label that is not a seat is carried by the host whose seat is the
+nearest in hops; of several nearest seats, the first one in ascending order from the label, modulo M, carries it. The
+rule depends on the seats alone, so all hosts compute the same carriers, and a join or leave moves labels only to or
+from the host that joins or leaves.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,10 +14,10 @@ from cubecast.types import HostId, Label
 
 
 def carriers(cube: Cube, seats: Iterable[int]) -> dict[Label, Label]:
-    """For every label of the cube, the seat that carries it.
+    """For every label of the cube, the seat of the host that carries it.
 
-    Grows from all seats at once, one hop a round, keeping every nearest seat of a label: a seat nearest to a label is
-    nearest to the label before it on a shortest path as well, so no nearest seat is missed.
+    Breadth-first search from all seats at once, one hop per round, which keeps all nearest seats of each label. A seat
+    that is nearest to a label is also nearest to every label on a shortest path between the two, so none is missed.
 
     Raises:
         UsageError: no seat, or a seat outside the cube.
@@ -24,12 +25,12 @@ def carriers(cube: Cube, seats: Iterable[int]) -> dict[Label, Label]:
     total = label_count(cube)
     taken = sorted(set(seats))
     if not taken or taken[0] < 0 or taken[-1] >= total:
-        raise UsageError(f"seats {taken[:3]} do not lie on shape {cube}")
+        raise UsageError(f"seats {taken[:3]} are not labels of shape {cube}")
     nearest: dict[Label, tuple[Label, ...]] = {Label(seat): (Label(seat),) for seat in taken}
     missing = [Label(label) for label in range(total) if label not in nearest]
     frontier = list(nearest)
     while missing:
-        if len(missing) < len(frontier):  # whoever is missing looks around, or those found last do: what is less work
+        if len(missing) < len(frontier):  # search from the smaller side: fewer neighbours to look up
             seen = ((label, near) for label in missing for near in neighbours(cube, label) if near in nearest)
         else:
             seen = ((near, label) for label in frontier for near in neighbours(cube, label) if near not in nearest)
@@ -40,19 +41,19 @@ def carriers(cube: Cube, seats: Iterable[int]) -> dict[Label, Label]:
         frontier = list(reached)
         missing = [label for label in missing if label not in reached]
     return {
-        label: near[0] if len(near) == 1 else _first_going_up(label, near, total) for label, near in nearest.items()
+        label: near[0] if len(near) == 1 else _first_ascending(label, near, total) for label, near in nearest.items()
     }
 
 
-def _first_going_up(label: Label, seats: tuple[Label, ...], total: int) -> Label:
+def _first_ascending(label: Label, seats: tuple[Label, ...], total: int) -> Label:
     return min(seats, key=lambda seat: (seat - label) % total)
 
 
 def labels_of(cube: Cube, seats: Mapping[HostId, Label]) -> dict[HostId, list[Label]]:
-    """Each host's labels in rising order, its seat among them.
+    """The labels that each host carries, its seat included, in ascending order.
 
     Args:
-        seats: the seat of each host, no two alike.
+        seats: the seat of each host; no two hosts have the same.
     """
     by_seat = {seat: host for host, seat in seats.items()}
     held: dict[HostId, list[Label]] = {host: [] for host in seats}
@@ -62,7 +63,7 @@ def labels_of(cube: Cube, seats: Mapping[HostId, Label]) -> dict[HostId, list[La
 
 
 def free_labels(cube: Cube, seats: Iterable[int]) -> list[Label]:
-    """Labels that are nobody's seat, those of the most loaded hosts first, then in rising order."""
+    """The labels that are not a seat: first those carried by the hosts with most labels, then in ascending order."""
     taken = set(seats)
     if not taken:
         return [Label(label) for label in range(label_count(cube))]

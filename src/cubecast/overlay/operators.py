@@ -1,8 +1,8 @@
-"""Where on the overlay a stream should be processed: operator placement in the latency space.
+"""Operator placement: which host should process a stream.
 
-As in SBON (Pietzuch et al., Network-aware operator placement for stream-processing systems, ICDE 2006) an operator is put
-where what it adds to the streams' delays and to the copies that are sent is least, and an instance of the same operator
-that runs already is used again. Unlike there, each consumer has a bound of its own, and bounds come first.
+As in SBON (Pietzuch et al., Network-aware operator placement for stream-processing systems, ICDE 2006), an operator is
+placed where it adds the least delay and the fewest copies of the stream, and a running instance of the same operator is
+reused. Unlike SBON, each consumer has its own bound, and breaking the fewest bounds has priority over both costs.
 """
 
 import numpy as np
@@ -10,24 +10,27 @@ import numpy as np
 from cubecast.types import Bools, Floats, Ints
 
 COPY_MS = 5.0
-"""What one copy more of a stream, or one instance more, may save in mean delay before it is worth its cost."""
+"""Cost of one additional copy of a stream or one additional instance, expressed as mean delay, ms."""
 
 
 def rank_sites(input_ms: Floats, to_consumers_ms: Floats, bounds_ms: Floats, copies: Ints, open_sites: Bools) -> Ints:
-    """Sites in the order in which they should be tried, shape (at most h,); closed ones and those out of reach are left out.
+    """The indices of the usable sites, best first.
 
-    First come those that break fewest bounds, then those whose mean delay and copies cost least; equal ones in their order.
+    Sites are ordered by the number of bounds that they break, then by mean delay + COPY_MS * copies, then by index.
 
     Args:
-        input_ms: shape (h,), how late the input is at each site; not finite where it cannot be had.
-        to_consumers_ms: shape (h, c), from each site to each consumer.
-        bounds_ms: shape (c,), of the consumers.
-        copies: shape (h,), copies and instances that a site needs in addition to what there is.
-        open_sites: shape (h,), whether it may be used.
+        input_ms: shape (h,), delay of the input from its publisher to each site; not finite where there is no input.
+        to_consumers_ms: shape (h, c), delay from each site to each consumer.
+        bounds_ms: shape (c,), bound of each consumer.
+        copies: shape (h,), additional copies of streams and instances that each site needs.
+        open_sites: shape (h,), whether each site may be used.
+
+    Returns:
+        Shape (at most h,); without the sites that may not be used or have no input.
     """
-    whole_ms = input_ms[:, None] + to_consumers_ms
-    broken = (whole_ms > bounds_ms).sum(axis=1)
-    mean_ms = whole_ms.mean(axis=1) if whole_ms.shape[1] else input_ms
+    total_ms = input_ms[:, None] + to_consumers_ms
+    broken = (total_ms > bounds_ms).sum(axis=1)
+    mean_ms = total_ms.mean(axis=1) if total_ms.shape[1] else input_ms
     cost = mean_ms + COPY_MS * copies
     usable = open_sites & np.isfinite(cost)
     order = np.lexsort((np.arange(len(cost)), cost, broken))

@@ -1,11 +1,11 @@
 """Next hops on the cube: ODR, Random and Greedy. Source: the slides' "Overlay routing".
 
-Every policy moves only to neighbours that are one hop closer, so each arrives in exactly the distance; the policies
-differ in which closer neighbour they prefer.
+Every policy chooses among the neighbours that are one hop closer to the target, so every route is a shortest path in
+hops. The policies differ in which of these neighbours they prefer:
 
-- ODR: the lowest dimension that still differs (ordered dimensional routing).
-- Random: a closer neighbour drawn at random at every hop (random ordering of dimensions).
-- Greedy: the closer neighbour behind the link of least cost (proximity).
+- ODR (ordered dimensional routing): the one in the lowest dimension in which the digits differ.
+- Random (random ordering of dimensions): one drawn at random at each hop.
+- Greedy (proximity routing): the one whose link has the least delay.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from cubecast.types import Label
 
 
 class Policy(StrEnum):
-    """How a host picks the next hop."""
+    """How a host chooses the next hop."""
 
     ODR = "odr"
     RANDOM = "random"
@@ -26,7 +26,7 @@ class Policy(StrEnum):
 
 
 def closer_neighbours(cube: Cube, here: int, there: int) -> list[Label]:
-    """The neighbours one hop closer to `there`, by dimension, + before - where both ways round are as short."""
+    """The neighbours one hop closer to `there`, by dimension; + before - where both directions are equally short."""
     found = []
     for dimension in range(cube.dimensions):
         ahead = (digit(cube, there, dimension) - digit(cube, here, dimension)) % cube.radix
@@ -41,14 +41,14 @@ def closer_neighbours(cube: Cube, here: int, there: int) -> list[Label]:
 def ranked_next_hops(
     policy: Policy, cube: Cube, here: int, there: int, cost_ms: Callable[[Label], float], rng: np.random.Generator
 ) -> list[Label]:
-    """The next hops a policy allows, best first; empty on arrival.
+    """The next hops that a policy allows, best first; empty if `here` is the target.
 
-    ODR allows exactly one; Random and Greedy allow every closer neighbour, so that a search may try the next when the
-    first does not answer or does not keep the bound.
+    ODR allows one. Random and Greedy allow all closer neighbours, so that a search can try the next one if the first
+    does not answer or cannot keep the bound.
 
     Args:
-        cost_ms: the link's cost to a neighbouring label, ms >= 0; asked by Greedy only.
-        rng: drawn from by Random only.
+        cost_ms: delay of the link to a neighbour, ms >= 0; called by Greedy only.
+        rng: used by Random only.
     """
     closer = closer_neighbours(cube, here, there)
     match policy:
@@ -68,10 +68,10 @@ def route(
     cost_ms: Callable[[Label, Label], float],
     rng: np.random.Generator,
 ) -> list[Label]:
-    """The whole path `here .. there`, both ends included; its length in hops is the distance.
+    """The labels of the route from `here` to `there`, both included; it has `distance(here, there)` hops.
 
     Args:
-        cost_ms: cost_ms(a, b) of the link between neighbouring labels a and b, ms >= 0.
+        cost_ms: delay of the link between two neighbours, ms >= 0.
     """
     path = [Label(here)]
     while path[-1] != there:

@@ -1,1 +1,1 @@
-"""Models of the Internet below the overlay: delays between hosts, and the links that a packet crosses."""
+"""Models of the physical network: one-way delays between hosts, and the links that a packet crosses."""

@@ -1,4 +1,4 @@
-"""Real backbone topologies with link lengths, from the topohub package (Jurkiewicz, SoftwareX 24, 2023)."""
+"""Published backbone topologies with link lengths in km, from the topohub package (Jurkiewicz, SoftwareX 24, 2023)."""
 
 import importlib.resources
 from collections.abc import Iterator
@@ -12,11 +12,12 @@ from cubecast.errors import UsageError
 from cubecast.physical.network import PhysicalNetwork, Topology, attach
 
 ACCESS_MS = (0.5, 2.0)
+"""Range of the one-way access latencies of hosts, ms."""
 KM_PER_MS = 200.0
-"""Light in fibre: two thirds of its speed in vacuum."""
+"""Speed of light in fibre, km per ms: two thirds of the speed in vacuum."""
 LATENCY_MS_MIN = 0.05
-"""Routers of one site are given this: some topologies list their link as 0 km."""
-NOT_ON_EARTH = frozenset(
+"""Minimum latency of a link, ms: some topologies list links between routers of one site as 0 km."""
+NOT_GEOGRAPHIC = frozenset(
     f"sndlib/{name}"
     for name in (
         [
@@ -35,7 +36,7 @@ NOT_ON_EARTH = frozenset(
         ]
     )
 )
-"""Drawings whose coordinates are no longitudes and latitudes, so that their lengths are no kilometres."""
+"""Topologies that are excluded, because their coordinates are not geographic and so their lengths are not in km."""
 
 
 class _Edge(msgspec.Struct):
@@ -54,10 +55,10 @@ class _Graph(msgspec.Struct):
 
 
 def backbone(name: str, hosts: int, seed: int) -> PhysicalNetwork:
-    """A named topology, such as `sndlib/germany50`, with hosts on random routers; a pure function of its arguments.
+    """The topology of this name, such as `sndlib/germany50`, with hosts on random routers that `seed` determines.
 
     Raises:
-        UsageError: no topology of this name has real lengths, or no host was asked for.
+        UsageError: no topology with link lengths in km has this name, or the number of hosts is out of range.
     """
     if name not in topologies():
         raise UsageError(
@@ -80,9 +81,9 @@ def backbone(name: str, hosts: int, seed: int) -> PhysicalNetwork:
 
 @cache
 def topologies() -> frozenset[str]:
-    """The names of every topology with real link lengths."""
-    real = ("sndlib/", "topozoo/", "backbone/", "caida/")
-    return frozenset(n for n in _names(_data(), "") if n.startswith(real)) - NOT_ON_EARTH
+    """The names of all topologies with link lengths in km."""
+    folders = ("sndlib/", "topozoo/", "backbone/", "caida/")
+    return frozenset(n for n in _names(_data(), "") if n.startswith(folders)) - NOT_GEOGRAPHIC
 
 
 def _data() -> Traversable:

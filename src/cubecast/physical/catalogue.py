@@ -1,4 +1,4 @@
-"""Networks by the names users give them."""
+"""Finds or generates a physical network by the name or file that the user gives."""
 
 import re
 from dataclasses import replace
@@ -14,45 +14,49 @@ from cubecast.physical.saved import SUFFIX, load_saved
 from cubecast.physical.transit_stub import ACCESS_MS, HIGH_ACCESS_MS, TransitStub, transit_stub
 
 NO_DELAY = "none"
+"""Name of the network in which all delays are 0."""
 PUBLISHED_HOSTS = 65_536
-"""Hosts of the slides' experiments."""
+"""Number of hosts in the slides' experiments."""
 NAMES = "none (no delay at all), transit-stub, transit-stub-high-access, transit-stub:10x5x10x10 (domains, routers, stubs, routers), a topohub name such as sndlib/germany50, or a file: RTTs in ms, or a saved network"
+"""The valid names, for error messages and help."""
 
 
 def load_network(name: str, hosts: int | None, seed: int) -> PhysicalNetwork:
-    """A network by name, or from a file of RTTs in ms or of `save_network`.
+    """A network by name (see NAMES), or from a file: a matrix of RTTs in ms, or one written by `save_network`.
 
     Args:
-        hosts: how many; None for all hosts of a file.
+        name: name or path.
+        hosts: number of hosts; None for all hosts of a file.
+        seed: seed of the generator, or of the choice of hosts from a matrix; saved networks ignore it.
 
     Raises:
-        NetworkFileError: no such file, or it holds no network.
-        UsageError: the name is unknown, or the network cannot seat the hosts.
+        NetworkFileError: there is no such file, or it contains no network.
+        UsageError: the name is unknown, or the number of hosts is missing or out of range.
     """
     path = Path(name)
     if not name:
-        raise UsageError(f"a network without a name; give {NAMES}")
+        raise UsageError(f"the name of the network is empty; give {NAMES}")
     if name == NO_DELAY:
-        hosts = _needed(name, hosts)
+        hosts = _required(name, hosts)
         check_hosts(hosts)
         return unrouted(name, np.zeros((hosts, hosts)))
     if name.startswith("transit-stub"):
-        return replace(transit_stub(_needed(name, hosts), seed, _parse_transit_stub(name)), name=name)
+        return replace(transit_stub(_required(name, hosts), seed, _parse_transit_stub(name)), name=name)
     if path.exists():
         return load_saved(path, hosts) if path.suffix == SUFFIX else measured(path, hosts, seed)
     if path.suffix or path.is_absolute() or name.startswith("."):
         raise NetworkFileError(f"cannot read latency matrix {path}: no such file")
-    return backbone(name, _needed(name, hosts), seed)
+    return backbone(name, _required(name, hosts), seed)
 
 
 def is_file(name: str) -> bool:
-    """Whether a network's name is a file, which brings its own number of hosts."""
+    """Whether a network's name is that of an existing file, which determines the number of hosts."""
     return name != NO_DELAY and not name.startswith("transit-stub") and Path(name).exists()
 
 
-def _needed(name: str, hosts: int | None) -> int:
+def _required(name: str, hosts: int | None) -> int:
     if hosts is None:
-        raise UsageError(f"network {name} has no hosts of its own; say how many")
+        raise UsageError(f"network {name} has no fixed number of hosts; say how many")
     return hosts
 
 

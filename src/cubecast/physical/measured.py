@@ -1,7 +1,7 @@
-"""Measured networks: a square matrix of round-trip times in milliseconds from a file.
+"""Measured networks: a square matrix of round-trip times (RTTs) in ms, read from a file.
 
-Text or .csv, plain or .gz; a header line and a first column of names are allowed. Half the RTT stands for the one-way
-delay; where the two ends measured different RTTs, half of their mean.
+The file is text with values separated by spaces, tabs or commas, possibly compressed with gzip. A header line and a
+first column with names are allowed. The one-way delay of two hosts is half the mean of the RTTs of the two directions.
 """
 
 import gzip
@@ -15,18 +15,20 @@ from cubecast.physical.network import PhysicalNetwork, check_hosts, unrouted
 from cubecast.types import Floats
 
 BYTES_MAX = 1 << 30
+"""Maximum size of the file, before it is decompressed."""
 RTT_MS_MAX = 600_000.0
+"""Maximum RTT that is accepted, ms: ten minutes; a larger one is not a measurement."""
 
 Row = tuple[int, list[str]]
-"""A line's number in the file, and its cells."""
+"""A line of the file: its number, from 1, and its cells."""
 
 
 def measured(path: Path, hosts: int | None, seed: int) -> PhysicalNetwork:
-    """A network of all hosts of a matrix file (None), or of some: which ones is a pure function of the seed.
+    """A network of all hosts of a matrix file (`hosts` is None), or of a random selection that `seed` determines.
 
     Raises:
-        NetworkFileError: the file cannot be read or is no RTT matrix; the line says where.
-        UsageError: it holds fewer hosts than asked for.
+        NetworkFileError: the file cannot be read or contains no RTT matrix; the text names the line.
+        UsageError: the file contains fewer hosts than requested.
     """
     if hosts is not None:
         check_hosts(hosts)
@@ -34,28 +36,28 @@ def measured(path: Path, hosts: int | None, seed: int) -> PhysicalNetwork:
     if hosts is None:
         return unrouted(path.name, (rtt + rtt.T) / 4)
     if hosts > len(rtt):
-        raise UsageError(f"{path} holds {len(rtt)} hosts, {hosts} were asked for; ask for at most {len(rtt)}")
+        raise UsageError(f"{path} contains {len(rtt)} hosts, but {hosts} were requested; give at most {len(rtt)}")
     chosen = np.random.default_rng([seed, 490]).choice(len(rtt), size=hosts, replace=False)
     picked = rtt[np.ix_(chosen, chosen)]
     return unrouted(path.name, (picked + picked.T) / 4)
 
 
 def read_matrix(path: Path) -> Floats:
-    """The RTTs of a file, shape (m, m), ms; zero on the diagonal, positive elsewhere.
+    """The RTTs in a file, shape (m, m), ms; zero on the diagonal, positive elsewhere.
 
     Raises:
-        NetworkFileError: missing, unreadable, not square, or a value that is no delay.
+        NetworkFileError: the file is missing or unreadable, the matrix is not square, or a value is not an RTT.
     """
     rows = [line for line in enumerate(_read(path).splitlines(), start=1) if line[1].strip()]
     if not rows:
-        raise NetworkFileError(f"{path} is empty; give a square matrix of RTTs in ms, one host a line")
+        raise NetworkFileError(f"{path} is empty; give a square matrix of RTTs in ms, one line per host")
     cells, named = _strip_names([(number, _split(line)) for number, line in rows])
     matrix = np.empty((len(cells), len(cells)))
     for row, (number, texts) in enumerate(cells):
         values = texts[1:] if named else texts
         if len(values) != len(cells):
             raise NetworkFileError(
-                f"{path}, line {number}: {len(values)} values where {len(cells)} rows ask for {len(cells)}; "
+                f"{path}, line {number}: {len(values)} values in a matrix of {len(cells)} rows; "
                 f"the matrix must be square"
             )
         matrix[row] = _parse_row(path, number, row, values)
@@ -71,14 +73,14 @@ def _read(path: Path) -> str:
             raw = gzip.decompress(raw)
         return raw.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or "not a whole gzip file"
+        reason = getattr(error, "strerror", None) or "not a complete gzip file"
         raise NetworkFileError(f"cannot read latency matrix {path}: {reason}") from error
     except UnicodeDecodeError as error:
-        raise NetworkFileError(f"{path} is not text; give a square matrix of RTTs in ms, one host a line") from error
+        raise NetworkFileError(f"{path} is not text; give a square matrix of RTTs in ms, one line per host") from error
 
 
 def _strip_names(cells: list[Row]) -> tuple[list[Row], bool]:
-    """Drops a header line of names, and says whether each row begins with a name."""
+    """The rows without a header line, and whether each row begins with a name."""
     first = cells[0][1]
     header = len(cells) > 1 and len(first) > 1 and (not first[0] or not any(_is_number(text) for text in first))
     rows = cells[1:] if header else cells
@@ -104,7 +106,7 @@ def _parse_row(path: Path, number: int, row: int, texts: list[str]) -> Floats:
         values: Floats = np.array([float(text) for text in texts])
     except ValueError:
         wrong = next(text for text in texts if not _is_number(text))
-        raise NetworkFileError(f"{path}, line {number}: {wrong[:40]!r} is no RTT in ms") from None
+        raise NetworkFileError(f"{path}, line {number}: {wrong[:40]!r} is not an RTT in ms") from None
     for column, value in enumerate(values):
         if column == row:
             continue

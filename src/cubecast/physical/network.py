@@ -1,4 +1,4 @@
-"""The physical network: one-way delays between hosts and the physical links on the way."""
+"""The physical network: one-way delays between hosts, and the physical links on each path."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,21 +12,24 @@ from cubecast.overlay.delays import Delays, delay_matrix
 from cubecast.types import Floats, Indices, Ints
 
 HOSTS_MAX = 1 << 20
+"""Maximum number of hosts of a network."""
 MATRIX_HOSTS_MAX = 8192
-"""Beyond this a full matrix of delays would not fit ordinary machines."""
-UNCOUNTED = -1
-"""The link of a core that is not known: it carries traffic, but stress cannot be told."""
+"""Maximum number of hosts for a full delay matrix, which then takes 512 MiB."""
+UNKNOWN_LINK = -1
+"""Id of a link in an unknown core network: it carries traffic, but its stress cannot be computed."""
 
 
 class Routes(NamedTuple):
-    """Shortest paths from each attachment point, walked from the target back.
+    """Shortest paths from each attachment point to all routers, as trees of predecessors.
 
     Attributes:
-        previous: shape (r, routers), the router before each on the path from a point; of a point's own router, itself.
-        link: shape (r, routers), id of the link between the two, or `UNCOUNTED`.
-        router: shape (r,), the router each attachment point is on.
-        links: how many router links there are. Where there are none, only the access links can be told, and the access
-            link of host h has id h; elsewhere they are left out, as in the literature: a host's fan-out tells them.
+        previous: shape (r, routers), the router before each router on the path from an attachment point; the router of
+            the attachment point is its own predecessor.
+        link: shape (r, routers), id of the link from that predecessor, or UNKNOWN_LINK.
+        router: shape (r,), the router of each attachment point.
+        links: number of links between routers. If it is 0, paths consist of the access links of the two hosts, and the
+            access link of host h has id h. Otherwise paths omit access links, as is usual in the literature, because
+            the stress of a host's access link follows from its fan-out.
     """
 
     previous: Indices
@@ -37,12 +40,13 @@ class Routes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Routers joined by links, before any host is attached.
+    """Routers and the links between them, without hosts.
 
     Attributes:
-        edges: shape (e, 2), router indices of each link.
-        latency_ms: shape (e,), one way, > 0.
-        access_routers: shape (a,), the routers a host may attach to.
+        routers: number of routers.
+        edges: shape (e, 2), the two routers of each link.
+        latency_ms: shape (e,), one-way latency of each link, ms, > 0.
+        access_routers: shape (a,), the routers that hosts may attach to.
     """
 
     name: str
@@ -52,14 +56,14 @@ class Topology:
     access_routers: Ints
 
     def links(self) -> tuple[Ints, Ints, Floats]:
-        """Each joined pair of routers once: its lower router, its higher one, the latency of its fastest link."""
+        """The distinct links: lower router, higher router, and the latency of the fastest link of each pair, ms."""
         low, high = self.edges.min(axis=1), self.edges.max(axis=1)
         order = np.argsort(self.latency_ms, kind="stable")
         keys, first = np.unique(low[order] * self.routers + high[order], return_index=True)
         return keys // self.routers, keys % self.routers, self.latency_ms[order[first]]
 
     def matrix(self) -> csr_matrix:
-        """The symmetric sparse latency matrix, shape (routers, routers), ms."""
+        """The symmetric sparse matrix of link latencies, shape (routers, routers), ms."""
         low, high, latency = self.links()
         return csr_matrix(
             (np.concatenate([latency, latency]), (np.concatenate([low, high]), np.concatenate([high, low]))),
@@ -69,7 +73,7 @@ class Topology:
 
 @dataclass(frozen=True, slots=True)
 class PhysicalNetwork:
-    """What the emulator and the lab ask of a network of m hosts."""
+    """A network of m hosts, as used by the emulator and the lab."""
 
     name: str
     delays: Delays
@@ -77,55 +81,58 @@ class PhysicalNetwork:
 
     @property
     def hosts(self) -> int:
-        """How many hosts it has."""
+        """The number of hosts."""
         return len(self.delays.at)
 
     def matrix_ms(self) -> Floats:
         """All one-way delays, shape (m, m), ms; zero on the diagonal.
 
         Raises:
-            UsageError: too many hosts for a full matrix.
+            UsageError: more than MATRIX_HOSTS_MAX hosts.
         """
         if self.hosts > MATRIX_HOSTS_MAX:
-            raise UsageError(f"{self.hosts} hosts have too many pairs for this; give at most {MATRIX_HOSTS_MAX}")
+            raise UsageError(
+                f"{self.hosts} hosts are too many for a full delay matrix; give at most {MATRIX_HOSTS_MAX}"
+            )
         return delay_matrix(self.delays)
 
     def path_links(self, source: int, target: int) -> list[int]:
-        """Ids of the physical links a packet crosses from one host to another, as far as they are known."""
+        """Ids of the known physical links that a packet from one host to another crosses, in arbitrary order."""
         if source == target:
             return []
         r = self.routes
         point, at = self.delays.at[source], int(r.router[self.delays.at[target]])
         crossed = [] if r.links else [source]
         while at != r.router[point]:
-            if r.link[point, at] != UNCOUNTED:
+            if r.link[point, at] != UNKNOWN_LINK:
                 crossed.append(int(r.link[point, at]))
             at = int(r.previous[point, at])
         return crossed if r.links else [*crossed, target]
 
 
 def routed(topology: Topology, host_router: Ints, access_ms: Floats) -> PhysicalNetwork:
-    """Hosts attached to the routers of a topology; packets follow shortest paths.
+    """A network of hosts attached to the routers of a topology; packets take the path of least latency.
 
     Args:
-        host_router: shape (m,), each host's router.
-        access_ms: shape (m,), each host's one-way access latency, ms.
+        topology: routers and links.
+        host_router: shape (m,), the router of each host.
+        access_ms: shape (m,), the one-way access latency of each host, ms.
 
     Raises:
-        NetworkFileError: some host cannot reach another.
+        NetworkFileError: two hosts are not connected.
     """
     used, at = np.unique(host_router, return_inverse=True)
     between, previous = dijkstra(topology.matrix(), indices=used, return_predecessors=True)
     if not np.isfinite(between[:, used]).all():
-        raise NetworkFileError(f"network {topology.name}: not every host can reach every other; join its parts")
+        raise NetworkFileError(f"network {topology.name}: not every host can reach every other; connect its parts")
     previous = previous.astype(np.int32)
     previous[np.arange(len(used)), used] = used
     low, high, _ = topology.links()
     keys = low * topology.routers + high
     here = np.arange(topology.routers)[None, :]
-    wanted = np.minimum(previous, here).astype(np.int64) * topology.routers + np.maximum(previous, here)
-    link = np.searchsorted(keys, wanted).astype(np.int32)
-    link[np.arange(len(used)), used] = UNCOUNTED
+    pairs = np.minimum(previous, here).astype(np.int64) * topology.routers + np.maximum(previous, here)
+    link = np.searchsorted(keys, pairs).astype(np.int32)
+    link[np.arange(len(used)), used] = UNKNOWN_LINK
     one_way = between[:, used]
     symmetric = np.ascontiguousarray((one_way + one_way.T) / 2, dtype=np.float32)
     return PhysicalNetwork(
@@ -136,23 +143,29 @@ def routed(topology: Topology, host_router: Ints, access_ms: Floats) -> Physical
 
 
 def unrouted(name: str, one_way_ms: Floats) -> PhysicalNetwork:
-    """Hosts of whom only the delays are known, shape (m, m), ms.
+    """A network of which only the delays are known, shape (m, m), ms.
 
-    Each is given one access link and the core between them is taken as free: stress then counts what every host sends
-    and receives.
+    Each host has one access link, and the core between them counts no stress: the stress of a link is then the number
+    of copies that its host sends and receives.
     """
     hosts = len(one_way_ms)
     everyone = np.arange(hosts, dtype=np.int32)
     delays = Delays(np.ascontiguousarray(one_way_ms, dtype=np.float32), everyone, np.zeros(hosts, np.float32))
     previous = np.repeat(everyone[:, None], hosts, axis=1)
-    return PhysicalNetwork(name, delays, Routes(previous, np.full_like(previous, UNCOUNTED), everyone, 0))
+    return PhysicalNetwork(name, delays, Routes(previous, np.full_like(previous, UNKNOWN_LINK), everyone, 0))
 
 
 def attach(topology: Topology, hosts: int, access_ms: tuple[float, float], rng: np.random.Generator) -> PhysicalNetwork:
-    """Puts hosts on random access routers with a uniform access latency.
+    """A network of hosts on random access routers.
+
+    Args:
+        topology: routers and links.
+        hosts: number of hosts.
+        access_ms: range of the access latencies, which are uniformly distributed, ms.
+        rng: source of the random choices.
 
     Raises:
-        UsageError: no host, or too many.
+        UsageError: the number of hosts is out of range.
     """
     check_hosts(hosts)
     routers = rng.choice(topology.access_routers, size=hosts, replace=hosts > len(topology.access_routers))
@@ -160,10 +173,10 @@ def attach(topology: Topology, hosts: int, access_ms: tuple[float, float], rng: 
 
 
 def check_hosts(hosts: int) -> None:
-    """Refuses an impossible number of hosts.
+    """Checks the number of hosts.
 
     Raises:
-        UsageError: no host, or more than 2^20.
+        UsageError: less than 1, or more than HOSTS_MAX.
     """
     if not 1 <= hosts <= HOSTS_MAX:
         raise UsageError(f"{hosts} hosts: the number of hosts is 1 to {HOSTS_MAX}")

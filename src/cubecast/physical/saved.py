@@ -1,4 +1,4 @@
-"""Networks saved to a file and loaded again: numpy's .npz, without pickles."""
+"""Saves networks to files and loads them, in numpy's .npz format without pickled objects."""
 
 import zipfile
 from pathlib import Path
@@ -10,17 +10,19 @@ from cubecast.overlay.delays import Delays
 from cubecast.physical.network import PhysicalNetwork, Routes
 
 SUFFIX = ".npz"
+"""The file name must end in this."""
 FORMAT = "cubecast network 1"
+"""Identifies the format and its version."""
 
 
 def save_network(network: PhysicalNetwork, path: Path) -> None:
-    """Writes a network; the same network gives the same arrays.
+    """Writes a network to a file.
 
     Raises:
-        NetworkFileError: the file cannot be written, or its name does not end in .npz.
+        NetworkFileError: the file cannot be written, or its name does not end in SUFFIX.
     """
     if path.suffix != SUFFIX:
-        raise NetworkFileError(f"{path} does not end in {SUFFIX}; name it so, that it can be loaded again")
+        raise NetworkFileError(f"{path} does not end in {SUFFIX}; give a name that does, so that it can be loaded")
     try:
         np.savez_compressed(
             path,
@@ -35,11 +37,11 @@ def save_network(network: PhysicalNetwork, path: Path) -> None:
 
 
 def load_saved(path: Path, hosts: int | None) -> PhysicalNetwork:
-    """Reads a network that `save_network` wrote, or the first hosts of it.
+    """Reads a network written by `save_network`: all of its hosts (`hosts` is None) or the first ones.
 
     Raises:
-        NetworkFileError: it cannot be read, or holds something else.
-        UsageError: it holds fewer hosts than asked for.
+        NetworkFileError: the file cannot be read, or contains something else.
+        UsageError: the file contains fewer hosts than requested.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -49,9 +51,9 @@ def load_saved(path: Path, hosts: int | None) -> PhysicalNetwork:
             routes = Routes(file["previous"], file["link"], file["router"], int(file["links"]))
             name = str(file["name"])
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise NetworkFileError(f"{path} is no saved network; make one with: cubecast lab network") from error
-    held = len(delays.at)
-    if hosts is not None and not 1 <= hosts <= held:
-        raise UsageError(f"{path} holds {held} hosts, {hosts} were asked for; ask for at most {held}")
+        raise NetworkFileError(f"{path} is not a saved network; make one with: cubecast lab network") from error
+    available = len(delays.at)
+    if hosts is not None and not 1 <= hosts <= available:
+        raise UsageError(f"{path} contains {available} hosts, but {hosts} were requested; give at most {available}")
     first = delays if hosts is None else delays._replace(at=delays.at[:hosts], access_ms=delays.access_ms[:hosts])
     return PhysicalNetwork(name, first, routes)

@@ -1,7 +1,7 @@
-"""Transit-stub networks: 5050 routers as published, or any other size.
+"""Generates transit-stub networks: of 5050 routers as in the slides, or of any other size.
 
-The slides give the number of routers and hosts only; how they split into domains and what the links cost is our
-reading of GT-ITM practice (Zegura, Calvert, Bhattacharjee, INFOCOM 1996).
+The slides state only the numbers of routers and hosts. The division into domains and the latencies of links are our
+choice, following the practice of GT-ITM (Zegura, Calvert, Bhattacharjee, INFOCOM 1996).
 """
 
 from collections.abc import Callable
@@ -14,11 +14,14 @@ from cubecast.physical.network import PhysicalNetwork, Topology, attach
 from cubecast.types import Floats, Ints
 
 ROUTERS_MAX = 20_000
+"""Maximum number of routers of a generated network."""
 ACCESS_MS = (0.5, 2.0)
+"""Range of the one-way access latencies of hosts, ms."""
 HIGH_ACCESS_MS = (5.0, 20.0)
-"""Hosts behind slow access lines (DSL, cable): relaying costs more there than the network between."""
+"""The same for hosts on slow access lines (DSL, cable), through which relaying is expensive in delay, ms."""
 
 Edges = list[tuple[int, int, float]]
+"""Links: two routers and the latency in ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,13 @@ class TransitStub:
     """Parameters of the generator; the defaults make 10 * 5 + 10 * 5 * 10 * 10 = 5050 routers.
 
     Attributes:
-        access_ms: the range of hosts' access latencies, ms.
+        transit_domains: number of transit domains.
+        transit_routers: routers per transit domain.
+        stubs_per_transit_router: stub domains connected to each transit router.
+        stub_routers: routers per stub domain.
+        extra_transit_stub: additional links between random transit and stub routers.
+        extra_stub_stub: additional links between random stub routers.
+        access_ms: range of the one-way access latencies of hosts, ms.
     """
 
     transit_domains: int = 10
@@ -39,16 +48,16 @@ class TransitStub:
 
     @property
     def routers(self) -> int:
-        """Routers in all."""
+        """The total number of routers."""
         transit = self.transit_domains * self.transit_routers
         return transit + transit * self.stubs_per_transit_router * self.stub_routers
 
 
 def transit_stub(hosts: int, seed: int, parameters: TransitStub | None = None) -> PhysicalNetwork:
-    """A generated network with hosts on random stub routers; a pure function of its arguments.
+    """A generated network with hosts on random stub routers; the same arguments give the same network.
 
     Raises:
-        UsageError: no host, too many, or an impossible size.
+        UsageError: the number of hosts or the size of the network is out of range.
     """
     p = parameters or TransitStub()
     sizes = (p.transit_domains, p.transit_routers, p.stubs_per_transit_router, p.stub_routers)
@@ -59,7 +68,10 @@ def transit_stub(hosts: int, seed: int, parameters: TransitStub | None = None) -
 
 
 def topology(parameters: TransitStub, rng: np.random.Generator) -> Topology:
-    """The routers and links: transit domains in an 80 ms square, stub domains below their routers, extra links."""
+    """The routers and links.
+
+    Transit domains are at random points of a square with sides of 80 ms; stub domains are connected to transit routers.
+    """
     p = parameters
     transit = np.arange(p.transit_domains * p.transit_routers).reshape(p.transit_domains, p.transit_routers)
     stubs = np.arange(transit.size * p.stubs_per_transit_router * p.stub_routers).reshape(
@@ -97,7 +109,7 @@ def _between_domains(transit: Ints, rng: np.random.Generator) -> Edges:
 
 
 def _random_graph(nodes: Ints, probability: float, latency: Callable[[], float], rng: np.random.Generator) -> Edges:
-    """A random spanning tree, then every other pair with the given probability."""
+    """A connected random graph: a random spanning tree, and every other pair of nodes with the given probability."""
     tree = set(_spanning_tree(nodes, rng))
     more = {
         (int(a), int(b))
@@ -109,7 +121,7 @@ def _random_graph(nodes: Ints, probability: float, latency: Callable[[], float],
 
 
 def _spanning_tree(nodes: Ints, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """A uniform random recursive tree over shuffled nodes; each pair has its larger node first."""
+    """A random recursive tree over shuffled nodes; the greater node comes first in each pair."""
     order = rng.permutation(nodes)
     pairs = [(int(order[i]), int(order[rng.integers(i)])) for i in range(1, len(order))]
     return [(max(a, b), min(a, b)) for a, b in pairs]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cubecast.errors import ExtensionRefused, MediaError
 from cubecast.frames import EncodedFrame, TrackFormat
-from cubecast.media.levels import PICTURE, SOUND, TrackDecoder, TrackEncoder
+from cubecast.media.levels import RAW_AUDIO, RAW_VIDEO, TrackDecoder, TrackEncoder
 from cubecast.sandbox.abi import Level
 from cubecast.sandbox.loading import Extension
 from cubecast.sandbox.supervision import RunningExtension
@@ -50,7 +50,7 @@ class Pipeline:
                 self._encoders = {
                     n: TrackEncoder(track)
                     for n, track in enumerate(self.running.tracks)
-                    if track.codec in (PICTURE, SOUND) and not (manifest.tap and n < len(tracks))
+                    if track.codec in (RAW_VIDEO, RAW_AUDIO) and not (manifest.tap and n < len(tracks))
                 }
         except MediaError as error:
             raise ExtensionRefused(f"{manifest.name}: {error}") from error

@@ -49,7 +49,7 @@ from cubecast.engine.protocol.http_bodies import (
 from cubecast.engine.protocol.job_records import Job, JobStatus
 from cubecast.engine.protocol.records import Advice, HostRecord, Placement, Tree, check_address, check_name
 from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, StoreError, TokenError
-from cubecast.overlay.cube import spell
+from cubecast.overlay.cube import format_label
 from cubecast.supernode.modules import Modules
 from cubecast.supernode.store import Store
 from cubecast.tokens import SUPERNODE, Authority, Bearer, Permission
@@ -345,7 +345,7 @@ class Service:
         subscriptions = [s for s in self.engine.subscriptions() if permission.may("subscribe", s.channel)]
         receiving = [s.channel for s in subscriptions if s.state == "receiving"]
         channels = tuple(
-            ChannelView(c, r.publisher, spell(self.engine.cube, r.seat), receiving.count(c))
+            ChannelView(c, r.publisher, format_label(self.engine.cube, r.seat), receiving.count(c))
             for c, r in sorted(self.engine.channels.items())
             if permission.may("subscribe", c)
         )

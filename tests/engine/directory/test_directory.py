@@ -16,7 +16,7 @@ from cubecast.engine.directory.engine import (
 )
 from cubecast.engine.protocol.records import SubscriptionRecord
 from cubecast.errors import DirectoryError, UsageError
-from cubecast.overlay.cube import Cube, label_count, neighbours, spell
+from cubecast.overlay.cube import Cube, format_label, label_count, neighbours
 from cubecast.overlay.region import live_region
 from cubecast.simulation.invariants import broken_labels
 from cubecast.types import ChannelName, HostId, Label
@@ -90,7 +90,7 @@ def test_versions_rise_over_a_restart_so_that_hosts_believe_the_new_super_node()
 def test_a_wished_seat_is_given_once() -> None:
     directory = engine()
     directory.handle(joined("a", "0110"), 0.0)
-    assert spell(directory.cube, directory.placement(HostId("a")).seat) == "0110"
+    assert format_label(directory.cube, directory.placement(HostId("a")).seat) == "0110"
     with pytest.raises(DirectoryError, match="taken"):
         directory.handle(joined("b", "0110"), 0.0)
 

@@ -1,21 +1,21 @@
-"""Graphs and answers for the tests of trees."""
+"""Measured graphs for the tests of trees."""
 
 import numpy as np
 from hypothesis import strategies as st
 
-from cubecast.overlay.trees.measured import Measured, MeasuredGraph, conduct
+from cubecast.overlay.trees.measured import Measured, MeasuredGraph, run_survey
 from cubecast.types import Floats, Ints
 
 
 def graph_of(matrix: Floats, edges: Ints) -> MeasuredGraph:
     """The measured graph of some pairs, shape (p, 2)."""
     measured = Measured(len(matrix), len(matrix) ** 2)
-    conduct(measured.ask(edges[:, 0], edges[:, 1]), lambda wanted: matrix[wanted[:, 0], wanted[:, 1]])
+    run_survey(measured.measure(edges[:, 0], edges[:, 1]), lambda wanted: matrix[wanted[:, 0], wanted[:, 1]])
     return measured.graph()
 
 
 def some_edges(matrix: Floats, parent: Ints | None = None) -> st.SearchStrategy[Ints]:
-    """Some pairs, those of a tree among them."""
+    """Random pairs of nodes, with all links of a tree among them."""
     nodes = len(matrix)
     pair = st.tuples(*[st.integers(0, nodes - 1)] * 2).filter(lambda p: p[0] != p[1])
     needed = [] if parent is None else [(node, int(above)) for node, above in enumerate(parent) if above >= 0]

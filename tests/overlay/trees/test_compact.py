@@ -1,4 +1,4 @@
-"""The compact tree against a slow one."""
+"""The compact tree compared with a slow implementation."""
 
 from collections.abc import Callable
 
@@ -15,16 +15,17 @@ from tests.strategies import matrices
 
 @both_forms(compact_tree)
 @given(matrix=matrices(), data=st.data())
-def test_the_soonest_node_is_attached_first(run: Callable[..., Ints], matrix: Floats, data: st.DataObject) -> None:
+def test_the_node_of_least_delay_is_attached_first(
+    run: Callable[..., Ints], matrix: Floats, data: st.DataObject
+) -> None:
     nodes = len(matrix)
     edges = data.draw(some_edges(matrix))
     slots = np.array(data.draw(st.lists(st.integers(0, 3), min_size=nodes, max_size=nodes)), np.int64)
     known = {(int(a), int(b)) for a, b in edges} | {(int(b), int(a)) for a, b in edges}
     late, free, parent = {0: 0.0}, slots.copy(), np.full(nodes, -1, np.int64)
     while True:
-        choices = [
-            (late[a] + matrix[a, b], a, b) for a, b in known if a in late and b not in late and free[a] > 0
-        ]  # fmt: skip
+        able = [(a, b) for a, b in known if a in late and b not in late and free[a] > 0]
+        choices = [(late[a] + matrix[a, b], a, b) for a, b in able]
         if not choices:
             break
         delay, above, node = min(choices)

@@ -1,4 +1,4 @@
-"""Joins keep bounds, keep budgets and refuse honestly."""
+"""Joins keep the bound and the number of probes, and make a counter-offer that could be kept."""
 
 import numpy as np
 import pytest
@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.overlay.trees.join import REFUSED, join, join_candidates
-from cubecast.overlay.trees.measured import conduct
+from cubecast.overlay.trees.measured import run_survey
 from cubecast.types import Floats
 from tests.strategies import matrices
 
 
 @given(matrices(least=3), st.integers(1, 20), st.floats(1, 300), st.data())
-def test_a_join_takes_the_best_it_measured_or_says_what_was_possible(
+def test_a_join_takes_the_best_measured_parent_or_counter_offers_its_delay(
     matrix: Floats, probes: int, bound_ms: float, data: st.DataObject
 ) -> None:
     nodes = len(matrix)
@@ -21,7 +21,7 @@ def test_a_join_takes_the_best_it_measured_or_says_what_was_possible(
     open_hosts = rng.random(nodes) < 0.7
     open_hosts[-1] = False
     positions = rng.uniform(0, 100, size=(nodes, 2))
-    joined, asked = conduct(
+    joined, asked = run_survey(
         join(late, open_hosts, positions, nodes - 1, bound_ms, probes), lambda p: matrix[p[:, 0], p[:, 1]]
     )
     able = np.flatnonzero(open_hosts & np.isfinite(late))

@@ -1,4 +1,4 @@
-"""Surveys ask each pair once, within their budget, and know what they were told."""
+"""Surveys measure each pair once, within the limit, and keep the results."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubecast.overlay.trees.measured import Measured, MeasuredGraph, Survey, conduct, measured_ms
+from cubecast.overlay.trees.measured import Measured, MeasuredGraph, Survey, measured_ms, run_survey
 from cubecast.types import Floats, Ints
 from tests.kernels import both_forms
 from tests.strategies import matrices
@@ -19,7 +19,7 @@ def pairs(nodes: int) -> st.SearchStrategy[list[tuple[int, int]]]:
 
 @both_forms(measured_ms)
 @given(matrix=matrices(), data=st.data())
-def test_what_was_asked_is_known_both_ways_and_nothing_else(
+def test_measured_pairs_are_known_in_both_directions_and_no_others(
     run: Callable[[MeasuredGraph, int, int], float], matrix: Floats, data: st.DataObject
 ) -> None:
     nodes = len(matrix)
@@ -34,10 +34,10 @@ def test_what_was_asked_is_known_both_ways_and_nothing_else(
         measured = Measured(nodes, 10_000)
         for wanted in rounds:
             ends = np.array(wanted, np.int64).reshape(-1, 2)
-            yield from measured.ask(ends[:, 0], ends[:, 1])
+            yield from measured.measure(ends[:, 0], ends[:, 1])
         return measured
 
-    measured, count = conduct(survey(), measure)
+    measured, count = run_survey(survey(), measure)
     wanted = {(min(p), max(p)) for p in (*rounds[0], *rounds[1]) if p[0] != p[1]}
     assert count == measured.pairs == len(asked) == len(wanted)
     assert {(min(p), max(p)) for p in asked} == wanted
@@ -51,10 +51,10 @@ def test_what_was_asked_is_known_both_ways_and_nothing_else(
 
 
 @given(matrices(least=6), st.integers(0, 8), st.data())
-def test_the_budget_is_kept_except_for_what_must_be_known(matrix: Floats, limit: int, data: st.DataObject) -> None:
+def test_the_limit_on_pairs_is_kept_except_with_always(matrix: Floats, limit: int, data: st.DataObject) -> None:
     ends = np.array([*data.draw(pairs(len(matrix))), (0, 1)], np.int64)
     measured = Measured(len(matrix), limit)
-    conduct(measured.ask(ends[:, 0], ends[:, 1]), lambda wanted: matrix[wanted[:, 0], wanted[:, 1]])
+    run_survey(measured.measure(ends[:, 0], ends[:, 1]), lambda wanted: matrix[wanted[:, 0], wanted[:, 1]])
     assert measured.pairs <= limit
-    conduct(measured.ask(ends[:, 0], ends[:, 1], always=True), lambda wanted: matrix[wanted[:, 0], wanted[:, 1]])
+    run_survey(measured.measure(ends[:, 0], ends[:, 1], always=True), lambda wanted: matrix[wanted[:, 0], wanted[:, 1]])
     assert np.isfinite(measured.known_ms(ends[:, 0], ends[:, 1])).all()

@@ -1,4 +1,4 @@
-"""Refine: every move against a search over all moves, and what no refine may break."""
+"""Refinement: each move compared with a search over all moves, and what no refinement may break."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.overlay.delays import full_delays
-from cubecast.overlay.trees.refine import GAIN_MIN_MS, SWEEP_GAIN_MIN, Move, best_move, open_book, refined_tree
+from cubecast.overlay.trees.refine import GAIN_MIN_MS, SWEEP_GAIN_MIN, Move, best_move, refined_tree, tree_state
 from cubecast.overlay.trees.tree import is_tree, tree_delays
 from cubecast.types import Floats, Ints
 from tests.kernels import both_forms
@@ -37,7 +37,7 @@ def objective(matrix: Floats, parent: Ints, weight: Floats, link_weight: float) 
 
 
 def possible(case: Case, node: int) -> Iterator[tuple[Ints, Move]]:
-    """Every tree one move of a node away."""
+    """All trees that one move of a node can give, with the move."""
     matrix, parent, edges, slots, _ = case
     known = {(int(a), int(b)) for a, b in edges} | {(int(b), int(a)) for a, b in edges}
     copies = np.bincount(parent[1:], minlength=len(matrix))
@@ -51,12 +51,12 @@ def possible(case: Case, node: int) -> Iterator[tuple[Ints, Move]]:
                 yield after, Move(0, node, above, -1, -1)
             continue
         for out in np.flatnonzero(parent == above):
-            for refuge in (node, parent[node]):
+            for displaced_to in (node, parent[node]):
                 swapped = after.copy()
-                swapped[out] = refuge
+                swapped[out] = displaced_to
                 fits = (np.bincount(swapped[1:], minlength=len(matrix)) <= slots).all()
-                if (int(out), int(refuge)) in known and fits and is_tree(swapped) and out != node:
-                    yield swapped, Move(0, node, above, int(out), int(refuge))
+                if (int(out), int(displaced_to)) in known and fits and is_tree(swapped) and out != node:
+                    yield swapped, Move(0, node, above, int(out), int(displaced_to))
 
 
 @both_forms(best_move)
@@ -67,14 +67,18 @@ def test_the_best_move_is_the_best_of_all(
     matrix, parent, edges, slots, weight = case
     node = data.draw(st.integers(1, len(matrix) - 1))
     graph = graph_of(matrix, edges)
-    found = run(graph, open_book(graph, parent, slots, weight), slots, node, link_weight)
+    found = run(graph, tree_state(graph, parent, slots, weight), slots, node, link_weight)
     before = objective(matrix, parent, weight, link_weight)
     moves = list(possible(case, node))
     gains = [before - objective(matrix, after, weight, link_weight) for after, _ in moves]
-    late, load = tree_delays(parent, full_delays(matrix)), open_book(graph, parent, slots, weight).load
+    late, subtree_weight = (
+        tree_delays(parent, full_delays(matrix)),
+        tree_state(graph, parent, slots, weight).subtree_weight,
+    )
     link = matrix[node, parent[node]]
     own = [
-        (late[node] - late[m.above] - matrix[node, m.above]) * load[node] + link_weight * (link - matrix[node, m.above])
+        (late[node] - late[m.above] - matrix[node, m.above]) * subtree_weight[node]
+        + link_weight * (link - matrix[node, m.above])
         for _, m in moves
     ]
     best = max((g for g, mine in zip(gains, own, strict=True) if mine > GAIN_MIN_MS), default=0.0)
@@ -84,7 +88,7 @@ def test_the_best_move_is_the_best_of_all(
     taken = next(
         g
         for g, (_, m) in zip(gains, moves, strict=True)
-        if (m.above, m.displaced, m.refuge) == (found.above, found.displaced, found.refuge)
+        if (m.above, m.displaced, m.displaced_to) == (found.above, found.displaced, found.displaced_to)
     )
     assert found.gain == pytest.approx(taken, rel=1e-3, abs=1e-2)
 
@@ -115,7 +119,7 @@ def test_a_tree_refined_to_the_end_has_no_move_left_worth_making(case: Case, see
     graph = graph_of(matrix, edges)
     none = np.full(len(matrix), np.inf)
     after = refined_tree(graph, parent, slots, weight, none, 0.0, 500, np.random.default_rng(seed))
-    book = open_book(graph, after, slots, weight)
+    state = tree_state(graph, after, slots, weight)
     for node in range(1, len(matrix)):
-        gain = best_move(graph, book, slots, node, 0.0).gain
+        gain = best_move(graph, state, slots, node, 0.0).gain
         assert gain <= 2 * SWEEP_GAIN_MIN * objective(matrix, after, weight, 0.0) + 1e-2

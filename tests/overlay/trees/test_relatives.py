@@ -1,4 +1,4 @@
-"""Relatives against the family as a graph library sees it."""
+"""Relatives compared with those computed by a graph library."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubecast.overlay.trees.refine import open_book
+from cubecast.overlay.trees.refine import tree_state
 from cubecast.overlay.trees.relatives import promising_relatives
 from cubecast.types import Floats
 from tests.kernels import both_forms
@@ -31,7 +31,7 @@ def family(tree: "nx.DiGraph[int]", node: int) -> set[int]:
 
 @both_forms(promising_relatives)
 @given(matrix=matrices(least=3), count=st.integers(1, 6), data=st.data())
-def test_the_soonest_unmeasured_relatives_come_first(
+def test_the_unmeasured_relatives_of_least_estimated_delay_come_first(
     run: Callable[..., tuple[np.ndarray, Floats]], matrix: Floats, count: int, data: st.DataObject
 ) -> None:
     nodes = len(matrix)
@@ -39,15 +39,15 @@ def test_the_soonest_unmeasured_relatives_come_first(
     edges = data.draw(some_edges(matrix, parent))
     graph = graph_of(matrix, edges)
     slots = np.full(nodes, 3)
-    book = open_book(graph, parent, slots, np.ones(nodes))
+    state = tree_state(graph, parent, slots, np.ones(nodes))
     positions = np.random.default_rng(1).uniform(0, 100, size=(nodes, 2))
-    relatives, sooner = run(graph, book, positions, count)
+    relatives, sooner = run(graph, state, positions, count)
     tree = nx.DiGraph((int(above), node) for node, above in enumerate(parent) if above >= 0)
     known = {(int(a), int(b)) for a, b in edges} | {(int(b), int(a)) for a, b in edges}
     for node in range(1, nodes):
         able = [other for other in family(tree, node) if (node, other) not in known]
-        expected = sorted(book.late_ms[o] + np.linalg.norm(positions[o] - positions[node]) for o in able)[:count]
+        expected = sorted(state.delay_ms[o] + np.linalg.norm(positions[o] - positions[node]) for o in able)[:count]
         found = [int(other) for other in relatives[node] if other >= 0]
         assert set(found) <= set(able)
         assert len(found) == len(set(found)) == len(expected)
-        assert book.late_ms[node] - sooner[node, : len(found)] == pytest.approx(expected)
+        assert state.delay_ms[node] - sooner[node, : len(found)] == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""What is asked of any tree."""
+"""Laws of trees."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubecast.overlay.delays import delay_matrix, full_delays
+from cubecast.overlay.delays import full_delays
 from cubecast.overlay.trees.tree import breadth_first, fan_out, is_tree, tree_delays
 from cubecast.types import Floats
 from tests.kernels import both_forms
@@ -25,11 +25,12 @@ def test_delays_are_path_lengths(run: Callable[..., Floats], matrix: Floats, lim
     expected = nx.single_source_dijkstra_path_length(graph, 0)
     found = run(parent, full_delays(matrix))
     assert found == pytest.approx([expected[node] for node in range(len(matrix))], rel=1e-5)
-    assert np.allclose(delay_matrix(full_delays(matrix)), matrix)
 
 
 @given(st.integers(2, 20), st.integers(1, 4), st.data())
-def test_trees_are_known_and_loops_and_orphans_are_not(nodes: int, limit: int, data: st.DataObject) -> None:
+def test_is_tree_accepts_trees_and_refuses_loops_and_unattached_nodes(
+    nodes: int, limit: int, data: st.DataObject
+) -> None:
     parent = data.draw(trees(nodes, limit))
     assert is_tree(parent)
     assert fan_out(parent).max() <= limit

@@ -1,4 +1,4 @@
-"""Multicast on the cube against paths walked one by one."""
+"""Multicast on the cube compared with paths walked hop by hop."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from cubecast.overlay.cube import label_count, neighbours
 from cubecast.overlay.many_routes import Overlay, overlay
 from cubecast.overlay.routing import Policy, route
-from cubecast.overlay.trees.union import Union, copies_sent, graft_union, greedy_union, split_union
+from cubecast.overlay.trees.union import PathUnion, copies_sent, graft_union, greedy_union, split_union
 from cubecast.types import Label
 from tests.kernels import both_forms
 from tests.strategies import cubes, some_delays
 
 Case = tuple[Overlay, list[int], int]
-Run = Callable[..., Union]
+Run = Callable[..., PathUnion]
 
 
 @st.composite
@@ -45,9 +45,9 @@ def length(over: Overlay, path: list[Label]) -> float:
     return sum(link_ms(over, a, b) for a, b in pairwise(path))
 
 
-def feeds(over: Overlay, union: Union) -> set[tuple[int, int]]:
+def feeds(over: Overlay, union: PathUnion) -> set[tuple[int, int]]:
     fed, number = np.nonzero(union.feeds)
-    return {(int(over.near[a, n]), int(a)) for a, n in zip(fed, number, strict=True)}
+    return {(int(over.neighbour[a, n]), int(a)) for a, n in zip(fed, number, strict=True)}
 
 
 @both_forms(greedy_union)
@@ -58,7 +58,7 @@ def test_greedy_is_the_union_of_greedy_paths_and_a_tree(run: Run, case: Case) ->
     paths = [greedy_path(over, s, publisher) for s in subscribers]
     assert feeds(over, union) == {(b, a) for path in paths for a, b in pairwise(path)}
     for s, path in zip(subscribers, paths, strict=True):
-        assert union.late_ms[s] == pytest.approx(length(over, path), rel=1e-4)
+        assert union.delay_ms[s] == pytest.approx(length(over, path), rel=1e-4)
     assert (union.feeds.sum(axis=1) <= 1).all()
     senders, receivers = copies_sent(over, union)
     assert len(senders) == len(receivers) == len(feeds(over, union))
@@ -66,7 +66,7 @@ def test_greedy_is_the_union_of_greedy_paths_and_a_tree(run: Run, case: Case) ->
 
 @both_forms(split_union)
 @given(case=channels())
-def test_split_turns_aside_to_subscribers_where_that_is_sooner(run: Run, case: Case) -> None:
+def test_split_prefers_subscribing_neighbours_that_reduce_the_delay(run: Run, case: Case) -> None:
     over, subscribers, publisher = case
     union = run(over, np.array(subscribers), publisher, np.random.default_rng(0))
     expected, used, done = {}, set(), {publisher}
@@ -74,16 +74,16 @@ def test_split_turns_aside_to_subscribers_where_that_is_sooner(run: Run, case: C
         at, late = s, 0.0
         while at != publisher:
             step, best = greedy_path(over, at, publisher)[1], length(over, greedy_path(over, at, publisher))
-            for near in neighbours(over.cube, at):
-                total = link_ms(over, at, near) + length(over, greedy_path(over, near, publisher))
-                if near in done and total < best - 1e-9:
-                    step, best = near, total
+            for neighbour in neighbours(over.cube, at):
+                total = link_ms(over, at, neighbour) + length(over, greedy_path(over, neighbour, publisher))
+                if neighbour in done and total < best - 1e-9:
+                    step, best = neighbour, total
             late += link_ms(over, at, step)
             used.add((step, at))
             at = step
         expected[s] = late
         done.add(s)
-    assert {s: float(union.late_ms[s]) for s in subscribers} == pytest.approx(expected, rel=1e-4)
+    assert {s: float(union.delay_ms[s]) for s in subscribers} == pytest.approx(expected, rel=1e-4)
     assert feeds(over, union) == used
 
 
@@ -100,7 +100,7 @@ def test_graft_is_a_tree_whose_delays_are_its_paths(run: Run, case: Case) -> Non
     assert nx.is_arborescence(tree)
     late = nx.single_source_dijkstra_path_length(tree, publisher)
     for s in subscribers:
-        assert union.late_ms[s] == pytest.approx(late[s], rel=1e-4)
+        assert union.delay_ms[s] == pytest.approx(late[s], rel=1e-4)
     first = subscribers[0]
     if publisher not in neighbours(over.cube, first):
-        assert union.late_ms[first] <= length(over, greedy_path(over, first, publisher)) * 1.0001
+        assert union.delay_ms[first] <= length(over, greedy_path(over, first, publisher)) * 1.0001

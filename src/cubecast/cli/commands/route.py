@@ -3,7 +3,7 @@
 import numpy as np
 
 from cubecast.cli.arguments import Parser, whole_number
-from cubecast.overlay.cube import mean_hops, parse_cube, parse_label, spell
+from cubecast.overlay.cube import format_label, mean_hops, parse_cube, parse_label
 from cubecast.overlay.routing import Policy, route
 from cubecast.types import Label
 
@@ -24,6 +24,6 @@ def run(arguments: list[str]) -> int:
         return 1.0
 
     path = route(args.policy, cube, here, there, even, np.random.default_rng(args.seed))
-    print(" -> ".join(spell(cube, label) for label in path))
+    print(" -> ".join(format_label(cube, label) for label in path))
     print(f"{len(path) - 1} hops; the mean over all pairs of {cube} is {mean_hops(*cube):.2f}")
     return 0

@@ -15,7 +15,7 @@ from cubecast.emulator.processes import ChildProcess, Fields
 from cubecast.emulator.testbed import Plan, Testbed
 from cubecast.errors import UsageError
 from cubecast.frames import Kind
-from cubecast.overlay.cube import spell
+from cubecast.overlay.cube import format_label
 from cubecast.overlay.delays import delay_ms as one_way_ms
 from cubecast.overlay.metrics import Stress, lateness, link_stress, relative_average_delay, success_ratio
 from cubecast.physical.network import PhysicalNetwork
@@ -239,7 +239,7 @@ def draw_report(path: Path, report: DemoReport) -> None:
 
 def _tree(report: DemoReport, plan: Plan) -> Tree:
     def name(host: str) -> str:
-        return f"{host} at {spell(plan.cube, plan.seats[plan.index(host)])}"
+        return f"{host} at {format_label(plan.cube, plan.seats[plan.index(host)])}"
 
     publisher = plan.name(0)
     root = Tree(f"{name(publisher)} publishes")

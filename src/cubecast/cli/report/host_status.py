@@ -3,7 +3,7 @@
 from cubecast.cli.command_runner import emit, notify
 from cubecast.engine.host.effects import ParentChanged
 from cubecast.host.runtime import HostRuntime
-from cubecast.overlay.cube import Cube, spell
+from cubecast.overlay.cube import Cube, format_label
 
 STATUS_S = 0.5
 """A watching program is told how the host fares this often."""
@@ -13,7 +13,7 @@ def tell_joined(host: HostRuntime, json: bool) -> None:
     """Says that the host is in the overlay, and where; from now on also when a channel gets another parent."""
     host.on_parent_changed = lambda change: _tell_parent(host, change, json)
     placement = host.placement
-    seat = spell(Cube(placement.radix, placement.dimensions), placement.seat)
+    seat = format_label(Cube(placement.radix, placement.dimensions), placement.seat)
     if json:
         emit("joined", host=host.config.name, label=placement.seat, address=host.address)
     else:

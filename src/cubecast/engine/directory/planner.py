@@ -13,7 +13,7 @@ import numpy as np
 
 from cubecast.engine.directory.delay_table import UNREACHED_MS, DelayTable
 from cubecast.errors import UsageError
-from cubecast.overlay.trees.hybrid import Wanted, hybrid_tree
+from cubecast.overlay.trees.hybrid import Requirements, hybrid_tree
 from cubecast.overlay.trees.measured import Survey
 from cubecast.types import ChannelName, Floats, HostId, Ints
 
@@ -105,12 +105,12 @@ class Planner:
     def _begin(self, plan: _Channel, group: Group, now: float) -> None:
         if now - plan.planned_at < AGAIN_S and plan.planned_at > plan.changed_at:
             return
-        want = Wanted(
+        required = Requirements(
             np.array([member.slots for member in group.values()], np.int64),
             np.ones(len(group)),
             np.array([member.bound_ms for member in group.values()]),
         )
-        plan.survey, plan.started_at = hybrid_tree(want, np.random.default_rng(self._rng.integers(2**32))), now
+        plan.survey, plan.started_at = hybrid_tree(required, np.random.default_rng(self._rng.integers(2**32))), now
         plan.pairs = []
         if self._answer(plan, group, None):
             plan.planned_at = now

@@ -19,7 +19,7 @@ from cubecast.overlay.cube import Cube, label_count
 from cubecast.overlay.delays import Delays, delays_from, full_delays
 from cubecast.overlay.many_routes import GREEDY, neighbour_table, overlay, route_all
 from cubecast.overlay.occupancy import carriers
-from cubecast.overlay.relocation import STAYS, relocate_breadth_first, relocate_published, rings_around
+from cubecast.overlay.relocation import NO_SWAP, relocate_breadth_first, relocate_published, rings_around
 from cubecast.types import HostId, Indices, Ints, Label
 
 HOSTS_MAX, SUBSCRIBERS_MAX = 1024, 256
@@ -80,7 +80,7 @@ class Relocation:
         host = np.array([by_seat[held[Label(label)]] for label in range(label_count(cube))], np.int32)
         delays = full_delays(self._delay_table.matrix_ms(hosts))
         to = self._label(cube, host, delays, number[note_missed.host], number[note_missed.publisher], seats)
-        if to == STAYS:
+        if to == NO_SWAP:
             return Verdict.STAYS
         other = hosts[host[to]]
         if other in fixed or other == note_missed.host:

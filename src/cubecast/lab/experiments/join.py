@@ -10,9 +10,9 @@ from cubecast.lab.merit import penalty_row
 from cubecast.lab.populations import generator, group_of, measure_pairs, members, network_of, publishers_of
 from cubecast.overlay.delays import delays_between, delays_from
 from cubecast.overlay.metrics import success_ratio
-from cubecast.overlay.trees.hybrid import locate
+from cubecast.overlay.trees.hybrid import landmark_positions
 from cubecast.overlay.trees.join import join
-from cubecast.overlay.trees.measured import Measured, conduct
+from cubecast.overlay.trees.measured import Measured, run_survey
 
 GROUP = 1024
 BUDGETS = (1, 2, 4, 8, 16, 32)
@@ -41,14 +41,16 @@ def measure(task: Task) -> list[Row]:
     nodes = len(group)
     bounds = direct * rng.uniform(*BOUND_FACTORS, size=nodes)
     measured = Measured(nodes, nodes * nodes)
-    positions, landmarks_asked = conduct(locate(measured, rng), lambda pairs: measure_pairs(delays, pairs))
+    positions, landmarks_asked = run_survey(
+        landmark_positions(measured, rng), lambda pairs: measure_pairs(delays, pairs)
+    )
     late, copies = np.full(nodes, np.inf), np.zeros(nodes, np.int64)
     late[0] = 0.0
     probes, refused, wrongly = 0, 0, 0
     for newcomer in range(1, nodes):
         open_hosts = copies < p.fan_out
         survey = join(late, open_hosts, positions, newcomer, bounds[newcomer], budget)
-        joined, asked = conduct(survey, lambda pairs: measure_pairs(delays, pairs))
+        joined, asked = run_survey(survey, lambda pairs: measure_pairs(delays, pairs))
         probes += asked
         if joined.parent >= 0:
             late[newcomer] = joined.best_ms

@@ -1,35 +1,37 @@
-"""Clustered tree: hubs for the far. Recursive k-means over coordinates, one cluster for each copy a head may send.
+"""Clustered tree: recursive k-means over coordinates, one cluster for each copy that a cluster head may send.
 
-The head of a cluster is the member that is soon reached from the head above and lies near the cluster's middle:
-it minimises delay(above, member) + CENTRE_WEIGHT * distance(member, middle). Coordinates choose a short list; only the
-short list is measured.
+Distant regions are thus served through one host each. The head of a cluster is the member that minimises
+delay(above, member) + CENTRE_WEIGHT * distance(member, centre), where `above` is its parent, the head of the enclosing
+cluster. Coordinates select SHORT_LIST candidates, and only the delays to these are measured.
 """
 
 import numpy as np
 
 from cubecast.overlay.trees.measured import Measured, Survey
-from cubecast.overlay.trees.tree import NOBODY, PUBLISHER
+from cubecast.overlay.trees.tree import NO_NODE, PUBLISHER
 from cubecast.types import Floats, Ints
 
 CENTRE_WEIGHT = 0.3
+"""Weight of a candidate's distance to the cluster's centre against its delay from the parent."""
 SHORT_LIST = 8
+"""Candidates for the head of a cluster whose delay is measured."""
 ROUNDS = 8
-"""Of k-means; the clusters need not be perfect."""
+"""Iterations of k-means; it need not converge, because the tree is refined afterwards."""
 
 Cluster = tuple[int, Ints]
-"""A head, and the nodes it has to serve."""
+"""A head, and the nodes of its cluster that still need a parent."""
 
 
 def clustered_tree(measured: Measured, positions: Floats, slots: Ints, rng: np.random.Generator) -> Survey[Ints]:
-    """The tree's parents, shape (n,); -1 where the fan-outs of a cluster's members did not suffice.
+    """The parents, shape (n,); -1 for nodes left over because the fan-outs in their cluster did not suffice.
 
-    Where nobody sends two copies there is nothing to cluster, and nobody is attached.
+    If no node may send two copies there are no clusters, and all nodes are left over.
 
     Args:
         positions: shape (n, d), coordinates, ms.
-        slots: shape (n,), copies each node may send.
+        slots: shape (n,), maximum fan-out of each node.
     """
-    parent = np.full(len(slots), NOBODY, np.int64)
+    parent = np.full(len(slots), NO_NODE, np.int64)
     level: list[Cluster] = [(PUBLISHER, np.arange(1, len(slots)))] if slots.max() > 1 else []
     while level:
         candidates: list[Cluster] = []
@@ -48,7 +50,7 @@ def clustered_tree(measured: Measured, positions: Floats, slots: Ints, rng: np.r
         ]
         if lists:
             heads = np.concatenate([np.full(len(s), c[0]) for c, s in zip(candidates, lists, strict=True)])
-            yield from measured.ask(heads, np.concatenate(lists))
+            yield from measured.measure(heads, np.concatenate(lists))
         level = []
         for (above, members), short, middle in zip(candidates, lists, middles, strict=True):
             if len(short):
@@ -64,7 +66,7 @@ def clustered_tree(measured: Measured, positions: Floats, slots: Ints, rng: np.r
 
 
 def _short_list(positions: Floats, slots: Ints, above: int, members: Ints, middle: Floats) -> Ints:
-    """The members best placed to head a cluster, as far as coordinates tell; none when none may send a copy."""
+    """The candidates for the head of a cluster, best first by coordinates; empty if no member may send a copy."""
     able = members if len(members) == 1 else members[slots[members] > 0]
     near = np.linalg.norm(positions[able] - positions[above], axis=1)
     score = near + CENTRE_WEIGHT * np.linalg.norm(positions[able] - middle, axis=1)
@@ -72,7 +74,7 @@ def _short_list(positions: Floats, slots: Ints, above: int, members: Ints, middl
 
 
 def _clusters(points: Floats, count: int, rng: np.random.Generator) -> list[Ints]:
-    """At most `count` clusters of points, shape (p, d), as lists of indices; k-means from far-apart starts."""
+    """At most `count` clusters of points, shape (p, d), as arrays of indices: k-means from the starts of k-means++."""
     if count <= 1:
         return [np.arange(len(points))] if count else []
     centres = points[_spread_out(points, count, rng)]
@@ -88,7 +90,7 @@ def _clusters(points: Floats, count: int, rng: np.random.Generator) -> list[Ints
 
 
 def _spread_out(points: Floats, count: int, rng: np.random.Generator) -> Ints:
-    """Starts for k-means: each next one with probability proportional to its squared distance (k-means++)."""
+    """The starts of k-means++: a point is drawn with a probability proportional to its squared distance to the others."""
     chosen = [int(rng.integers(len(points)))]
     apart = ((points - points[chosen[0]]) ** 2).sum(axis=1)
     while len(chosen) < count and apart.sum() > 0:

@@ -1,7 +1,8 @@
-"""Compact tree: grow from the publisher, always attaching the node that would be served soonest.
+"""Compact tree: grows from the publisher and always attaches the node that gets the least delay.
 
-Prim's order with the delay as the key, over measured pairs only. It sees detours that coordinates cannot, and spends
-the publisher's copies on near nodes. Source: the compact tree of Shi, Turner, Waldvogel (NOSSDAV 2001).
+It is Prim's algorithm with the delay from the publisher as the key, within fan-outs and over measured pairs only. It
+finds paths shorter than the direct one, which coordinates cannot show; it spends the publisher's copies on close nodes.
+Source: the compact tree of Shi, Turner, Waldvogel (NOSSDAV 2001).
 """
 
 from heapq import heappop, heappush
@@ -10,19 +11,20 @@ import numpy as np
 
 from cubecast.overlay.kernel import kernel
 from cubecast.overlay.trees.measured import MeasuredGraph
-from cubecast.overlay.trees.tree import NOBODY, PUBLISHER
+from cubecast.overlay.trees.tree import NO_NODE, PUBLISHER
 from cubecast.types import Ints
 
 
 @kernel
 def compact_tree(graph: MeasuredGraph, slots: Ints) -> Ints:
-    """The tree's parents, shape (n,); -1 for nodes no measured pair could attach.
+    """The parents, shape (n,); -1 for nodes that no measured pair attaches within the fan-outs.
 
     Args:
-        slots: shape (n,), copies each node may send.
+        graph: the measured pairs.
+        slots: shape (n,), maximum fan-out of each node.
     """
     nodes = len(slots)
-    parent = np.full(nodes, NOBODY, np.int64)
+    parent = np.full(nodes, NO_NODE, np.int64)
     served = np.zeros(nodes, np.bool_)
     free = slots.copy()
     waiting = [(0.0, np.int64(PUBLISHER), np.int64(PUBLISHER))]

@@ -1,8 +1,8 @@
-"""QoS join: a newcomer finds a parent that keeps its bound, within a budget of probes.
+"""QoS join: a new subscriber finds a parent that keeps its bound, with a limited number of probes.
 
-The directory ranks hosts on the tree that may send one more copy by their delay and the newcomer's distance in
-coordinates; the newcomer probes them in that order and takes the best that it measured. It is refused with the best
-bound that it saw when none keeps its own.
+The directory takes the hosts on the tree that may send one more copy and ranks them by their own delay plus their
+estimated delay to the new host. The new host measures its delay to the first ones and chooses the best. If none keeps
+its bound it is refused; the counter-offer is the least bound that the measured hosts can keep.
 """
 
 from typing import NamedTuple
@@ -13,15 +13,16 @@ from cubecast.overlay.trees.measured import Survey
 from cubecast.types import Bools, Floats, Ints
 
 REFUSED = -1
+"""The parent of a join that was refused."""
 
 
 class Joined(NamedTuple):
-    """What came of a join.
+    """The result of a join.
 
     Attributes:
-        parent: the host to hang on; -1 when refused.
-        best_ms: the promised delay, or the least bound the probes found; infinite when nobody could be asked.
-        probes: how many hosts were probed.
+        parent: the chosen parent, or REFUSED.
+        best_ms: the promised delay, or the counter-offered bound if refused; infinite when no host could be probed.
+        probes: number of hosts probed.
     """
 
     parent: int
@@ -29,28 +30,28 @@ class Joined(NamedTuple):
     probes: int
 
 
-def join_candidates(late_ms: Floats, open_hosts: Bools, positions: Floats, newcomer: int, count: int) -> Ints:
-    """The hosts expected to serve a newcomer soonest, best first, at most `count`.
+def join_candidates(delay_ms: Floats, open_hosts: Bools, positions: Floats, newcomer: int, count: int) -> Ints:
+    """At most `count` hosts that are estimated to give a new host the least delay, best first.
 
     Args:
-        late_ms: shape (n,), each host's delay from the publisher; infinite off the tree.
-        open_hosts: shape (n,), whether a host may send one more copy.
+        delay_ms: shape (n,), delay of each host from the publisher; infinite for hosts that are not on the tree.
+        open_hosts: shape (n,), whether each host may send one more copy.
         positions: shape (n, d), coordinates, ms.
     """
-    able = np.flatnonzero(open_hosts & np.isfinite(late_ms))
-    expected = late_ms[able] + np.linalg.norm(positions[able] - positions[newcomer], axis=1)
+    able = np.flatnonzero(open_hosts & np.isfinite(delay_ms))
+    expected = delay_ms[able] + np.linalg.norm(positions[able] - positions[newcomer], axis=1)
     return able[np.argsort(expected, kind="stable")[:count]]
 
 
 def join(
-    late_ms: Floats, open_hosts: Bools, positions: Floats, newcomer: int, bound_ms: float, probes: int
+    delay_ms: Floats, open_hosts: Bools, positions: Floats, newcomer: int, bound_ms: float, probes: int
 ) -> Survey[Joined]:
-    """Probes the best candidates, all at once, and decides."""
-    candidates = join_candidates(late_ms, open_hosts, positions, newcomer, probes)
+    """Measures the delay to the best candidates, all in one step, and chooses the parent or refuses."""
+    candidates = join_candidates(delay_ms, open_hosts, positions, newcomer, probes)
     if not len(candidates):
         return Joined(REFUSED, np.inf, 0)
-    told = yield np.column_stack([candidates, np.full(len(candidates), newcomer)])
-    delay = late_ms[candidates] + told
-    best = int(np.argmin(delay))
-    parent = int(candidates[best]) if delay[best] <= bound_ms else REFUSED
-    return Joined(parent, float(delay[best]), len(candidates))
+    measured_ms = yield np.column_stack([candidates, np.full(len(candidates), newcomer)])
+    offered_ms = delay_ms[candidates] + measured_ms
+    best = int(np.argmin(offered_ms))
+    parent = int(candidates[best]) if offered_ms[best] <= bound_ms else REFUSED
+    return Joined(parent, float(offered_ms[best]), len(candidates))

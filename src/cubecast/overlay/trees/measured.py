@@ -1,8 +1,9 @@
-"""Measured pairs of nodes: what a survey has asked, and what it was told.
+"""Delays of pairs of nodes, measured on request.
 
-A survey is a generator that yields pairs to measure, shape (p, 2), is sent their one-way delays, shape (p,), and
-returns what it made of them: no I/O of its own, so a super-node runs it over hosts that ping each other and the lab
-over a matrix. Every pair is asked once; half of a round trip serves both ends.
+A survey is an algorithm that needs measurements. It is a generator: it yields pairs of nodes to measure, shape (p, 2),
+receives their one-way delays in ms, shape (p,), and returns its result. It does no I/O itself, so the super-node can
+run it over hosts that ping each other and the lab over a delay matrix. Each pair is measured once, and half of the
+round-trip time counts for both directions.
 """
 
 from collections.abc import Callable, Generator
@@ -15,15 +16,16 @@ from cubecast.types import Floats, Ints
 
 T = TypeVar("T")
 Survey = Generator[Ints, Floats, T]
+"""Yields pairs to measure, receives their delays, returns a T; see the module's docstring."""
 
 
 class MeasuredGraph(NamedTuple):
-    """The measured pairs as adjacency lists, each pair in the lists of both ends.
+    """The measured pairs as adjacency lists (compressed sparse rows); each pair is in the lists of both nodes.
 
     Attributes:
-        first: shape (n + 1,); the pairs of node v are at first[v] .. first[v + 1] - 1.
-        other: the other end, rising within a list.
-        one_way_ms: its delay.
+        first: shape (n + 1,); the list of node v has the indices first[v] .. first[v + 1] - 1.
+        other: shape (2 * pairs,), the other node of the pair, ascending within a list.
+        one_way_ms: shape (2 * pairs,), the delay of the pair.
     """
 
     first: Ints
@@ -33,7 +35,7 @@ class MeasuredGraph(NamedTuple):
 
 @kernel
 def measured_ms(graph: MeasuredGraph, a: int, b: int) -> float:
-    """The measured delay of a pair, ms; infinite where it was not measured."""
+    """The measured delay of a pair, ms; infinite if it was not measured."""
     low, high = graph.first[a], graph.first[a + 1]
     while low < high:
         middle = (low + high) // 2
@@ -47,7 +49,10 @@ def measured_ms(graph: MeasuredGraph, a: int, b: int) -> float:
 
 
 class Measured:
-    """The pairs of n nodes measured so far; at most `pairs_max` are asked, but for those that must be."""
+    """The pairs of n nodes that were measured so far.
+
+    At most `pairs_max` pairs are measured, except by `measure(..., always=True)`.
+    """
 
     def __init__(self, nodes: int, pairs_max: int) -> None:
         self.nodes = nodes
@@ -58,41 +63,42 @@ class Measured:
 
     @property
     def pairs(self) -> int:
-        """How many pairs were measured."""
+        """The number of measured pairs."""
         return len(self._keys)
 
-    def ask(self, a: Ints, b: Ints, *, always: bool = False) -> Survey[None]:
-        """Measures those pairs (a[i], b[i]) that are not known yet.
+    def measure(self, a: Ints, b: Ints, *, always: bool = False) -> Survey[None]:
+        """Measures those pairs (a[i], b[i]) that were not measured yet.
 
         Args:
-            always: also beyond the limit; else the last ones are left out there.
+            a, b: shape (p,), nodes.
+            always: measure all; otherwise the last pairs, beyond `pairs_max` in total, are not measured.
         """
         keys, at = np.unique(np.minimum(a, b).astype(np.int64) * self.nodes + np.maximum(a, b), return_index=True)
         new = (keys // self.nodes != keys % self.nodes) & ~np.isin(keys, self._keys, assume_unique=True)
         in_order = np.argsort(at[new], kind="stable")
         if not always:
             in_order = in_order[: max(0, self.pairs_max - self.pairs)]
-        wanted = keys[new][in_order]
-        if len(wanted):
-            told = yield np.column_stack([wanted // self.nodes, wanted % self.nodes]).astype(np.int64)
-            keys = np.concatenate([self._keys, wanted])
+        missing = keys[new][in_order]
+        if len(missing):
+            delays_ms = yield np.column_stack([missing // self.nodes, missing % self.nodes]).astype(np.int64)
+            keys = np.concatenate([self._keys, missing])
             order = np.argsort(keys, kind="stable")
             self._graph = None
-            self._keys, self._ms = keys[order], np.concatenate([self._ms, told])[order]
+            self._keys, self._ms = keys[order], np.concatenate([self._ms, delays_ms])[order]
 
     def known_ms(self, a: Ints, b: Ints) -> Floats:
-        """The delays of pairs, ms: zero from a node to itself, infinite where not measured."""
+        """The delays of the pairs (a[i], b[i]), ms: 0 from a node to itself, infinite for pairs not measured."""
         keys = np.minimum(a, b).astype(np.int64) * self.nodes + np.maximum(a, b)
         at = np.minimum(np.searchsorted(self._keys, keys), max(0, self.pairs - 1))
         found = self._keys[at] == keys if self.pairs else np.zeros(len(keys), bool)
-        told = np.where(found, self._ms[at] if self.pairs else np.inf, np.inf)
-        return np.where(np.asarray(a) == np.asarray(b), 0.0, told)
+        delays_ms = np.where(found, self._ms[at] if self.pairs else np.inf, np.inf)
+        return np.where(np.asarray(a) == np.asarray(b), 0.0, delays_ms)
 
     def graph(self) -> MeasuredGraph:
-        """All of them as adjacency lists."""
+        """All measured pairs as adjacency lists."""
         if self._graph is None:
             low, high = self._keys // self.nodes, self._keys % self.nodes
-            ends = np.concatenate([high, low])  # keys rise, so each node's lower others come first, in order
+            ends = np.concatenate([high, low])  # keys ascend, so a stable sort keeps each list ascending
             others = np.concatenate([low, high])
             order = np.argsort(ends, kind="stable")
             first = np.zeros(self.nodes + 1, np.int64)
@@ -101,20 +107,21 @@ class Measured:
         return self._graph
 
 
-def conduct(survey: Survey[T], measure: Callable[[Ints], Floats]) -> tuple[T, int]:
-    """Runs a survey to its end.
+def run_survey(survey: Survey[T], measure: Callable[[Ints], Floats]) -> tuple[T, int]:
+    """Runs a survey with a function that measures.
 
     Args:
-        measure: the one-way delays of pairs of nodes, ms.
+        survey: the algorithm.
+        measure: takes pairs of nodes, shape (p, 2), returns their one-way delays, shape (p,), ms.
 
     Returns:
-        What the survey returns, and how many pairs it asked for.
+        The result of the survey, and the number of pairs that it measured.
     """
-    asked = 0
+    measured = 0
     try:
         pairs = next(survey)
         while True:
-            asked += len(pairs)
+            measured += len(pairs)
             pairs = survey.send(measure(pairs))
     except StopIteration as end:
-        return end.value, asked
+        return end.value, measured

@@ -1,7 +1,8 @@
-"""Relatives: the nodes around a node in the tree that are worth a probe.
+"""Relatives of a node: nodes near it in the tree that may be better parents, so that measuring them is worthwhile.
 
-Siblings, uncles, cousins, and the ancestors two levels further up with their children: a node knows them from its
-parent alone. The most promising are those that would serve the node soonest, by their own delay and the coordinates.
+They are its siblings, grandparent, uncles (siblings of the parent), cousins (children of uncles), and the next two
+ancestors with their children. A node can learn all of them from its parent. The most promising ones have the least sum
+of their own delay and their delay to the node as estimated from coordinates.
 """
 
 import numpy as np
@@ -9,71 +10,71 @@ import numpy as np
 from cubecast.overlay.coordinates import estimated_ms
 from cubecast.overlay.kernel import kernel
 from cubecast.overlay.trees.measured import MeasuredGraph, measured_ms
-from cubecast.overlay.trees.refine import Book
-from cubecast.overlay.trees.tree import NOBODY
+from cubecast.overlay.trees.refine import TreeState
+from cubecast.overlay.trees.tree import NO_NODE
 from cubecast.types import Floats, Ints
 
 
 @kernel
-def promising_relatives(graph: MeasuredGraph, book: Book, positions: Floats, count: int) -> tuple[Ints, Floats]:
-    """The unmeasured relatives that would serve each node soonest.
+def promising_relatives(graph: MeasuredGraph, state: TreeState, positions: Floats, count: int) -> tuple[Ints, Floats]:
+    """For each node, the relatives not measured yet that are estimated to give it the least delay as its parent.
 
     Returns:
-        relatives: shape (n, count), best first, -1 where there are fewer.
-        sooner_ms: shape (n, count), how much sooner than now, as far as coordinates tell; negative for later.
+        relatives: shape (n, count), best first; -1 where there are fewer.
+        gain_ms: shape (n, count), estimated reduction of the node's delay; negative if its delay would grow.
     """
-    nodes = len(book.parent)
-    relatives = np.full((nodes, count), NOBODY, np.int64)
-    late = np.full((nodes, count), np.inf)
+    nodes = len(state.parent)
+    relatives = np.full((nodes, count), NO_NODE, np.int64)
+    best_ms = np.full((nodes, count), np.inf)
     for node in range(1, nodes):
-        above = book.parent[node]
-        _consider_children(graph, book, positions, node, above, NOBODY, relatives, late)
+        above = state.parent[node]
+        _consider_children(graph, state, positions, node, above, NO_NODE, relatives, best_ms)
         for generation in range(3):
-            if above < 0 or book.parent[above] < 0:
+            if above < 0 or state.parent[above] < 0:
                 break
-            over = book.parent[above]
-            _consider(graph, book, positions, node, over, relatives, late)
-            _consider_children(graph, book, positions, node, over, above, relatives, late)
+            over = state.parent[above]
+            _consider(graph, state, positions, node, over, relatives, best_ms)
+            _consider_children(graph, state, positions, node, over, above, relatives, best_ms)
             if generation == 0:
-                for place in range(book.copies[over]):
-                    uncle = book.child[over, place]
+                for place in range(state.copies[over]):
+                    uncle = state.child[over, place]
                     if uncle != above:
-                        _consider_children(graph, book, positions, node, uncle, NOBODY, relatives, late)
+                        _consider_children(graph, state, positions, node, uncle, NO_NODE, relatives, best_ms)
             above = over
-    return relatives, book.late_ms.reshape(-1, 1) - late
+    return relatives, state.delay_ms.reshape(-1, 1) - best_ms
 
 
 @kernel
 def _consider_children(
     graph: MeasuredGraph,
-    book: Book,
+    state: TreeState,
     positions: Floats,
     node: int,
     above: int,
     without: int,
     relatives: Ints,
-    late: Floats,
+    best_ms: Floats,
 ) -> None:
-    """Considers the children of a node, less one that was considered already."""
-    for place in range(book.copies[above]):
-        if book.child[above, place] != without:
-            _consider(graph, book, positions, node, book.child[above, place], relatives, late)
+    """Calls `_consider` for the children of `above` except `without`."""
+    for place in range(state.copies[above]):
+        if state.child[above, place] != without:
+            _consider(graph, state, positions, node, state.child[above, place], relatives, best_ms)
 
 
 @kernel
 def _consider(
-    graph: MeasuredGraph, book: Book, positions: Floats, node: int, other: int, relatives: Ints, late: Floats
+    graph: MeasuredGraph, state: TreeState, positions: Floats, node: int, other: int, relatives: Ints, best_ms: Floats
 ) -> None:
-    """Puts a relative in its place among the node's best, unless it is measured already."""
+    """Inserts a relative into the sorted list of the node's best ones, unless it is measured or not good enough."""
     if other == node:
         return
-    expected = book.late_ms[other] + estimated_ms(positions, other, node)
+    expected = state.delay_ms[other] + estimated_ms(positions, other, node)
     place = relatives.shape[1] - 1
-    if expected >= late[node, place] or measured_ms(graph, node, other) < np.inf:
+    if expected >= best_ms[node, place] or measured_ms(graph, node, other) < np.inf:
         return
-    while place > 0 and late[node, place - 1] > expected:
-        late[node, place] = late[node, place - 1]
+    while place > 0 and best_ms[node, place - 1] > expected:
+        best_ms[node, place] = best_ms[node, place - 1]
         relatives[node, place] = relatives[node, place - 1]
         place -= 1
-    late[node, place] = expected
+    best_ms[node, place] = expected
     relatives[node, place] = other

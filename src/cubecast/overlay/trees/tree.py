@@ -1,4 +1,4 @@
-"""What any delivery tree is asked: whether it is one, how late each node is, how many copies it sends."""
+"""Functions for any tree: its order, the delays and fan-outs of its nodes, and whether it is a tree."""
 
 import numpy as np
 
@@ -7,19 +7,21 @@ from cubecast.overlay.kernel import kernel
 from cubecast.types import Floats, Ints
 
 PUBLISHER = 0
-NOBODY = -1
+"""The node of the publisher, root of every tree."""
+NO_NODE = -1
+"""Parent of the publisher and of nodes that are not attached."""
 
 
 @kernel
 def breadth_first(parent: Ints) -> Ints:
-    """The nodes from the publisher down, parents before children; shorter than n when some do not hang on it.
+    """The publisher and its descendants in breadth-first order, so that parents come before their children.
 
     Returns:
-        Shape (reached,), the publisher first.
+        Shape (reached,); shorter than n if some nodes are not descendants of the publisher.
     """
     nodes = len(parent)
-    first = np.full(nodes, NOBODY, np.int64)
-    following = np.full(nodes, NOBODY, np.int64)
+    first = np.full(nodes, NO_NODE, np.int64)
+    following = np.full(nodes, NO_NODE, np.int64)
     for node in range(nodes - 1, -1, -1):
         above = parent[node]
         if above >= 0:
@@ -40,21 +42,21 @@ def breadth_first(parent: Ints) -> Ints:
 
 @kernel
 def tree_delays(parent: Ints, delays: Delays) -> Floats:
-    """The delay from the publisher to each node along the tree, shape (n,), ms; infinite off the tree."""
-    late = np.full(len(parent), np.inf)
-    late[PUBLISHER] = 0.0
+    """The delay of each node from the publisher along the tree, shape (n,), ms; infinite if not attached."""
+    delay = np.full(len(parent), np.inf)
+    delay[PUBLISHER] = 0.0
     for node in breadth_first(parent)[1:]:
-        late[node] = late[parent[node]] + delay_ms(delays, parent[node], node)
-    return late
+        delay[node] = delay[parent[node]] + delay_ms(delays, parent[node], node)
+    return delay
 
 
 def fan_out(parent: Ints) -> Ints:
-    """Copies each node sends, shape (n,)."""
+    """The number of children of each node, shape (n,)."""
     return np.bincount(parent[parent >= 0], minlength=len(parent)).astype(np.int64)
 
 
 def is_tree(parent: Ints) -> bool:
-    """Whether every node hangs on the publisher, through parents in range, without a loop."""
-    if parent[PUBLISHER] != NOBODY or (parent[1:] < 0).any() or (parent >= len(parent)).any():
+    """Whether every node is a descendant of the publisher; false if there are loops or parents out of range."""
+    if parent[PUBLISHER] != NO_NODE or (parent[1:] < 0).any() or (parent >= len(parent)).any():
         return False
     return len(breadth_first(parent)) == len(parent)

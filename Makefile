@@ -1,4 +1,4 @@
-# Every target sets itself up: a virtual environment with pinned dependencies, made once and again when they change.
+# Every target sets up a virtual environment with pinned dependencies first, and again when they have changed.
 
 PYTHON ?= python3
 VENV := .venv
@@ -25,22 +25,23 @@ check: $(READY)
 	$(BIN)/deptry src
 	$(PYTHON) .ci/limits.py
 
+# Every benchmark, judged by its bars: some minutes.
 bench: $(READY)
-	$(BIN)/python bench/relay.py
-	$(BIN)/python bench/lab.py
+	$(BIN)/cubecast bench relay
+	$(BIN)/cubecast bench lab
 	$(BIN)/cubecast bench extensions
 	$(BIN)/cubecast bench ipc
 
-# Faults on real processes and the simulation over many seeds, against their bars: hours.
+# Faults on real processes, and the simulation over many seeds, judged by their bars: hours.
 soak: $(READY)
-	$(BIN)/python bench/soak.py
+	$(BIN)/python trials/soak.py
 
-# Mutated extensions against the sandbox: some minutes.
+# Mutated extensions and WebAssembly's test suite in the sandbox: some minutes.
 fuzz: $(READY)
-	$(BIN)/python bench/fuzz.py
-	$(BIN)/python bench/spec_suite.py
+	$(BIN)/python trials/fuzz.py
+	$(BIN)/python trials/spec_suite.py
 
-# Every experiment, and the pages of docs/lab from them.
+# Runs every experiment and writes the pages of docs/lab from the results.
 lab: $(READY)
 	$(BIN)/cubecast lab run all
 	$(BIN)/cubecast lab pages --output docs/lab
@@ -49,8 +50,8 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# After a change of dependencies in pyproject.toml. The lock holds names, extras, versions and hashes of all that is
-# installed, so that nothing is left to resolve; tests/test_lock.py holds it to that.
+# To be run after a change of dependencies in pyproject.toml. The lock holds names, extras, versions and hashes of all that
+# is installed, so that nothing is left to resolve; tests/test_lock.py checks that.
 lock: $(READY)
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras --python-version 3.11 \
 		--universal --extra dev --extra lab pyproject.toml -o requirements.lock

@@ -5,7 +5,7 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from cubecast.lab.kernels import compiled
+from cubecast.lab.compilation import compiled
 
 P = ParamSpec("P")
 R = TypeVar("R")

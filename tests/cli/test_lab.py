@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cubecast.lab.experiments import EXPERIMENTS
 from tests.cli.processes import ENV, cubecast, wait_until
 
 pytestmark = pytest.mark.system
@@ -20,11 +21,10 @@ TREES = ("lab", "run", "trees", "--network", NETWORK, "--size", "60", "--group",
 
 @contextmanager
 def started(folder: Path, name: str, *arguments: str) -> Iterator[Path]:
-    """A process of Dask's, with its log; ended at the end."""
+    """A Dask process that is terminated with the block; yields the file of its output."""
     log = folder / f"{name}.log"
     with log.open("w") as file:
-        process = subprocess.Popen([sys.executable, "-m", "dask", *arguments],
-                                   stdout=file, stderr=file, env=ENV)  # fmt: skip
+        process = subprocess.Popen([sys.executable, "-m", "dask", *arguments], stdout=file, stderr=file, env=ENV)
         try:
             yield log
         finally:
@@ -61,10 +61,10 @@ def test_a_cluster_gives_the_same_rows_as_this_machine(cluster: str) -> None:
 def test_json_is_one_object_a_line_and_nothing_is_left_behind(tmp_path: Path) -> None:
     done = cubecast("lab", "run", "trees", "join", *TREES[3:], "--json", timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [result["experiment"] for result in told] == ["trees", "join"]
-    assert set(told[0]) >= {"experiment", "parameters", "seed", "rows", "claims"}
-    assert told[0]["parameters"]["fan_out"] == 4
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["experiment"] for result in printed] == ["trees", "join"]
+    assert set(printed[0]) >= {"experiment", "parameters", "seed", "rows", "claims"}
+    assert printed[0]["parameters"]["fan_out"] == 4
     assert list(tmp_path.iterdir()) == []
 
 
@@ -85,8 +85,11 @@ def test_any_square_matrix_of_rtts_is_a_network(tmp_path: Path, suffix: str) -> 
     text = "\n".join(lines).encode()
     path = tmp_path / f"rtts.{suffix}"
     path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
-    done = cubecast("lab", "run", "trees", "--network", str(path), "--fan-out", "3", "--group", "all", "--publishers", "5",
-                    "--json", timeout=120)  # fmt: skip
+    done = cubecast(
+        *("lab", "run", "trees", "--network", str(path)),
+        *("--fan-out", "3", "--group", "all", "--publishers", "5", "--json"),
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     rows = {row["method"]: row for row in json.loads(done.stdout)["rows"]}
     assert rows["star"]["rad"] == 1
@@ -135,5 +138,5 @@ def test_run_plot_pages_and_compare(tmp_path: Path) -> None:
 def test_the_list_names_every_experiment() -> None:
     done = cubecast("lab", "list")
     assert done.returncode == 0
-    for name in ("shape", "routing", "relocation", "multicast", "m-region-load", "rivals", "trees"):
+    for name in EXPERIMENTS:
         assert re.search(rf"^{name} ", done.stdout, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Deliveries: figures against references."""
+"""Deliveries against references."""
 
 from collections.abc import Callable
 
@@ -58,8 +58,8 @@ def test_every_method_serves_everyone_by_copies_that_hosts_sent(method: str, net
     rng = np.random.default_rng(2)
     over, seat = seated_overlay(Cube(2, 6), network, rng)
     group = group_of(40, 7, 24, rng)
-    stage = DeliverySetting(network, group, over, seat, full_pns(network.delays, rng))
-    delivery = deliver(method, stage, 4, rng)
+    setting = DeliverySetting(network, group, over, seat, full_pns(network.delays, rng))
+    delivery = deliver(method, setting, 4, rng)
     assert np.isfinite(delivery.late_ms).all()
     assert len(delivery.late_ms) == 24
     graph: nx.DiGraph[int] = nx.DiGraph()
@@ -69,8 +69,8 @@ def test_every_method_serves_everyone_by_copies_that_hosts_sent(method: str, net
         graph.add_edge(int(a), int(b), weight=float(matrix[a, b]))
     soonest = nx.single_source_dijkstra_path_length(graph, int(group[0]))
     for host, late in zip(group[1:], delivery.late_ms, strict=True):
-        assert soonest[int(host)] <= late * 1.0001, "the copies sent reach everyone, no later than told"
-    row = delivery_row(delivery, stage)
+        assert soonest[int(host)] <= late * 1.0001, "the copies sent reach everyone, no later than reported"
+    row = delivery_row(delivery, setting)
     assert number(row, "traversals") >= number(row, "stress_max") >= 1
     if method not in ("star", "limit", "cube-greedy", "split", "graft", "scribe-pns"):
         assert number(row, "fan_out_max") <= 4
@@ -79,10 +79,10 @@ def test_every_method_serves_everyone_by_copies_that_hosts_sent(method: str, net
         assert row["fan_out_max"] == 24
 
 
-def test_nothing_over_the_same_hosts_is_sooner_than_the_limit() -> None:
+def test_no_tree_of_the_same_hosts_is_faster_than_the_limit() -> None:
     for network in small_networks():
         group = group_of(40, 7, 0, np.random.default_rng(3))
-        stage = DeliverySetting(network, group)
-        limit = deliver("limit", stage, 0, np.random.default_rng(1)).late_ms
+        setting = DeliverySetting(network, group)
+        limit = deliver("limit", setting, 0, np.random.default_rng(1)).late_ms
         for method in ("star", "clustered", "compact", "hybrid"):
-            assert (deliver(method, stage, 6, np.random.default_rng(1)).late_ms >= limit - 1e-3).all()
+            assert (deliver(method, setting, 6, np.random.default_rng(1)).late_ms >= limit - 1e-3).all()

@@ -1,1 +1,1 @@
-"""Benchmarks that users run: figures against their bars, paired in one run."""
+"""The benchmarks behind `cubecast bench`. A bar is a ratio of two figures of the same run wherever one is meaningful."""

@@ -1,4 +1,4 @@
-"""What an extension costs a frame, for its author: alone, in batches, and against a native build of the same source."""
+"""The time an extension takes for a frame, for its author: called alone, in batches, and against a native build."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +14,21 @@ from cubecast.sandbox.loading import Extension
 from cubecast.sandbox.supervision import Instance
 
 FRAMES_MAX, BYTES_MAX = 256, 128 << 20
-"""Of the input that are used."""
+"""Maximum frames given to the extension, and bytes of input read for them."""
 ROUNDS = 5
 BATCH = 16
+"""Frames in a batch."""
 
 
 @dataclass(frozen=True)
 class FrameCost:
-    """Microseconds a frame, best of several rounds.
+    """Microseconds for a frame, best of ROUNDS.
 
     Attributes:
-        frames: how many were given to it.
-        alone_us: a call for each, as live ones come.
-        batch_us: BATCH a call.
-        native_us: BATCH a call to the native build; None without one.
+        frames: number of frames that the extension was given.
+        alone_us: with one call for each frame, as for live frames.
+        batch_us: with BATCH frames in a call.
+        native_us: with BATCH frames in a call to the native build; None without one.
     """
 
     frames: int
@@ -37,36 +38,36 @@ class FrameCost:
 
     @property
     def ratio(self) -> float | None:
-        """The sandbox against native code."""
+        """Time in the sandbox relative to native code, both in batches; None without a native build."""
         return None if self.native_us is None else self.batch_us / self.native_us
 
 
 def frame_cost(extension: Extension, native: Extension | None, file: str, config: Mapping[str, str]) -> FrameCost:
-    """Measures with the first frames of a media file, decoded before where the extension wants plain ones.
+    """Measures with the first frames of a media file, decoded first if the extension processes decoded frames.
 
     Raises:
         MediaError: the file cannot be read.
-        ExtensionRefused: it does not accept the file's tracks or the settings.
+        ExtensionRefused: the extension does not accept the file's tracks or the settings.
         ExtensionFailed: a call failed.
-        UsageError: the native build is another extension.
+        UsageError: the native build is of another extension, or the file has no frames that the extension processes.
     """
     if native is not None and native.manifest.name != extension.manifest.name:
         raise UsageError(
-            f"--native is a build of {native.manifest.name}, not of {extension.manifest.name}; give one of the same source"
+            f"--native is a build of {native.manifest.name}, not of {extension.manifest.name}; give a build of the same source"
         )
-    given, tracks = _given(extension, file, config)
-    if not given:
+    frames, tracks = _frames_given(extension, file, config)
+    if not frames:
         raise UsageError(f"{file} holds no frames that {extension.manifest.name} processes; give another file")
     candidates = [(extension, 1), (extension, BATCH)] + ([] if native is None else [(native, BATCH)])
     best = [float("inf")] * len(candidates)
     for _ in range(ROUNDS):
         for number, (candidate, batch) in enumerate(candidates):
-            best[number] = min(best[number], _once_us(candidate, tracks, config, given, batch))
-    return FrameCost(len(given), best[0], best[1], best[2] if native is not None else None)
+            best[number] = min(best[number], _round_us(candidate, tracks, config, frames, batch))
+    return FrameCost(len(frames), best[0], best[1], best[2] if native is not None else None)
 
 
-class _Given:
-    """An instance that is watched: what it is given is kept."""
+class _RecordedInstance:
+    """An instance that keeps the frames it is given."""
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -91,16 +92,16 @@ class _Given:
         self._instance.close()
 
 
-def _given(
+def _frames_given(
     extension: Extension, file: str, config: Mapping[str, str]
 ) -> tuple[list[EncodedFrame], Sequence[TrackFormat]]:
-    """What an extension is given of a file, and the tracks it is told of."""
-    made: list[_Given] = []
-    told: list[Sequence[TrackFormat]] = []
+    """The frames of a file that the pipeline gives to an extension, and the tracks it announces to it."""
+    made: list[_RecordedInstance] = []
+    announced: list[Sequence[TrackFormat]] = []
 
     def make(tracks: Sequence[TrackFormat], settings: Mapping[str, str]) -> Instance:
-        made.append(_Given(extension.make(tracks, settings)))
-        told.append(tracks)
+        made.append(_RecordedInstance(extension.make(tracks, settings)))
+        announced.append(tracks)
         return made[-1]
 
     with MediaSource(file) as source:
@@ -109,15 +110,17 @@ def _given(
             for frame in source.frames():
                 pipeline.push([frame])
                 if pipeline.running.stats.failures:
-                    raise ExtensionFailed("error", f"it failed on the file: {pipeline.running.stats.last_failure}")
+                    raise ExtensionFailed(
+                        "error", f"the extension failed on the file: {pipeline.running.stats.last_failure}"
+                    )
                 if len(made[-1].frames) >= FRAMES_MAX or pipeline.running.stats.bytes_in >= BYTES_MAX:
                     break
         finally:
             pipeline.close()
-    return made[-1].frames, told[-1]
+    return made[-1].frames, announced[-1]
 
 
-def _once_us(
+def _round_us(
     extension: Extension,
     tracks: Sequence[TrackFormat],
     config: Mapping[str, str],

@@ -1,12 +1,12 @@
-"""What it costs to exchange four bytes with another protection domain, against the working set of the other side.
+"""The time to exchange four bytes with another protection domain, against the working set of the other side.
 
-The slides' experiment: a pipe, a Unix socket, a ring in shared memory that is spun on for a moment, and a call into the
-sandbox. The other side touches its working set before it answers, one byte in each page and as many bytes further on, so
-that it is the translations of addresses that have to be loaded again; what touching costs without any exchange stands
-beside it. Pipe and socket have both sides on one CPU, which is their best case; the ring has two.
+This is the slides' experiment: a pipe, a Unix socket, a ring in shared memory whose reader spins briefly before it sleeps,
+and a call into the sandbox. Before it answers, the other side touches its working set, one byte in each page, each at
+another place in the page, so that address translations have to be loaded again. The time for touching alone is a row of
+its own. With pipe and socket both sides run on one CPU, which is their best case; with the ring on two.
 
-An upcall tells of an event and wants no answer but that it was handled: a signal to a process that waits for it and says
-so over a pipe, against a call of `on_event`.
+An upcall delivers an event and needs no answer except that it was handled. The rows compare a signal to a waiting process,
+which confirms over a pipe, with a call of `on_event`.
 """
 
 import os
@@ -19,25 +19,31 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from cubecast.bench.rows import Row
+from cubecast.bench.rows import Row, unjudged_row
 from cubecast.sandbox.trusted.confinement import die_with_parent
 from cubecast.sandbox.trusted.rings import Ring, RingFiles
+from cubecast.sandbox.wasm.bare_module import BareModule
 from cubecast.sandbox.wasm.engine import deadlines
-from cubecast.sandbox.wasm.kernels import Kernel
 
 if TYPE_CHECKING:
     from cubecast.lab.drawing import Axes
 
 WORKING_SETS = (0, 16, 64, 256, 1024)
-"""Pages."""
-PASSES, ROUNDS, TRIPS, WARM = 4, 5, 1000, 20
-APART = 4160
-"""As in the slides: the next page, and a cache line further."""
+"""Sizes of the other side's working set, pages."""
+PASSES, ROUNDS = 4, 5
+"""Passes over all ways of exchange, and rounds of each way in a pass; the best round counts."""
+TRIPS, WARM_UP_TRIPS = 1000, 20
+"""Exchanges in a round, and exchanges before the first round."""
+STRIDE = 4160
+"""Bytes between two touched bytes, as in the slides: a page of 4096 and a cache line of 64."""
 MESSAGE = b"ping"
 RING_BYTES = 4096
+"""Capacity of the ring in each direction."""
 
 Ping: TypeAlias = Callable[[], object]
+"""Makes one exchange."""
 Way: TypeAlias = Callable[[int], AbstractContextManager[Ping]]
+"""Opens a way of exchange for a working set of a size in bytes."""
 
 ECHO = """(module (memory (export "memory") 70)
   (func (export "echo") (param $size i32) (result i32) (local $at i32) (local $sum i32)
@@ -52,25 +58,25 @@ ECHO = """(module (memory (export "memory") 70)
 
 
 def measure() -> Iterator[Row]:
-    """A row for each way and working set, all relative to the pipe."""
+    """A row for each way and working set, relative to the pipe, and one for each kind of upcall; none has a bar."""
     for size in WORKING_SETS:
         us = trips_us(tuple(WAYS), size)
         for name, value in us.items():
             text = f"{name}, working set {size} pages"
-            yield Row(text, round(value, 3), "us", "pipe", round(value / us["pipe"], 4), None, holds=True)
+            yield unjudged_row(text, round(value, 3), "us", "pipe", round(value / us["pipe"], 4))
     passes = [(_best_us(_signal()), _best_us(_event())) for _ in range(PASSES)]
     by_signal, into = (min(each) for each in zip(*passes, strict=True))
     for text, value in (("an upcall by signal", by_signal), ("an upcall into the sandbox", into)):
-        yield Row(text, round(value, 3), "us", "signal", round(value / by_signal, 4), None, holds=True)
+        yield unjudged_row(text, round(value, 3), "us", "signal", round(value / by_signal, 4))
 
 
 def draw(rows: Sequence[Row], axes: "Axes") -> None:
-    """Microseconds of an exchange against the working set, a line a way."""
+    """Plots microseconds of an exchange against the working set, a line for each way."""
     for name, marker in zip(WAYS, "os^Dx", strict=True):
         values = [row.value for row in rows if row.name.startswith(f"{name}, ")]
         axes.plot(range(len(values)), values, marker=marker, label=name)
     axes.set_xticks(range(len(WORKING_SETS)), [str(pages) for pages in WORKING_SETS])
-    axes.set_xlabel(f"working set of the other side, pages (one byte each, {APART} bytes apart)")
+    axes.set_xlabel(f"working set of the other side, pages (one byte each, {STRIDE} bytes apart)")
     axes.set_ylabel("4 bytes there and back, us")
     axes.set_ylim(0, 1.35 * max(row.value for row in rows))
     axes.grid(alpha=0.3)
@@ -78,15 +84,15 @@ def draw(rows: Sequence[Row], axes: "Axes") -> None:
 
 
 def trips_us(names: Sequence[str], pages: int = 0) -> dict[str, float]:
-    """Four bytes there and back, microseconds by way: one way after the other, several times over, and the best of each."""
-    passes = [{name: _best_us(WAYS[name](pages * APART)) for name in names} for _ in range(PASSES)]
+    """Microseconds of an exchange by way, with a working set of `pages`; the ways alternate and the best round counts."""
+    passes = [{name: _best_us(WAYS[name](pages * STRIDE)) for name in names} for _ in range(PASSES)]
     return {name: min(each[name] for each in passes) for name in names}
 
 
 def _best_us(way: AbstractContextManager[Ping]) -> float:
     rounds = []
     with deadlines(), way as ping:
-        for _ in range(WARM):
+        for _ in range(WARM_UP_TRIPS):
             ping()
         for _ in range(ROUNDS):
             begun = perf_counter()
@@ -97,7 +103,7 @@ def _best_us(way: AbstractContextManager[Ping]) -> float:
 
 
 def _toucher(size: int) -> Ping:
-    lines = np.zeros(max(1, size), np.uint8)[::APART]
+    lines = np.zeros(max(1, size), np.uint8)[::STRIDE]
 
     def touch() -> None:
         if size:
@@ -172,8 +178,8 @@ def _ring(size: int) -> Iterator[Ping]:
 
 @contextmanager
 def _sandbox(size: int) -> Iterator[Ping]:
-    kernel = Kernel(ECHO)
-    echo, memory = kernel.bound("echo", ("i",)), kernel.memory()
+    module = BareModule(ECHO)
+    echo, memory = module.bound("echo", ("i",)), module.memory()
 
     def ping() -> None:
         memory[8:12] = MESSAGE
@@ -185,8 +191,8 @@ def _sandbox(size: int) -> Iterator[Ping]:
 
 @contextmanager
 def _signal() -> Iterator[Ping]:
-    """A signal to a process that waits for it, and a byte back."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # the child has it from its first moment
+    """A signal to a process that waits for it, and one byte back over a pipe."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # inherited, so the child never lacks it
     our_in, their_out = os.pipe()
 
     def serve() -> None:
@@ -210,7 +216,7 @@ def _signal() -> Iterator[Ping]:
 
 @contextmanager
 def _event() -> Iterator[Ping]:
-    on_event = Kernel(ECHO).bound("on_event", ("i", "q", "d"))
+    on_event = BareModule(ECHO).bound("on_event", ("i", "q", "d"))
     yield lambda: on_event(1, 0, 0.0)
 
 
@@ -225,7 +231,7 @@ WAYS: dict[str, Way] = {
 
 @contextmanager
 def _one_cpu() -> Iterator[None]:
-    """This process, and children it forks meanwhile, on one CPU."""
+    """Restricts this process, and children that it forks meanwhile, to one CPU."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:
@@ -236,7 +242,7 @@ def _one_cpu() -> Iterator[None]:
 
 @contextmanager
 def _child(serve: Callable[[], None]) -> Iterator[int]:
-    """A forked process that serves until it is killed."""
+    """A forked process that runs `serve` until the block ends and kills it. Yields its process ID."""
     child = os.fork()
     if not child:
         try:

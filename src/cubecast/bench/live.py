@@ -1,4 +1,4 @@
-"""Real hosts of one machine for a benchmark: a super-node, and whoever joins it, each a process of its own."""
+"""A super-node and hosts on this machine for a benchmark, each a process of its own."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,26 +10,29 @@ from cubecast.emulator.processes import ChildProcess, Processes
 
 @dataclass
 class LiveOverlay:
-    """A super-node that serves."""
+    """A running super-node.
+
+    Attributes:
+        directory: command-line options with which a command reaches it.
+    """
 
     processes: Processes
     directory: tuple[str, ...]
-    """What every command needs to reach it."""
 
-    async def join(self, name: str, fan_out: int, until: str, *arguments: str) -> ChildProcess:
-        """Starts a command that joins as a host, and waits until it told an event.
+    async def start_host(self, name: str, fan_out: int, until: str, *arguments: str) -> ChildProcess:
+        """Starts a command that joins the overlay as a host, and waits until it reports the event `until`.
 
         Raises:
-            ProcessDied: it ended first.
+            ProcessDied: the process ended first.
         """
         options = ("--name", name, "--fan-out", str(fan_out), "--listen", "127.0.0.1:0")
-        return await self.ask(name, until, *arguments, *options)
+        return await self.start_command(name, until, *arguments, *options)
 
-    async def ask(self, name: str, until: str, *arguments: str) -> ChildProcess:
-        """The same of one that joins nothing.
+    async def start_command(self, name: str, until: str, *arguments: str) -> ChildProcess:
+        """Starts a command that is no host itself, and waits until it reports the event `until`.
 
         Raises:
-            ProcessDied: it ended first.
+            ProcessDied: the process ended first.
         """
         child = await self.processes.start(name, *arguments, "--json", *self.directory)
         await child.wait_for(until)
@@ -38,7 +41,7 @@ class LiveOverlay:
 
 @asynccontextmanager
 async def live_overlay(folder: Path) -> AsyncIterator[LiveOverlay]:
-    """An overlay whose processes all end with the block.
+    """An overlay whose processes all end with the block; the super-node keeps its state in `folder`.
 
     Raises:
         ProcessDied: the super-node ended.

@@ -1,4 +1,4 @@
-"""A benchmark's page of the documentation: a table of its rows, and where there is one a plot."""
+"""A benchmark's page of the documentation: a table of its rows and, if it has one, a plot."""
 
 import platform
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cubecast import __version__
-from cubecast.bench.rows import Row
+from cubecast.bench.rows import Row, verdict
 from cubecast.errors import LabError
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ Draw = Callable[[Sequence[Row], "Axes"], None]
 
 
 def write(name: str, title: str, rows: Sequence[Row], folder: Path, draw: Draw | None = None) -> Path:
-    """Writes NAME.md, and NAME.png beside it.
+    """Writes NAME.md and, with `draw`, NAME.png beside it. Returns the page's path.
 
     Raises:
-        LabError: the folder cannot be written, or what draws is not installed.
+        LabError: the folder cannot be written, or matplotlib is not installed.
     """
     lines = [f"# {title}", ""]
     try:
@@ -40,7 +40,7 @@ def write(name: str, title: str, rows: Sequence[Row], folder: Path, draw: Draw |
 
 def _plot(path: Path, title: str, rows: Sequence[Row], draw: Draw) -> None:
     try:
-        from cubecast.lab.drawing import save_figure  # noqa: PLC0415  an extra that measuring does not need
+        from cubecast.lab.drawing import save_figure  # noqa: PLC0415  needs matplotlib, which measuring does not
     except ImportError as error:
         raise LabError(
             f"a page with a plot needs {error.name}; install it with: pip install 'cubecast[lab]'"
@@ -51,5 +51,4 @@ def _plot(path: Path, title: str, rows: Sequence[Row], draw: Draw) -> None:
 def _line(row: Row) -> str:
     if row.skipped:
         return f"| {row.name} | skipped: {row.skipped} | | | |"
-    bar = "" if row.bar is None else f"{row.bar} {'holds' if row.holds else 'does not hold'}"
-    return f"| {row.name} | {row.value} {row.unit} | {row.relative_to} | {row.ratio} | {bar} |"
+    return f"| {row.name} | {row.value} {row.unit} | {row.relative_to} | {row.ratio} | {verdict(row)} |"

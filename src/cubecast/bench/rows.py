@@ -1,17 +1,24 @@
-"""How every benchmark of this project tells its figures."""
+"""The rows that every benchmark reports: a figure, what it is compared with, and the bar it must meet."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal, TypeAlias
+
+Judged: TypeAlias = Literal["ratio", "figure", ""]
+"""What the bar applies to: the ratio, the figure itself (an absolute bar), or nothing."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure and its bar; `skipped` says why there is none.
+    """One figure and its bar.
 
     Attributes:
-        ratio: the figure against `relative_to`.
-        bar: None where there is none to hold.
+        ratio: the figure relative to `relative_to`, or to an absolute bar.
+        bar: None if there is none.
+        holds: whether the bar is met; True without a bar.
+        skipped: why there is no figure; empty if there is one.
+        judged: what the bar applies to.
     """
 
     name: str
@@ -22,28 +29,54 @@ class Row:
     bar: float | None
     holds: bool
     skipped: str = ""
+    judged: Judged = ""
 
 
-def row(name: str, value: float, unit: str, relative_to: str, bar: float, at_most: bool = True) -> Row:
-    """A figure against its bar, which it may not exceed, or with `at_most=False` must reach."""
+def ratio_row(name: str, value: float, unit: str, other_name: str, other: float, bar: float) -> Row:
+    """A figure whose ratio to another figure of the same run may be at most `bar`."""
+    ratio = value / other
+    relative_to = f"{other_name} ({other:.4g} {unit})"
+    return Row(
+        name, round(value, 4), unit, relative_to, round(ratio, 4), round(bar, 4), holds=ratio <= bar, judged="ratio"
+    )
+
+
+def absolute_row(name: str, value: float, unit: str, bar: float, at_most: bool = True) -> Row:
+    """A figure that may be at most `bar`, or with `at_most=False` must be at least `bar`, whatever the machine."""
     holds = value <= bar if at_most else value >= bar
-    return Row(name, round(value, 4), unit, relative_to, round(value / bar, 3), bar, holds)
+    return Row(name, round(value, 4), unit, "the bar", round(value / bar, 3), bar, holds, judged="figure")
 
 
-def failed(name: str, error: Exception) -> Row:
-    """A figure that could not be had although it should: its bar does not hold."""
-    return Row(name, 0, "", f"nothing, for it failed: {str(error) or type(error).__name__}", 0, 0, holds=False)
+def zero_row(name: str, value: float, unit: str = "", relative_to: str = "none") -> Row:
+    """A count that must be 0."""
+    return Row(name, value, unit, relative_to, value, 0, holds=value == 0, judged="figure")
+
+
+def unjudged_row(name: str, value: float, unit: str, relative_to: str, ratio: float) -> Row:
+    """A figure without a bar."""
+    return Row(name, value, unit, relative_to, ratio, None, holds=True)
+
+
+def skipped_row(name: str, why: str) -> Row:
+    """A figure that cannot be measured here; it counts neither for nor against."""
+    return Row(name, 0, "", "", 0, None, holds=False, skipped=why)
+
+
+def failed_row(name: str, error: Exception) -> Row:
+    """A figure whose measurement failed; its bar does not hold."""
+    return Row(name, 0, "", f"nothing: it failed: {str(error) or type(error).__name__}", 0, 0, holds=False)
 
 
 def verdict(row: Row) -> str:
-    """The bar and whether it holds; nothing where there is no bar."""
+    """The bar, what it applies to and whether it holds; empty without a bar."""
     if row.bar is None:
         return ""
-    return f"; bar {row.bar} {'holds' if row.holds else 'DOES NOT HOLD'}"
+    kind = {"ratio": "ratio bar ", "figure": "absolute bar ", "": ""}[row.judged]
+    return f"{kind}{row.bar} {'holds' if row.holds else 'DOES NOT HOLD'}"
 
 
-def tell(rows: Sequence[Row], as_json: bool) -> int:
-    """Prints the rows; 0 when every bar holds, else 1."""
+def print_rows(rows: Sequence[Row], as_json: bool) -> int:
+    """Prints the rows; returns 0 if every bar holds, else 1."""
     if as_json:
         print(json.dumps({"rows": [asdict(row) for row in rows]}))
     else:
@@ -51,5 +84,9 @@ def tell(rows: Sequence[Row], as_json: bool) -> int:
             if row.skipped:
                 print(f"{row.name}: skipped: {row.skipped}")
                 continue
-            print(f"{row.name}: {row.value} {row.unit}, {row.ratio} x {row.relative_to}{verdict(row)}")
+            judgement = verdict(row)
+            print(
+                f"{row.name}: {row.value} {row.unit}, {row.ratio} x {row.relative_to}"
+                + (f"; {judgement}" if judgement else "")
+            )
     return 0 if all(row.holds or row.skipped for row in rows) else 1

@@ -1,7 +1,7 @@
-"""Deliveries: one publisher to many subscribers by every method, with what each costs.
+"""Deliveries from one publisher to many subscribers by every method, and their metrics.
 
-Each method is given the same network, publisher and subscribers, and answers with the delay of every subscriber and
-the copies that hosts send, from which all figures follow.
+Each method gets the same network, publisher and subscribers. It returns the delay of every subscriber and the copies that
+hosts send; all metrics follow from these.
 """
 
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cubecast.lab.compilation import compiled
 from cubecast.lab.experiment import Row
-from cubecast.lab.kernels import compiled
-from cubecast.lab.merit import penalty_row, stress_row
+from cubecast.lab.metric_rows import penalty_row, stress_row
 from cubecast.lab.populations import measure_pairs, members
 from cubecast.lab.rivals.pastry import FULL_PNS, Pastry, pastry, scribe_tree
 from cubecast.lab.stress import copies_stress
@@ -47,14 +47,14 @@ METHODS = ("star", *UNIONS, "scribe-pns", *SURVEYS, "limit")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One publisher's stream on its way to its subscribers.
+    """The delivery of one publisher's stream to its subscribers.
 
     Attributes:
-        late_ms: shape (g,), delay of each subscriber.
-        senders, receivers: shape (copies,), hosts.
-        links: links a host keeps for it, on average; whatever the group.
-        probes: round trips measured for each host of the group, on average.
-        two_parents: hosts or labels that are fed twice.
+        late_ms: shape (g,), end-to-end delay of each subscriber.
+        senders, receivers: shape (copies,), the hosts that send and receive each copy.
+        links: mean number of links that a host keeps for the method.
+        probes: mean number of round trips measured by a host.
+        two_parents: number of labels that receive the stream from two parents.
     """
 
     late_ms: Floats
@@ -67,12 +67,13 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliverySetting:
-    """What a delivery stands on.
+    """The network and group of a delivery.
 
     Attributes:
         group: shape (g + 1,), hosts; the publisher first.
-        over: the cube of all hosts, and the label of each host, for the methods that use it.
-        tables: Pastry's, likewise.
+        over: the cube of all hosts; None if no method over the cube is used.
+        seat: shape (hosts,), each host's own label in `over`; None likewise.
+        tables: Pastry's tables of all hosts; None if Scribe is not used.
     """
 
     network: PhysicalNetwork
@@ -83,85 +84,87 @@ class DeliverySetting:
 
     @property
     def delays(self) -> Delays:
-        """The delays among the group, the publisher being 0."""
+        """The delays among the hosts of the group, numbered as in `group`: the publisher is 0."""
         return members(self.network.delays, self.group)
 
     @property
     def unicast_ms(self) -> Floats:
-        """Each subscriber's direct delay."""
+        """Shape (g,), each subscriber's direct delay from the publisher."""
         return delays_from(self.delays, 0)[1:]
 
 
 def full_pns(delays: Delays, rng: np.random.Generator) -> Pastry:
-    """Pastry base 16 with full proximity neighbour selection."""
+    """Pastry tables of base 16 with full proximity neighbour selection."""
     return pastry(delays, 16, FULL_PNS, rng)
 
 
-def deliver(method: str, stage: DeliverySetting, fan_out: int, rng: np.random.Generator) -> Delivery:
-    """Delivers by a method of `METHODS`."""
+def deliver(method: str, setting: DeliverySetting, fan_out: int, rng: np.random.Generator) -> Delivery:
+    """Delivers by one of METHODS; `fan_out` applies to those of SURVEYS, the others have no limit."""
     if method in SURVEYS:
-        survey = compiled(SURVEYS[method])(equal_requirements(len(stage.group), fan_out), rng)
-        return surveyed(survey, stage)
+        survey = compiled(SURVEYS[method])(equal_requirements(len(setting.group), fan_out), rng)
+        return surveyed(survey, setting)
     if method in UNIONS:
-        return _over_cube(method, stage, rng)
+        return _over_cube(method, setting, rng)
     if method == "scribe-pns":
-        return _scribe(stage)
-    return _star(stage) if method == "star" else _limit(stage)
+        return _scribe(setting)
+    return _star(setting) if method == "star" else _limit(setting)
 
 
-def surveyed(survey: Survey[Ints], stage: DeliverySetting) -> Delivery:
-    """A delivery over the tree that a survey finds; surveys are in the words of the group."""
-    delays = stage.delays
-    parent, asked = run_survey(survey, lambda pairs: measure_pairs(delays, pairs))
+def surveyed(survey: Survey[Ints], setting: DeliverySetting) -> Delivery:
+    """A delivery over the tree that a survey finds; the survey numbers hosts as the group does."""
+    delays = setting.delays
+    parent, probed = run_survey(survey, lambda pairs: measure_pairs(delays, pairs))
     late = compiled(tree_delays)(parent, delays)[1:]
     nodes = len(parent)
-    return Delivery(late, stage.group[parent[1:]], stage.group[1:], 2 * (nodes - 1) / nodes, asked / nodes)
+    return Delivery(late, setting.group[parent[1:]], setting.group[1:], 2 * (nodes - 1) / nodes, probed / nodes)
 
 
-def _over_cube(method: str, stage: DeliverySetting, rng: np.random.Generator) -> Delivery:
-    assert stage.over is not None
-    assert stage.seat is not None
-    labels = stage.seat[stage.group]
-    union = compiled(UNIONS[method])(stage.over, labels[1:], int(labels[0]), rng)
-    senders, receivers = copies_sent(stage.over, union)
-    host, near = stage.over.host, stage.over.neighbour
+def _over_cube(method: str, setting: DeliverySetting, rng: np.random.Generator) -> Delivery:
+    assert setting.over is not None
+    assert setting.seat is not None
+    labels = setting.seat[setting.group]
+    union = compiled(UNIONS[method])(setting.over, labels[1:], int(labels[0]), rng)
+    senders, receivers = copies_sent(setting.over, union)
+    host, near = setting.over.host, setting.over.neighbour
     links = np.unique(np.repeat(host.astype(np.int64), near.shape[1]) * len(host) + host[near].ravel())
-    apart = links // len(host) != links % len(host)
-    per_host = apart.sum() / stage.network.hosts
+    between_hosts = links // len(host) != links % len(host)
+    per_host = between_hosts.sum() / setting.network.hosts
     return Delivery(
         union.delay_ms[labels[1:]], senders, receivers, per_host, per_host / 2, int((union.feeds.sum(axis=1) > 1).sum())
     )
 
 
-def _scribe(stage: DeliverySetting) -> Delivery:
-    assert stage.tables is not None
-    parent, late = compiled(scribe_tree)(stage.tables, stage.network.delays, stage.group[1:], int(stage.group[0]))
+def _scribe(setting: DeliverySetting) -> Delivery:
+    assert setting.tables is not None
+    parent, late = compiled(scribe_tree)(
+        setting.tables, setting.network.delays, setting.group[1:], int(setting.group[0])
+    )
     receivers = np.flatnonzero(parent >= 0)
-    entries = float((stage.tables.table >= 0).sum() / stage.network.hosts)
-    everyone = (stage.network.hosts - 1) / 2  # the nearest of all is known by measuring all
-    return Delivery(late[stage.group[1:]], parent[receivers].astype(np.int64), receivers, entries, everyone)
+    entries = float((setting.tables.table >= 0).sum() / setting.network.hosts)
+    probes = (setting.network.hosts - 1) / 2  # finding the nearest of all needs every pair measured
+    return Delivery(late[setting.group[1:]], parent[receivers].astype(np.int64), receivers, entries, probes)
 
 
-def _star(stage: DeliverySetting) -> Delivery:
-    nodes = len(stage.group)
-    senders = np.full(nodes - 1, stage.group[0])
-    return Delivery(stage.unicast_ms, senders, stage.group[1:], 2 * (nodes - 1) / nodes, 0.0)
+def _star(setting: DeliverySetting) -> Delivery:
+    nodes = len(setting.group)
+    senders = np.full(nodes - 1, setting.group[0])
+    return Delivery(setting.unicast_ms, senders, setting.group[1:], 2 * (nodes - 1) / nodes, 0.0)
 
 
-def _limit(stage: DeliverySetting) -> Delivery:
-    """Shortest paths over all pairs of the group, any number of copies: nothing over these hosts is sooner."""
-    parent, late = compiled(shortest_paths)(stage.delays)
+def _limit(setting: DeliverySetting) -> Delivery:
+    """Shortest paths over all pairs of the group without a limit on fan-out: no tree of these hosts has lower delays."""
+    parent, late = compiled(shortest_paths)(setting.delays)
     nodes = len(parent)
-    return Delivery(late[1:], stage.group[parent[1:]], stage.group[1:], 2 * (nodes - 1) / nodes, (nodes - 1) / 2)
+    return Delivery(late[1:], setting.group[parent[1:]], setting.group[1:], 2 * (nodes - 1) / nodes, (nodes - 1) / 2)
 
 
 @kernel
 def shortest_paths(delays: Delays) -> tuple[Ints, Floats]:
-    """Dijkstra from node 0 over all pairs, in n^2 steps and no memory for pairs.
+    """Dijkstra from node 0 over all pairs, in n^2 steps, without a matrix of pairs.
 
     Returns:
         parent: shape (n,), -1 for node 0.
-        late_ms: shape (n,).
+        late_ms: shape (n,), delay from node 0.
     """
     nodes = len(delays.at)
     parent, late = np.full(nodes, -1, np.int64), np.full(nodes, np.inf)
@@ -180,13 +183,13 @@ def shortest_paths(delays: Delays) -> tuple[Ints, Floats]:
     return parent, late
 
 
-def delivery_row(delivery: Delivery, stage: DeliverySetting) -> Row:
-    """Every figure of a delivery."""
-    copies = np.bincount(delivery.senders, minlength=stage.network.hosts)
+def delivery_row(delivery: Delivery, setting: DeliverySetting) -> Row:
+    """Every metric of a delivery."""
+    copies = np.bincount(delivery.senders, minlength=setting.network.hosts)
     return {
         "fan_out_max": int(copies.max(initial=0)),
-        **penalty_row(delivery.late_ms, stage.unicast_ms),
-        **stress_row(copies_stress(stage.network, delivery.senders, delivery.receivers)),
+        **penalty_row(delivery.late_ms, setting.unicast_ms),
+        **stress_row(copies_stress(setting.network, delivery.senders, delivery.receivers)),
         "links_per_host": round(delivery.links, 2),
         "probes_per_host": round(delivery.probes, 2),
     }

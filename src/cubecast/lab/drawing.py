@@ -1,4 +1,4 @@
-"""Pictures on disk, drawn by matplotlib without a screen."""
+"""Figures written to files by matplotlib, without a display. The lab imports matplotlib here only."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 from cubecast.errors import LabError
 
 PANEL_INCHES = (5.2, 3.9)
+"""Width and height of a panel."""
 DPI = 110
 
 __all__ = ["Axes", "save_figure"]
 
 
 def save_figure(path: Path, title: str, version: str, draw: Callable[[Sequence[Axes]], None], panels: int = 1) -> None:
-    """Draws a picture of one or several panels side by side; the same data give the same file.
+    """Draws a figure of `panels` panels side by side and writes it to `path`; the same data give the same file.
 
     Raises:
         LabError: the file cannot be written.

@@ -1,31 +1,33 @@
-"""What an experiment is: parameters in, tidy rows and judged claims out."""
+"""The types of an experiment: its parameters and tasks, and its results as rows and judged claims."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import isnan, nan
-from typing import NamedTuple, TypeAlias
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from cubecast.overlay.cube import Cube
 
+if TYPE_CHECKING:
+    from cubecast.lab.drawing import Axes
+
 Value: TypeAlias = str | int | float | bool | None
 Row: TypeAlias = dict[str, Value]
+"""One measurement: values by column."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a user may choose; each experiment uses some of it.
+    """What a user may choose; each experiment uses some of these.
 
     Attributes:
-        network: a name or file, as `physical.catalogue` knows them.
+        network: a name or file that `physical.catalogue` accepts.
         size: hosts of the network; None for the experiment's own choice, or all hosts of a file.
-        seeds: one run for each; a seed draws the network, the labels and the groups.
-        shape: of the cube; None for the experiment's own choice.
-        pairs: routes to draw.
-        fan_out: copies a host may send.
-        group: subscribers; None for the experiment's own choice, 0 for all other hosts.
-        publishers: how many are drawn and averaged over; at most all hosts.
+        seeds: one run for each; a seed determines the network, the labels and the groups.
+        shape: shape of the cube; None for the experiment's own choice.
+        pairs: number of routes, between random pairs.
+        fan_out: maximum copies that a host may send.
+        group: number of subscribers; None for the experiment's own choice, 0 for all other hosts.
+        publishers: number of publishers, drawn at random, that results are averaged over; at most all hosts.
     """
 
     network: str = "transit-stub"
@@ -38,21 +40,21 @@ class Parameters:
     publishers: int = 4
 
     def as_json(self, options: frozenset[str]) -> dict[str, object]:
-        """As a result tells them: those that the experiment uses."""
-        told = asdict(self)
-        told["seeds"] = list(self.seeds)
-        told["shape"] = None if self.shape is None else str(self.shape)
-        told["group"] = "all" if self.group == 0 else self.group
-        return {name: value for name, value in told.items() if name in options}
+        """The parameters named in `options`, as they appear in a result."""
+        fields = asdict(self)
+        fields["seeds"] = list(self.seeds)
+        fields["shape"] = None if self.shape is None else str(self.shape)
+        fields["group"] = "all" if self.group == 0 else self.group
+        return {name: value for name, value in fields.items() if name in options}
 
 
 class Task(NamedTuple):
-    """One piece of an experiment that runs on its own: everything a worker needs.
+    """One independent piece of an experiment, with everything that a worker needs to run it.
 
     Attributes:
-        kind: which of the experiment's measurements, where there are several.
-        number: at which size, budget or place of a list.
-        repeat: which publisher.
+        kind: which of the experiment's measurements, if there are several.
+        number: a size, a budget or an index, as the experiment defines.
+        repeat: index of the publisher.
     """
 
     experiment: str
@@ -65,11 +67,12 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A sentence of the slides, or of ours, and what was measured.
+    """A claim of the slides, or of this project, and what was measured.
 
     Attributes:
-        published: the published figure, or an empty text where there is none.
-        holds: None where the run did not cover it.
+        published: the published figure; empty if there is none.
+        holds: whether the measurement supports it; None if the run did not cover it.
+        why: the reason why it does not hold or was not judged; may be empty.
     """
 
     sentence: str
@@ -81,17 +84,18 @@ class Claim:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A named entry of the lab.
+    """An experiment of the lab.
 
     Attributes:
         source: the slide or paper whose claim it tests.
         options: the parameters it uses, by field name.
-        defaults: what it runs with unless told otherwise.
-        tasks: the pieces of a run; they run in any order, in any process.
-        measure: the rows of one piece.
-        judge: the claims, from all rows.
-        panels: how many plots; `draw` is given the axes of each.
-        reading: what the figures say and what they do not, for the page of the experiment.
+        defaults: the parameters of a run, unless the user chooses others.
+        tasks: the tasks of a run; they may run in any order, in any process.
+        measure: gives the rows of one task.
+        judge: gives the claims, from all rows.
+        draw: plots the rows; it gets the axes of each panel.
+        reading: interpretation of the results and its limits, for the page of the experiment.
+        panels: number of plots side by side.
     """
 
     name: str
@@ -102,18 +106,19 @@ class Experiment:
     tasks: Callable[[Parameters], list[Task]]
     measure: Callable[[Task], list[Row]]
     judge: Callable[[Sequence[Row], Parameters], list[Claim]]
-    draw: Callable[[Sequence[Row], Sequence[Axes]], None]
+    draw: Callable[[Sequence[Row], Sequence["Axes"]], None]
     reading: str
     panels: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ExperimentResult:
-    """What a run of an experiment gave.
+    """The result of a run of an experiment.
 
     Attributes:
-        options: the parameters that the experiment uses.
-        seconds: of all its tasks together.
+        options: the parameters that the experiment uses, by field name.
+        version: version of cubecast that ran it.
+        seconds: sum of the durations of all its tasks.
     """
 
     experiment: str
@@ -125,7 +130,7 @@ class ExperimentResult:
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, object]:
-        """The contract's object."""
+        """The object that `cubecast lab run --json` prints and `lab.report.save` writes."""
         return {
             "experiment": self.experiment,
             "version": self.version,
@@ -142,7 +147,7 @@ Point: TypeAlias = tuple[str, int, int]
 
 
 def one_task_a_seed(name: str, parameters: Parameters, points: Sequence[Point] = (("", 0, 0),)) -> list[Task]:
-    """A task for every seed and point."""
+    """A task for each point and seed."""
     return [Task(name, parameters, seed, *point) for seed in parameters.seeds for point in points]
 
 
@@ -152,18 +157,18 @@ def matching(rows: Sequence[Row], **where: Value) -> list[Row]:
 
 
 def number(row: Row, column: str) -> float:
-    """A figure of a row; nan where it has none."""
+    """A number in a row; nan if the column is absent or not a number."""
     value = row.get(column)
     return float(value) if isinstance(value, int | float) else nan
 
 
 def column_of(rows: Sequence[Row], column: str) -> list[float]:
-    """A figure of every row, nan where it has none."""
+    """A column's number in every row; nan in rows without one."""
     return [number(row, column) for row in rows]
 
 
 def mean_of(rows: Sequence[Row], column: str, **where: Value) -> float:
-    """The mean of a figure over the rows that have these values; nan when none does."""
+    """The mean of a column over the rows that have these values; nan if there are none."""
     values = [value for value in column_of(matching(rows, **where), column) if not isnan(value)]
     return sum(values) / len(values) if values else nan
 

@@ -1,4 +1,4 @@
-"""Pages of the documentation: one for each experiment, from its results, and an index."""
+"""Pages of the documentation: one for each experiment with a result, and an index."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,11 @@ from cubecast.lab.plots import plot
 from cubecast.lab.report import cell, save, verdict
 
 ROWS_MAX = 40
+"""Maximum number of rows on a page; the JSON file beside it has all."""
 
 
 def write_pages(results: Sequence[ExperimentResult], folder: Path) -> list[Path]:
-    """Writes NAME.md, NAME.png and NAME.json for each result, and README.md over all experiments.
+    """Writes NAME.md, NAME.png and NAME.json for each result, and README.md as the index; returns the pages.
 
     Raises:
         LabError: the folder cannot be written.
@@ -37,31 +38,33 @@ def _write(path: Path, text: str) -> Path:
 
 def _page(result: ExperimentResult) -> str:
     experiment = EXPERIMENTS[result.experiment]
-    told = result.parameters.as_json(result.options)
-    parameters = ", ".join(f"{name} {cell(value)}" for name, value in sorted(told.items()) if value is not None)
-    return "\n".join([
-        f"# {experiment.title}",
-        "",
-        f"Source: {experiment.source}.",
-        "",
-        f"![{experiment.title}]({result.experiment}.png)",
-        "",
-        experiment.reading,
-        "",
-        "## Claims",
-        "",
-        "| claim | published | measured | holds | why |",
-        "|---|---|---|---|---|",
-        *(_claim_line(claim) for claim in result.claims),
-        "",
-        "## Rows",
-        "",
-        *_rows(result),
-        "",
-        f"Parameters: {parameters}. Version {result.version}. Made by `cubecast lab run {result.experiment}` and",
-        f"`cubecast lab pages`; all rows are in [{result.experiment}.json]({result.experiment}.json).",
-        "",
-    ])  # fmt: skip
+    values = result.parameters.as_json(result.options)
+    parameters = ", ".join(f"{name} {cell(value)}" for name, value in sorted(values.items()) if value is not None)
+    return "\n".join(
+        [
+            f"# {experiment.title}",
+            "",
+            f"Source: {experiment.source}.",
+            "",
+            f"![{experiment.title}]({result.experiment}.png)",
+            "",
+            experiment.reading,
+            "",
+            "## Claims",
+            "",
+            "| claim | published | measured | holds | why |",
+            "|---|---|---|---|---|",
+            *(_claim_line(claim) for claim in result.claims),
+            "",
+            "## Rows",
+            "",
+            *_rows(result),
+            "",
+            f"Parameters: {parameters}. Version {result.version}. Made by `cubecast lab run {result.experiment}` and",
+            f"`cubecast lab pages`; all rows are in [{result.experiment}.json]({result.experiment}.json).",
+            "",
+        ]
+    )
 
 
 def _claim_line(claim: Claim) -> str:

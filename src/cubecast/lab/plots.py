@@ -1,4 +1,4 @@
-"""Plots of results, with the slides' axes where they are known."""
+"""Plots of results; those that the slides have too use the slides' axes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ from cubecast.lab.experiments import EXPERIMENTS
 
 
 def plot(result: ExperimentResult, folder: Path) -> Path:
-    """Draws a result as NAME.png; the same result gives the same picture.
+    """Draws a result as NAME.png and returns its path; the same result gives the same file.
 
     Raises:
-        LabError: the folder cannot be written, or the rows are of another version.
+        LabError: the folder cannot be written, or the rows lack columns that the plot needs.
     """
     experiment = EXPERIMENTS[result.experiment]
 

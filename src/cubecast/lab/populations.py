@@ -1,4 +1,4 @@
-"""Who takes part: networks by seed, hosts on labels, publishers and their subscribers."""
+"""Random inputs of experiments: networks, hosts on labels, publishers and their subscribers, pairs for routes."""
 
 from functools import lru_cache
 
@@ -16,11 +16,11 @@ from cubecast.types import Floats, Indices, Ints
 
 @lru_cache(maxsize=1)
 def network_of(name: str, size: int | None, seed: int) -> PhysicalNetwork:
-    """A network; the last one is kept, since the tasks of a sweep share it.
+    """A network by name or file; the latest one is cached, because the tasks of a sweep share it.
 
     Raises:
-        NetworkFileError: the file holds none.
-        UsageError: an unknown name, or an impossible size.
+        NetworkFileError: the file holds no network.
+        UsageError: the name is unknown, or the size is impossible.
     """
     hosts = size if size is not None or is_file(name) else PUBLISHED_HOSTS
     network = load_network(name, hosts, seed)
@@ -30,16 +30,16 @@ def network_of(name: str, size: int | None, seed: int) -> PhysicalNetwork:
 
 
 def generator(seed: int, *purpose: int) -> np.random.Generator:
-    """Random numbers of one purpose of one seed; purposes do not disturb one another."""
+    """A random generator for one purpose under one seed; generators of different purposes are independent."""
     return np.random.default_rng([seed, *purpose])
 
 
 def seated(shape: Cube, hosts: int, rng: np.random.Generator) -> tuple[Indices, Ints]:
-    """Hosts on random labels; where there are fewer hosts than labels, some carry several.
+    """Places hosts on random labels; if there are fewer hosts than labels, some hosts carry several.
 
     Returns:
         host: shape (M,), the host on each label.
-        seat: shape (hosts,), the label of each host's own.
+        seat: shape (hosts,), the label that each host holds itself.
 
     Raises:
         UsageError: the shape has fewer labels than there are hosts.
@@ -60,21 +60,21 @@ def seated(shape: Cube, hosts: int, rng: np.random.Generator) -> tuple[Indices, 
 def seated_overlay(
     shape: Cube, network: PhysicalNetwork, rng: np.random.Generator, positions: Floats = NO_POSITIONS
 ) -> tuple[Overlay, Ints]:
-    """An overlay of all hosts of a network on random labels, and each host's own label."""
+    """An overlay of all hosts of a network on random labels, and each host's seat, shape (hosts,)."""
     host, seat = seated(shape, network.hosts, rng)
     return overlay(shape, host, network.delays, positions), seat
 
 
 def publishers_of(hosts: int, wanted: int, rng: np.random.Generator) -> list[int]:
-    """Different hosts that publish, one after another; every host where more are wanted than there are."""
+    """`wanted` different hosts in random order, each to publish in turn; all hosts if there are fewer."""
     return [int(host) for host in rng.permutation(hosts)[:wanted]]
 
 
 def group_of(hosts: int, publisher: int, wanted: int, rng: np.random.Generator) -> Ints:
-    """A publisher and its subscribers, shape (wanted + 1,), the publisher first; `wanted` 0 takes all other hosts.
+    """A publisher and random subscribers, shape (wanted + 1,), the publisher first; `wanted` 0 means all other hosts.
 
     Raises:
-        UsageError: more subscribers than other hosts.
+        UsageError: `wanted` exceeds the number of other hosts.
     """
     if wanted >= hosts:
         raise UsageError(f"--group {wanted}: there are {hosts - 1} other hosts; give fewer, all, or a larger --size")
@@ -90,10 +90,10 @@ def some_pairs(labels: int, count: int, rng: np.random.Generator) -> tuple[Ints,
 
 
 def members(delays: Delays, hosts: Ints) -> Delays:
-    """The delays among some hosts, numbered as they stand there."""
+    """The delays among some hosts, numbered by their index in `hosts`."""
     return delays._replace(at=delays.at[hosts], access_ms=delays.access_ms[hosts])
 
 
 def measure_pairs(delays: Delays, pairs: Ints) -> Floats:
-    """What a survey is told: the delays of pairs, shape (p, 2)."""
+    """The delays of pairs of hosts, shape (p, 2), as a survey asks for them; returns shape (p,), ms."""
     return delays_between(delays, pairs[:, 0], pairs[:, 1])

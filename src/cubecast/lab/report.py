@@ -1,4 +1,4 @@
-"""Results on disk and on the screen: tidy JSON and Parquet, tables of rows and claims, comparison with a baseline."""
+"""Results as JSON and Parquet files, as tables of rows and claims, and compared with a baseline."""
 
 import json
 from collections.abc import Sequence
@@ -15,10 +15,11 @@ from cubecast.lab.experiments import EXPERIMENTS
 from cubecast.overlay.cube import parse_cube
 
 ROWS_SHOWN_MAX = 60
+"""Maximum number of rows in a table on the screen."""
 CHANGE_MIN = 0.01
-"""Smaller relative changes against a baseline are not listed."""
+"""Minimum relative change against a baseline that is listed."""
 NOT_COMPARED = frozenset({"seconds_per_million"})
-"""Columns that depend on the machine."""
+"""Columns that a comparison ignores because they depend on the machine."""
 
 
 class _StoredClaim(msgspec.Struct):
@@ -39,10 +40,10 @@ class _Stored(msgspec.Struct):
 
 
 def ensure_writable(folder: Path) -> None:
-    """Sees that a folder for results can be written, so that a run does not end in vain. It leaves no trace.
+    """Checks before a run that results can be written to a folder. Whatever it creates it removes again.
 
     Raises:
-        LabError: it cannot be written.
+        LabError: the folder cannot be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -88,14 +89,14 @@ def load(path: Path) -> ExperimentResult:
     """Reads a result.
 
     Raises:
-        LabError: the file is missing, or holds none.
+        LabError: the file cannot be read, or is no result of a known experiment.
     """
     try:
         stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
     except OSError as error:
         raise LabError(f"cannot read {path}: {error.strerror}; run the experiment first: cubecast lab run") from error
     except msgspec.DecodeError as error:
-        raise LabError(f"{path} is no result of the lab: {error}") from error
+        raise LabError(f"{path} is not a result of the lab: {error}") from error
     if not stored.rows:
         raise LabError(f"{path} holds no rows; run the experiment again: cubecast lab run {stored.experiment}")
     if stored.experiment not in EXPERIMENTS:
@@ -111,12 +112,12 @@ def load(path: Path) -> ExperimentResult:
     )
 
 
-def _parameters(told: dict[str, str | int | float | bool | list[int] | None]) -> Parameters:
-    seeds, shape, group, size = told.get("seeds"), told.get("shape"), told.get("group"), told.get("size")
+def _parameters(stored: dict[str, str | int | float | bool | list[int] | None]) -> Parameters:
+    seeds, shape, group, size = stored.get("seeds"), stored.get("shape"), stored.get("group"), stored.get("size")
     default = Parameters()
-    numbers = {name: told.get(name) for name in ("pairs", "fan_out", "publishers")}
+    numbers = {name: stored.get(name) for name in ("pairs", "fan_out", "publishers")}
     return Parameters(
-        network=str(told.get("network") or default.network),
+        network=str(stored.get("network") or default.network),
         size=size if isinstance(size, int) else None,
         seeds=tuple(seeds) if isinstance(seeds, list) and seeds else default.seeds,
         shape=parse_cube(shape) if isinstance(shape, str) else None,
@@ -129,7 +130,7 @@ def load_all(path: Path) -> dict[str, ExperimentResult]:
     """The results of a folder, or of one file, by experiment.
 
     Raises:
-        LabError: there are none.
+        LabError: there are no results.
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
@@ -138,7 +139,7 @@ def load_all(path: Path) -> dict[str, ExperimentResult]:
 
 
 def rows_table(result: ExperimentResult) -> Table:
-    """The rows, as far as they fit a screen."""
+    """The first ROWS_SHOWN_MAX rows of a result's last kind, without the columns of RDP quantiles."""
     shown = [row for row in result.rows if row.get("kind") == result.rows[-1].get("kind")] or result.rows
     if len(shown) > ROWS_SHOWN_MAX:
         shown = shown[:ROWS_SHOWN_MAX]
@@ -157,14 +158,14 @@ def _is_quantile(column: str) -> bool:
 
 
 def cell(value: object) -> str:
-    """A value as tables and pages show it."""
+    """A value as tables and pages show it: floats with four digits, None empty."""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
     return "" if value is None else str(value)
 
 
 def claims_table(results: Sequence[ExperimentResult]) -> Table:
-    """Every claim: the sentence, the published figure, ours, whether it holds, why."""
+    """A table of every claim: sentence, published figure, measurement, whether it holds, and why."""
     table = Table(title="claims", title_justify="left", show_lines=True, expand=True)
     for column, ratio in (
         ("experiment", None),
@@ -184,26 +185,28 @@ def claims_table(results: Sequence[ExperimentResult]) -> Table:
 
 
 def verdict(holds: bool | None) -> str:
-    """Whether a claim holds, in a word."""
+    """Whether a claim holds, as text."""
     return "not covered" if holds is None else "yes" if holds else "NO"
 
 
 def compare(ours: dict[str, ExperimentResult], baseline: dict[str, ExperimentResult]) -> tuple[Table, list[str]]:
-    """What changed against a baseline.
+    """Compares results with a baseline.
 
-    Rows are matched by everything that is no measured figure: two rows are the same when their texts, whole numbers of
-    a choice and their place among equals agree.
+    Rows are matched by what is not measured: two rows correspond if their texts and their chosen numbers (such as group
+    or seed) are equal and they have the same place among the rows with that key.
 
     Returns:
-        A table of changed figures, and a line for each claim that held in the baseline and does not now, and for each
-        row that is missing now.
+        A table of changed figures; and a line for each claim that held in the baseline and does not now, and for each row
+        that is missing now.
 
     Raises:
-        LabError: they have no experiment in common, or ran with different parameters.
+        LabError: there is no common experiment, or one ran with different parameters.
     """
     common = [name for name in baseline if name in ours]
     if not common:
-        raise LabError(f"the baseline has {', '.join(baseline)}, the results {', '.join(ours)}: nothing in common")
+        raise LabError(
+            f"the baseline has {', '.join(baseline)}, the results {', '.join(ours)}: no experiment in common"
+        )
     for name in common:
         _check_same_parameters(name, ours[name], baseline[name])
     table = Table(title="changed against the baseline", title_justify="left")
@@ -229,9 +232,15 @@ def compare(ours: dict[str, ExperimentResult], baseline: dict[str, ExperimentRes
 
 def _check_same_parameters(name: str, ours: ExperimentResult, baseline: ExperimentResult) -> None:
     before, now = (each.parameters.as_json(each.options) for each in (baseline, ours))
-    other = [f"{option} {before[option]} there, {now[option]} here" for option in now if before[option] != now[option]]
+    other = [
+        f"{option} {before[option]} in the baseline, {now[option]} in the results"
+        for option in now
+        if before[option] != now[option]
+    ]
     if other:
-        raise LabError(f"{name} ran with other parameters: {'; '.join(other)}; run it with those of the baseline")
+        raise LabError(
+            f"{name} ran with other parameters: {'; '.join(other)}; run it with the parameters of the baseline"
+        )
 
 
 def _by_key(rows: Sequence[Row]) -> dict[str, Row]:

@@ -1,8 +1,8 @@
-"""Stress: how often a packet crosses each physical link when hosts send copies to one another."""
+"""Stress: the number of copies of a packet that cross each physical link."""
 
 import numpy as np
 
-from cubecast.lab.kernels import compiled
+from cubecast.lab.compilation import compiled
 from cubecast.overlay.delays import Delays
 from cubecast.overlay.kernel import kernel
 from cubecast.overlay.metrics import Stress
@@ -11,7 +11,7 @@ from cubecast.types import Indices, Ints
 
 
 def copies_stress(network: PhysicalNetwork, sources: Indices | Ints, targets: Indices | Ints) -> Stress:
-    """The stress of copies sent from host to host, shape (copies,) each."""
+    """The stress of copies from hosts `sources` to hosts `targets`, shape (copies,) each."""
     crossed = compiled(crossings)(
         network.delays, network.routes, np.asarray(sources, np.int64), np.asarray(targets, np.int64)
     )
@@ -22,7 +22,7 @@ def copies_stress(network: PhysicalNetwork, sources: Indices | Ints, targets: In
 
 @kernel
 def crossings(delays: Delays, routes: Routes, sources: Ints, targets: Ints) -> Ints:
-    """How often each link is crossed, shape (links,); shape (hosts,) where only access links are known."""
+    """The number of copies that cross each link, shape (links,); shape (hosts,) if only access links are known."""
     crossed = np.zeros(routes.links or len(delays.at), np.int64)
     for copy in range(len(sources)):
         a, b = sources[copy], targets[copy]

@@ -1,4 +1,4 @@
-"""Sweeps: the tasks of experiments, spread over processes of this machine or workers of a Dask cluster by joblib."""
+"""Runs the tasks of experiments, by joblib, in processes of this machine or on the workers of a Dask cluster."""
 
 import os
 import re
@@ -19,9 +19,10 @@ from cubecast.simulation.run import SimulationResult, simulate
 from cubecast.simulation.scenario import Scenario
 
 CONNECT_S = 10
+"""Timeout for reaching a Dask scheduler, and for its workers to start."""
 QUIET_TRACKER = "ignore:resource_tracker:UserWarning"
-"""Python's filter for what joblib's helper process says when a sweep is cut short on a busy machine: that a folder is
-gone that it was about to remove."""
+"""A warning filter for joblib's helper process: if a sweep is interrupted on a busy machine, the helper would warn that a
+folder it was about to remove no longer exists."""
 
 
 def run_experiments(
@@ -33,25 +34,25 @@ def run_experiments(
     """Runs all tasks of all experiments together, so that no processor waits for the last task of one.
 
     Args:
-        jobs: processes; with a scheduler, the cluster's workers decide.
-        scheduler: address of a Dask scheduler, or an empty text for this machine.
-        on_progress: told tasks done, tasks in all, and the experiment of the last one.
+        jobs: number of processes; ignored with a scheduler, whose workers run the tasks.
+        scheduler: address of a Dask scheduler; empty for this machine.
+        on_progress: called after each task with the tasks done, all tasks, and the experiment of the task.
 
     Raises:
         LabError: the scheduler does not answer.
         UsageError: a parameter makes no sense for an experiment.
     """
-    # Those on a network first: loky takes a worker's memory after its first task for what it needs, and would take a
-    # network loaded later for a leak.
+    # Experiments on a network run first: loky takes a worker's memory after its first task as its normal use, and would
+    # take a network that is loaded later for a leak.
     in_order = sorted(chosen, key=lambda each: "network" not in each[0].options)
     tasks = [task for experiment, parameters in in_order for task in experiment.tasks(parameters)]
     rows: dict[str, dict[int, list[Row]]] = {experiment.name: {} for experiment, _ in chosen}
     seconds = dict.fromkeys(rows, 0.0)
     with _backend(jobs, scheduler) as parallel, warnings.catch_warnings():
-        # a worker that has grown is replaced; its task is not lost, and the user can do nothing about it
+        # loky replaces a worker that has grown and repeats its task, so users need no warning
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
-        told = parallel(joblib.delayed(perform)(number, task) for number, task in enumerate(tasks))
-        for done, (place, spent, found) in enumerate(told, start=1):
+        finished = parallel(joblib.delayed(perform)(number, task) for number, task in enumerate(tasks))
+        for done, (place, spent, found) in enumerate(finished, start=1):
             name = tasks[place].experiment
             rows[name][place] = found
             seconds[name] += spent
@@ -63,11 +64,7 @@ def run_experiments(
 
 
 def run_simulations(scenario: Scenario, seeds: Sequence[int], jobs: int) -> Iterator[SimulationResult]:
-    """A scenario with each seed, in their order, each as soon as it is done.
-
-    Args:
-        jobs: processes.
-    """
+    """Runs a scenario with each seed in `jobs` processes; yields each result, in the order of seeds, when it is ready."""
     if jobs == 1 or len(seeds) == 1:
         yield from (simulate(scenario, seed) for seed in seeds)
         return
@@ -79,7 +76,7 @@ def run_simulations(scenario: Scenario, seeds: Sequence[int], jobs: int) -> Iter
 
 
 def perform(number: int, task: Task) -> tuple[int, float, list[Row]]:
-    """One task, in whatever process: its number, its seconds, its rows."""
+    """Runs one task. Returns its number, its duration in seconds, and its rows."""
     start = perf_counter()
     rows = EXPERIMENTS[task.experiment].measure(task)
     return number, perf_counter() - start, rows
@@ -102,7 +99,7 @@ def _backend(jobs: int, scheduler: str) -> Iterator[Callable[[object], Tasks]]:
     if not scheduler:
         yield joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, max_nbytes=None)
         return
-    from distributed import Client  # noqa: PLC0415  heavy, and only here
+    from distributed import Client  # noqa: PLC0415  slow to import, and needed only with a scheduler
 
     _check_reachable(scheduler)
     try:
@@ -119,10 +116,14 @@ def _backend(jobs: int, scheduler: str) -> Iterator[Callable[[object], Tasks]]:
 
 
 def _check_reachable(scheduler: str) -> None:
-    """A plain connection first: Dask's own attempt leaves tasks behind when it fails."""
+    """Connects once without Dask, whose own failed attempt would leave running tasks behind.
+
+    Raises:
+        LabError: `scheduler` is no address, or nothing listens there.
+    """
     match = re.fullmatch(r"(?:tcp|tls)://\[?([^\]]+)\]?:(\d{1,5})", scheduler)
     if match is None:
-        raise LabError(f"--scheduler {scheduler!r} is no address of a Dask scheduler; write tcp://HOST:8786")
+        raise LabError(f"--scheduler {scheduler!r} is not the address of a Dask scheduler; write tcp://HOST:8786")
     try:
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_S).close()
     except (OSError, OverflowError, UnicodeError) as error:

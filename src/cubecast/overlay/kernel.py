@@ -1,7 +1,7 @@
 """Marks kernels: functions written in the subset of Python that Numba can compile.
 
-A kernel takes numbers, arrays and NamedTuples of them, and calls only other kernels. Hosts run it as ordinary Python;
-the lab compiles the same function (`cubecast.lab.kernels`), so the lab measures the code that hosts run.
+A kernel is a plain function over numbers, arrays and NamedTuples of them, that calls other kernels only. A host runs it
+as it is; the lab compiles the same function (`cubecast.lab.compilation`), so what the lab measures is what hosts call.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubecast.lab.kernels import compiled
+from cubecast.lab.compilation import compiled
 from cubecast.lab.rivals.pastry import (
     FULL_PNS,
     NO_PNS,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubecast.errors import UsageError
-from cubecast.lab.kernels import compiled
+from cubecast.lab.compilation import compiled
 from cubecast.overlay.delays import full_delays
 from cubecast.overlay.trees.hybrid import (
     EFFORT,

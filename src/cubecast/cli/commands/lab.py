@@ -1,4 +1,4 @@
-"""`cubecast lab`: the experiments. `list | run | plot | compare | pages | network | simulate`."""
+"""`cubecast lab list | run | plot | compare | pages | network | simulate`: experiments, networks and simulations."""
 
 import argparse
 import dataclasses
@@ -25,49 +25,59 @@ from cubecast.physical.saved import save_network
 if TYPE_CHECKING:
     from cubecast.lab.experiment import Experiment, ExperimentResult, Parameters
 
-NEEDS = ("numba", "joblib", "matplotlib", "pyarrow")
+PACKAGES = ("numba", "joblib", "matplotlib", "pyarrow")
+"""Packages of the extra `lab`, without which only `network` works."""
 PLAIN_WIDTH = 160
-"""Columns of a table that goes to no terminal."""
+"""Width of a table, in characters, if standard output is no terminal."""
 SEEDS_MAX = 1000
+"""Maximum number of seeds in a run."""
 FAN_OUT_MAX = 256
+"""Maximum fan-out of an experiment."""
 LABELS_MAX = 1 << 22
-"""Labels of a cube in the lab: more do not fit in memory."""
+"""Maximum labels of a cube; tables of a larger one do not fit in memory."""
 RESULTS = Path("lab-results")
-"""Where results go unless told otherwise."""
+"""Default folder of results."""
 OPTIONS = ("network", "size", "seeds", "shape", "pairs", "fan_out", "group", "publishers")
+"""Options of `run` that are parameters of experiments, by field name."""
 
 
 def run(arguments: list[str]) -> int:
     """Runs the command."""
-    parser = Parser(prog="cubecast lab", description="Reproduce the published experiments; measure what goes beyond.")
+    parser = Parser(
+        prog="cubecast lab", description="Reproduce the published experiments, run further ones, and simulate."
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
     verbs.add_parser("list", help="name the experiments")
     _add_run(verbs.add_parser("run", help="run experiments by name, or all"))
     for verb, text in (("plot", "draw results"), ("pages", "write the documentation's pages from results")):
         sub = verbs.add_parser(verb, help=text)
         if verb == "plot":
-            sub.add_argument("names", nargs="*", metavar="NAME", help="experiments (all there are results of)")
+            sub.add_argument("names", nargs="*", metavar="NAME", help="experiments (all that have results)")
         _add_results(sub)
-        sub.add_argument("--output", type=Path, metavar="DIR", help="where they go (beside the results)")
+        sub.add_argument("--output", type=Path, metavar="DIR", help="folder to write to (the folder of results)")
     sub = verbs.add_parser("compare", help="compare results with a baseline; status 1 when a claim no longer holds")
     sub.add_argument("baseline", type=Path, metavar="BASELINE", help="a folder of results, or one file")
     _add_results(sub)
-    sub = verbs.add_parser("network", help="make a network and save it, to be loaded again with --network FILE.npz")
+    sub = verbs.add_parser("network", help="make a network and save it; --network FILE.npz loads it")
     sub.add_argument("network", metavar="NAME", help=NAMES)
     sub.add_argument("--size", type=whole_number(1, HOSTS_MAX), metavar="M", help="hosts (65536; all of a file)")
     sub.add_argument("--seed", type=whole_number(0, 2**31), default=1, metavar="N", help="(%(default)s)")
-    sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.npz", help="where it goes")
-    _add_simulate(verbs.add_parser("simulate", help="run the live engine on an event queue, as a scenario says"))
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.npz", help="file to write")
+    _add_simulate(verbs.add_parser("simulate", help="run the live engine on an event queue, as a scenario specifies"))
     args = parser.parse_args(arguments)
     if args.verb == "network":
         return _network(args)
-    missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise LabError(f"the lab needs {', '.join(missing)}; install it with: pip install 'cubecast[lab]'")
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
-        "list": _list, "run": _run, "plot": _plot, "compare": _compare, "pages": _pages,
+        "list": _list,
+        "run": _run,
+        "plot": _plot,
+        "compare": _compare,
+        "pages": _pages,
         "simulate": _simulate,
-    }  # fmt: skip
+    }
     return actions[args.verb](args)
 
 
@@ -79,19 +89,27 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="experiments, or all")
     parser.add_argument("--network", metavar="NAME|FILE", help=NAMES)
     parser.add_argument("--size", type=whole_number(2, HOSTS_MAX), metavar="M", help="hosts (65536; all of a file)")
-    parser.add_argument("--seeds", type=_seeds, metavar="S", help="such as 1, 1,5,9 or 1:4 (1 to 4) (1)")
-    parser.add_argument("--shape", type=_shape, metavar="K^N", help="of the cube, such as 2^16")
-    parser.add_argument("--pairs", type=whole_number(1, 10**8), metavar="N", help="routes to draw")
-    parser.add_argument("--fan-out", type=whole_number(1, FAN_OUT_MAX), metavar="N", help="copies a host may send")
-    parser.add_argument("--group", type=_group, metavar="G|all", help="subscribers")
-    parser.add_argument("--publishers", type=whole_number(1, 10_000), metavar="P", help="publishers to average over")
+    parser.add_argument("--seeds", type=_seeds, metavar="S", help="such as 1, 1,5,9 or 1:4 for 1 to 4 (1)")
+    parser.add_argument("--shape", type=_shape, metavar="K^N", help="shape of the cube, such as 2^16")
+    parser.add_argument("--pairs", type=whole_number(1, 10**8), metavar="N", help="number of routes")
     parser.add_argument(
-        "--jobs", type=whole_number(1, 1024), default=os.cpu_count() or 1, metavar="J", help="processes (%(default)s)"
+        "--fan-out", type=whole_number(1, FAN_OUT_MAX), metavar="N", help="maximum copies that a host sends"
+    )
+    parser.add_argument("--group", type=_group, metavar="G|all", help="number of subscribers")
+    parser.add_argument(
+        "--publishers", type=whole_number(1, 10_000), metavar="P", help="number of publishers to average over"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=whole_number(1, 1024),
+        default=os.cpu_count() or 1,
+        metavar="J",
+        help="number of processes (%(default)s)",
     )
     parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask scheduler, such as tcp://host:8786")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for each experiment, a line each")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each experiment, one a line")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where results go (lab-results; with --json, nowhere)"
+        "--output", type=Path, metavar="DIR", help="folder for results (lab-results; with --json, none)"
     )
 
 
@@ -99,9 +117,15 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", type=Path, metavar="SCENARIO.toml", help="hosts, network, churn, faults")
     parser.add_argument("--seeds", type=_seeds, default=(1,), metavar="A:B", help="such as 1, 1,5,9 or 1:4 (1)")
     parser.add_argument(
-        "--jobs", type=whole_number(1, 1024), default=os.cpu_count() or 1, metavar="J", help="processes (%(default)s)"
+        "--jobs",
+        type=whole_number(1, 1024),
+        default=os.cpu_count() or 1,
+        metavar="J",
+        help="number of processes (%(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object: the scenario, and a run a seed")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object: the scenario, and a run for each seed"
+    )
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -151,7 +175,9 @@ def _run(args: argparse.Namespace) -> int:
     for name in OPTIONS:
         if getattr(args, name) is not None and not any(name in experiment.options for experiment, _ in chosen):
             option = "--" + name.replace("_", "-")
-            raise UsageError(f"{option} means nothing to {', '.join(args.names)}; cubecast lab list tells what does")
+            raise UsageError(
+                f"{option} is no option of {', '.join(args.names)}; cubecast lab list shows the options of each"
+            )
     output = args.output or (None if args.json else RESULTS)
     if output is not None:
         ensure_writable(output)
@@ -179,13 +205,18 @@ def _parameters(args: argparse.Namespace, experiment: "Experiment") -> "Paramete
 
 
 class _Progress:
-    """A bar on standard error while tasks run, where somebody watches."""
+    """A progress bar on standard error while tasks run, if it is a terminal."""
 
     def __init__(self) -> None:
         self._bar = Progress(
-            TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
-        )  # fmt: skip
+            TextColumn("{task.description:<14}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
         self._task = self._bar.add_task("starting", total=None)
 
     def __enter__(self) -> Self:
@@ -196,7 +227,7 @@ class _Progress:
         self._bar.stop()
 
     def show(self, done: int, total: int, name: str) -> None:
-        """Moves the bar."""
+        """Updates the bar: `done` of `total` tasks have run, the last one of experiment `name`."""
         self._bar.update(self._task, completed=done, total=total, description=name)
 
 
@@ -238,7 +269,7 @@ def _compare(args: argparse.Namespace) -> int:
     table, lost = compare(ours, baseline)
     absent = [name for name in baseline if name not in ours]
     if absent:
-        notify(f"not compared, there is no result: {', '.join(absent)}")
+        notify(f"not compared, because there is no result: {', '.join(absent)}")
     if table.row_count:
         _console().print(table)
     else:
@@ -249,7 +280,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _simulate(args: argparse.Namespace) -> int:
-    """Status 1 when a law was broken."""
+    """Runs a scenario with each seed; status 1 if an invariant was broken."""
     from cubecast.lab.sweep import run_simulations  # noqa: PLC0415
     from cubecast.simulation.scenario import load_scenario  # noqa: PLC0415
 
@@ -258,7 +289,7 @@ def _simulate(args: argparse.Namespace) -> int:
     for done in run_simulations(scenario, args.seeds, args.jobs):
         runs.append(done)
         laws = len(done.invariants_broken)
-        served = "nobody subscribed" if done.success_ratio is None else f"success ratio {done.success_ratio:.3f}"
+        served = "no subscribers" if done.success_ratio is None else f"success ratio {done.success_ratio:.3f}"
         p50, p99 = done.reconnect_ms["p50"], done.reconnect_ms["p99"]
         again = (
             ""
@@ -275,7 +306,6 @@ def _simulate(args: argparse.Namespace) -> int:
 
 
 def _network(args: argparse.Namespace) -> int:
-
     hosts = args.size if args.size is not None or is_file(args.network) else PUBLISHED_HOSTS
     with Console(stderr=True).status(f"making {args.network}"):
         network = load_network(args.network, hosts, args.seed)

@@ -1,4 +1,4 @@
-"""The experiments by name, in the order in which they are told."""
+"""The experiments by name, in the order of the documentation."""
 
 from cubecast.errors import UsageError
 from cubecast.lab.experiment import Experiment
@@ -34,7 +34,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def experiments(names: list[str]) -> list[Experiment]:
-    """The experiments of some names; `all` stands for every one.
+    """The experiments with these names, each once; `all` means every experiment.
 
     Raises:
         UsageError: a name is unknown.

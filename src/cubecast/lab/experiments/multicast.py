@@ -1,9 +1,9 @@
 """Multicast on the cube: greedy, split-based greedy and graft against group size."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from cubecast.lab.deliveries import UNIONS, Delivery, DeliverySetting, deliver, delivery_row
 from cubecast.lab.experiment import Claim, Experiment, Parameters, Row, Task, mean_of, number, one_task_a_seed, sizes_of
@@ -12,12 +12,16 @@ from cubecast.lab.stress import copies_stress
 from cubecast.overlay.metrics import lateness
 from cubecast.overlay.region import live_region
 
+if TYPE_CHECKING:
+    from cubecast.lab.drawing import Axes
+
 GROUPS = (16, 64, 256, 1024, 4096, 16_384)
 BOUNDS_MS = (100.0, 1000.0)
+"""Range of the subscribers' random bounds, for lateness."""
 
 
 def tasks(parameters: Parameters) -> list[Task]:
-    """One for every group size and publisher."""
+    """One for each group size and publisher."""
     groups = GROUPS if parameters.group is None else (parameters.group,)
     return one_task_a_seed(
         "multicast", parameters, [("", group, each) for group in groups for each in range(parameters.publishers)]
@@ -25,7 +29,7 @@ def tasks(parameters: Parameters) -> list[Task]:
 
 
 def measure(task: Task) -> list[Row]:
-    """One publisher and group, by all three methods, with the same bounds."""
+    """The deliveries of one publisher to one group by all three methods, with the same bounds."""
     group, publisher = task.number, task.repeat
     p = task.parameters
     network = network_of(p.network, p.size, task.seed)
@@ -35,31 +39,36 @@ def measure(task: Task) -> list[Row]:
     if publisher >= len(publishers):
         return []
     chosen = group_of(network.hosts, publishers[publisher], min(group, network.hosts - 1), rng)
-    stage = DeliverySetting(network, chosen, over, seat)
-    bounds = rng.uniform(*BOUNDS_MS, size=len(stage.group) - 1)
+    setting = DeliverySetting(network, chosen, over, seat)
+    bounds = rng.uniform(*BOUNDS_MS, size=len(setting.group) - 1)
     rows: list[Row] = []
     for method in UNIONS:
-        delivery = deliver(method, stage, 0, rng)
-        rows.append({
-            "group": len(stage.group) - 1, "seed": task.seed, "publisher": publisher, "method": method,
-            **delivery_row(delivery, stage),
-            "stress_with_access": round(_stress_with_access(delivery, stage), 4),
-            "lateness": round(float(lateness(delivery.late_ms, bounds).mean()), 4),
-            "two_parents": delivery.two_parents,
-        })  # fmt: skip
+        delivery = deliver(method, setting, 0, rng)
+        rows.append(
+            {
+                "group": len(setting.group) - 1,
+                "seed": task.seed,
+                "publisher": publisher,
+                "method": method,
+                **delivery_row(delivery, setting),
+                "stress_with_access": round(_stress_with_access(delivery, setting), 4),
+                "lateness": round(float(lateness(delivery.late_ms, bounds).mean()), 4),
+                "two_parents": delivery.two_parents,
+            }
+        )
     return rows
 
 
-def _stress_with_access(delivery: Delivery, stage: DeliverySetting) -> float:
-    """Mean stress when the hosts' access links are counted too: each copy crosses two of them."""
-    stress = copies_stress(stage.network, delivery.senders, delivery.receivers)
+def _stress_with_access(delivery: Delivery, setting: DeliverySetting) -> float:
+    """Mean stress including the hosts' access links, of which each copy crosses two."""
+    stress = copies_stress(setting.network, delivery.senders, delivery.receivers)
     hosts = len(np.union1d(delivery.senders, delivery.receivers))
     links = stress.traversals / stress.mean if stress.mean else 0.0
     return (stress.traversals + 2 * len(delivery.senders)) / max(1.0, links + hosts)
 
 
 def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
-    """Split against greedy; one parent each."""
+    """Split against greedy in stress and lateness; whether each label has one parent."""
     groups = sizes_of(rows, "group")
     return [*_stress_claims(rows, groups), *_tree_claims(rows, groups)]
 
@@ -67,7 +76,7 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
 def _stress_claims(rows: Sequence[Row], groups: list[int]) -> list[Claim]:
     largest = groups[-1]
     measure_of = {"router links": "stress_mean", "router and access links": "stress_with_access"}
-    told, worse_at_largest = [], False
+    measured, worse_at_largest = [], False
     for links, column in measure_of.items():
         greedy, split = (
             [mean_of(rows, column, method=method, group=group) for group in groups]
@@ -75,7 +84,7 @@ def _stress_claims(rows: Sequence[Row], groups: list[int]) -> list[Claim]:
         )
         worse = [group for group, a, b in zip(groups, greedy, split, strict=True) if b > a]
         worse_at_largest |= largest in worse
-        told.append(
+        measured.append(
             f"over {links}: greedy {greedy[-1]:.2f}, split {split[-1]:.2f} at {largest}, worse at {worse or 'no group'}"
         )
     fewer = [
@@ -88,7 +97,7 @@ def _stress_claims(rows: Sequence[Row], groups: list[int]) -> list[Claim]:
         Claim(
             "Split-based greedy performs worse (in stress) as group size increases",
             "slide: worse at the largest groups",
-            "; ".join(told),
+            "; ".join(measured),
             worse_at_largest,
             f"the mean alone misleads: split crosses fewer links in all at {fewer}",
         ),
@@ -121,7 +130,7 @@ def _tree_claims(rows: Sequence[Row], groups: list[int]) -> list[Claim]:
             "slide: trees computed from the union of paths",
             f"{twice:.0f} labels have two parents at {largest} subscribers",
             twice == 0,
-            "a path goes on greedily from the neighbour instead of along the neighbour's own delivery; graft does the latter",
+            "a path continues greedily from the neighbour instead of along the neighbour's own delivery; graft does the latter",
         ),
         Claim(
             "Graft keeps one parent each and is no later than greedy",
@@ -136,6 +145,7 @@ def _tree_claims(rows: Sequence[Row], groups: list[int]) -> list[Claim]:
 
 
 def _links(rows: Sequence[Row], method: str, group: int) -> float:
+    """Mean number of links that a method's copies cross; traversals / mean stress."""
     used = [
         number(row, "traversals") / number(row, "stress_mean")
         for row in rows
@@ -144,7 +154,7 @@ def _links(rows: Sequence[Row], method: str, group: int) -> float:
     return float(np.mean(used)) if used else 0.0
 
 
-def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
+def draw(rows: Sequence[Row], axes: Sequence["Axes"]) -> None:
     """Stress, traversals and lateness against group size."""
     groups = sizes_of(rows, "group")
     for one, column in zip(axes, ("stress_mean", "traversals", "lateness"), strict=True):
@@ -173,11 +183,11 @@ EXPERIMENT = Experiment(
     draw=draw,
     panels=3,
     reading="""Requests run from each subscriber towards the publisher, so the union of greedy paths is a tree: the next hop
-depends on where a request stands only. The split-based form is not: a path that turns aside to a subscribing neighbour
-goes on greedily from there, and labels end up with two parents. Graft, our repair, ends at the first label that is
-already fed and reuses its delivery: one parent each, nearly the same delay, the fewest traversals.
+depends only on the label that a request has reached. The split-based union is not: a path that turns aside to a
+subscribing neighbour continues greedily from there, and some labels get two parents. Graft, our correction, ends a path at
+the first label that already carries the channel: each label has one parent, nearly the same delay, the fewest traversals.
 
 Stress is over router links. Its mean rises when the same copies cross fewer different links, so the slide's "worse" is
-an artefact of the measure as much as of the method: in copies carried, split and graft are better than greedy at every
-size where they differ at all. All three pay for the cube: compare with the page on trees.""",
+an artefact of the measure as much as of the method: in link traversals, split and graft are better than greedy at every
+size where they differ. All three have the cube's long paths: compare with the page on trees.""",
 )

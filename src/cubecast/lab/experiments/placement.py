@@ -1,14 +1,14 @@
-"""Better labels: pairwise label swaps, and next hops that look two steps ahead."""
+"""Better labels by pairwise swaps, and next hops chosen by looking two hops ahead."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 from scipy.spatial import cKDTree
 
+from cubecast.lab.compilation import compiled
 from cubecast.lab.experiment import Claim, Experiment, Parameters, Row, Task, mean_of, one_task_a_seed, sizes_of
-from cubecast.lab.kernels import compiled
-from cubecast.lab.merit import penalty_row
+from cubecast.lab.metric_rows import penalty_row
 from cubecast.lab.populations import generator, network_of, seated, some_pairs
 from cubecast.overlay.coordinates import landmark_coordinates
 from cubecast.overlay.cube import label_count
@@ -17,19 +17,26 @@ from cubecast.overlay.many_routes import GREEDY, LOOKAHEAD, neighbour_table, ove
 from cubecast.overlay.placement import mean_link_ms, swapped_labels
 from cubecast.overlay.region import live_region
 
+if TYPE_CHECKING:
+    from cubecast.lab.drawing import Axes
+
 LANDMARKS = 32
+"""Hosts to which all others measure their delay, for coordinates."""
 CLOSE = 32
+"""Nearest hosts by coordinates that a swap tries to make neighbours."""
 TRIES_PER_HOST = (0, 50, 100, 150)
+"""Tries of label swaps for each host, after each of which routes are measured."""
 RAD_BAR, P90_BAR = 2.35, 3.7
+"""Maximum RAD, and maximum 90th percentile of RDP, for 65 536 hosts on 2^16 after all swaps, with lookahead."""
 
 
 def tasks(parameters: Parameters) -> list[Task]:
-    """One a seed: later states grow from earlier ones."""
+    """One for each seed, because each state is made from the previous one."""
     return one_task_a_seed("placement", parameters)
 
 
 def measure(task: Task) -> list[Row]:
-    """Routes by greedy and by lookahead after more and more tries of label swaps."""
+    """Routes by greedy and by lookahead, after each number of TRIES_PER_HOST."""
     p = task.parameters
     network = network_of(p.network, p.size, task.seed)
     shape = p.shape or live_region(network.hosts)
@@ -50,20 +57,26 @@ def measure(task: Task) -> list[Row]:
         done = tries
         over = overlay(shape, host, network.delays, positions)
         unicast = delays_between(network.delays, host[sources], host[targets])
-        apart = unicast > 0
+        distinct = unicast > 0
         for policy, number in (("greedy", GREEDY), ("lookahead", LOOKAHEAD)):
             delay, hops = compiled(route_all)(over, number, sources, targets, rng)
-            rows.append({
-                "shape": str(shape), "seed": task.seed, "tries": tries * network.hosts, "policy": policy,
-                "hops": round(float(hops.mean()), 3), **penalty_row(delay[apart], unicast[apart]),
-                "link_ms": round(mean_link_ms(near, host, network.delays), 2),
-                "links_per_host": near.shape[1] * len(host) / network.hosts,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "shape": str(shape),
+                    "seed": task.seed,
+                    "tries": tries * network.hosts,
+                    "policy": policy,
+                    "hops": round(float(hops.mean()), 3),
+                    **penalty_row(delay[distinct], unicast[distinct]),
+                    "link_ms": round(mean_link_ms(near, host, network.delays), 2),
+                    "links_per_host": near.shape[1] * len(host) / network.hosts,
+                }
+            )
     return rows
 
 
 def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
-    """The bar for the cube with better labels."""
+    """The bar for the cube with better labels, and whether lookahead helps without them."""
     most = max(sizes_of(rows, "tries"))
     rad = mean_of(rows, "rad", tries=most, policy="lookahead")
     ninetieth = mean_of(rows, "rdp_p90", tries=most, policy="lookahead")
@@ -87,8 +100,8 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
     ]
 
 
-def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
-    """RAD and p90 against tries."""
+def draw(rows: Sequence[Row], axes: Sequence["Axes"]) -> None:
+    """RAD and the 90th percentile of RDP against tries."""
     tries = sizes_of(rows, "tries")
     for policy, style in (("greedy", "--"), ("lookahead", "-")):
         for column, colour in (("rad", "C0"), ("rdp_p90", "C1")):
@@ -116,5 +129,5 @@ routes, with no more links a host. Lookahead takes the next hop whose best conti
 coordinates' distance from there, is shortest; it helps little on random labels and much on good ones.
 
 A try needs two hosts to know the delays to each other's neighbours: 4 n probes where they are not known. 150 tries a
-host is work for a quiet day, not for a join; relocation (its own page) is what a subscriber in need does.""",
+host are background work, too much for a join; a subscriber whose bound is violated relocates instead (see that page).""",
 )

@@ -1,11 +1,12 @@
-"""Rivals: the systems the slides name, on the same network and hosts, with the state each host keeps."""
+"""Rivals: the systems that the slides name, on the same network and hosts, with the state that each host keeps."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from cubecast.errors import UsageError
+from cubecast.lab.compilation import compiled
 from cubecast.lab.deliveries import DeliverySetting, deliver
 from cubecast.lab.experiment import (
     Claim,
@@ -20,8 +21,7 @@ from cubecast.lab.experiment import (
     one_task_a_seed,
     sizes_of,
 )
-from cubecast.lab.kernels import compiled
-from cubecast.lab.merit import penalty_row
+from cubecast.lab.metric_rows import penalty_row
 from cubecast.lab.populations import generator, group_of, members, network_of, publishers_of, seated_overlay
 from cubecast.lab.rivals.chord import chord, chord_routes
 from cubecast.lab.rivals.narada import HOSTS_MAX, narada_tree
@@ -31,15 +31,21 @@ from cubecast.overlay.delays import delay_matrix, delays_between
 from cubecast.overlay.many_routes import GREEDY, ODR, route_all
 from cubecast.overlay.region import live_region
 
+if TYPE_CHECKING:
+    from cubecast.lab.drawing import Axes
+
 PNS = {"none": NO_PNS, "sampled": SAMPLES, "full": FULL_PNS}
 BASES = (2, 4, 16)
+"""Pastry's bases."""
 CAN_DIMENSIONS = 4
-FEW_LINKS = (10, 20)
+LEFT_LABEL_STATES = (10, 20)
+"""Systems with this many links have their labels left of their points: systems with more have theirs on the right."""
 NARADA_GROUPS = (128, 512, 1024)
+"""Subscribers in the comparison with Narada."""
 
 
 def tasks(parameters: Parameters) -> list[Task]:
-    """One for every system; the slow tables first."""
+    """One for each system; those with slow tables first."""
     points: list[Point] = [("pastry-full", base, 0) for base in BASES]
     points += [("pastry-few", base, 0) for base in BASES] + [("cube", 0, 0), ("can", 0, 0), ("chord", 0, 0)]
     groups = NARADA_GROUPS if parameters.group is None else (parameters.group,)
@@ -48,7 +54,7 @@ def tasks(parameters: Parameters) -> list[Task]:
 
 
 def measure(task: Task) -> list[Row]:
-    """One system's routes between random hosts, or a group's deliveries."""
+    """Routes of one system between random hosts, or deliveries to one group size."""
     kind, value = task.kind, task.number
     if kind == "groups":
         return _groups(task, value)
@@ -63,9 +69,14 @@ def measure(task: Task) -> list[Row]:
     def row(system: str, routes: tuple[object, object], state: float) -> Row:
         delay, hops = np.asarray(routes[0]), np.asarray(routes[1])
         return {
-            "kind": "routes", "system": system, "hosts": network.hosts, "seed": task.seed,
-            "hops": round(float(hops.mean()), 3), **penalty_row(delay, unicast), "state_per_host": round(state, 1),
-        }  # fmt: skip
+            "kind": "routes",
+            "system": system,
+            "hosts": network.hosts,
+            "seed": task.seed,
+            "hops": round(float(hops.mean()), 3),
+            **penalty_row(delay, unicast),
+            "state_per_host": round(state, 1),
+        }
 
     rows: list[Row] = []
     if kind.startswith("pastry"):
@@ -92,31 +103,37 @@ def measure(task: Task) -> list[Row]:
 
 
 def _groups(task: Task, group: int) -> list[Row]:
-    """Deliveries to small groups: Narada beside unicast, ours and the limit."""
+    """Deliveries to small groups by Narada, by unicast, by the hybrid tree and by the limit."""
     p = task.parameters
     network = network_of(p.network, p.size, task.seed)
     rows: list[Row] = []
     for publisher in publishers_of(network.hosts, p.publishers, generator(task.seed, 13)):
         rng = generator(task.seed, 13, group, publisher)
-        stage = DeliverySetting(network, group_of(network.hosts, publisher, min(group, network.hosts - 1), rng))
-        if len(stage.group) > HOSTS_MAX:
-            raise UsageError(f"--group: Narada keeps every member at every member; give at most {HOSTS_MAX - 1}")
-        direct = stage.unicast_ms
-        about: Row = {"kind": "groups", "hosts": len(stage.group), "seed": task.seed, "publisher": publisher}
-        _, late, links = narada_tree(delay_matrix(members(network.delays, stage.group)), 0, rng)
-        everyone = float(len(stage.group) - 1)
-        rows.append({**about, "system": "Narada", **penalty_row(late[1:], direct), "state_per_host": everyone + links})
+        setting = DeliverySetting(network, group_of(network.hosts, publisher, min(group, network.hosts - 1), rng))
+        if len(setting.group) > HOSTS_MAX:
+            raise UsageError(f"--group: with Narada, every member knows all members; give at most {HOSTS_MAX - 1}")
+        direct = setting.unicast_ms
+        shared: Row = {"kind": "groups", "hosts": len(setting.group), "seed": task.seed, "publisher": publisher}
+        _, late, links = narada_tree(delay_matrix(members(network.delays, setting.group)), 0, rng)
+        known_members = float(len(setting.group) - 1)
+        rows.append(
+            {**shared, "system": "Narada", **penalty_row(late[1:], direct), "state_per_host": known_members + links}
+        )
         for method in ("star", "hybrid", "limit"):
-            delivery = deliver(method, stage, p.fan_out, rng)
-            rows.append({
-                **about, "system": method, **penalty_row(delivery.late_ms, direct),
-                "state_per_host": round(delivery.links, 1),
-            })  # fmt: skip
+            delivery = deliver(method, setting, p.fan_out, rng)
+            rows.append(
+                {
+                    **shared,
+                    "system": method,
+                    **penalty_row(delivery.late_ms, direct),
+                    "state_per_host": round(delivery.links, 1),
+                }
+            )
     return rows
 
 
 def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
-    """The slides' comparisons with P2P routing and with Narada."""
+    """The slides' claims about P2P routing and Narada."""
     routes = [row for row in rows if row["kind"] == "routes"]
 
     def rad(system: str) -> float:
@@ -161,13 +178,13 @@ def judge(rows: Sequence[Row], _parameters: Parameters) -> list[Claim]:
                 f"{s - 1} subscribers: Narada {at('Narada', s):.2f}, hybrid {at('hybrid', s):.2f}" for s in sizes
             ),
             all(at("hybrid", s) <= at("Narada", s) for s in sizes) if sizes else None,
-            "Narada keeps every member at every member",
+            "with Narada every member knows all members",
         ),
     ]
 
 
-def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
-    """RAD against state."""
+def draw(rows: Sequence[Row], axes: Sequence["Axes"]) -> None:
+    """RAD of routes against state, and RAD of deliveries against group size."""
     places: dict[tuple[float, float], list[str]] = {}
     for system in names_of(matching(rows, kind="routes"), "system"):
         state, rad = mean_of(rows, "state_per_host", system=system), mean_of(rows, "rad", system=system)
@@ -175,12 +192,16 @@ def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
         places.setdefault(near, []).append(system)
     for (state, rad), systems in places.items():
         axes[0].plot([state], [rad], "o")
-        left = FEW_LINKS[0] < state < FEW_LINKS[1]  # the right side belongs to systems with more
+        left = LEFT_LABEL_STATES[0] < state < LEFT_LABEL_STATES[1]
         names = "\n".join(system.replace("Pastry base", "Pastry").replace(" PNS", "") for system in systems)
         axes[0].text(
-            state * (0.93 if left else 1.06), rad, names, fontsize="x-small", va="center",
+            state * (0.93 if left else 1.06),
+            rad,
+            names,
+            fontsize="x-small",
+            va="center",
             ha="right" if left else "left",
-        )  # fmt: skip
+        )
     axes[0].set_xscale("log", base=2)
     axes[0].set_yscale("log")
     most = max(rad for _, rad in places)
@@ -211,13 +232,12 @@ EXPERIMENT = Experiment(
     judge=judge,
     draw=draw,
     panels=2,
-    reading="""The slides' claim holds against systems that are blind to proximity and keep as many links: plain Chord is ODR by
-another name, and Pastry base 2 without proximity neighbour selection too. It does not hold against Pastry that fills
-its tables with near hosts: with base 16 and the nearest host in every entry, routes are more than three times shorter
-than greedy's on random labels. Full selection assumes that every host has measured all others; sampled selection (16
-random candidates an entry) is what can be had. CAN with full zones is our cube with greedy next hops.
+    reading="""The slides' claim holds against systems that are blind to proximity and keep as many links: plain Chord routes
+like ODR, and so does Pastry base 2 without proximity neighbour selection (PNS). It does not hold against Pastry with near
+hosts in its tables: with base 16 and the nearest host in every entry, routes are more than three times shorter than
+greedy's on random labels. Full PNS assumes that every host has measured all others; sampled PNS (16 random candidates an
+entry) is practicable. CAN with full zones is our cube with greedy next hops.
 
-The rivals are given complete, fresh tables and no churn. Narada gives good delays to small groups at the price of full
-membership at every member; its mesh here settles in rounds of 4 probes a host
-and sheds links beyond 12, so hosts end with somewhat more or fewer.""",
+The rivals have complete, current tables and no churn. Narada gives good delays to small groups, but every member must know
+all members. Its mesh here settles in rounds of 4 probes a host; hosts drop links beyond 12 where the mesh stays connected.""",
 )

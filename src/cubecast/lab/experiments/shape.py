@@ -1,10 +1,11 @@
 """Shapes: mean hops against A(k, n), and which shape for m hosts, in both forms of the M-region."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
+from cubecast.lab.compilation import compiled
 from cubecast.lab.experiment import (
     Claim,
     Experiment,
@@ -17,8 +18,7 @@ from cubecast.lab.experiment import (
     number,
     one_task_a_seed,
 )
-from cubecast.lab.kernels import compiled
-from cubecast.lab.merit import hops_agree
+from cubecast.lab.metric_rows import hops_agree
 from cubecast.lab.populations import generator
 from cubecast.overlay.cube import Cube, label_count, mean_hops
 from cubecast.overlay.kernel import kernel
@@ -26,17 +26,21 @@ from cubecast.overlay.many_routes import closer_ports, digits_of, move_digits
 from cubecast.overlay.region import exact_region, least_mean_shape, links_per_host, live_region, published_region
 from cubecast.types import Floats, Ints
 
+if TYPE_CHECKING:
+    from cubecast.lab.drawing import Axes
+
 SHAPES = (Cube(2, 16), Cube(3, 10), Cube(4, 8), Cube(5, 7), Cube(16, 4), Cube(40, 3), Cube(256, 2))
 SLIDE_AXIS = (2, 4, 9, 27, 32, 81, 243, 729, 4_782_969)
-"""Values of M along the slide's axis."""
+"""Values of M on the slide's axis."""
 BRUTE_FORCE_MAX = 1_000_000
+"""Greatest m for which the exact form is compared with brute force."""
 
 
 def tasks(parameters: Parameters) -> list[Task]:
-    """Hops for every shape, then both regions."""
+    """Hops for each shape and seed, then the regions and the comparison with brute force."""
     points: list[Point] = [("hops", place, 0) for place in range(len(_shapes(parameters)))]
-    drawn = one_task_a_seed("shape", parameters, points)
-    return [*drawn, *(Task("shape", parameters, 0, kind) for kind in ("regions", "brute force"))]
+    per_seed = one_task_a_seed("shape", parameters, points)
+    return [*per_seed, *(Task("shape", parameters, 0, kind) for kind in ("regions", "brute force"))]
 
 
 def _shapes(parameters: Parameters) -> tuple[Cube, ...]:
@@ -44,7 +48,7 @@ def _shapes(parameters: Parameters) -> tuple[Cube, ...]:
 
 
 def measure(task: Task) -> list[Row]:
-    """One shape's hops, or the regions."""
+    """The mean hops of one shape, the regions, or the comparison with brute force."""
     match task.kind:
         case "hops":
             return [_hops(_shapes(task.parameters)[task.number], task)]
@@ -70,7 +74,7 @@ def _hops(shape: Cube, task: Task) -> Row:
 
 @kernel
 def hops_walked(cube: Cube, sources: Ints, targets: Ints) -> Ints:
-    """Hops of ordered routes between pairs of labels, counted by walking them; a label to itself is none."""
+    """Hops of ordered routes between pairs of labels, shape (pairs,), counted by walking them; 0 from a label to itself."""
     hops = np.zeros(len(sources), np.int64)
     here, there = np.empty(cube.dimensions, np.int64), np.empty(cube.dimensions, np.int64)
     ports = np.empty(2 * cube.dimensions + 1, np.int64)
@@ -89,21 +93,23 @@ def _regions() -> list[Row]:
         hosts = round(2**exponent)
         for form, region in (("published", published_region), ("exact", exact_region), ("live", live_region)):
             shape = region(hosts)
-            rows.append({
-                "kind": "region",
-                "form": form,
-                "hosts": hosts,
-                "radix": shape.radix,
-                "dimensions": shape.dimensions,
-                "labels": label_count(shape),
-                "mean_hops": round(mean_hops(*shape), 4),
-                "links_per_host": round(links_per_host(shape, hosts), 2),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "kind": "region",
+                    "form": form,
+                    "hosts": hosts,
+                    "radix": shape.radix,
+                    "dimensions": shape.dimensions,
+                    "labels": label_count(shape),
+                    "mean_hops": round(mean_hops(*shape), 4),
+                    "links_per_host": round(links_per_host(shape, hosts), 2),
+                }
+            )
     return rows
 
 
 def _brute_force() -> Row:
-    """Compares the exact form with brute force over every shape that could matter, for every m up to a million."""
+    """Compares the exact form with brute force over all shapes that can be optimal, for every m to BRUTE_FORCE_MAX."""
     sizes, means = [], []
     for dimensions in range(1, BRUTE_FORCE_MAX.bit_length() + 1):
         radix = 2
@@ -118,23 +124,23 @@ def _brute_force() -> Row:
 
 @kernel
 def mismatches(sizes: Ints, means: Floats, hosts_max: int) -> int:
-    """For how many m the exact form is not the best of all shapes, which come by falling size.
+    """The number of m for which the exact form differs from the best shape; shapes are given by falling size.
 
-    Walking m downwards, a shape enters when m reaches its size; the best of those that entered covers m.
+    As m decreases, shapes of at least m labels become eligible; the best eligible shape is the reference for m.
     """
-    wrong, entered, best = 0, 0, -1
+    wrong, eligible, best = 0, 0, -1
     for hosts in range(hosts_max, 0, -1):
-        while entered < len(sizes) and sizes[entered] >= hosts:
-            if best < 0 or means[entered] < means[best]:  # ties stay with the larger, which came first
-                best = entered
-            entered += 1
+        while eligible < len(sizes) and sizes[eligible] >= hosts:
+            if best < 0 or means[eligible] < means[best]:  # ties go to the larger shape, which is first
+                best = eligible
+            eligible += 1
         radix, dimensions = least_mean_shape(hosts)
         wrong += radix**dimensions != sizes[best] or dimensions * (radix * radix // 4) / radix != means[best]
     return wrong
 
 
 def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
-    """The claims about shapes."""
+    """The claims about A(k, n) and M-regions."""
     hops = [row for row in rows if row["kind"] == "hops"]
     worst = max(abs(number(row, "hops") / number(row, "expected") - 1) for row in hops)
     reached = {label_count(published_region(round(2 ** (tenth / 10)))) for tenth in range(230)}
@@ -169,7 +175,7 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
     ]
 
 
-def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
+def draw(rows: Sequence[Row], axes: Sequence["Axes"]) -> None:
     """A(k, n) against m, links per host, and the k and n of both forms."""
     for form, style in (("published", "--"), ("exact", "-"), ("live", ":")):
         mine = matching(rows, form=form)
@@ -201,8 +207,8 @@ EXPERIMENT = Experiment(
     panels=3,
     reading="""Hops walked between random labels (a label to itself included, as in the formula) agree with A(k, n).
 
-The slide's loop, its lost brace restored, reproduces the slide's axis of M, but it does not do what its text asks for:
-it starts at the smallest hypercube and only ever accepts a larger M, so the A it returns is rarely the least. The exact
-form searches all shapes. Neither looks at state: where m is far below M, a host carries M/m labels and their links
-(middle plot). A live overlay therefore takes the least A within a budget of 2 log2(m) links a host ("live").""",
+The slide's loop, with its missing brace restored, reproduces the slide's axis of M but does not find the least A: it
+starts at the smallest hypercube and accepts only a larger M, so the A it returns is rarely the least. The exact form
+searches all shapes. Neither considers state: if m is far below M, a host carries M/m labels and their links (middle plot).
+A live overlay therefore takes the least A within a budget of 2 log2(m) links a host ("live").""",
 )

@@ -1,8 +1,7 @@
-"""The hybrid tree against group size and fan-out, and the bars it has to keep."""
+"""The hybrid tree against group size and fan-out, and its bars."""
 
 from collections.abc import Sequence
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from cubecast.lab.deliveries import DeliverySetting, deliver, delivery_row
 from cubecast.lab.experiment import (
@@ -17,6 +16,9 @@ from cubecast.lab.experiment import (
 )
 from cubecast.lab.populations import generator, group_of, network_of, publishers_of
 
+if TYPE_CHECKING:
+    from cubecast.lab.drawing import Axes
+
 GROUPS = (256, 1024, 4096, 16_384)
 FAN_OUTS = (4, 8, 16)
 BARS = (
@@ -26,11 +28,11 @@ BARS = (
     (8, 4096, 4096, "stress_mean", 2.4),
     (4, 1024, 16_384, "rad", 1.6),
 )
-"""Fan-out, the groups from and to which the bar holds, the figure and what it may be at most."""
+"""Each bar: fan-out, smallest and largest group, column, and the column's maximum."""
 
 
 def tasks(parameters: Parameters) -> list[Task]:
-    """One for every group, fan-out and publisher; the largest first."""
+    """One for each group, fan-out and publisher; the largest groups first."""
     groups = GROUPS if parameters.group is None else (parameters.group,)
     points = [
         (str(fan_out), group, publisher)
@@ -42,7 +44,7 @@ def tasks(parameters: Parameters) -> list[Task]:
 
 
 def measure(task: Task) -> list[Row]:
-    """One publisher's tree."""
+    """The metrics of one publisher's tree."""
     p = task.parameters
     network = network_of(p.network, p.size, task.seed)
     publishers = publishers_of(network.hosts, p.publishers, generator(task.seed, 14))
@@ -50,15 +52,20 @@ def measure(task: Task) -> list[Row]:
         return []
     rng = generator(task.seed, 14, task.number, task.repeat)
     group = group_of(network.hosts, publishers[task.repeat], min(task.number, network.hosts - 1), rng)
-    stage = DeliverySetting(network, group)
-    return [{
-        "group": len(group) - 1, "fan_out": int(task.kind), "seed": task.seed, "publisher": task.repeat,
-        **delivery_row(deliver("hybrid", stage, int(task.kind), rng), stage),
-    }]  # fmt: skip
+    setting = DeliverySetting(network, group)
+    return [
+        {
+            "group": len(group) - 1,
+            "fan_out": int(task.kind),
+            "seed": task.seed,
+            "publisher": task.repeat,
+            **delivery_row(deliver("hybrid", setting, int(task.kind), rng), setting),
+        }
+    ]
 
 
 def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
-    """The bars, on the network they were set for."""
+    """The bars; they are judged on the transit-stub network only."""
     groups = sizes_of(rows, "group")
     claims = []
     for fan_out, low, high, column, bar in BARS:
@@ -78,8 +85,8 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
     return claims
 
 
-def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
-    """RAD and p90 against group size; copies over physical links for each subscriber."""
+def draw(rows: Sequence[Row], axes: Sequence["Axes"]) -> None:
+    """RAD and the 90th percentile of RDP against group size, and physical links crossed for each subscriber."""
     groups = sorted(sizes_of(rows, "group"))
     for fan_out, colour in zip(FAN_OUTS, ("C0", "C1", "C2"), strict=True):
         for column, style in (("rad", "-"), ("rdp_p90", "--")):
@@ -111,7 +118,7 @@ EXPERIMENT = Experiment(
     judge=judge,
     draw=draw,
     panels=2,
-    reading="""Delay hardly depends on the size of the group: larger groups have nearer relays to offer. What a fan-out costs is
-plain: each host that sends 4 copies instead of 16 adds a level to the tree. The links crossed for each subscriber fall as
-the group grows, since more and more of them are within a stub domain.""",
+    reading="""Delay hardly depends on the size of the group, because larger groups offer nearer relays. A smaller fan-out costs delay:
+with 4 copies a host instead of 16, the tree has more levels. The links crossed for each subscriber decrease as the group
+grows, because more of them are within a stub domain.""",
 )

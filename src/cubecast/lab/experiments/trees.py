@@ -1,9 +1,8 @@
-"""Trees: every way to deliver a channel, on the same network with the same publishers and subscribers."""
+"""Trees: every method of delivery on the same network, with the same publishers and subscribers."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from cubecast.lab.deliveries import METHODS, SURVEYS, UNIONS, DeliverySetting, deliver, delivery_row, full_pns
 from cubecast.lab.experiment import (
@@ -23,23 +22,35 @@ from cubecast.overlay.region import live_region
 from cubecast.physical.catalogue import is_file
 from cubecast.physical.saved import SUFFIX
 
-FIGURES = (
-    "fan_out_max", "rad", "rdp_p50", "rdp_p90", "stress_mean", "stress_max", "traversals", "links_per_host",
+if TYPE_CHECKING:
+    from cubecast.lab.drawing import Axes
+
+COLUMNS = (
+    "fan_out_max",
+    "rad",
+    "rdp_p50",
+    "rdp_p90",
+    "stress_mean",
+    "stress_max",
+    "traversals",
+    "links_per_host",
     "probes_per_host",
-)  # fmt: skip
+)
 GROUP = 4096
+"""Subscribers, on networks with routers and more hosts than that; elsewhere all hosts."""
 PROBES_BAR = 64.0
-SOONER_BY = 0.01
-"""Two trees are as soon as each other within this share."""
+"""Maximum mean number of round trips that a host measures for the hybrid tree."""
+FASTER_BY = 0.01
+"""Maximum relative difference of RAD at which two trees count as equally fast."""
 
 
 def tasks_of(name: str) -> Callable[[Parameters], list[Task]]:
-    """One for every method and seed."""
+    """The function that gives an experiment's tasks: one for each method and seed."""
     return lambda parameters: one_task_a_seed(name, parameters, [(method, 0, 0) for method in METHODS])
 
 
 def measure(task: Task) -> list[Row]:
-    """One method, averaged over the publishers."""
+    """The metrics of one method, averaged over the publishers."""
     method = task.kind
     p = task.parameters
     network = network_of(p.network, p.size, task.seed)
@@ -53,21 +64,27 @@ def measure(task: Task) -> list[Row]:
     publishers = publishers_of(network.hosts, p.publishers, generator(task.seed, 8))
     for publisher in publishers:
         rng = generator(task.seed, 8, publisher)
-        stage = DeliverySetting(network, group_of(network.hosts, publisher, group, rng), over, seat, tables)
-        rows.append(delivery_row(deliver(method, stage, p.fan_out, rng), stage))
+        setting = DeliverySetting(network, group_of(network.hosts, publisher, group, rng), over, seat, tables)
+        rows.append(delivery_row(deliver(method, setting, p.fan_out, rng), setting))
     means = {
-        column: round(mean_of(rows, column), 4) if column != "fan_out_max"
-        else int(max(column_of(rows, column)))
-        for column in FIGURES
-    }  # fmt: skip
-    return [{
-        "network": network.name, "seed": task.seed, "method": method, "group": len(stage.group) - 1,
-        "fan_out": p.fan_out, "publishers": len(publishers), **means,
-    }]  # fmt: skip
+        column: round(mean_of(rows, column), 4) if column != "fan_out_max" else int(max(column_of(rows, column)))
+        for column in COLUMNS
+    }
+    return [
+        {
+            "network": network.name,
+            "seed": task.seed,
+            "method": method,
+            "group": len(setting.group) - 1,
+            "fan_out": p.fan_out,
+            "publishers": len(publishers),
+            **means,
+        }
+    ]
 
 
 def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
-    """The bars for the live system's default, and what it must not cost."""
+    """The bars for the hybrid tree, and its delay and links against other trees."""
 
     def figure(column: str, method: str = "hybrid") -> float:
         return mean_of(rows, column, method=method)
@@ -75,8 +92,8 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
     cap = parameters.fan_out
     routers_known = not is_file(parameters.network) or Path(parameters.network).suffix == SUFFIX
     most = max(column_of(matching(rows, method="hybrid"), "fan_out_max"))
-    beside = {method: figure("rad", method) for method in SURVEYS if method != "hybrid"}
-    known = ", ".join(f"{method} {rad:.3f}" for method, rad in beside.items())
+    others = {method: figure("rad", method) for method in SURVEYS if method != "hybrid"}
+    known = ", ".join(f"{method} {rad:.3f}" for method, rad in others.items())
     claims = [
         Claim(
             f"The hybrid tree keeps every host's fan-out at {cap} and its probes at {PROBES_BAR:.0f} a host",
@@ -85,10 +102,10 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
             most <= cap and figure("probes_per_host") <= PROBES_BAR,
         ),
         Claim(
-            f"No other tree of bounded fan-out is sooner by {100 * SOONER_BY:.0f} %",
+            f"No other tree of bounded fan-out is faster by {100 * FASTER_BY:.0f} %",
             "ours",
             f"RAD: hybrid {figure('rad'):.3f}, {known}",
-            figure("rad") <= min(beside.values()) * (1 + SOONER_BY),
+            figure("rad") <= min(others.values()) * (1 + FASTER_BY),
         ),
         Claim(
             "Hybrid crosses no more physical links than Scribe with full PNS",
@@ -96,13 +113,13 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
             f"{figure('traversals'):.0f} against {figure('traversals', 'scribe-pns'):.0f}; mean stress "
             f"{figure('stress_mean'):.2f} against {figure('stress_mean', 'scribe-pns'):.2f}",
             figure("traversals") <= figure("traversals", "scribe-pns") if routers_known else None,
-            "" if routers_known else "of a matrix only access links are known, two for each copy",
+            "" if routers_known else "in a matrix only access links are known, two for each copy",
         ),
     ]
-    if figure("rad", "limit") < 1 - SOONER_BY:
+    if figure("rad", "limit") < 1 - FASTER_BY:
         claims.append(
             Claim(
-                "Where detours are shorter than the direct way, the tree is sooner than direct connections",
+                "Where detours are shorter than the direct path, the tree is faster than direct connections",
                 "ours",
                 f"RAD {figure('rad'):.3f}; limit of any tree over these hosts {figure('rad', 'limit'):.3f}",
                 figure("rad") < 1,
@@ -111,8 +128,8 @@ def judge(rows: Sequence[Row], parameters: Parameters) -> list[Claim]:
     return claims
 
 
-def draw(rows: Sequence[Row], axes: Sequence[Axes]) -> None:
-    """RAD with the 90th percentile of RDP, and traversals, by method."""
+def draw(rows: Sequence[Row], axes: Sequence["Axes"]) -> None:
+    """RAD and the 90th percentile of RDP, and traversals of physical links, by method."""
     methods = names_of(rows, "method")
     places = range(len(methods))
     for column, label, offset in (("rad", "RAD", -0.2), ("rdp_p90", "RDP p90", 0.2)):
@@ -143,17 +160,17 @@ EXPERIMENT = Experiment(
     judge=judge,
     draw=draw,
     panels=2,
-    reading="""Every row has the same network, publishers and subscribers. star is unicast to everyone and stands for what a
-single strong server does; limit is the shortest-path tree over all pairs without any limit on fan-out. The cube's own
-methods do not limit fan-out either, and neither does Scribe: fan_out_max tells.
+    reading="""Every row has the same network, publishers and subscribers. star is unicast to every subscriber, as from a
+single strong server; limit is the shortest-path tree over all pairs without a limit on fan-out. The cube's methods and
+Scribe have no limit on fan-out either; the column fan_out_max shows what they use.
 
-hybrid is meant to be the default of the live system, which so far knows the cube only. It takes the better of two starts (hubs chosen by coordinates; measured
-detours), then lets hosts measure promising relatives and change places while that serves everyone sooner, links in the
-score. On the transit-stub network nothing can be sooner than unicast, since packets follow shortest paths; what is left
-over 1 is the price of a bounded fan-out. On measured Internet delays most pairs have a faster way through a third host:
-there the tree is sooner than direct connections, and not far from the limit that all pairs would allow.
+hybrid starts from the better of two trees (hubs chosen by coordinates, or measured detours). Hosts then measure promising
+relatives and change places while that improves a score of all delays and of the links crossed. On the transit-stub network
+no tree can be faster than unicast, because packets follow shortest paths; what RAD exceeds 1 by is the cost of a bounded
+fan-out. On measured Internet delays most pairs have a faster path through a third host: there the tree is faster than direct
+connections, and close to the limit.
 
-probes_per_host counts every round trip measured, landmarks included; half a round trip stands for one way.""",
+probes_per_host counts every round trip measured, including those to landmarks; a one-way delay is half a round trip.""",
 )
 
 HIGH_ACCESS = Experiment(
@@ -168,8 +185,7 @@ HIGH_ACCESS = Experiment(
     draw=draw,
     panels=2,
     reading="""The same network, but hosts have an access latency of 5 to 20 ms (DSL, cable) instead of 0.5 to 2 ms. Every relay
-costs its own access twice, so bounded fan-out costs more here than anywhere else, and small fan-outs most of all. The
-order of the methods stays, but hybrid crosses more links than Scribe, whose hosts may send any number of copies.
-Coordinates fold a host's access latency into its position; telling it apart is where
-something is left to gain.""",
+adds its own access latency twice, so a bounded fan-out costs more here than on other networks, and a small fan-out most.
+The order of the methods is the same, but hybrid crosses more links than Scribe, whose hosts may send any number of copies.
+Coordinates include a host's access latency in its position; estimating it separately could improve the tree.""",
 )

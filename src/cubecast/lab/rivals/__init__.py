@@ -1,5 +1,5 @@
-"""The systems the slides compare with, on the same network and hosts: what each knows, and how it routes.
+"""The systems that the slides compare with, on the same network and hosts: their tables and routes.
 
-They are simplified where the paper allows it, always in the rival's favour: ids are spread evenly, tables are complete
-and up to date, nobody joins or leaves.
+They are simplified, always in the rival's favour: IDs are spread evenly, tables are complete and current, and no host joins
+or leaves.
 """

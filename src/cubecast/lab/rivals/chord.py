@@ -1,7 +1,7 @@
 """Chord (Stoica et al., SIGCOMM 2001): a ring with fingers at 1, 2, 4, .. places ahead.
 
-Plain Chord takes the longest finger that does not overshoot; proximity routing takes, among the fingers that the
-binary form of the remaining distance asks for, the one with the least latency: as many hops, shorter ones.
+Plain Chord takes the longest finger that does not overshoot. Proximity routing takes the finger with the least latency
+among those whose bits are set in the remaining distance: the number of hops is the same, but the hops are shorter.
 """
 
 from typing import NamedTuple
@@ -14,12 +14,12 @@ from cubecast.types import Floats, Indices, Ints
 
 
 class Chord(NamedTuple):
-    """Hosts on a ring.
+    """A ring of hosts.
 
     Attributes:
         host: shape (m,), the host at each place.
         place: shape (hosts,), the place of each host.
-        fingers: fingers of each host.
+        fingers: number of fingers of each host.
     """
 
     host: Indices

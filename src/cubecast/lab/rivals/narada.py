@@ -1,9 +1,9 @@
-"""Narada (Chu, Rao, Zhang, SIGMETRICS 2000): a mesh that every member knows whole, and shortest paths over it.
+"""Narada (Chu, Rao, Zhang, SIGMETRICS 2000): a mesh of which every member knows all, and shortest paths over it.
 
-Members start with a few random neighbours. In rounds, each probes some random members and adds the link when the sum of
-its relative gains in delay to all members is worth it; each drops its least useful link when it has too many. Delivery
-follows the shortest-path tree of the source over the mesh. State and the cost of a round grow with the square of the
-group, which is why the rival ends at 4 096 hosts.
+Members start with a few random neighbours. In each round a member probes some random members and adds a link if the sum of
+its relative gains in delay to all members is large enough; it drops its least useful links if it has too many. Delivery
+follows the source's shortest-path tree over the mesh. State and the cost of a round grow with the square of the group, so
+groups are limited to 4 096 hosts.
 """
 
 import numpy as np
@@ -11,18 +11,21 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from cubecast.errors import UsageError
-from cubecast.lab.kernels import compiled
+from cubecast.lab.compilation import compiled
 from cubecast.overlay.kernel import kernel
 from cubecast.types import Bools, Floats, Ints
 
 HOSTS_MAX = 4096
+"""Maximum hosts of a mesh."""
 LINKS_START, LINKS_MAX = 4, 12
+"""Mean links of a member at the start, and the number beyond which it drops links."""
 ROUNDS_MAX, PROBES = 80, 4
+"""Maximum number of rounds, and random members that each member probes in a round."""
 PATIENCE, GAIN_MIN = 5, 0.005
-"""The mesh has settled when so many rounds together shorten its mean path by less than this share."""
+"""The mesh has settled if PATIENCE rounds together shorten its mean path by less than the share GAIN_MIN."""
 ADD_GAIN = 0.005
-"""A link is added when it saves its end this share of the delay to a member, summed over members and divided by them
-(the paper's utility, averaged)."""
+"""Minimum utility of a link to be added: the share of delay that it saves its end, averaged over all members (the paper
+takes the sum)."""
 
 
 def narada_tree(delay_ms: Floats, source: int, rng: np.random.Generator) -> tuple[Ints, Floats, float]:
@@ -33,30 +36,30 @@ def narada_tree(delay_ms: Floats, source: int, rng: np.random.Generator) -> tupl
 
     Returns:
         parent: shape (m,), -1 for the source.
-        late_ms: shape (m,).
-        links: mesh links a host keeps on average.
+        late_ms: shape (m,), delay from the source.
+        links: mean number of mesh links of a host.
 
     Raises:
         UsageError: more than 4 096 hosts.
     """
     hosts = len(delay_ms)
     if hosts > HOSTS_MAX:
-        raise UsageError(f"Narada keeps every member at every member: give at most {HOSTS_MAX} hosts, not {hosts}")
+        raise UsageError(f"with Narada every member knows all members: give at most {HOSTS_MAX} hosts, not {hosts}")
     mesh = _random_mesh(hosts, rng)
     means: list[float] = []
     for _ in range(ROUNDS_MAX):
-        around = dijkstra(_weights(mesh, delay_ms))
-        means.append(float(around.mean()))
+        mesh_ms = dijkstra(_weights(mesh, delay_ms))
+        means.append(float(mesh_ms.mean()))
         if len(means) > PATIENCE and means[-1 - PATIENCE] - means[-1] < GAIN_MIN * means[-1]:
             break
-        compiled(add_links)(mesh, delay_ms, around, rng.integers(hosts, size=(hosts, PROBES)))
-        compiled(drop_links)(mesh, delay_ms, around)
+        compiled(add_links)(mesh, delay_ms, mesh_ms, rng.integers(hosts, size=(hosts, PROBES)))
+        compiled(drop_links)(mesh, delay_ms, mesh_ms)
     late, parent = dijkstra(_weights(mesh, delay_ms), indices=np.array(source), return_predecessors=True)
     return np.where(parent < 0, -1, parent).astype(np.int64), late, float(mesh.sum() / hosts)
 
 
 def _random_mesh(hosts: int, rng: np.random.Generator) -> Bools:
-    """A ring in random order, so that the mesh is of one piece, and random links."""
+    """A ring in random order, so that the mesh is connected, and random links."""
     mesh = np.zeros((hosts, hosts), np.bool_)
     order = rng.permutation(hosts)
     mesh[order, np.roll(order, 1)] = True
@@ -68,8 +71,8 @@ def _random_mesh(hosts: int, rng: np.random.Generator) -> Bools:
 
 
 @kernel
-def add_links(mesh: Bools, delay_ms: Floats, around: Floats, probed: Ints) -> None:
-    """Adds each probed link whose utility is worth it, judged by the delays over the mesh of this round."""
+def add_links(mesh: Bools, delay_ms: Floats, mesh_ms: Floats, probed: Ints) -> None:
+    """Adds each probed link whose utility exceeds ADD_GAIN, given this round's delays over the mesh."""
     hosts = len(mesh)
     for host in range(hosts):
         for other in probed[host]:
@@ -77,18 +80,19 @@ def add_links(mesh: Bools, delay_ms: Floats, around: Floats, probed: Ints) -> No
                 continue
             utility = 0.0
             for member in range(hosts):
-                through = delay_ms[host, other] + around[other, member]
-                if through < around[host, member]:
-                    utility += 1 - through / around[host, member]
+                through = delay_ms[host, other] + mesh_ms[other, member]
+                if through < mesh_ms[host, member]:
+                    utility += 1 - through / mesh_ms[host, member]
             if utility > ADD_GAIN * hosts:
                 mesh[host, other] = mesh[other, host] = True
 
 
 @kernel
-def drop_links(mesh: Bools, delay_ms: Floats, around: Floats) -> None:
-    """Each host with too many links drops those that serve neither end: the paper's consensus cost.
+def drop_links(mesh: Bools, delay_ms: Floats, mesh_ms: Floats) -> None:
+    """Each host with more than LINKS_MAX links drops those with the least consensus cost, as the paper defines it.
 
-    The cost of a link is the number of members that an end reaches soonest over it, of the end that has more. A link without which the mesh would fall apart stays, and with it the host's other links for this round.
+    The consensus cost of a link is the number of members that an end reaches fastest over it, for the end where it is
+    larger. If the mesh would fall apart without a link, the host keeps it and drops no more links in this round.
     """
     hosts = len(mesh)
     for host in range(hosts):
@@ -99,8 +103,8 @@ def drop_links(mesh: Bools, delay_ms: Floats, around: Floats) -> None:
                 if mesh[host, other]:
                     used, back, hop = 0, 0, delay_ms[host, other] - 1e-6
                     for member in range(hosts):
-                        used += hop + around[other, member] <= around[host, member]
-                        back += hop + around[host, member] <= around[other, member]
+                        used += hop + mesh_ms[other, member] <= mesh_ms[host, member]
+                        back += hop + mesh_ms[host, member] <= mesh_ms[other, member]
                     if max(used, back) < least:
                         worst, least = other, max(used, back)
             mesh[host, worst] = mesh[worst, host] = False
@@ -112,7 +116,7 @@ def drop_links(mesh: Bools, delay_ms: Floats, around: Floats) -> None:
 
 @kernel
 def _joined(mesh: Bools, a: int, b: int) -> bool:
-    """Whether a way leads from one host to another."""
+    """Whether the mesh has a path from one host to another."""
     hosts = len(mesh)
     seen = np.zeros(hosts, np.bool_)
     waiting = np.empty(hosts, np.int64)

@@ -1,8 +1,8 @@
 """Pastry (Rowstron and Druschel, Middleware 2001): prefix routing, and proximity neighbour selection (PNS).
 
-A host's table has a row for every length of prefix it shares with others and a column for every next digit; an entry
-may be any host with that prefix. Without PNS it is a random one; with sampled PNS the nearest of a few random ones;
-with full PNS the nearest of all.
+A host's table has a row for each length of a shared prefix and a column for each next digit; an entry may be any host with
+that prefix and digit. It is a random one without PNS, the nearest of a few random ones with sampled PNS, and the nearest of
+all with full PNS.
 """
 
 from collections.abc import Callable
@@ -11,21 +11,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cubecast.lab.kernels import compiled
+from cubecast.lab.compilation import compiled
 from cubecast.overlay.delays import Delays, delay_ms
 from cubecast.overlay.kernel import kernel
 from cubecast.types import Floats, Indices, Ints
 
 NO_PNS, FULL_PNS = 1, 0
-"""Samples an entry is chosen from; 0 stands for all."""
+"""Number of candidates of an entry; FULL_PNS means all."""
 SAMPLES = 16
+"""Number of candidates of an entry with sampled PNS."""
 
 
 class Pastry(NamedTuple):
     """Tables of all hosts.
 
     Attributes:
-        digits: shape (hosts, rows), each host's id, most significant digit first.
+        digits: shape (hosts, rows), each host's ID, most significant digit first.
         table: shape (hosts, rows, base), the host of each entry, -1 where no host has the prefix.
     """
 
@@ -36,11 +37,11 @@ class Pastry(NamedTuple):
 def pastry(
     delays: Delays, base: int, samples: int, rng: np.random.Generator, fill: Callable[..., None] | None = None
 ) -> Pastry:
-    """Tables of all hosts, ids drawn at random from the smallest space that holds them.
+    """Tables of all hosts, with random IDs from the smallest ID space that has enough.
 
     Args:
-        samples: candidates an entry is chosen from; `FULL_PNS` for all.
-        fill: the form of `fill_tables` to use; compiled unless told otherwise.
+        samples: number of candidates of an entry; FULL_PNS for all.
+        fill: the form of `fill_tables` to use; None for the compiled one.
     """
     hosts = len(delays.at)
     rows = max(1, ceil(log(hosts, base) - 1e-9))
@@ -58,9 +59,9 @@ def pastry(
 def fill_tables(
     delays: Delays, ids: Ints, by_id: Indices, digits: Indices, samples: int, table: Indices, rng: np.random.Generator
 ) -> None:
-    """Writes the tables; hosts with a common prefix are neighbours in the order of ids.
+    """Fills the tables; hosts with a common prefix are consecutive in the order of IDs.
 
-    With full PNS all hosts of one attachment point share the first row: the nearest host of a digit is the same for all.
+    With full PNS the first row is found once for all hosts of an attachment point, which share their nearest hosts.
     """
     hosts, rows, base = table.shape
     shared = np.full((len(delays.between_ms), base), -1, np.int32)
@@ -89,11 +90,11 @@ def fill_tables(
 def _entry(
     delays: Delays, by_id: Indices, host: int, begin: int, end: int, samples: int, rng: np.random.Generator
 ) -> int:
-    """The nearest of `samples` random hosts of a range of ids, or of all."""
+    """The nearest of `samples` random hosts in a range of ranks by ID, or of all hosts in it."""
     best, least = -1, np.inf
-    everyone = samples == FULL_PNS or samples >= end - begin > 1
-    for attempt in range(end - begin if everyone else samples):
-        other = by_id[begin + attempt] if everyone else by_id[rng.integers(begin, end)]
+    take_all = samples == FULL_PNS or samples >= end - begin > 1
+    for attempt in range(end - begin if take_all else samples):
+        other = by_id[begin + attempt] if take_all else by_id[rng.integers(begin, end)]
         cost = delay_ms(delays, host, other)
         if cost < least:
             best, least = int(other), cost
@@ -102,7 +103,7 @@ def _entry(
 
 @kernel
 def pastry_next(tables: Pastry, at: int, target: int) -> int:
-    """The next host from host `at` towards host `target`: one more digit of the prefix."""
+    """The next host from host `at` towards host `target`; it shares one more digit with the target."""
     row = 0
     while tables.digits[at, row] == tables.digits[target, row]:
         row += 1
@@ -125,11 +126,11 @@ def pastry_routes(tables: Pastry, delays: Delays, sources: Ints, targets: Ints) 
 
 @kernel
 def scribe_tree(tables: Pastry, delays: Delays, subscribers: Ints, publisher: int) -> tuple[Indices, Floats]:
-    """The Scribe tree (Castro et al., JSAC 2002) with the publisher as its root, which spares it the detour to one.
+    """The Scribe tree (Castro et al., JSAC 2002) with the publisher as its root, which avoids the detour to a rendezvous host.
 
     Returns:
-        parent: shape (hosts,), -1 for the publisher and for hosts off the tree.
-        late_ms: shape (hosts,), delay from the publisher; infinite off the tree.
+        parent: shape (hosts,), -1 for the publisher and for hosts outside the tree.
+        late_ms: shape (hosts,), delay from the publisher; infinite outside the tree.
     """
     hosts = len(tables.digits)
     parent = np.full(hosts, -1, np.int32)

@@ -1,8 +1,9 @@
-"""Mutated modules against the sandbox, each in an instance of its own while a good one works beside it.
+"""Runs mutated modules in the sandbox, each in its own instance, while an intact extension works beside them.
 
-    python bench/fuzz.py [--mutations N] [--seed N]
+    python trials/fuzz.py [--mutations N] [--seed N]
 
-Every mutation must end in a result, a refusal or a typed failure; the good extension must go on; this process must live.
+Every mutation must end in a result, a refusal or a typed failure. The intact extension must lose no frame, and this process
+must survive.
 """
 
 import argparse
@@ -25,7 +26,8 @@ TRACKS = (
     TrackFormat(Kind.VIDEO, "h264", b"", 64, 48, 25.0),
     TrackFormat(Kind.AUDIO, "pcm_s16le", sample_rate=48_000, channels=2),
 )
-EVERY = 1000
+REPORT_EVERY = 1000
+"""Mutations between two progress reports."""
 
 
 def main() -> int:
@@ -35,32 +37,32 @@ def main() -> int:
     args = parser.parse_args()
     rng = random.Random(args.seed)
     modules = [SHIPPED.joinpath(name, f"{name}.wasm").read_bytes() for name in shipped()]
-    ended: Counter[str] = Counter()
-    good = load("thin")
+    outcomes: Counter[str] = Counter()
+    intact = load("thin")
 
     def make(tracks: Sequence[TrackFormat], config: Mapping[str, str]) -> Exchange:
-        made = good.make(tracks, config)
+        made = intact.make(tracks, config)
         assert isinstance(made, Exchange)
         return made
 
     with deadlines():
-        beside = RunningExtension(good.manifest, make, TRACKS, {"share": "1"}, monotonic)
+        beside = RunningExtension(intact.manifest, make, TRACKS, {"share": "1"}, monotonic)
         for number in range(1, args.mutations + 1):
-            ended[outcome(_mutated(rng, rng.choice(modules)))] += 1
+            outcomes[outcome(_mutated(rng, rng.choice(modules)))] += 1
             frame = _frame(number)
             if beside.process([frame]) != [frame]:
-                print(f"mutation {number}: the extension beside it lost a frame")
+                print(f"mutation {number}: the intact extension beside it lost a frame")
                 return 1
-            if number % EVERY == 0:
-                print(f"{number} mutations: {dict(ended)}", file=sys.stderr)
+            if number % REPORT_EVERY == 0:
+                print(f"{number} mutations: {dict(outcomes)}", file=sys.stderr)
     print(
-        f"{args.mutations} mutations, seed {args.seed}: {dict(sorted(ended.items()))}; the host lives, no frame lost beside them"
+        f"{args.mutations} mutations, seed {args.seed}: {dict(sorted(outcomes.items()))}; no crash, and the intact extension lost no frame"
     )
     return 0 if beside.stats.failures == 0 else 1
 
 
 def _mutated(rng: random.Random, module: bytes) -> bytes:
-    """A few bytes changed, moved, doubled or left out."""
+    """A module with one to six changes: bytes overwritten, bits flipped, bytes repeated or deleted."""
     wasm = bytearray(module)
     for _ in range(rng.randint(1, 6)):
         at, size = rng.randrange(8, len(wasm)), rng.randint(1, 16)
@@ -77,19 +79,19 @@ def _mutated(rng: random.Random, module: bytes) -> bytes:
 
 
 def outcome(wasm: bytes) -> str:
-    """How a module ends: well, refused, or which typed failure."""
+    """What running a module gives: `good`, `refused`, or the typed failure."""
     try:
         manifest = manifest_of(wasm)
-        here = Exchange(ModuleCode(compiled(wasm), manifest), manifest, TRACKS, {})
-        here.process([_frame(number) for number in range(4)])
+        exchange = Exchange(ModuleCode(compiled(wasm), manifest), manifest, TRACKS, {})
+        exchange.process([_frame(number) for number in range(4)])
         for kind in manifest.event_kinds():
-            here.on_event(kind, 0, 0.5)
-        here.close()
+            exchange.on_event(kind, 0, 0.5)
+        exchange.close()
     except ExtensionRefused:
         return "refused"
     except ExtensionFailed as error:
         return f"failed: {error.kind}"
-    return "well"
+    return "good"
 
 
 def _frame(number: int) -> EncodedFrame:

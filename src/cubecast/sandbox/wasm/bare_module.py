@@ -1,4 +1,4 @@
-"""WebAssembly modules that are not extensions, with any exports; used for benchmarks."""
+"""A WebAssembly module that is no extension: any exports, called with numbers. Benchmarks measure calls with it."""
 
 from wasmtime import Func, Instance, Memory, Module, Store, wat2wasm
 
@@ -6,16 +6,16 @@ from cubecast.sandbox.wasm.calls import BoundCall, Parameters, memory_view
 from cubecast.sandbox.wasm.engine import engine, ticks_of
 
 CALL_MS = 10_000.0
-"""Deadline of a call, ms; long enough for every benchmark."""
+"""Deadline of each call, ms."""
 
 
 def assembled(wat: str) -> bytes:
-    """Assembles a module in WAT, WebAssembly's text format."""
+    """The binary form of a module given as text."""
     return bytes(wat2wasm(wat))
 
 
-class Kernel:
-    """One instance of a module in WAT."""
+class BareModule:
+    """One instance of a module given as text; it imports nothing."""
 
     def __init__(self, wat: str) -> None:
         self._store = Store(engine())
@@ -23,11 +23,11 @@ class Kernel:
         self._instance = Instance(self._store, Module(engine(), assembled(wat)), [])
 
     def bound(self, name: str, parameters: Parameters) -> BoundCall:
-        """An exported function, called as the sandbox does."""
+        """An exported function, called as the sandbox calls extensions."""
         return BoundCall(self._store, self._function(name), name, parameters, ticks_of(CALL_MS))
 
     def plain(self, name: str, *arguments: int) -> int:
-        """Calls an exported function with wasmtime's own `Func.__call__`."""
+        """Calls an exported function through wasmtime's own Python interface."""
         return int(self._function(name)(self._store, *arguments))
 
     def memory(self) -> memoryview:

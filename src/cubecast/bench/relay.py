@@ -1,0 +1,136 @@
+"""CPU time that a relay spends for each GB it forwards: a `cubecast host` against a bare moq-rs relay in the same run.
+
+A short calibration finds the greatest rate that the bare relay's path carries on this machine. Both relays are then offered
+the same share of it, in turn; if a path does not carry that for the whole round, the rate is reduced and the rounds start
+again. The bar applies to the ratio of the two best rounds. Every row names the rate that was offered.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import uvloop
+
+from cubecast.bench.relay_paths import Load, OpenPath, Traffic, bare_path, cubecast_path
+from cubecast.bench.rows import Row, failed_row, ratio_row
+from cubecast.errors import CubecastError
+
+BAR = 1.1
+"""Maximum CPU time per GB of the cubecast relay, relative to the bare relay."""
+SIZES = (1200, 16_384)
+"""Frame sizes, bytes."""
+ROUNDS, SECONDS = 5, 6.0
+"""Defaults of the command: rounds for each frame size, and duration of the load in each."""
+LOAD_SHARE = 0.6
+"""Rate offered first, relative to the greatest rate of calibration: a margin for other load on the machine."""
+REDUCTION, REDUCTIONS_MAX = 0.5, 4
+"""Factor, and maximum number of times, by which the offered rate is reduced after a round that lost frames. The cubecast path
+carries less than the bare one: its publisher and subscriber are whole hosts in one Python process."""
+FIRST_RATE, RATE_MAX = 500, 32_000
+"""Rates, frames/s, at which calibration starts and stops."""
+BISECTIONS = 2
+"""Steps of calibration between the last rate that was carried and the first that was not."""
+TRIAL_S = 0.7
+"""Duration of a load in calibration."""
+DELIVERED_MIN = 0.999
+"""A load is carried if at least this share of its frames arrives."""
+SLOWER_MAX = 1.1
+"""A load is carried if sending takes at most this much longer than planned; beyond, the sender is the limit."""
+BARE, OURS = "bare moq-rs relay", "cubecast relay"
+
+
+def measure(rounds: int = ROUNDS, seconds: float = SECONDS) -> list[Row]:
+    """A row for each frame size."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return [runner.run(_compare(size, rounds, seconds)) for size in SIZES]
+
+
+async def bisected(carried: int, lost: int, carries: Callable[[int], Awaitable[bool]]) -> int:
+    """The greatest rate, frames/s, between one that is carried and one that is not, after BISECTIONS trials."""
+    for _ in range(BISECTIONS):
+        middle = (carried + lost) // 2
+        if await carries(middle):
+            carried = middle
+        else:
+            lost = middle
+    return carried
+
+
+def is_carried(load: Load, planned_s: float) -> bool:
+    """Whether a load arrived in full and was sent on time, within the margins."""
+    return load.delivered >= DELIVERED_MIN * load.sent and load.seconds <= SLOWER_MAX * planned_s
+
+
+async def _compare(size: int, rounds: int, seconds: float) -> Row:
+    bare_rate = await _bare_rate(size)
+    if not bare_rate:
+        error = CubecastError(f"the {BARE} loses frames at {FIRST_RATE}/s already; leave the machine idle for this")
+        return failed_row(f"{OURS}, {size} B frames", error)
+    for reductions in range(REDUCTIONS_MAX + 1):
+        rate = round(LOAD_SHARE * bare_rate * REDUCTION**reductions)
+        costs = await _costs(size, rate, rounds, seconds)
+        if costs is not None:
+            share = f"{100 * rate / bare_rate:.0f} % of the {bare_rate}/s that the bare relay carries"
+            name = f"{OURS}, {size} B frames at {rate}/s ({share})"
+            return ratio_row(name, min(costs[OURS]), "CPU s/GB", BARE, min(costs[BARE]), BAR)
+    error = CubecastError(f"frames are lost even at {rate}/s; leave the machine idle for this")
+    return failed_row(f"{OURS}, {size} B frames", error)
+
+
+async def _costs(size: int, rate: int, rounds: int, seconds: float) -> dict[str, list[float]] | None:
+    """CPU time per GB, s, of each relay in each round; the relays alternate in going first. None if frames were lost."""
+    costs: dict[str, list[float]] = {BARE: [], OURS: []}
+    order = [(BARE, bare_path), (OURS, cubecast_path)]
+    for number in range(rounds):
+        for relay, open_path in order if number % 2 == 0 else reversed(order):
+            load = await _offer(open_path, size, rate, seconds)
+            if not is_carried(load, seconds):
+                print(
+                    f"{relay}, {size} B at {rate}/s: {load.delivered} of {load.sent} frames delivered, sent in "
+                    f"{load.seconds:.1f} s instead of {seconds:.1f} s; this rate is given up",
+                    file=sys.stderr,
+                )
+                return None
+            costs[relay].append(load.relay_cpu_s / (load.delivered * size / 1e9))
+        latest = ", ".join(f"{relay} {spent[-1]:.2f} CPU s/GB" for relay, spent in costs.items())
+        print(f"round {number + 1} of {rounds}, {size} B at {rate}/s: {latest}", file=sys.stderr)
+    return costs
+
+
+async def _bare_rate(size: int) -> int:
+    """The greatest rate that the bare relay's path carries, frames/s: doubled from FIRST_RATE, then bisected.
+
+    Returns 0 if not even FIRST_RATE is carried. A failed trial's frames may still arrive, so the next trial needs a new path.
+    """
+    carried, rate = 0, FIRST_RATE
+    try:
+        async with _traffic(bare_path, size) as traffic:
+            while rate <= RATE_MAX and is_carried(await traffic.offer(rate, TRIAL_S), TRIAL_S):
+                carried, rate = rate, 2 * rate
+    except* CubecastError:
+        pass  # the path broke: the rate is not carried
+
+    async def carries(rate: int) -> bool:
+        return is_carried(await _offer(bare_path, size, rate, TRIAL_S), TRIAL_S)
+
+    return await bisected(carried, rate, carries) if 0 < carried < RATE_MAX else carried
+
+
+async def _offer(open_path: OpenPath, size: int, rate: int, seconds: float) -> Load:
+    """Offers a load to a new path; if the path breaks, nothing counts as delivered."""
+    try:
+        async with _traffic(open_path, size) as traffic:
+            load = await traffic.offer(rate, seconds)
+    except* CubecastError:
+        load = Load(round(rate * seconds), 0, seconds, 0.0)
+    return load
+
+
+@asynccontextmanager
+async def _traffic(open_path: OpenPath, size: int) -> AsyncIterator[Traffic]:
+    async with open_path() as path, asyncio.TaskGroup() as group:
+        traffic = Traffic(path, size)
+        await traffic.start(group)
+        yield traffic
+        traffic.stop()

@@ -1,0 +1,201 @@
+"""Publisher, relay process and subscriber for `cubecast bench relay`, with either relay, and the load sent over them.
+
+Publisher and subscriber are the same code on both paths (ChannelWriter, ChannelReader); only the relay differs.
+"""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import moq
+
+from cubecast.bench.bare_relay import CACHE_BYTES, client
+from cubecast.engine.protocol.path import Contract
+from cubecast.engine.protocol.records import Tree
+from cubecast.frames import EncodedFrame, Kind, TrackFormat
+from cubecast.host.channel.reader import ChannelReader
+from cubecast.host.channel.tracks import ChannelWriter, CopyCount
+from cubecast.host.config import HostConfig
+from cubecast.host.open_host import open_host
+from cubecast.host.tasks import Tasks
+from cubecast.overlay.cube import Cube
+from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
+from cubecast.types import ChannelName, HostId
+
+CHANNEL = ChannelName("bench")
+TRACK = TrackFormat(Kind.VIDEO, "vp8", width=640, height=360)
+KEYFRAME = b"\x10\x00\x00\x9d\x01\x2a\x80\x02\x68\x01"
+INTERFRAME = b"\x11\x00\x00"
+"""Shortest VP8 frame headers that moq accepts; zeros fill a frame up to its size."""
+GROUP = 50
+"""Frames in a group."""
+BOUND_MS = 1000.0
+"""The subscriber's bound on both paths."""
+WARM_UP_S = 1.5
+"""Time for the subscription and its warm-up padding to cross the relay before the load starts."""
+DRAIN_S = 0.5
+"""Maximum time between sending the last frame and its arrival; a frame that needs longer counts as lost."""
+CPU_CLOCK = 2
+"""Linux's CPUCLOCK_SCHED: user and system time from the scheduler."""
+YIELD_FRAMES = 32
+"""A sender behind its schedule lets the reader run once in this many frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPath:
+    """A publisher's writer and a subscriber's reader with one relay process between them.
+
+    Attributes:
+        pid: process ID of the relay.
+    """
+
+    pid: int
+    writer: ChannelWriter
+    reader: ChannelReader
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What became of the frames of one load.
+
+    Attributes:
+        sent: frames.
+        delivered: frames, at most DRAIN_S after the last was sent.
+        seconds: time that sending took.
+        relay_cpu_s: user and system time of the relay.
+    """
+
+    sent: int
+    delivered: int
+    seconds: float
+    relay_cpu_s: float
+
+
+class Traffic:
+    """Sends frames of one size over a path and counts those that arrive."""
+
+    def __init__(self, path: RelayPath, size: int) -> None:
+        self._path = path
+        self._key, self._inter = (head + bytes(size - len(head)) for head in (KEYFRAME, INTERFRAME))
+        self._time_us = 0
+        self._delivered = self._wanted = 0
+        self._complete = asyncio.Event()
+
+    async def start(self, group: asyncio.TaskGroup) -> None:
+        """Subscribes, and waits until the path is warm."""
+        await self._path.reader.open()
+        self._path.reader.start(Tasks(group))
+        group.create_task(self._count())
+        await asyncio.sleep(WARM_UP_S)
+
+    def stop(self) -> None:
+        """Ends the subscription."""
+        self._path.reader.stop()
+
+    async def _count(self) -> None:
+        async for _ in self._path.reader.frames():
+            self._delivered += 1
+            if self._delivered >= self._wanted:
+                self._complete.set()
+
+    async def offer(self, rate: int, seconds: float) -> Load:
+        """Sends `rate` frames per second for `seconds`, and waits until all have arrived, at most DRAIN_S."""
+        loop = asyncio.get_running_loop()
+        sent, delivered_before, cpu_before_s = round(rate * seconds), self._delivered, cpu_s(self._path.pid)
+        self._wanted = delivered_before + sent
+        self._complete.clear()
+        started = loop.time()
+        await self._send(rate, sent)
+        ended = loop.time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self._complete.wait()
+        spent_s = cpu_s(self._path.pid) - cpu_before_s
+        return Load(sent, self._delivered - delivered_before, ended - started, spent_s)
+
+    async def _send(self, rate: int, count: int) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        for number in range(count):
+            due = started + number / rate
+            if due - loop.time() > 0.001:
+                await asyncio.sleep(due - loop.time())
+            elif number % YIELD_FRAMES == 0:
+                await asyncio.sleep(0)
+            first = number % GROUP == 0
+            frame = EncodedFrame(0, self._time_us, self._time_us, 0, first, self._key if first else self._inter)
+            self._path.writer.write(frame, due)
+            self._time_us += round(1e6 / rate)
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process so far, s, in ns steps: its CPU clock, as clock_getcpuclockid(3) names it."""
+    return time.clock_gettime((~pid << 3) | CPU_CLOCK)
+
+
+@asynccontextmanager
+async def bare_path() -> AsyncIterator[RelayPath]:
+    """A path over a bare moq-rs relay."""
+    origin = moq.OriginProducer(cache_capacity_bytes=CACHE_BYTES)
+    async with moq.Server("127.0.0.1:0", tls_generate=["localhost"], publish=origin, subscribe=None) as server:
+        serve = asyncio.ensure_future(server.serve())
+        command = [sys.executable, "-m", "cubecast.bench.bare_relay", server.local_addr, server.cert_fingerprints()[0]]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220  ended below
+        assert process.stdout is not None
+        try:
+            address, fingerprint = (await asyncio.to_thread(process.stdout.readline)).split()
+            writer = ChannelWriter(origin, [TRACK], CopyCount())
+            inbox = moq.OriginProducer(cache_capacity_bytes=CACHE_BYTES)
+            async with client(address, fingerprint, inbox):
+                reader = ChannelReader(inbox, BOUND_MS, CopyCount(), asyncio.get_running_loop().time)
+                yield RelayPath(process.pid, writer, reader)
+        finally:
+            process.terminate()
+            process.wait()
+            process.stdout.close()
+            serve.cancel()
+
+
+@asynccontextmanager
+async def cubecast_path() -> AsyncIterator[RelayPath]:
+    """A path over `cubecast host`: publisher at label 00, relay at 01, subscriber at 11.
+
+    The host at 10 has fan-out 0, so the relay at 01 is the subscriber's only possible parent besides the publisher.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder)
+        async with serving(SupernodeConfig("127.0.0.1", 0, state, Cube(2, 2), 4, 1)) as service:
+            url, token = f"http://127.0.0.1:{service.port}", (state / TOKEN_FILE).read_text().strip()
+
+            def config(name: str, label: str, fan_out: int) -> HostConfig:
+                return HostConfig(HostId(name), url, token, "127.0.0.1:0", label=label, fan_out=fan_out)
+
+            options = ["--supernode", url, "--token", token, "--listen", "127.0.0.1:0", "--name", "r", "--label", "01"]
+            command = [sys.executable, "-m", "cubecast", "host", *options]
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: ASYNC220  ended below
+            try:
+                async with (
+                    open_host(config("p", "00", 8), print) as publisher,
+                    open_host(config("x", "10", 0), print),
+                    open_host(config("s", "11", 0), print) as subscriber,
+                ):
+                    while len(service.engine.members) < 4:  # noqa: ASYNC110  the engine offers nothing to wait on
+                        await asyncio.sleep(0.05)
+                    await asyncio.sleep(1.0)
+                    writer = await publisher.publish(CHANNEL, [TRACK], Tree.CUBE)
+                    subscription = await subscriber.subscribe(CHANNEL, Contract(BOUND_MS))
+                    assert subscription.terms.metrics.path[1] == "r", subscription.terms.metrics.path
+                    yield RelayPath(process.pid, writer, subscription._reader)  # noqa: SLF001  counts without decoding
+            finally:
+                process.terminate()
+                process.wait()
+
+
+OpenPath = Callable[[], AbstractAsyncContextManager[RelayPath]]
+"""`bare_path` or `cubecast_path`."""

@@ -1,0 +1,206 @@
+"""The overlay's bars: repeated faults on real processes, and the simulation over many seeds. Takes hours.
+
+    python trials/soak.py [--only NAME,NAME] [--runs N] [--seed N] [--seeds A:B] [--matrix FILE] [--json]
+
+`--runs` and `--seed` apply to relay-kill. `--matrix` names a file of measured RTTs for the part `trees`, which is skipped
+without it.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubecast.bench.rows import Row, absolute_row, print_rows, ratio_row, skipped_row, unjudged_row, zero_row
+
+ROOT = Path(__file__).parent.parent
+GAP_BAR_MS, RTTS = 500.0, 2
+"""Maximum gap in a stream, p95, after its relay was killed; with network delays, beyond RTTS round trips."""
+HUNG_BAR_S = 10.0
+"""Maximum time without a new frame under churn: one interval between two checks."""
+MEMORY_BAR = 1.1
+"""Maximum memory in the last quarter of the churn run, relative to its second quarter."""
+LEAVE_BAR_S = 3.0
+"""Maximum time until a subscriber has left a link whose delay has jumped."""
+RAD_BAR = 1.02
+"""Maximum RAD of the hybrid tree, relative to the cube's tree in the same run."""
+RATE_BAR = 20_000.0
+"""Minimum events/s of the simulation, best of all seeds."""
+SEEDS = re.compile(r"\d+:\d+")
+
+Output = dict[str, Any]
+"""What a command printed with --json."""
+
+
+class Soak:
+    """The parts by name. Each runs `cubecast` commands and judges what they print."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self.parts: dict[str, Callable[[], Iterator[Row]]] = {
+            "relay-kill": self._relay_kill,
+            "relay-kill-far": self._relay_kill_far,
+            "churn": self._churn,
+            "grow-shrink": self._grow_shrink,
+            "links": self._links,
+            "outages": self._outages,
+            "directory-down": self._directory_down,
+            "nat": self._nat,
+            "trees": self._trees,
+            "simulate": self._simulate,
+        }
+
+    def _relay_kill(self) -> Iterator[Row]:
+        """Without network delays."""
+        output = _testbed("relay-kill", *self._runs())
+        yield from _losses("relay-kill", output)
+        yield absolute_row("relay-kill: gap p95", _p95(output["gap_ms"]["p95"]), "ms", GAP_BAR_MS)
+
+    def _relay_kill_far(self) -> Iterator[Row]:
+        """With transit-stub delays: RTTS round trips of the tree's slowest link are subtracted from each gap."""
+        output = _testbed("relay-kill", "--network", "transit-stub", *self._runs())
+        yield from _losses("relay-kill, transit-stub", output)
+        beyond = [
+            gap_ms - RTTS * run["detail"].get("slowest_rtt_ms", 0.0)
+            for run in output["runs"]
+            for gap_ms in run["gaps_ms"]
+        ]
+        p95 = float(np.percentile(beyond, 95)) if beyond else float("inf")
+        name = f"relay-kill, transit-stub: gap beyond {RTTS} round trips, p95"
+        yield absolute_row(name, p95, "ms", GAP_BAR_MS)
+        yield _figure("relay-kill, transit-stub: gap p95", _p95(output["gap_ms"]["p95"]), "ms")
+
+    def _churn(self) -> Iterator[Row]:
+        (run,) = _testbed("churn")["runs"]
+        detail = run["detail"]
+        hung_s, memory = float(detail["longest_hung_s"]), detail["memory_mb"]
+        yield absolute_row("churn: longest without a frame", hung_s, "s", HUNG_BAR_S)
+        quarter = max(1, len(memory) // 4)
+        last_mb, second_mb = (float(np.mean(part)) for part in (memory[-quarter:], memory[quarter : 2 * quarter]))
+        yield ratio_row("churn: memory, last quarter", last_mb, "MB", "second quarter", second_mb, MEMORY_BAR)
+        yield _count("churn: processes left", run["processes_left"])
+        yield _figure("churn: success ratio, mean over time", round(run["success_ratio"], 4), "")
+
+    def _grow_shrink(self) -> Iterator[Row]:
+        output = _testbed("grow-shrink")
+        yield from _losses("grow-shrink", output)
+        shapes = output["runs"][0]["detail"]["shapes"]
+        yield _count(
+            "grow-shrink: shapes that did not change or come back",
+            int(len(set(shapes)) != 2 or shapes[0] != shapes[-1]),
+        )
+
+    def _links(self) -> Iterator[Row]:
+        (run,) = _testbed("delay-jump")["runs"]
+        left_s = run["seconds_to_leave_bad_link"]
+        left_s = float("inf") if left_s is None else left_s
+        yield absolute_row("delay-jump: time until off the link", left_s, "s", LEAVE_BAR_S)
+        yield _count("delay-jump: returned while it was bad", int(run["detail"]["returned_while_bad"]))
+        yield _count("delay-jump: frames lost", run["frames_lost"])
+        yield _count("jitter: switches", _testbed("jitter")["runs"][0]["switches"])
+
+    def _outages(self) -> Iterator[Row]:
+        for outage in ("stall", "partition", "loss-burst"):
+            yield from _losses(outage, _testbed(outage))
+
+    def _directory_down(self) -> Iterator[Row]:
+        output = _testbed("directory-down")
+        yield from _losses("directory-down", output)
+        answered = output["runs"][0]["detail"]["answer"]
+        yield _count("directory-down: new subscribers without an answer", int(not answered))
+
+    def _nat(self) -> Iterator[Row]:
+        output = _testbed("nat")
+        yield from _losses("nat", output)
+        yield _count("nat: hidden hosts on hidden hosts", len(output["runs"][0]["detail"]["hidden_on_hidden"]))
+
+    def _trees(self) -> Iterator[Row]:
+        if self._args.matrix is None:
+            yield skipped_row("trees", "no measured delays; name a file: --matrix")
+            return
+        output = _testbed("trees", "--network", str(self._args.matrix))
+        yield from _losses("trees", output)
+        (run,) = output["runs"]
+        rad, detail = float(run["rad"]), run["detail"]
+        yield _count("trees, the cube's: frames lost", detail["cube"]["frames_lost"])
+        cube = float(detail["cube"]["rad"])
+        late_ms = f"{detail['machine_late_ms_per_hop']:.1f} ms a hop subtracted"
+        yield ratio_row(f"trees: RAD, 32 hosts, {late_ms}", rad, "", "the cube", cube, RAD_BAR)
+
+    def _simulate(self) -> Iterator[Row]:
+        output = _cubecast("lab", "simulate", str(ROOT / "scenarios/churn-2000.toml"), "--seeds", self._args.seeds)
+        runs = output["runs"]
+        yield _count(f"simulation, {len(runs)} seeds: laws broken", sum(len(run["invariants_broken"]) for run in runs))
+        rate = max(float(run["events_per_second"]) for run in runs)
+        yield absolute_row("simulation: best events/s", rate, "1/s", RATE_BAR, at_most=False)
+        yield _figure("simulation: success ratio, least", min(run["success_ratio"] for run in runs), "")
+        yield _figure("simulation: reconnect p99, worst", max(run["reconnect_ms"]["p99"] for run in runs), "ms")
+
+    def _runs(self) -> tuple[str, ...]:
+        return ("--runs", str(self._args.runs), "--seed", str(self._args.seed))
+
+
+def _testbed(*args: str) -> Output:
+    return _cubecast("testbed", *args)
+
+
+def _cubecast(*args: str) -> Output:
+    done = subprocess.run(
+        [sys.executable, "-m", "cubecast", *args, "--json"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if not done.stdout.strip():
+        sys.exit(f"cubecast {' '.join(args)} ended with status {done.returncode} and printed no result")
+    output: Output = json.loads(done.stdout)
+    return output
+
+
+def _losses(name: str, output: Output) -> Iterator[Row]:
+    """Rows for lost frames, streams that died and processes that were left running, over all runs."""
+    runs = [run for run in output["runs"] if not run["skipped"]]
+    yield _figure(f"{name}: runs skipped", len(output["runs"]) - len(runs), "")
+    yield _count(f"{name}, {len(runs)} runs: streams that died", sum(run["frames_lost"] is None for run in runs))
+    yield _count(f"{name}, {len(runs)} runs: frames lost", sum(run["frames_lost"] or 0 for run in runs))
+    yield _count(f"{name}, {len(runs)} runs: processes left", sum(run["processes_left"] for run in runs))
+
+
+def _count(name: str, value: float | None) -> Row:
+    """A count that must be 0; None, where the command gives no count, counts as -1."""
+    return zero_row(name, -1 if value is None else value)
+
+
+def _figure(name: str, value: float, unit: str) -> Row:
+    """A figure without a bar."""
+    return unjudged_row(name, value, unit, "nothing", 1)
+
+
+def _p95(value: float | None) -> float:
+    """A percentile from a command's output; infinite if the command measured nothing, so that no bar holds."""
+    return float("inf") if value is None else float(value)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="parts, separated by commas")
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", default="1:50", help="of the simulation")
+    parser.add_argument("--matrix", type=Path)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    if args.runs < 1 or not SEEDS.fullmatch(args.seeds):
+        parser.error("--runs must be a whole number from 1, --seeds two of them, such as 1:50")
+    soak = Soak(args)
+    names = args.only.split(",") if args.only else list(soak.parts)
+    if unknown := set(names) - set(soak.parts):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; the parts are {', '.join(soak.parts)}")
+    return print_rows([row for name in names for row in soak.parts[name]()], args.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

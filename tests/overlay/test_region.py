@@ -83,6 +83,7 @@ def test_the_live_form_has_no_more_hops_than_a_full_hypercube_and_at_most_twice_
     [
         (1, Cube(2, 1)),
         (3, Cube(3, 1)),  # a ring of three: 2/3 hops; the square has 1
+        (7, Cube(3, 2)),  # 4/3 hops, 9 * 4 / 7 = 5.1 links of at most 2 log2(7) = 5.6; 2^3 has 3/2 hops
         (9, Cube(3, 2)),  # 4/3 hops, 4 links
         (16, Cube(2, 4)),  # 2 hops, 4 links; 3^3 has 2 hops as well but 27 * 6 / 16 = 10.1 links, more than 8
         (27, Cube(3, 3)),  # 2 hops, 6 links; the hypercube 2^5 has 2.5

@@ -2,18 +2,20 @@
 
 A short calibration finds the greatest rate that the bare relay's path carries on this machine. Both relays are then offered
 the same share of it, in turn; if a path does not carry that for the whole round, the rate is reduced and the rounds start
-again. The bar applies to the ratio of the two best rounds. Every row names the rate that was offered.
+again. The bar applies to the ratio of the two best rounds, without what each relay spends when idle: that does not depend on
+the rate, so it is a row of its own. Every row names the rate that was offered.
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import uvloop
 
 from cubecast.bench.relay_paths import Load, OpenPath, Traffic, bare_path, cubecast_path
-from cubecast.bench.rows import Row, failed_row, ratio_row
+from cubecast.bench.rows import Row, failed_row, ratio_row, unjudged_row
 from cubecast.errors import CubecastError
 
 BAR = 1.1
@@ -27,7 +29,7 @@ LOAD_SHARE = 0.6
 REDUCTION, REDUCTIONS_MAX = 0.5, 4
 """Factor, and maximum number of times, by which the offered rate is reduced after a round that lost frames. The cubecast path
 carries less than the bare one: its publisher and subscriber are whole hosts in one Python process."""
-FIRST_RATE, RATE_MAX = 500, 32_000
+FIRST_RATE, RATE_MAX = 100, 32_000
 """Rates, frames/s, at which calibration starts and stops."""
 BISECTIONS = 2
 """Steps of calibration between the last rate that was carried and the first that was not."""
@@ -40,10 +42,22 @@ SLOWER_MAX = 1.1
 BARE, OURS = "bare moq-rs relay", "cubecast relay"
 
 
+class RelayCost(NamedTuple):
+    """CPU time of a relay in one round; the smaller is the one with less per GB.
+
+    Attributes:
+        per_gb_s: for each GB forwarded, s, without `idle_ms`.
+        idle_ms: for each second without load, ms.
+    """
+
+    per_gb_s: float
+    idle_ms: float
+
+
 def measure(rounds: int = ROUNDS, seconds: float = SECONDS) -> list[Row]:
-    """A row for each frame size."""
+    """For each frame size, a row for the CPU time per GB and one for the idle relays."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return [runner.run(_compare(size, rounds, seconds)) for size in SIZES]
+        return [row for size in SIZES for row in runner.run(_compare(size, rounds, seconds))]
 
 
 async def bisected(carried: int, lost: int, carries: Callable[[int], Awaitable[bool]]) -> int:
@@ -62,25 +76,35 @@ def is_carried(load: Load, planned_s: float) -> bool:
     return load.delivered >= DELIVERED_MIN * load.sent and load.seconds <= SLOWER_MAX * planned_s
 
 
-async def _compare(size: int, rounds: int, seconds: float) -> Row:
+async def _compare(size: int, rounds: int, seconds: float) -> list[Row]:
     bare_rate = await _bare_rate(size)
     if not bare_rate:
         error = CubecastError(f"the {BARE} loses frames at {FIRST_RATE}/s already; leave the machine idle for this")
-        return failed_row(f"{OURS}, {size} B frames", error)
+        return [failed_row(f"{OURS}, {size} B frames", error)]
     for reductions in range(REDUCTIONS_MAX + 1):
         rate = round(LOAD_SHARE * bare_rate * REDUCTION**reductions)
         costs = await _costs(size, rate, rounds, seconds)
         if costs is not None:
             share = f"{100 * rate / bare_rate:.0f} % of the {bare_rate}/s that the bare relay carries"
             name = f"{OURS}, {size} B frames at {rate}/s ({share})"
-            return ratio_row(name, min(costs[OURS]), "CPU s/GB", BARE, min(costs[BARE]), BAR)
+            ours, bare = min(costs[OURS]), min(costs[BARE])
+            return [
+                ratio_row(name, ours.per_gb_s, "CPU s/GB", BARE, bare.per_gb_s, BAR),
+                unjudged_row(
+                    f"{OURS}, idle in the same round",
+                    round(ours.idle_ms, 2),
+                    "CPU ms/s",
+                    f"{BARE} ({bare.idle_ms:.2f} CPU ms/s)",
+                    round(ours.idle_ms / max(bare.idle_ms, 0.01), 2),
+                ),
+            ]
     error = CubecastError(f"frames are lost even at {rate}/s; leave the machine idle for this")
-    return failed_row(f"{OURS}, {size} B frames", error)
+    return [failed_row(f"{OURS}, {size} B frames", error)]
 
 
-async def _costs(size: int, rate: int, rounds: int, seconds: float) -> dict[str, list[float]] | None:
-    """CPU time per GB, s, of each relay in each round; the relays alternate in going first. None if frames were lost."""
-    costs: dict[str, list[float]] = {BARE: [], OURS: []}
+async def _costs(size: int, rate: int, rounds: int, seconds: float) -> dict[str, list[RelayCost]] | None:
+    """The cost of each relay in each round; the relays alternate in going first. None if frames were lost."""
+    costs: dict[str, list[RelayCost]] = {BARE: [], OURS: []}
     order = [(BARE, bare_path), (OURS, cubecast_path)]
     for number in range(rounds):
         for relay, open_path in order if number % 2 == 0 else reversed(order):
@@ -92,8 +116,8 @@ async def _costs(size: int, rate: int, rounds: int, seconds: float) -> dict[str,
                     file=sys.stderr,
                 )
                 return None
-            costs[relay].append(load.relay_cpu_s / (load.delivered * size / 1e9))
-        latest = ", ".join(f"{relay} {spent[-1]:.2f} CPU s/GB" for relay, spent in costs.items())
+            costs[relay].append(RelayCost(load.relay_cpu_s / (load.delivered * size / 1e9), 1000 * load.idle_share))
+        latest = ", ".join(f"{relay} {spent[-1].per_gb_s:.2f} CPU s/GB" for relay, spent in costs.items())
         print(f"round {number + 1} of {rounds}, {size} B at {rate}/s: {latest}", file=sys.stderr)
     return costs
 
@@ -123,7 +147,7 @@ async def _offer(open_path: OpenPath, size: int, rate: int, seconds: float) -> L
         async with _traffic(open_path, size) as traffic:
             load = await traffic.offer(rate, seconds)
     except* CubecastError:
-        load = Load(round(rate * seconds), 0, seconds, 0.0)
+        load = Load(round(rate * seconds), 0, seconds, 0.0, 0.0)
     return load
 
 

@@ -31,14 +31,17 @@ from cubecast.types import ChannelName, HostId
 CHANNEL = ChannelName("bench")
 TRACK = TrackFormat(Kind.VIDEO, "vp8", width=640, height=360)
 KEYFRAME = b"\x10\x00\x00\x9d\x01\x2a\x80\x02\x68\x01"
+"""Header of a VP8 keyframe of 640 x 360 pixels; zeros fill the frame up to its size."""
 INTERFRAME = b"\x11\x00\x00"
-"""Shortest VP8 frame headers that moq accepts; zeros fill a frame up to its size."""
+"""Header of a VP8 frame that is no keyframe; filled up likewise."""
 GROUP = 50
 """Frames in a group."""
 BOUND_MS = 1000.0
 """The subscriber's bound on both paths."""
 WARM_UP_S = 1.5
 """Time for the subscription and its warm-up padding to cross the relay before the load starts."""
+IDLE_S = 1.0
+"""Time after the warm-up in which the relay's CPU use without load is measured."""
 DRAIN_S = 0.5
 """Maximum time between sending the last frame and its arrival; a frame that needs longer counts as lost."""
 CPU_CLOCK = 2
@@ -68,13 +71,15 @@ class Load:
         sent: frames.
         delivered: frames, at most DRAIN_S after the last was sent.
         seconds: time that sending took.
-        relay_cpu_s: user and system time of the relay.
+        relay_cpu_s: user and system time of the relay, without what it would have spent in that time when idle.
+        idle_share: CPU time of the idle relay for each second, s, measured before the load.
     """
 
     sent: int
     delivered: int
     seconds: float
     relay_cpu_s: float
+    idle_share: float
 
 
 class Traffic:
@@ -86,13 +91,17 @@ class Traffic:
         self._time_us = 0
         self._delivered = self._wanted = 0
         self._complete = asyncio.Event()
+        self._idle_share = 0.0
 
     async def start(self, group: asyncio.TaskGroup) -> None:
-        """Subscribes, and waits until the path is warm."""
+        """Subscribes, waits until the path is warm, and measures the idle relay."""
         await self._path.reader.open()
         self._path.reader.start(Tasks(group))
         group.create_task(self._count())
         await asyncio.sleep(WARM_UP_S)
+        cpu_before_s = cpu_s(self._path.pid)
+        await asyncio.sleep(IDLE_S)
+        self._idle_share = (cpu_s(self._path.pid) - cpu_before_s) / IDLE_S
 
     def stop(self) -> None:
         """Ends the subscription."""
@@ -116,8 +125,8 @@ class Traffic:
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 await self._complete.wait()
-        spent_s = cpu_s(self._path.pid) - cpu_before_s
-        return Load(sent, self._delivered - delivered_before, ended - started, spent_s)
+        spent_s = cpu_s(self._path.pid) - cpu_before_s - self._idle_share * (loop.time() - started)
+        return Load(sent, self._delivered - delivered_before, ended - started, spent_s, self._idle_share)
 
     async def _send(self, rate: int, count: int) -> None:
         loop = asyncio.get_running_loop()

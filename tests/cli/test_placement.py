@@ -113,7 +113,7 @@ def test_what_cannot_be_placed_gets_one_line(tmp_path: Path, clip: Path) -> None
         taken.wait_for("channel y is made from news at q")
         second = ask(running, "news", "y", "--extension", "thin", "--at", "q")
         assert second.popen.wait(40) == 2, second.text
-        assert "channel 'y' is made by another job; choose another name" in second.text
+        assert "channel 'y' is derived by another job; choose another name" in second.text
         assert taken.popen.poll() is None
         watching = running.join("subscribe", "y", "--bound", "3s", name="w")
         watching.wait_for("receiving")

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cubecast.engine.directory.relocation import Form
+from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.engine import HostEngine
@@ -34,10 +34,10 @@ class Overlay(SimulatedOverlay):
         fan_out: int = 8,
         uplink_bps: float = NUMBER_MAX,
         reserve: Mapping[ChannelName, int] = MappingProxyType({}),
-        relocation: Form = Form.BREADTH_FIRST,
+        directory_config: DirectoryConfig = DIRECTORY_DEFAULTS,
         hidden: Iterable[int] = (),
     ) -> None:
-        super().__init__(delay_ms, cube, policy, seed, relocation=relocation)
+        super().__init__(delay_ms, cube, policy, seed, directory_config=directory_config)
         self.check = self._law
         self._upstream: Parents = {}
         self.names = [HostId(f"h{i:03d}") for i in range(len(delay_ms))]

@@ -1,4 +1,4 @@
-"""The super-node over real HTTP: joins, pushes, tokens, its store, and what garbage does to it."""
+"""The super-node over real HTTP: joins, pushes, tokens, its store, and malformed requests."""
 
 import asyncio
 import contextlib
@@ -114,7 +114,7 @@ async def test_changes_are_pushed_to_hosts(tmp_path: Path) -> None:
             assert (await placed()).neighbours == ()
 
 
-async def test_state_is_there_again_after_a_restart(tmp_path: Path) -> None:
+async def test_the_stored_state_is_restored_after_a_restart(tmp_path: Path) -> None:
     async with node(tmp_path) as running:
         client = running.client()
         placed = (await client.join(request(client, "p"))).placement
@@ -162,18 +162,29 @@ async def test_a_host_cannot_act_for_another(tmp_path: Path) -> None:
             await b.announce(CLIP, Tree.HYBRID)
 
 
-async def test_a_name_belongs_to_the_key_that_joined_with_it(tmp_path: Path) -> None:
-    """Whoever has a join token and knows a host's name and address can neither join as it nor act for it."""
+async def test_a_host_cannot_report_a_subscription_of_another(tmp_path: Path) -> None:
     async with node(tmp_path) as running:
-        owner, thief = running.client(), running.client(Permission(publish="", subscribe=""))
+        a, b = running.client(), running.client()
+        await a.join(request(a, "a"))
+        await b.join(request(b, "b"))
+        own = SubscriptionRecord(CLIP, HostId("b"), 100.0, "receiving", 42.0)
+        false = SubscriptionRecord(CLIP, HostId("a"), 100.0, "receiving", 1.0)
+        await b.refresh(HostId("b"), RefreshRequest((false, own)))
+        assert (await running.client().overview()).subscriptions == (own,)
+
+
+async def test_a_name_belongs_to_the_key_that_joined_with_it(tmp_path: Path) -> None:
+    """A join token and a host's name and address are not enough to join as it or to act for it."""
+    async with node(tmp_path) as running:
+        owner, intruder = running.client(), running.client(Permission(publish="", subscribe=""))
         await owner.join(request(owner, "p"))
         await owner.announce(CLIP, Tree.HYBRID)
         with pytest.raises(DirectoryError, match="the name p is taken"):
-            await thief.join(request(thief, "p"))
+            await intruder.join(request(intruder, "p"))
         former = owner.identity.credential
         await owner.leave(HostId("p"))
-        heir = running.client()
-        await heir.join(request(heir, "p"))
+        successor = running.client()
+        await successor.join(request(successor, "p"))
         owner.identity.credential = former
         with pytest.raises(TokenError, match="belongs to another host now"):
             await owner.leave(HostId("p"))
@@ -232,7 +243,7 @@ async def test_the_openapi_page_health_and_metrics_are_served(tmp_path: Path) ->
         assert 'cubecast_subscriptions{state="receiving"} 0.0' in metrics
 
 
-async def test_garbage_is_answered_and_disturbs_nobody(tmp_path: Path) -> None:
+async def test_malformed_requests_are_answered_and_do_no_harm(tmp_path: Path) -> None:
     async with node(tmp_path) as running, httpx.AsyncClient(base_url=running.url) as http:
         for body in (b"", b"{", b"[]", b'{"name": 3}', b"\xff" * 100):
             answer = await http.post("/v1/hosts", content=body, headers={"Authorization": "Bearer x"})
@@ -258,19 +269,19 @@ async def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
                 raise AssertionError("the port was taken")
 
 
-async def test_an_absent_super_node_is_tried_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_absent_super_node_is_tried_again_and_then_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cubecast.host.directory.client.RETRY_PAUSES_S", (0.01, 0.01))
-    told: list[str] = []
-    client = DirectoryClient("127.0.0.1:1", "token", told.append)
+    notes: list[str] = []
+    client = DirectoryClient("127.0.0.1:1", "token", notes.append)
     with pytest.raises(DirectoryUnreachable, match="start it with `cubecast supernode`"):
         await client.overview()
     await client.close()
-    assert len(told) >= 2
-    assert "does not answer" in told[0]
+    assert len(notes) >= 2
+    assert "does not answer" in notes[0]
 
 
 @pytest.mark.parametrize("url", ["", "ftp://x", "http://", "http://[", "://"])
-def test_a_url_that_is_none_is_refused(url: str) -> None:
+def test_a_malformed_url_is_refused(url: str) -> None:
     with pytest.raises(LocalError, match="no URL"):
         supernode_url(url)
 

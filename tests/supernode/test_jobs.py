@@ -1,4 +1,4 @@
-"""Jobs and their modules over real HTTP: who may have what made, and who is given the module."""
+"""Jobs and their modules over real HTTP: which tokens allow which jobs, and which hosts get the module."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ async def host(running: Node, name: str, slots: int, permission: Permission | No
     return client
 
 
-async def test_a_job_is_pushed_to_its_host_and_what_it_tells_reaches_the_owner(tmp_path: Path) -> None:
+async def test_a_job_is_pushed_to_its_host_and_the_owner_gets_its_report(tmp_path: Path) -> None:
     async with node(tmp_path) as running:
         publisher = await host(running, "p", 1)
         await publisher.announce(NEWS, Tree.HYBRID)
@@ -70,7 +70,7 @@ async def test_a_job_gives_its_host_the_right_to_its_two_channels_and_no_other(t
             await helper.announce(ChannelName("other"), Tree.HYBRID)
 
 
-async def test_who_may_not_subscribe_or_publish_may_not_have_it_made_either(tmp_path: Path) -> None:
+async def test_a_job_needs_permission_to_subscribe_and_to_publish(tmp_path: Path) -> None:
     async with node(tmp_path) as running:
         for permission in (Permission(publish="x*"), Permission(subscribe="x*")):
             with pytest.raises(TokenError):
@@ -87,7 +87,7 @@ async def test_who_may_not_subscribe_or_publish_may_not_have_it_made_either(tmp_
             await running.client().want_job(JobRequest(JOB, "../x"))
 
 
-async def test_modules_are_kept_for_jobs_only_and_are_what_their_name_says(tmp_path: Path) -> None:
+async def test_modules_are_kept_for_jobs_only_and_must_match_their_sha_256(tmp_path: Path) -> None:
     async with node(tmp_path) as running:
         owner, helper = running.client(), await host(running, "h", 1)
         with pytest.raises(DirectoryError, match="no job needs"):

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig
 from cubecast.engine.directory.engine import DirectoryEngine
 from cubecast.engine.directory.events import (
     Advise,
@@ -29,7 +30,6 @@ from cubecast.engine.directory.events import (
     RelocationWanted,
     SubscriptionReported,
 )
-from cubecast.engine.directory.relocation import DEPTH_DEFAULT, Form
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT, EngineConfig
@@ -105,8 +105,7 @@ class SimulatedOverlay:
         config: EngineConfig = DEFAULT,
         *,
         wire: bool = True,
-        relocation: Form = Form.BREADTH_FIRST,
-        relocation_depth: int = DEPTH_DEFAULT,
+        directory_config: DirectoryConfig = DIRECTORY_DEFAULTS,
     ) -> None:
         """No host has joined yet.
 
@@ -114,7 +113,7 @@ class SimulatedOverlay:
             delay_ms: shape (n, n), one-way delays between the places hosts may have.
             seed: of seats, policies and luck.
             config: tunables of the hosts' engines.
-            relocation, relocation_depth: as the directory takes them.
+            directory_config: as DirectoryEngine takes it.
             wire: whether messages are encoded and decoded on the way, as between real hosts.
         """
         self.config, self.tick_s = config, config.tick_s
@@ -123,7 +122,7 @@ class SimulatedOverlay:
         self.policy = policy
         self.queue = EventQueue()
         self.seed = seed
-        self.directory = DirectoryEngine(cube, np.random.default_rng([seed, 1]), relocation, relocation_depth)
+        self.directory = DirectoryEngine(cube, np.random.default_rng([seed, 1]), directory_config)
         self.hosts: dict[HostId, SimulatedHost] = {}
         self.directory_away = False
         self.loss = 0.0

@@ -1,6 +1,6 @@
 """The super-node's HTTP API. Its OpenAPI page is at /docs.
 
-People show a join token, hosts a token they sign themselves (cubecast.tokens), both as `Authorization: Bearer`.
+People send a join token, hosts a token they sign themselves (cubecast.tokens), both as `Authorization: Bearer TOKEN`.
 """
 
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ from cubecast.engine.protocol.http_bodies import (
 from cubecast.engine.protocol.job_records import SENT_MODULE_BYTES_MAX, JobStatus
 from cubecast.engine.protocol.records import Tree
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, TokenError, UsageError
-from cubecast.supernode.metrics import directory_metrics, ledger_metrics
+from cubecast.supernode.metrics import directory_metrics, subscription_metrics
 from cubecast.supernode.service import Service
 from cubecast.tokens import Bearer
 from cubecast.types import ChannelName, HostId
@@ -47,7 +47,7 @@ Token = Annotated[str, Depends(_token)]
 
 
 def make_app(service: Service) -> FastAPI:
-    """The application over one service."""
+    """The application that serves one service."""
     app = FastAPI(
         title="cubecast super-node", version=__version__, description=__doc__ or "", max_body_size=BODY_BYTES_MAX
     )
@@ -62,7 +62,7 @@ def make_app(service: Service) -> FastAPI:
 
 def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(TokenError)
-    async def no_token(_: Request, error: TokenError) -> JSONResponse:
+    async def unauthorised(_: Request, error: TokenError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 401)
 
     @app.exception_handler(ChannelUnknown)
@@ -92,17 +92,17 @@ def _host_routes(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/hosts", responses=problems, tags=["hosts"])
     async def join(token: Token, request: JoinRequest) -> JoinAnswer:
-        """Take a seat in the cube; shows a join token."""
+        """Take a seat in the cube; needs a join token."""
         return await service.join(token, request)
 
     @app.post("/v1/hosts/{host}/refresh", responses=problems, tags=["hosts"])
     async def refresh(who: Annotated[Bearer, Depends(bearer)], request: RefreshRequest) -> RefreshAnswer:
-        """Renew the lease; report subscriptions and silent neighbours."""
+        """Renew the lease; report subscriptions, silent neighbours, delays and jobs."""
         return service.refresh(who, request)
 
     @app.get("/v1/hosts/{host}/pushes", responses=problems, tags=["hosts"])
     async def pushes(who: Annotated[Bearer, Depends(bearer)]) -> StreamingResponse:
-        """What the host should know as it comes up: one `Pushed` object a line, empty lines as a sign of life."""
+        """A stream of changes for the host: one `Pushed` object a line, empty lines as keep-alives."""
 
         async def lines() -> AsyncIterator[bytes]:
             async for pushed in service.pushes(who):
@@ -113,7 +113,7 @@ def _host_routes(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/hosts/{host}/relocation", responses=problems, tags=["hosts"])
     async def relocate(who: Annotated[Bearer, Depends(bearer)], request: RelocationRequest) -> RelocationAnswer:
-        """Ask for a seat nearer to a channel's publisher: no path over the cube is short enough."""
+        """Ask for a seat nearer to a channel's publisher, when no path over the cube keeps the bound."""
         return service.relocate(who, request)
 
     @app.delete("/v1/hosts/{host}", status_code=204, responses=problems, tags=["hosts"])
@@ -137,12 +137,12 @@ def _channel_routes(app: FastAPI, service: Service) -> None:
 
     @app.delete("/v1/channels/{channel}", status_code=204, responses=problems, tags=["channels"])
     async def withdraw(who: Who, channel: ChannelName) -> None:
-        """The channel is over."""
+        """End a channel."""
         service.withdraw(who, channel)
 
     @app.get("/v1/channels/{channel}", responses={**problems, 404: {"model": Problem}}, tags=["channels"])
     async def resolve(who: Who, channel: ChannelName) -> ResolveAnswer:
-        """Where the channel is published, and the grant to subscribe to it."""
+        """The publisher of a channel, the grant to subscribe to it, and hosts that may be parents."""
         return service.resolve(who, channel)
 
 
@@ -150,24 +150,24 @@ def _job_routes(app: FastAPI, service: Service) -> None:
     problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
 
     @app.put("/v1/jobs/{channel}", responses=problems, tags=["jobs"])
-    async def want(token: Token, channel: ChannelName, request: JobRequest) -> JobStatus:
-        """Have a channel made from another by an extension, for as long as this is repeated; shows a join token."""
-        return service.want_job(service.person(token), channel, request)
+    async def request_job(token: Token, channel: ChannelName, request: JobRequest) -> JobStatus:
+        """Request a channel derived from another by an extension, for as long as this is repeated; needs a join token."""
+        return service.request_job(service.person(token), channel, request)
 
     @app.delete("/v1/jobs/{channel}", status_code=204, responses=problems, tags=["jobs"])
-    async def end(token: Token, channel: ChannelName, owner: str) -> None:
-        """Have it made no more."""
+    async def end_job(token: Token, channel: ChannelName, owner: str) -> None:
+        """End a job."""
         service.person(token)
         service.end_job(channel, owner)
 
     @app.put("/v1/extensions/{digest}", status_code=204, responses=problems, tags=["jobs"])
-    async def bring(token: Token, digest: str, request: Request) -> None:
-        """Bring the module of an extension that a job needs; the body is the module, the name its SHA-256."""
+    async def upload_module(token: Token, digest: str, request: Request) -> None:
+        """Upload the module of an extension that a job needs; the body is the module, the digest its SHA-256."""
         service.person(token)
         service.add_module(digest, await request.body())
 
     @app.get("/v1/extensions/{digest}", responses=problems, tags=["jobs"])
-    async def fetch(token: Token, digest: str) -> Response:
+    async def download_module(token: Token, digest: str) -> Response:
         """The module of an extension, for a host that has a job for it."""
         service.bearer(token)
         return Response(service.module(digest), media_type="application/wasm")
@@ -176,18 +176,18 @@ def _job_routes(app: FastAPI, service: Service) -> None:
 def _public_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v1/overview", responses={401: {"model": Problem}}, tags=["directory"])
     async def overview(token: Token) -> Overview:
-        """Hosts, channels and subscriptions; shows a join token."""
+        """Hosts, channels and subscriptions; needs a join token."""
         return service.overview(service.person(token))
 
     @app.get("/health", tags=["directory"])
     async def health() -> dict[str, str]:
-        """Whether the super-node answers."""
+        """The state and the version of the super-node."""
         return {"status": "ok", "version": __version__}
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["directory"])
     async def metrics(authorization: Annotated[str, Header()] = "") -> PlainTextResponse:
-        """Prometheus metrics; with a join token also the ledger of each subscriber of the channels it allows."""
+        """Prometheus metrics; with a join token also each subscription to the channels it allows."""
         text = directory_metrics(service)
         if authorization:
-            text += ledger_metrics(service.overview(service.person(_token(authorization))).subscriptions)
+            text += subscription_metrics(service.overview(service.person(_token(authorization))).subscriptions)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

@@ -1,8 +1,8 @@
-"""Dial-back: whether a host can be dialled where it says, or sits behind a NAT or firewall that lets nobody in.
+"""Dial-back: finds out whether a host can be dialled at its address, or is behind a NAT or firewall.
 
-A host never sends datagrams to the super-node, so no mapping of a NAT lets this one in by chance. What is sent is a QUIC
-packet of a version that does not exist; any QUIC endpoint answers with the versions it speaks (RFC 9000, section 6).
-Source of the version: RFC 9000, section 15: 0x?a?a?a?a is reserved to exercise this.
+A host never sends datagrams to the super-node, so no NAT has a mapping that lets the dial-back in by chance. The datagram
+is a QUIC packet of a version that does not exist; any QUIC endpoint answers with the versions it supports (RFC 9000,
+section 6).
 """
 
 import asyncio
@@ -10,21 +10,29 @@ import secrets
 
 from cubecast.errors import AddressError
 
-TRIES, WAIT_S = 3, 0.3
+TRIES = 3
+"""How many datagrams are sent before a host counts as hidden: one may be lost."""
+WAIT_S = 0.3
+"""How long each waits for the answer, s: a round trip between any two continents."""
 DATAGRAM_BYTES = 1200
+"""Size of the datagram; an endpoint may ignore a smaller first one (RFC 9000, section 14.1)."""
 RESERVED_VERSION = bytes.fromhex("1a2a3a4a")
-LONG_HEADER, ID_BYTES = 0xC0, 8
+"""Versions of the form 0x?a?a?a?a are reserved to provoke version negotiation (RFC 9000, section 15)."""
+LONG_HEADER = 0xC0
+"""First byte of a packet with a long header (RFC 9000, section 17.2)."""
+ID_BYTES = 8
+"""Length of each connection ID."""
 
 
-class _Knock(asyncio.DatagramProtocol):
-    def __init__(self, packet: bytes, ours: bytes) -> None:
+class _DialBack(asyncio.DatagramProtocol):
+    def __init__(self, packet: bytes, own_id: bytes) -> None:
         self.answered = asyncio.Event()
         self._packet = packet
-        self._ours = ours
+        self._own_id = own_id
 
     def datagram_received(self, data: bytes, addr: tuple[object, ...]) -> None:  # noqa: ARG002  asyncio's signature
         negotiates = len(data) > 6 and data[0] & 0x80 and data[1:5] == bytes(4)
-        if negotiates and data[6 : 6 + data[5]] == self._ours:
+        if negotiates and data[6 : 6 + data[5]] == self._own_id:
             self.answered.set()
 
 
@@ -35,13 +43,13 @@ async def reachable(address: str) -> bool:
         AddressError: the name cannot be resolved.
     """
     name, _, port = address.rpartition(":")
-    theirs, ours = secrets.token_bytes(ID_BYTES), secrets.token_bytes(ID_BYTES)
-    head = bytes([LONG_HEADER]) + RESERVED_VERSION + bytes([ID_BYTES]) + theirs + bytes([ID_BYTES]) + ours
+    host_id, own_id = secrets.token_bytes(ID_BYTES), secrets.token_bytes(ID_BYTES)
+    head = bytes([LONG_HEADER]) + RESERVED_VERSION + bytes([ID_BYTES]) + host_id + bytes([ID_BYTES]) + own_id
     packet = head.ljust(DATAGRAM_BYTES, b"\0")
     loop = asyncio.get_running_loop()
     try:
-        transport, knock = await loop.create_datagram_endpoint(
-            lambda: _Knock(packet, ours), remote_addr=(name.strip("[]"), int(port))
+        transport, dial_back = await loop.create_datagram_endpoint(
+            lambda: _DialBack(packet, own_id), remote_addr=(name.strip("[]"), int(port))
         )
     except OSError as error:
         raise AddressError(f"cannot dial back {address}: {error.strerror}") from error
@@ -50,7 +58,7 @@ async def reachable(address: str) -> bool:
             transport.sendto(packet)
             try:
                 async with asyncio.timeout(WAIT_S):
-                    await knock.answered.wait()
+                    await dial_back.answered.wait()
             except TimeoutError:
                 continue
             return True

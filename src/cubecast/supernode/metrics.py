@@ -1,4 +1,4 @@
-"""What Prometheus is told, read off the directory when it asks."""
+"""Prometheus metrics, computed from the directory at each request."""
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -9,16 +9,17 @@ from cubecast.overlay.cube import label_count
 from cubecast.supernode.service import Service
 
 STATES = ("searching", "receiving", "refused", "ended")
+"""The states of a subscription; see SubscriptionRecord."""
 
 
 def directory_metrics(service: Service) -> bytes:
-    """Sums that tell no names: hosts, labels, channels, subscriptions by state, seconds of contracts kept."""
+    """Sums without names: hosts, labels, channels, subscriptions by state, seconds of contracts kept and violated."""
     return _text(_Sums(service))
 
 
-def ledger_metrics(subscriptions: tuple[SubscriptionRecord, ...]) -> bytes:
-    """How each of these subscribers' contracts has fared."""
-    return _text(_Ledger(subscriptions))
+def subscription_metrics(subscriptions: tuple[SubscriptionRecord, ...]) -> bytes:
+    """Bound, promised delay and seconds kept and violated of each of these subscriptions."""
+    return _text(_Subscriptions(subscriptions))
 
 
 def _text(collector: Collector) -> bytes:
@@ -32,7 +33,7 @@ class _Sums(Collector):
         self._service = service
 
     def collect(self) -> list[Metric]:
-        """Counts over the whole overlay."""
+        """Sums over the whole overlay."""
         engine = self._service.engine
         plain = {
             "cubecast_hosts": ("Hosts in the overlay", len(engine.members)),
@@ -52,12 +53,12 @@ class _Sums(Collector):
         return [*metrics, by_state, seconds]
 
 
-class _Ledger(Collector):
+class _Subscriptions(Collector):
     def __init__(self, subscriptions: tuple[SubscriptionRecord, ...]) -> None:
         self._subscriptions = subscriptions
 
     def collect(self) -> list[Metric]:
-        """Per subscription: the bound, the promise, and the seconds kept and violated, by term."""
+        """Per subscription: the bound, the promised delay, and the seconds kept and violated, by term."""
         labels = ["channel", "subscriber"]
         bound = GaugeMetricFamily("cubecast_subscription_bound_seconds", "Bound on delay", labels=labels)
         promise = GaugeMetricFamily("cubecast_subscription_promise_seconds", "Delay promised", labels=labels)
@@ -72,9 +73,12 @@ class _Ledger(Collector):
             if record.promised_ms is not None:
                 promise.add_metric(names, record.promised_ms / 1000)
             seconds = {
-                "kept": compliance.kept_s, "violated": compliance.violated_s,
-                "late": compliance.late_s, "lost": compliance.lost_s, "slow": compliance.slow_s,
-            }  # fmt: skip
+                "kept": compliance.kept_s,
+                "violated": compliance.violated_s,
+                "late": compliance.late_s,
+                "lost": compliance.lost_s,
+                "slow": compliance.slow_s,
+            }
             for verdict, count in seconds.items():
                 verdicts.add_metric([*names, verdict], count)
         return [bound, promise, verdicts]

@@ -1,46 +1,47 @@
-"""Modules of extensions that jobs need: in memory, for as long as a job needs them; their owners bring them again."""
+"""Modules of extensions, in memory for as long as a job needs them; after a restart their owners upload them again."""
 
 import hashlib
 
 from cubecast.errors import DirectoryError
 
 TOTAL_BYTES_MAX = 64 << 20
+"""Maximum size of all modules together, bytes: bounds the super-node's memory."""
 
 
 class Modules:
-    """Modules by SHA-256, hex."""
+    """Modules by their SHA-256, hex."""
 
     def __init__(self) -> None:
-        self._held: dict[str, bytes] = {}
+        self._modules: dict[str, bytes] = {}
 
     def __contains__(self, digest: str) -> bool:
-        return digest in self._held
+        return digest in self._modules
 
     def add(self, digest: str, module: bytes) -> None:
-        """Keeps a module.
+        """Stores a module.
 
         Raises:
-            DirectoryError: it is another one, or there is no room.
+            DirectoryError: its SHA-256 is another one, or all modules together would be too large.
         """
         if hashlib.sha256(module).hexdigest() != digest:
-            raise DirectoryError("the module is not the one its SHA-256 names")
-        if sum(map(len, self._held.values())) + len(module) > TOTAL_BYTES_MAX:
+            raise DirectoryError("the module is not the one that the SHA-256 in the request names")
+        if sum(map(len, self._modules.values())) + len(module) > TOTAL_BYTES_MAX:
             raise DirectoryError(
                 f"the super-node holds {TOTAL_BYTES_MAX >> 20} MiB of modules already; try again later"
             )
-        self._held[digest] = module
+        self._modules[digest] = module
 
     def get(self, digest: str) -> bytes:
         """A module.
 
         Raises:
-            DirectoryError: it is not here.
+            DirectoryError: it is not stored.
         """
-        if digest not in self._held:
+        if digest not in self._modules:
             raise DirectoryError("the super-node does not have this module")
-        return self._held[digest]
+        return self._modules[digest]
 
     def keep(self, needed: set[str]) -> None:
-        """Forgets all others."""
-        for digest in self._held.keys() - needed:
-            del self._held[digest]
+        """Deletes all other modules."""
+        for digest in self._modules.keys() - needed:
+            del self._modules[digest]

@@ -1,4 +1,4 @@
-"""Serves the API on a socket of its own, inside a running event loop."""
+"""Serves the API on its own socket, inside a running event loop."""
 
 import asyncio
 import contextlib
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
+from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig
 from cubecast.engine.directory.engine import DirectoryEngine
-from cubecast.engine.directory.relocation import DEPTH_DEFAULT, Form
 from cubecast.errors import AddressError, TokenError
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
@@ -26,7 +26,9 @@ KEY_FILE = "authority.pem"
 TOKEN_FILE = "join.token"  # noqa: S105  a file name
 STORE_FILE = "directory.sqlite"
 REQUESTS_MAX = 4096
+"""Maximum number of open requests and connections; further ones are answered with status 503. Each host keeps one open."""
 SHUTDOWN_S = 2
+"""How long open requests may take to finish when the super-node stops, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,11 @@ class SupernodeConfig:
 
     Attributes:
         state: folder of the key, the store and the join token.
-        expect: hosts the shape is chosen for when it is not given.
-        relocation, relocation_depth: as DirectoryEngine takes them.
-        dial_back: whether hosts are tested for a NAT or firewall that lets nobody in; else all are taken to be reachable.
+        shape: the cube on first use; None chooses it for `expect` hosts.
+        expect: number of hosts.
         seed: of the random seats; None draws a new one at every start.
+        directory: as DirectoryEngine takes it.
+        dial_back: whether hosts are dialled back; if not, every host counts as reachable.
     """
 
     bind: str
@@ -47,8 +50,7 @@ class SupernodeConfig:
     shape: Cube | None
     expect: int
     seed: int | None
-    relocation: Form = Form.BREADTH_FIRST
-    relocation_depth: int = DEPTH_DEFAULT
+    directory: DirectoryConfig = DIRECTORY_DEFAULTS
     dial_back: bool = True
 
 
@@ -64,7 +66,7 @@ async def serving(config: SupernodeConfig) -> AsyncIterator[Service]:
     """Runs a super-node inside this block.
 
     Raises:
-        AddressError: the port is in use or the address is not ours.
+        AddressError: the port is in use or the address is not one of this machine.
         LocalError: the state folder cannot be used.
     """
     listener = _listen(config.bind, config.port)
@@ -75,7 +77,7 @@ async def serving(config: SupernodeConfig) -> AsyncIterator[Service]:
             write_join_token(config.state, authority)
             cube = store.first_shape(config.shape, live_region(config.expect))
             rng = np.random.default_rng(config.seed)
-            engine = DirectoryEngine(cube, rng, config.relocation, config.relocation_depth)
+            engine = DirectoryEngine(cube, rng, config.directory)
             service = Service(engine, store, authority, reachable if config.dial_back else None)
             service.port = listener.getsockname()[1]
             async with _http(service, listener):
@@ -83,7 +85,7 @@ async def serving(config: SupernodeConfig) -> AsyncIterator[Service]:
 
 
 def write_join_token(state: Path, authority: Authority) -> None:
-    """Leaves a token for everything beside the key, unless a valid one is there already."""
+    """Writes a join token that allows everything into the state folder, unless a valid one is there."""
     path = state / TOKEN_FILE
     if path.exists():
         with contextlib.suppress(TokenError):
@@ -105,7 +107,9 @@ async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
     logging.getLogger("uvicorn").disabled = True
-    logging.getLogger("uvicorn.error").disabled = True  # broken requests are answered; nobody reads a traceback
+    logging.getLogger(
+        "uvicorn.error"
+    ).disabled = True  # malformed requests are answered; tracebacks would fill the terminal
     server = _Server(config)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(service.expire_leases())

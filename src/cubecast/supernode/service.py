@@ -1,11 +1,10 @@
-"""Runs the directory engine: performs its effects on the store, pushes placements, checks who asks."""
+"""Runs the directory engine: stores and pushes its effects, and checks the permissions of every request."""
 
 import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from cubecast.engine.directory.engine import DirectoryEngine
 from cubecast.engine.directory.events import (
@@ -14,7 +13,6 @@ from cubecast.engine.directory.events import (
     AskProbes,
     Assign,
     ChannelAnnounced,
-    ChannelMissed,
     ChannelWithdrawn,
     DirectoryEffect,
     DirectoryEvent,
@@ -23,16 +21,17 @@ from cubecast.engine.directory.events import (
     HostRefreshed,
     HostSuspected,
     HostTested,
+    JobEnded,
     JobsReported,
-    JobUnwanted,
     JobWanted,
     LeaseTick,
     LinksReported,
     PushPlacement,
     RelocationWanted,
     SubscriptionReported,
+    UnknownChannelRequested,
 )
-from cubecast.engine.directory.jobs import AUTO, PUBLISHER
+from cubecast.engine.directory.job_placement import AUTO, PUBLISHER
 from cubecast.engine.protocol.http_bodies import (
     ChannelView,
     JobRequest,
@@ -46,75 +45,44 @@ from cubecast.engine.protocol.http_bodies import (
     RelocationRequest,
     ResolveAnswer,
 )
-from cubecast.engine.protocol.job_records import Job, JobStatus
-from cubecast.engine.protocol.records import Advice, HostRecord, Placement, Tree, check_address, check_name
+from cubecast.engine.protocol.job_records import JobStatus
+from cubecast.engine.protocol.records import Tree, check_address, check_name
 from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, StoreError, TokenError
 from cubecast.overlay.cube import format_label
 from cubecast.supernode.modules import Modules
+from cubecast.supernode.outbox import Outbox
 from cubecast.supernode.store import Store
 from cubecast.tokens import SUPERNODE, Authority, Bearer, Permission
 from cubecast.types import ChannelName, HostId
 
 LEASE_TICK_S = 0.5
+"""Leases, jobs and trees are checked once in this time, s: a suspected host is then removed within 4 s."""
 KEEPALIVE_S = 2.0
-PROBES_MAX = 16
-"""Hosts one host is asked to measure, until it has heard of them."""
-SLOTS_MAX, JOBS_TOLD_MAX = 1024, 128
-OWNER_MAX, CONFIG_CHARACTERS_MAX = 64, 16 * 1024
-TEST_S = 60.0
-"""Hosts are dialled back this often."""
+"""An empty line is pushed after this much silence, s, so that a host notices a super-node that has died."""
+SLOTS_MAX = 1024
+"""Maximum number of extensions a host may offer to run; a greater number counts as this one."""
+JOBS_REPORTED_MAX = 128
+"""Maximum number of jobs in one report of a host that are read; a host is assigned 64 at most (JobsConfig)."""
+OWNER_CHARACTERS_MAX = 64
+"""Maximum length of an owner's number, characters."""
+CONFIG_CHARACTERS_MAX = 16 * 1024
+"""Maximum length of a job's settings, names and values together, characters: they are pushed with every change of jobs."""
+DIAL_BACK_INTERVAL_S = 60.0
+"""Hosts are dialled back once in this time, s."""
 DialBack = Callable[[str], Awaitable[bool]]
 _HEX_32_BYTES = re.compile("[0-9a-f]{64}")
 
 
-@dataclass(slots=True)
-class Outbox:
-    """What waits to be pushed to one host: the latest only, so it stays small however slow the host is."""
-
-    placed: bool = False
-    advice: dict[ChannelName, Advice] = field(default_factory=dict)
-    probes: dict[HostId, HostRecord] = field(default_factory=dict)
-    jobs: tuple[Job, ...] | None = None
-    filled: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def put(self, effect: PushPlacement | Advise | AskProbes | Assign) -> None:
-        """Adds to what is pushed next."""
-        match effect:
-            case PushPlacement():
-                self.placed = True
-            case Advise(_, advice):
-                self.advice[advice.channel] = advice
-            case AskProbes(_, others):
-                self.probes |= {other.host: other for other in others}
-                for host in list(self.probes)[:-PROBES_MAX]:
-                    del self.probes[host]
-            case Assign(_, jobs):
-                self.jobs = jobs
-        self.filled.set()
-
-    def take(self, placement: Placement) -> Pushed | None:
-        """What is to be pushed now; None for nothing."""
-        if not self.filled.is_set():
-            return None
-        placed = placement if self.placed else None
-        pushed = Pushed(placed, tuple(self.advice.values()), tuple(self.probes.values()), self.jobs)
-        self.placed, self.jobs = False, None
-        self.advice.clear()
-        self.probes.clear()
-        self.filled.clear()
-        return pushed
-
-
 class Service:
-    """The super-node's one state. Every method runs on the event loop; none waits in the middle of a change."""
+    """The super-node's state. Every method runs on the event loop, and none awaits in the middle of a change."""
 
     def __init__(
         self, engine: DirectoryEngine, store: Store, authority: Authority, dial_back: DialBack | None = None
     ) -> None:
-        """Takes over what is stored.
+        """Restores the stored state into the engine.
 
         Args:
-            dial_back: tells whether a host can be dialled at an address; without it everyone is taken to be.
+            dial_back: finds out whether a host can be dialled at an address; without it every host counts as reachable.
         """
         self.engine = engine
         self._dial_back = dial_back
@@ -124,13 +92,17 @@ class Service:
         self._outboxes: dict[HostId, Outbox] = {}
         self.stopping = asyncio.Event()
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Fails when the store does; whoever runs the super-node waits on it."""
+        """Gets the StoreError when the store fails; the caller that runs the super-node waits on it."""
         self.port = 0
         """The TCP port the API is served on."""
         engine.restore(store.shape(), store.hosts(), store.channels(), time.time())
 
     def _handle(self, event: DirectoryEvent) -> list[DirectoryEffect]:
-        """On disk first, then pushed and answered."""
+        """Stores the effects of an event on disk, then pushes them.
+
+        Raises:
+            DirectoryError: the engine refuses the event, or the store failed.
+        """
         effects = self.engine.handle(event, time.time())
         try:
             if effects:
@@ -145,17 +117,17 @@ class Service:
         return effects
 
     async def dial_back_hosts(self) -> None:
-        """Dials every host back again and again, until stopped: a NAT or firewall may have changed."""
+        """Dials every host back at intervals, until stopped: a NAT or firewall may have changed."""
         while not self.stopping.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), TEST_S)
+                await asyncio.wait_for(self.stopping.wait(), DIAL_BACK_INTERVAL_S)
             for host in list(self.engine.members):
                 member = self.engine.members.get(host)
                 if member is None or self.stopping.is_set():
                     continue
-                seen = await self._reachable(member.record.address)
-                with suppress(DirectoryError):  # `broken` tells
-                    self._handle(HostTested(host, seen))
+                reachable = await self._reachable(member.record.address)
+                with suppress(DirectoryError):  # `broken` has the reason
+                    self._handle(HostTested(host, reachable))
 
     async def _reachable(self, address: str) -> bool:
         if self._dial_back is None:
@@ -166,11 +138,11 @@ class Service:
             return False
 
     async def expire_leases(self) -> None:
-        """Removes silent hosts, until stopped."""
+        """Lets the engine check its leases at intervals, until stopped."""
         while not self.stopping.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), LEASE_TICK_S)
-            with suppress(DirectoryError):  # `broken` tells
+            with suppress(DirectoryError):  # `broken` has the reason
                 self._handle(LeaseTick())
             self._modules.keep(self.engine.jobs.modules())
 
@@ -178,7 +150,7 @@ class Service:
         """What a join token allows.
 
         Raises:
-            TokenError: it is no join token of ours.
+            TokenError: it is not a join token of this super-node.
         """
         return self._authority.verifier.join(token)
 
@@ -213,10 +185,16 @@ class Service:
             raise DirectoryError("a join needs a SHA-256 fingerprint and an Ed25519 key, 64 hex digits each")
         if request.name == SUPERNODE:
             raise DirectoryError(f"the name {SUPERNODE} is reserved; choose another with --name")
-        seen = await self._reachable(request.address)
+        reachable = await self._reachable(request.address)
         self._handle(
             HostJoined(
-                request.name, request.address, request.fingerprint, request.key, request.fan_out, request.label, seen
+                request.name,
+                request.address,
+                request.fingerprint,
+                request.key,
+                request.fan_out,
+                request.label,
+                reachable,
             )
         )
         return JoinAnswer(
@@ -226,7 +204,7 @@ class Service:
         )
 
     def refresh(self, bearer: Bearer, request: RefreshRequest) -> RefreshAnswer:
-        """Renews a lease and takes a host's reports.
+        """Renews a lease and handles a host's reports; it can report its own subscriptions only.
 
         Raises:
             DirectoryError: the host has to join again.
@@ -238,12 +216,12 @@ class Service:
         for suspect in request.suspects:
             self._handle(HostSuspected(suspect, bearer.host))
         self._handle(LinksReported(bearer.host, request.links_ms))
-        self._handle(JobsReported(bearer.host, min(SLOTS_MAX, max(0, request.slots)), request.jobs[:JOBS_TOLD_MAX]))
+        self._handle(JobsReported(bearer.host, min(SLOTS_MAX, max(0, request.slots)), request.jobs[:JOBS_REPORTED_MAX]))
         version, channels = self.engine.placement(bearer.host).version, self.engine.channels_of(bearer.host)
         return RefreshAnswer(self._authority.credential(bearer.host, bearer.key, bearer.permission), version, channels)
 
     def relocate(self, bearer: Bearer, request: RelocationRequest) -> RelocationAnswer:
-        """Moves a subscriber that no path serves in time, if that helps it and harms nobody.
+        """Moves a subscriber whose bound no path keeps to another seat, if that helps it and harms no other.
 
         Raises:
             TokenError: the host may not subscribe to the channel.
@@ -256,7 +234,7 @@ class Service:
         return RelocationAnswer(verdicts[0])
 
     def leave(self, bearer: Bearer) -> None:
-        """Removes a host that says so itself."""
+        """Removes a host at its own request."""
         self._handle(HostLeft(bearer.host))
 
     def announce(self, bearer: Bearer, channel: ChannelName, tree: Tree = Tree.HYBRID) -> None:
@@ -267,48 +245,48 @@ class Service:
             DirectoryError: the name is taken or malformed.
         """
         check_name("channel name", channel)
-        may = bearer.permission.may("publish", channel) or self.engine.jobs.makes(bearer.host, channel)
+        may = bearer.permission.may("publish", channel) or self.engine.jobs.derives(bearer.host, channel)
         if not may:
             raise TokenError(f"this token does not allow publishing {channel!r}")
         self._handle(ChannelAnnounced(bearer.host, channel, tree))
 
     def withdraw(self, bearer: Bearer, channel: ChannelName) -> None:
-        """Takes a channel off the list."""
+        """Removes a channel, if this host publishes it."""
         self._handle(ChannelWithdrawn(bearer.host, channel))
 
     def resolve(self, bearer: Bearer, channel: ChannelName) -> ResolveAnswer:
-        """Where a channel is published, and the grant to subscribe.
+        """A channel's record, the grant to subscribe to it, and hosts that may be parents.
 
         Raises:
             TokenError: the host may not subscribe to it.
-            ChannelUnknown: nobody announces it.
+            ChannelUnknown: it is not announced.
         """
         may = bearer.permission.may
         if not may("subscribe", channel) and not self.engine.jobs.needs(bearer.host, channel):
             raise TokenError(f"this token does not allow subscribing to {channel!r}")
         record = self.engine.channels.get(channel)
         if record is None:
-            self._handle(ChannelMissed(bearer.host, channel))
+            self._handle(UnknownChannelRequested(bearer.host, channel))
             raise ChannelUnknown(channel, tuple(c for c in self.engine.channels if may("subscribe", c)))
         proposals = self.engine.proposals(bearer.host, channel)
         return ResolveAnswer(record, self._authority.grant(bearer.host, channel), proposals)
 
-    def want_job(self, permission: Permission, channel: ChannelName, request: JobRequest) -> JobStatus:
-        """Takes a job in, or renews it; its owner asks every few seconds.
+    def request_job(self, permission: Permission, channel: ChannelName, request: JobRequest) -> JobStatus:
+        """Adds a job, or renews its lease.
 
         Raises:
-            TokenError: the token does not allow to subscribe to the one channel or to publish the other.
+            TokenError: the token does not allow subscribing to the source or publishing the derived channel.
             UsageError: a name is malformed.
             DirectoryError: the job is refused.
         """
         job = request.job
         if job.channel != channel:
-            raise DirectoryError(f"the job makes {job.channel!r}, not {channel!r}")
+            raise DirectoryError(f"the job derives {job.channel!r}, not {channel!r}")
         check_name("channel name", channel)
         check_name("channel name", job.source)
         if request.at not in (PUBLISHER, AUTO):
             check_name("host name", request.at)
-        if not _HEX_32_BYTES.fullmatch(job.extension) or not 0 < len(job.owner) <= OWNER_MAX:
+        if not _HEX_32_BYTES.fullmatch(job.extension) or not 0 < len(job.owner) <= OWNER_CHARACTERS_MAX:
             raise DirectoryError("a job needs the SHA-256 of its module, 64 hex digits, and an owner")
         if sum(len(key) + len(value) for key, value in job.config.items()) > CONFIG_CHARACTERS_MAX:
             raise DirectoryError(f"the settings have more than {CONFIG_CHARACTERS_MAX} characters")
@@ -320,13 +298,13 @@ class Service:
 
     def end_job(self, channel: ChannelName, owner: str) -> None:
         """Ends a job; only its owner can."""
-        self._handle(JobUnwanted(channel, owner))
+        self._handle(JobEnded(channel, owner))
 
     def add_module(self, digest: str, module: bytes) -> None:
-        """Takes in a module that a job needs.
+        """Stores a module that a job needs.
 
         Raises:
-            DirectoryError: no job needs it, it is another one, or there is no room.
+            DirectoryError: no job needs it, its SHA-256 is another one, or the memory for modules is full.
         """
         if digest not in self.engine.jobs.modules():
             raise DirectoryError("no job needs this module")
@@ -336,12 +314,12 @@ class Service:
         """A module that a job needs.
 
         Raises:
-            DirectoryError: it is not here.
+            DirectoryError: the super-node does not have it.
         """
         return self._modules.get(digest)
 
     def overview(self, permission: Permission) -> Overview:
-        """What a person may see of the directory."""
+        """The part of the directory that a join token allows to see."""
         subscriptions = [s for s in self.engine.subscriptions() if permission.may("subscribe", s.channel)]
         receiving = [s.channel for s in subscriptions if s.state == "receiving"]
         channels = tuple(
@@ -353,9 +331,9 @@ class Service:
         return Overview(str(self.engine.cube), hosts, channels, tuple(subscriptions))
 
     async def pushes(self, bearer: Bearer) -> AsyncIterator[Pushed | None]:
-        """What the host is pushed: its placement now and after every change, advice, probes; None as a sign of life.
+        """Pushes to a host: its placement and jobs at once and after every change, advice, probes; None as a keep-alive.
 
-        Ends when the host is removed or the super-node stops.
+        Ends when the host is removed, opens a newer stream, or the super-node stops.
         """
         outbox = self._outboxes[bearer.host] = Outbox()
         outbox.placed = True
@@ -367,13 +345,14 @@ class Service:
                 if self._outboxes.get(bearer.host) is not outbox:
                     return  # a newer stream of the same host took over
                 yield outbox.take(self.engine.placement(bearer.host))
-                await self._either(outbox.filled)
+                await self._filled_or_stopping(outbox.filled)
         finally:
             if self._outboxes.get(bearer.host) is outbox:
                 del self._outboxes[bearer.host]
 
-    async def _either(self, changed: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self.stopping.wait())]
+    async def _filled_or_stopping(self, filled: asyncio.Event) -> None:
+        """Waits for the first of both, KEEPALIVE_S at most."""
+        waits = [asyncio.ensure_future(filled.wait()), asyncio.ensure_future(self.stopping.wait())]
         try:
             await asyncio.wait(waits, timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED)
         finally:

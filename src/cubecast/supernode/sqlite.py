@@ -1,4 +1,4 @@
-"""The store in one SQLite file, write-ahead logged: a kill -9 at any moment loses nothing that was acknowledged."""
+"""The store in one SQLite file, write-ahead logged: a kill -9 at any moment loses nothing that `apply` returned for."""
 
 import sqlite3
 from contextlib import suppress
@@ -24,16 +24,17 @@ CREATE TABLE IF NOT EXISTS hosts (host TEXT PRIMARY KEY, record BLOB NOT NULL) S
 CREATE TABLE IF NOT EXISTS channels (channel TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
 """
 BUSY_S = 5.0
+"""How long to wait for another process that has the file open, s: a super-node that is just stopping."""
 
 
 class SqliteStore:
     """A Store in a file; one process at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or makes the file.
+        """Opens or creates the file.
 
         Raises:
-            LocalError: the file cannot be used, or is no store of ours.
+            LocalError: the file cannot be used, or is not a store of this package.
         """
         self._path = path
         try:
@@ -65,8 +66,8 @@ class SqliteStore:
 
     def shape(self) -> tuple[Cube, int]:
         """See Store."""
-        told: dict[str, str] = dict(self._db.execute("SELECT name, value FROM overlay").fetchall())
-        return parse_cube(told.get("shape now") or told["shape"]), int(told.get("epoch", "0"))
+        stored: dict[str, str] = dict(self._db.execute("SELECT name, value FROM overlay").fetchall())
+        return parse_cube(stored.get("shape now") or stored["shape"]), int(stored.get("epoch", "0"))
 
     def hosts(self) -> list[HostRecord]:
         """See Store."""

@@ -1,4 +1,4 @@
-"""What a directory store must do. One implementation today: supernode.sqlite."""
+"""The interface of a directory store; implemented by supernode.sqlite."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from cubecast.overlay.cube import Cube
 
 
 class Store(Protocol):
-    """Lasting state of a directory. Every `apply` is on disk when it returns."""
+    """The stored state of a directory. Every `apply` is on disk when it returns."""
 
     def first_shape(self, wanted: Cube | None, default: Cube) -> Cube:
         """The shape the overlay began with: the stored one, or on first use the wanted or default one.
@@ -18,7 +18,7 @@ class Store(Protocol):
         """
 
     def shape(self) -> tuple[Cube, int]:
-        """The overlay's shape now and its epoch; `first_shape` was called before."""
+        """The overlay's shape now and its epoch; call `first_shape` before."""
 
     def hosts(self) -> list[HostRecord]:
         """Every stored host."""
@@ -27,7 +27,7 @@ class Store(Protocol):
         """Every stored channel."""
 
     def apply(self, effects: list[DirectoryEffect]) -> None:
-        """Makes the effects that concern the store last, all or none.
+        """Stores the effects that concern the store, all or none.
 
         Raises:
             StoreError: they cannot be written.

@@ -6,23 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.engine.directory import events as d
-from cubecast.engine.directory.engine import (
-    CHANNELS_PER_HOST_MAX,
-    LEASE_S,
-    SHRINK_S,
-    SUBSCRIPTIONS_PER_HOST_MAX,
-    SUSPECT_LEASE_S,
-    DirectoryEngine,
-)
+from cubecast.engine.directory.config import DIRECTORY_DEFAULTS
+from cubecast.engine.directory.engine import DirectoryEngine
 from cubecast.engine.protocol.records import SubscriptionRecord
 from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, format_label, label_count, neighbours
-from cubecast.overlay.region import live_region
 from cubecast.simulation.invariants import broken_labels
 from cubecast.types import ChannelName, HostId, Label
 from tests.strategies import cubes
 
 CLIP = ChannelName("clip")
+LEASE_S, SUSPECT_LEASE_S = DIRECTORY_DEFAULTS.lease.lease_s, DIRECTORY_DEFAULTS.lease.suspect_lease_s
+SHRINK_S = DIRECTORY_DEFAULTS.shape.shrink_after_s
+CHANNELS_MAX = DIRECTORY_DEFAULTS.channels.channels_per_host_max
+SUBSCRIPTIONS_MAX = DIRECTORY_DEFAULTS.channels.subscriptions_per_host_max
 
 
 def engine(cube: Cube = Cube(2, 4), seed: int = 1) -> DirectoryEngine:  # noqa: B008  an immutable value
@@ -34,7 +31,7 @@ def joined(host: str, seat: str = "") -> d.HostJoined:
 
 
 def assert_placements_hold(directory: DirectoryEngine) -> None:
-    """Every label has one carrier, neighbours know each other, and what was pushed is what is true."""
+    """Every label has one carrier, and each host's neighbours are the carriers of the labels beside its own."""
     carrier: dict[Label, HostId] = {}
     for host in directory.members:
         for label in directory.placement(host).labels:
@@ -50,9 +47,7 @@ def assert_placements_hold(directory: DirectoryEngine) -> None:
 
 
 @given(cubes(labels_max=64), st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=40))
-def test_labels_are_shared_without_gap_or_overlap_whoever_comes_and_goes(
-    cube: Cube, moves: list[tuple[bool, int]]
-) -> None:
+def test_each_label_has_one_carrier_whichever_hosts_join_and_leave(cube: Cube, moves: list[tuple[bool, int]]) -> None:
     directory = engine(cube)
     pushed: dict[HostId, object] = {}
     for now, (joins, number) in enumerate(moves):
@@ -76,7 +71,7 @@ def test_few_hosts_on_many_labels_hold_each_of_them_once(cube: Cube, seed: int) 
         assert_placements_hold(directory)
 
 
-def test_versions_rise_over_a_restart_so_that_hosts_believe_the_new_super_node() -> None:
+def test_versions_rise_over_a_restart_so_that_hosts_accept_the_new_super_node() -> None:
     first = engine()
     first.handle(joined("a"), 100.0)
     before = first.placement(HostId("a")).version
@@ -87,7 +82,7 @@ def test_versions_rise_over_a_restart_so_that_hosts_believe_the_new_super_node()
     assert second.placement(HostId("a")).version > before
 
 
-def test_a_wished_seat_is_given_once() -> None:
+def test_a_requested_label_is_given_once() -> None:
     directory = engine()
     directory.handle(joined("a", "0110"), 0.0)
     assert format_label(directory.cube, directory.placement(HostId("a")).seat) == "0110"
@@ -95,44 +90,90 @@ def test_a_wished_seat_is_given_once() -> None:
         directory.handle(joined("b", "0110"), 0.0)
 
 
-def test_a_full_cube_grows_and_a_roomy_one_shrinks_again_in_epochs() -> None:
-    directory = engine(Cube(2, 2))
-    for n in range(4):
-        directory.handle(joined(f"h{n}"), 0.0)
-    directory.handle(d.ChannelAnnounced(HostId("h0"), CLIP), 0.0)
-    assert (directory.cube, directory.epoch) == (Cube(2, 2), 0)
-    effects = directory.handle(joined("h4"), 1.0)
-    assert directory.cube == live_region(5)
-    assert d.SaveShape(directory.cube, 1) in effects
-    pushed = {e.host: e.placement for e in effects if isinstance(e, d.PushPlacement)}
-    assert set(pushed) == set(directory.members), "everyone has a new place"
-    assert all(placement.epoch == 1 for placement in pushed.values())
-    assert not broken_labels(directory)
+SMALL_CUBES = st.sampled_from([Cube(2, 1), Cube(2, 2), Cube(3, 1), Cube(3, 2)])
+
+
+def assert_channel_follows_its_publisher(directory: DirectoryEngine) -> None:
     record = directory.channels[CLIP]
-    assert (record.seat, record.epoch) == (directory.members[HostId("h0")].record.seat, 1)
-    directory.handle(d.HostLeft(HostId("h4")), 2.0)
-    for n in range(4):
-        directory.handle(d.HostRefreshed(HostId(f"h{n}")), 2.0 + SHRINK_S)
-    directory.handle(d.LeaseTick(), 2.0)
-    assert directory.epoch == 1, "not at once: hosts come and go"
-    for n in range(4):
-        directory.handle(d.HostRefreshed(HostId(f"h{n}")), 2.0 + SHRINK_S)
-    directory.handle(d.LeaseTick(), 2.0 + SHRINK_S)
-    assert (directory.cube, directory.epoch) == (Cube(2, 2), 2), "and not below the shape it began with"
+    seat = directory.members[record.publisher].record.seat
+    assert (record.seat, record.epoch) == (seat, directory.epoch)
+
+
+def grown(first: Cube, hosts: int) -> DirectoryEngine:
+    """A directory that has grown to hold some hosts, the first of which publishes a channel."""
+    directory = engine(first)
+    for number in range(hosts):
+        directory.handle(joined(f"h{number}"), 0.0)
+        if not number:
+            directory.handle(d.ChannelAnnounced(HostId("h0"), CLIP), 0.0)
+    return directory
+
+
+@given(SMALL_CUBES, st.integers(2, 40))
+def test_the_cube_changes_its_shape_when_it_is_full_and_only_then(first: Cube, hosts: int) -> None:
+    directory = grown(first, 1)
+    for number in range(1, hosts):
+        cube, epoch = directory.cube, directory.epoch
+        is_full = len(directory.members) == label_count(cube)
+        effects = directory.handle(joined(f"h{number}"), 0.0)
+        assert (directory.cube != cube, directory.epoch - epoch) == (is_full, int(is_full))
+        assert not broken_labels(directory), "each host has a seat of its own"
+        assert_channel_follows_its_publisher(directory)
+        if is_full:
+            assert d.SaveShape(directory.cube, directory.epoch) in effects
+            epochs = {e.host: e.placement.epoch for e in effects if isinstance(e, d.PushPlacement)}
+            assert epochs == dict.fromkeys(directory.members, directory.epoch), "every host is sent its new seat"
+
+
+@given(SMALL_CUBES, st.integers(10, 40), st.integers(1, 9))
+def test_the_cube_shrinks_once_it_was_too_large_for_long_enough_but_not_below_its_first_shape(
+    first: Cube, most: int, remaining: int
+) -> None:
+    directory = grown(first, most)
+    cube, epoch = directory.cube, directory.epoch
+    for number in range(remaining, most):
+        directory.handle(d.HostLeft(HostId(f"h{number}")), 0.0)
+    left_at = 1.0
+    for now in np.arange(left_at, left_at + SHRINK_S, 1.0).tolist():
+        refresh_all(directory, now)
+        directory.handle(d.LeaseTick(), now)
+        assert (directory.cube, directory.epoch) == (cube, epoch), "hosts that left may come back"
+    refresh_all(directory, left_at + SHRINK_S)
+    directory.handle(d.LeaseTick(), left_at + SHRINK_S)
+    assert directory.cube == first or label_count(first) <= label_count(directory.cube)
+    assert max(remaining, label_count(first)) <= label_count(directory.cube) <= label_count(cube)
+    assert directory.epoch - epoch == int(directory.cube != cube)
     assert not broken_labels(directory)
+    assert_channel_follows_its_publisher(directory)
 
 
-def test_a_wish_that_makes_no_sense_leaves_the_directory_as_it_was() -> None:
+def test_a_cube_that_has_grown_by_one_host_returns_to_its_first_shape_without_it() -> None:
+    directory = grown(Cube(2, 2), 5)
+    assert directory.epoch == 1
+    directory.handle(d.HostLeft(HostId("h4")), 1.0)
+    directory.handle(d.LeaseTick(), 1.0)
+    refresh_all(directory, 1.0 + SHRINK_S)
+    effects = directory.handle(d.LeaseTick(), 1.0 + SHRINK_S)
+    assert (directory.cube, directory.epoch) == (Cube(2, 2), 2)
+    assert {e.host for e in effects if isinstance(e, d.PushPlacement)} == set(directory.members)
+
+
+def refresh_all(directory: DirectoryEngine, now: float) -> None:
+    for host in directory.members:
+        directory.handle(d.HostRefreshed(host), now)
+
+
+def test_a_label_requested_of_the_shape_before_is_ignored_when_the_cube_grows() -> None:
     directory = engine(Cube(2, 2))
     for n in range(4):
         directory.handle(joined(f"h{n}"), 0.0)
     effects = directory.handle(joined("late", "00"), 1.0)
-    assert directory.epoch == 1, "a wish was for the shape before"
+    assert directory.epoch == 1, "the label was one of the shape before"
     assert {e.host for e in effects if isinstance(e, d.PushPlacement)} == set(directory.members)
     assert not broken_labels(directory)
 
 
-def test_a_host_that_comes_back_keeps_its_seat_and_a_stranger_cannot_take_its_name() -> None:
+def test_a_host_that_joins_again_keeps_its_seat_and_another_cannot_take_its_name() -> None:
     directory = engine()
     directory.handle(joined("a"), 0.0)
     seat = directory.placement(HostId("a")).seat
@@ -152,7 +193,7 @@ def test_a_silent_host_is_removed_with_its_channels_sooner_when_suspected() -> N
     directory.handle(d.ChannelAnnounced(HostId("a"), CLIP), 0.0)
     directory.handle(d.HostRefreshed(HostId("b")), 3.0)
     directory.handle(d.HostSuspected(HostId("b"), HostId("a")), 3.0)
-    directory.handle(d.HostRefreshed(HostId("b")), 4.0)  # it lives after all
+    directory.handle(d.HostRefreshed(HostId("b")), 4.0)  # it is alive
     directory.handle(d.HostSuspected(HostId("a"), HostId("b")), 3.5)
     effects = directory.handle(d.LeaseTick(), 3.5 + SUSPECT_LEASE_S + 0.1)
     assert d.DeleteHost(HostId("a")) in effects
@@ -173,14 +214,14 @@ def test_a_channel_belongs_to_its_publisher() -> None:
     assert directory.handle(d.ChannelWithdrawn(HostId("a"), CLIP), 0.0) == [d.DeleteChannel(CLIP)]
 
 
-def test_whoever_has_not_joined_is_asked_to() -> None:
+def test_a_host_that_has_not_joined_is_asked_to() -> None:
     directory = engine()
     for event in (d.HostRefreshed(HostId("x")), d.ChannelAnnounced(HostId("x"), CLIP)):
         with pytest.raises(DirectoryError, match="join again"):
             directory.handle(event, 0.0)
 
 
-def test_only_a_neighbour_is_believed_when_it_suspects() -> None:
+def test_only_a_neighbour_can_report_a_host_as_silent() -> None:
     directory = engine(Cube(2, 3))
     for host, seat in (("a", "000"), ("b", "001"), ("far", "111"), ("c", "010"), ("e", "100"), ("f", "110")):
         directory.handle(joined(host, seat), 0.0)
@@ -190,21 +231,21 @@ def test_only_a_neighbour_is_believed_when_it_suspects() -> None:
     assert d.DeleteHost(HostId("a")) in directory.handle(d.LeaseTick(), SUSPECT_LEASE_S + 0.1)
 
 
-def test_a_shape_no_super_node_could_place_is_refused() -> None:
-    with pytest.raises(UsageError, match="no larger one"):
+def test_a_shape_with_too_many_labels_is_refused() -> None:
+    with pytest.raises(UsageError, match="the maximum of a live overlay"):
         engine(Cube(2, 26))
 
 
 def test_limits_hold() -> None:
     directory = engine()
     directory.handle(joined("a"), 0.0)
-    for n in range(CHANNELS_PER_HOST_MAX):
+    for n in range(CHANNELS_MAX):
         directory.handle(d.ChannelAnnounced(HostId("a"), ChannelName(f"c{n}")), 0.0)
     with pytest.raises(DirectoryError, match="already publishes"):
         directory.handle(d.ChannelAnnounced(HostId("a"), ChannelName("more")), 0.0)
-    for n in range(SUBSCRIPTIONS_PER_HOST_MAX + 5):
+    for n in range(SUBSCRIPTIONS_MAX + 5):
         line = SubscriptionRecord(ChannelName(f"c{n}"), HostId("a"), 100.0, "searching")
         directory.handle(d.SubscriptionReported(line), 0.0)
-    assert len(directory.subscriptions()) == SUBSCRIPTIONS_PER_HOST_MAX
+    assert len(directory.subscriptions()) == SUBSCRIPTIONS_MAX
     with pytest.raises(DirectoryError, match="fan-out"):
         directory.handle(d.HostJoined(HostId("b"), "10.0.0.2:1", "f" * 64, "b", -1), 0.0)

@@ -1,4 +1,4 @@
-"""Laws of jobs: who makes which channel, and for how long."""
+"""Laws of jobs: which host derives which channel, and for how long."""
 
 from dataclasses import replace
 
@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from cubecast.engine.directory import events as d
-from cubecast.engine.directory.engine import LEASE_S, DirectoryEngine
-from cubecast.engine.directory.jobs import AUTO, JOB_LEASE_S, PUBLISHER, RETRY_S
+from cubecast.engine.directory.config import DIRECTORY_DEFAULTS
+from cubecast.engine.directory.engine import DirectoryEngine
+from cubecast.engine.directory.job_placement import AUTO, PUBLISHER
 from cubecast.engine.protocol.job_records import Job, JobReport
 from cubecast.engine.protocol.records import SubscriptionRecord
 from cubecast.errors import DirectoryError
@@ -19,6 +20,8 @@ from cubecast.types import ChannelName, HostId
 from tests.engine.directory.test_directory import engine, joined
 
 NEWS, SMALL = ChannelName("news"), ChannelName("small")
+LEASE_S, JOB_LEASE_S = DIRECTORY_DEFAULTS.lease.lease_s, DIRECTORY_DEFAULTS.jobs.lease_s
+RETRY_S = DIRECTORY_DEFAULTS.jobs.retry_after_s
 JOB = Job(SMALL, NEWS, "me", "a" * 64)
 
 
@@ -32,8 +35,8 @@ def overlay(*hosts: str, slots: int = 1, publishes: str = "p") -> DirectoryEngin
     return directory
 
 
-def want(directory: DirectoryEngine, job: Job = JOB, at: str = AUTO, now: float = 0.0) -> HostId | None:
-    directory.handle(d.JobWanted(job, at, module=True), now)
+def request(directory: DirectoryEngine, job: Job = JOB, at: str = AUTO, now: float = 0.0) -> HostId | None:
+    directory.handle(d.JobWanted(job, at, has_module=True), now)
     return directory.jobs.status(job.channel).host
 
 
@@ -48,24 +51,24 @@ def receiving(host: str, channel: ChannelName, bound_ms: float, path: tuple[str,
     return d.SubscriptionReported(SubscriptionRecord(channel, HostId(host), bound_ms, "receiving", ms, ms, hosts))
 
 
-def test_the_publishers_host_makes_it_where_it_is_willing_and_one_near_it_else() -> None:
+def test_the_publisher_derives_it_while_it_is_willing_and_else_the_nearest_host() -> None:
     directory = overlay("p", "near", "far", slots=1)
     directory.handle(d.LinksReported(HostId("p"), {HostId("near"): 5.0, HostId("far"): 50.0}), 0.0)
     directory.handle(d.LinksReported(HostId("near"), {HostId("far"): 48.0}), 0.0)
-    assert want(directory) == "p"
-    assert want(directory, replace(JOB, channel=ChannelName("other"), extension="b" * 64)) == "near"
-    assert want(directory, replace(JOB, channel=ChannelName("third"), extension="c" * 64)) == "far"
-    assert want(directory, replace(JOB, channel=ChannelName("fourth"), extension="d" * 64)) is None
-    assert want(directory, replace(JOB, channel=ChannelName("again"))) == "p"  # it runs there already
+    assert request(directory) == "p"
+    assert request(directory, replace(JOB, channel=ChannelName("other"), extension="b" * 64)) == "near"
+    assert request(directory, replace(JOB, channel=ChannelName("third"), extension="c" * 64)) == "far"
+    assert request(directory, replace(JOB, channel=ChannelName("fourth"), extension="d" * 64)) is None
+    assert request(directory, replace(JOB, channel=ChannelName("again"))) == "p"  # it runs there already
 
 
-def test_a_host_that_receives_the_source_anyway_is_preferred_to_one_that_needs_a_copy_more() -> None:
+def test_a_host_that_receives_the_source_is_preferred_to_one_that_needs_another_copy() -> None:
     directory = overlay("p", "a", "b", slots=0)
     for host in ("a", "b"):
         directory.handle(d.JobsReported(HostId(host), 1), 0.0)
     directory.handle(d.LinksReported(HostId("p"), {HostId("a"): 5.0, HostId("b"): 7.0}), 0.0)
     directory.handle(receiving("b", NEWS, 100.0, ("p", "b"), 7.0), 0.0)
-    assert want(directory) == "b"
+    assert request(directory) == "b"
 
 
 def test_a_consumers_bound_comes_before_delay_and_copies() -> None:
@@ -75,16 +78,16 @@ def test_a_consumers_bound_comes_before_delay_and_copies() -> None:
     directory.handle(d.LinksReported(HostId("p"), {HostId("a"): 5.0, HostId("b"): 20.0, HostId("c"): 25.0}), 0.0)
     directory.handle(d.LinksReported(HostId("c"), {HostId("a"): 90.0, HostId("b"): 10.0}), 0.0)
     directory.handle(receiving("a", NEWS, 100.0, ("p", "a"), 5.0), 0.0)
-    directory.handle(d.ChannelMissed(HostId("c"), SMALL), 0.0)
-    assert want(directory) == "b"
+    directory.handle(d.UnknownChannelRequested(HostId("c"), SMALL), 0.0)
+    assert request(directory) == "b"
 
 
-def test_at_publisher_and_at_a_host_mean_that_host_alone() -> None:
+def test_at_publisher_or_at_a_host_means_no_other_host() -> None:
     directory = overlay("p", "a", slots=1)
-    assert want(directory, at=PUBLISHER) == "p"
-    assert want(directory, replace(JOB, channel=ChannelName("x"), extension="b" * 64), "a") == "a"
+    assert request(directory, at=PUBLISHER) == "p"
+    assert request(directory, replace(JOB, channel=ChannelName("x"), extension="b" * 64), "a") == "a"
     full = replace(JOB, channel=ChannelName("y"), extension="c" * 64)
-    assert want(directory, full, "a") is None
+    assert request(directory, full, "a") is None
     assert "as many extensions as it is willing to" in directory.jobs.status(full.channel).reason
 
 
@@ -93,85 +96,85 @@ def test_a_host_that_has_no_copy_left_to_send_gets_no_job() -> None:
     for number in range(8):
         directory.handle(joined(f"s{number}"), 0.0)
         directory.handle(receiving(f"s{number}", NEWS, 500.0, ("p", f"s{number}"), 9.0), 0.0)
-    assert want(directory) == "a"
+    assert request(directory) == "a"
 
 
 def test_a_job_that_fails_goes_elsewhere_and_one_that_is_refused_goes_nowhere() -> None:
     directory = overlay("p", "a", slots=1)
-    assert want(directory) == "p"
+    assert request(directory) == "p"
     directory.handle(d.JobsReported(HostId("p"), 1, (JobReport(JOB, "failed", "no path"),)), 1.0)
-    assert want(directory, now=1.0 + RETRY_S) == "a"
+    assert request(directory, now=1.0 + RETRY_S) == "a"
     effects = directory.handle(d.JobsReported(HostId("a"), 1, (JobReport(JOB, "refused", "no setting"),)), 4.0)
     status = directory.jobs.status(SMALL)
     assert (status.host, status.state, status.reason) == (None, "refused", "no setting")
     assert d.Assign(HostId("a"), ()) in effects
-    assert want(directory, now=9.0) is None
+    assert request(directory, now=9.0) is None
 
 
-def test_nobody_else_can_take_or_end_a_job_and_none_is_made_from_itself() -> None:
+def test_only_the_owner_can_change_or_end_a_job_and_none_is_derived_from_itself() -> None:
     directory = overlay("p")
-    want(directory)
+    request(directory)
     with pytest.raises(DirectoryError, match="another job"):
-        want(directory, replace(JOB, owner="you"))
-    with pytest.raises(DirectoryError, match="something else"):
-        want(directory, replace(JOB, config={"share": "1"}))
+        request(directory, replace(JOB, owner="you"))
+    with pytest.raises(DirectoryError, match="other settings"):
+        request(directory, replace(JOB, config={"share": "1"}))
     with pytest.raises(DirectoryError, match="from itself"):
-        want(directory, Job(ChannelName("loop"), ChannelName("loop"), "me", "a" * 64))
-    want(directory, Job(ChannelName("b"), ChannelName("a"), "me", "a" * 64))
+        request(directory, Job(ChannelName("loop"), ChannelName("loop"), "me", "a" * 64))
+    request(directory, Job(ChannelName("b"), ChannelName("a"), "me", "a" * 64))
     with pytest.raises(DirectoryError, match="from itself"):
-        want(directory, Job(ChannelName("a"), ChannelName("b"), "me", "a" * 64))
-    directory.handle(d.JobUnwanted(SMALL, "you"), 0.0)
+        request(directory, Job(ChannelName("a"), ChannelName("b"), "me", "a" * 64))
+    directory.handle(d.JobEnded(SMALL, "you"), 0.0)
     assert directory.jobs.status(SMALL).host == "p"
-    assert d.Assign(HostId("p"), ()) in directory.handle(d.JobUnwanted(SMALL, "me"), 0.0)
+    assert d.Assign(HostId("p"), ()) in directory.handle(d.JobEnded(SMALL, "me"), 0.0)
 
 
 def test_a_new_version_reaches_the_host_once_its_module_is_there() -> None:
     directory = overlay("p")
-    want(directory)
+    request(directory)
     newer = replace(JOB, extension="b" * 64)
-    directory.handle(d.JobWanted(newer, AUTO, module=False), 1.0)
+    directory.handle(d.JobWanted(newer, AUTO, has_module=False), 1.0)
     assert directory.jobs.of(HostId("p")) == (JOB,)
     assert directory.jobs.modules() >= {JOB.extension, newer.extension}
     assert directory.jobs.status(SMALL).module_wanted
-    assert d.Assign(HostId("p"), (newer,)) in directory.handle(d.JobWanted(newer, AUTO, module=True), 1.0)
+    assert d.Assign(HostId("p"), (newer,)) in directory.handle(d.JobWanted(newer, AUTO, has_module=True), 1.0)
 
 
-def test_after_a_restart_jobs_stay_with_the_hosts_that_are_at_them() -> None:
+def test_after_a_restart_jobs_stay_with_the_hosts_that_run_them() -> None:
     before = overlay("p", "a", slots=2)
     hosts, channels = [m.record for m in before.members.values()], list(before.channels.values())
     after = DirectoryEngine(Cube(2, 4), np.random.default_rng(2))
     after.restore((before.cube, before.epoch), hosts, channels, 100.0)
     other = replace(JOB, channel=ChannelName("orphan"))
     reports = (JobReport(JOB, "running"), JobReport(other, "running"))
-    told = [*after.handle(d.JobsReported(HostId("a"), 2, reports), 101.0)]
-    assert want(after, now=101.5) is None  # its host may tell a moment later, or have told before
-    told += after.handle(d.JobsReported(HostId("a"), 2, reports), 102.0)
+    effects = [*after.handle(d.JobsReported(HostId("a"), 2, reports), 101.0)]
+    assert request(after, now=101.5) is None  # its host may report a moment later, or before the request
+    effects += after.handle(d.JobsReported(HostId("a"), 2, reports), 102.0)
     assert after.jobs.status(SMALL).host == "a"
-    assert not [effect for effect in told if isinstance(effect, d.Assign)]
-    want(after, now=108.0)
+    assert not [effect for effect in effects if isinstance(effect, d.Assign)]
+    request(after, now=108.0)
     settled = keep_alive(after, 100.0 + JOB_LEASE_S)
-    assert d.Assign(HostId("a"), (JOB,)) in settled  # nobody wants the orphan any more
+    assert d.Assign(HostId("a"), (JOB,)) in settled  # the orphan is not requested any more
 
 
 class Life(RuleBasedStateMachine):
-    """Hosts, owners and reports come and go in any order."""
+    """Hosts, owners and reports in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
         self.directory = overlay("p")
-        self.told: dict[str, tuple[Job, ...]] = {}
+        self.assigned: dict[str, tuple[Job, ...]] = {}
         self.renewed: dict[str, float] = {}
 
     def handle(self, event: d.DirectoryEvent) -> None:
         for effect in self.directory.handle(event, self.now):
             if isinstance(effect, d.Assign):
-                self.told[effect.host] = effect.jobs
+                self.assigned[effect.host] = effect.jobs
 
     @rule(host=st.sampled_from("abc"), slots=st.integers(0, 2))
     def join(self, host: str, slots: int) -> None:
         if HostId(host) not in self.directory.members:
-            self.told[host] = ()
+            self.assigned[host] = ()
         self.handle(joined(host))
         self.handle(d.JobsReported(HostId(host), slots))
 
@@ -184,24 +187,24 @@ class Life(RuleBasedStateMachine):
         version=st.sampled_from("ab"),
         at=st.sampled_from([AUTO, "a", PUBLISHER]),
     )
-    def want(self, channel: str, version: str, at: str) -> None:
+    def request(self, channel: str, version: str, at: str) -> None:
         try:
-            self.handle(d.JobWanted(Job(ChannelName(channel), NEWS, channel, version * 64), at, module=True))
+            self.handle(d.JobWanted(Job(ChannelName(channel), NEWS, channel, version * 64), at, has_module=True))
         except DirectoryError:
             return
         self.renewed[channel] = self.now
 
     @rule(channel=st.sampled_from(["x", "y", "z"]))
-    def unwant(self, channel: str) -> None:
-        self.handle(d.JobUnwanted(ChannelName(channel), channel))
+    def end(self, channel: str) -> None:
+        self.handle(d.JobEnded(ChannelName(channel), channel))
         self.renewed.pop(channel, None)
 
-    @precondition(lambda self: any(self.told.values()))
+    @precondition(lambda self: any(self.assigned.values()))
     @rule(data=st.data(), state=st.sampled_from(["starting", "running", "running", "failed", "refused", "finished"]))
     def report(self, data: st.DataObject, state: str) -> None:
-        host = data.draw(st.sampled_from(sorted(h for h, jobs in self.told.items() if jobs)))
+        host = data.draw(st.sampled_from(sorted(h for h, jobs in self.assigned.items() if jobs)))
         if HostId(host) in self.directory.members:
-            reports = tuple(JobReport(job, state, "why") for job in self.told[host])
+            reports = tuple(JobReport(job, state, "why") for job in self.assigned[host])
             self.handle(d.JobsReported(HostId(host), self.directory.members[HostId(host)].slots, reports))
 
     @rule(seconds=st.floats(0.1, JOB_LEASE_S + 1))
@@ -216,13 +219,13 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def hosts_know_their_jobs_and_are_members(self) -> None:
         for host in self.directory.members:
-            assert self.directory.jobs.of(host) == self.told.get(host, ())
+            assert self.directory.jobs.of(host) == self.assigned.get(host, ())
 
     @invariant()
-    def a_channel_is_made_by_one_host_and_wanted_lately(self) -> None:
-        made = [job.channel for host in self.directory.members for job in self.directory.jobs.of(host)]
-        assert len(made) == len(set(made))
-        for channel in made:
+    def a_channel_is_derived_by_one_host_and_was_requested_lately(self) -> None:
+        derived = [job.channel for host in self.directory.members for job in self.directory.jobs.of(host)]
+        assert len(derived) == len(set(derived))
+        for channel in derived:
             assert self.now - self.renewed[channel] <= JOB_LEASE_S + LEASE_S
 
 

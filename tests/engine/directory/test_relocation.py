@@ -1,28 +1,40 @@
-"""Laws of live relocation: seats stay one host's each, it helps whoever asks, and breaks nobody's kept bound."""
+"""Laws of live relocation: every seat has one host, the host that asks is helped, and no kept bound is broken."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cubecast.engine.directory import events as d
+from cubecast.engine.directory.config import (
+    DelayTableConfig,
+    DirectoryConfig,
+    RelocationConfig,
+    RelocationForm,
+)
 from cubecast.engine.directory.delay_table import DelayTable
-from cubecast.engine.directory.relocation import Form, Relocation, Seated
+from cubecast.engine.directory.relocation import CubeSubscription, Relocation
 from cubecast.engine.host import effects as fx
 from cubecast.engine.protocol.path import RELAY_MS
-from cubecast.engine.protocol.records import Tree, Verdict
+from cubecast.engine.protocol.records import SubscriptionRecord, Tree, Verdict
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.routing import Policy, ranked_next_hops
 from cubecast.types import HostId, Label
+from tests.engine.directory.test_directory import engine, joined
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
 
 HOSTS, SEEDS = 16, range(8)
 SLOW_SEEDS = (3, 5)
-"""With the first other parents suffice; with the second none do."""
+"""With the first, other parents are enough to keep the bounds; with the second, none are."""
 
 
-def served(seed: int, form: Form, tree: Tree = Tree.CUBE) -> tuple[Overlay, list[fx.Admitted]]:
-    """Everyone asks for a bound that the cube keeps for some only."""
-    overlay = Overlay(random_delays(HOSTS, seed), Cube(2, 4), seed=seed, relocation=form)
+def with_form(form: RelocationForm) -> DirectoryConfig:
+    return DirectoryConfig(relocation=RelocationConfig(form))
+
+
+def served(seed: int, form: RelocationForm, tree: Tree = Tree.CUBE) -> tuple[Overlay, list[fx.Admitted]]:
+    """Every host subscribes with a bound that the cube keeps for some hosts only."""
+    overlay = Overlay(random_delays(HOSTS, seed), Cube(2, 4), seed=seed, directory_config=with_form(form))
     overlay.run(5.0)
     overlay.publish(0, tree=tree)
     rng = np.random.default_rng(seed)
@@ -44,14 +56,14 @@ def seats(overlay: Overlay) -> dict[HostId, Label]:
     return {host: member.record.seat for host, member in overlay.directory.members.items()}
 
 
-@pytest.mark.parametrize("form", [Form.BREADTH_FIRST, Form.PUBLISHED])
-def test_more_subscribers_are_admitted_and_no_stream_is_interrupted(form: Form) -> None:
+@pytest.mark.parametrize("form", [RelocationForm.BREADTH_FIRST, RelocationForm.PUBLISHED])
+def test_more_subscribers_are_admitted_and_no_stream_is_interrupted(form: RelocationForm) -> None:
     with_it = without = moved = 0
     for seed in SEEDS:
         before = seats(Overlay(random_delays(HOSTS, seed), Cube(2, 4), seed=seed))
         overlay, admitted = served(seed, form)
         with_it += len(admitted)
-        without += len(served(seed, Form.OFF)[1])
+        without += len(served(seed, RelocationForm.OFF)[1])
         moved += sum(before[host] != seat for host, seat in seats(overlay).items())
         overlay.run(3.0)
         assert not overlay.ended()
@@ -62,30 +74,34 @@ def test_more_subscribers_are_admitted_and_no_stream_is_interrupted(form: Form) 
     assert with_it > without
 
 
-def test_whoever_moves_is_told_and_so_is_everyone_beside_it() -> None:
-    overlay, _ = served(3, Form.BREADTH_FIRST)
+def test_a_host_that_moves_and_its_neighbours_are_sent_their_placements() -> None:
+    overlay, _ = served(3, RelocationForm.BREADTH_FIRST)
     overlay.run(1.0)
-    for host, engine in overlay.engines.items():
-        assert engine.placement == overlay.directory.placement(host)
+    for host, host_engine in overlay.engines.items():
+        assert host_engine.placement == overlay.directory.placement(host)
 
 
-def test_nobody_is_moved_for_a_tree_that_does_not_follow_the_cube_and_publishers_stay() -> None:
+def test_no_host_is_moved_for_a_hybrid_tree_and_publishers_keep_their_seats() -> None:
     start = Overlay(random_delays(HOSTS, 2), Cube(2, 4), seed=2)
-    overlay, _ = served(2, Form.BREADTH_FIRST, Tree.HYBRID)
+    overlay, _ = served(2, RelocationForm.BREADTH_FIRST, Tree.HYBRID)
     assert seats(overlay) == seats(start)
-    cube, _ = served(2, Form.BREADTH_FIRST)
+    cube, _ = served(2, RelocationForm.BREADTH_FIRST)
     assert seats(cube)[cube.names[0]] == seats(start)[start.names[0]]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 4), st.sampled_from([Form.BREADTH_FIRST, Form.PUBLISHED]))
-def test_a_change_of_seats_helps_the_one_and_breaks_no_bound_of_another(seed: int, depth: int, form: Form) -> None:
+@given(
+    st.integers(0, 10_000), st.integers(1, 4), st.sampled_from([RelocationForm.BREADTH_FIRST, RelocationForm.PUBLISHED])
+)
+def test_a_change_of_seats_helps_the_one_and_breaks_no_bound_of_another(
+    seed: int, depth: int, form: RelocationForm
+) -> None:
     rng, cube = np.random.default_rng(seed), Cube(2, 4)
     delay_ms = random_delays(HOSTS, seed)
     names = [HostId(f"h{i}") for i in range(HOSTS)]
-    surveys = DelayTable()
+    delay_table = DelayTable(DelayTableConfig())
     for i, host in enumerate(names):
-        surveys.report(host, {other: float(delay_ms[i, j]) for j, other in enumerate(names) if j != i}, 0.0)
+        delay_table.report(host, {other: float(delay_ms[i, j]) for j, other in enumerate(names) if j != i}, 0.0)
     placed = {host: Label(int(label)) for host, label in zip(names, rng.permutation(HOSTS), strict=True)}
     publisher, second = names[0], names[2]
 
@@ -105,9 +121,11 @@ def test_a_change_of_seats_helps_the_one_and_breaks_no_bound_of_another(seed: in
 
     pairs = [(host, publisher) for host in names[2:]] + [(host, second) for host in names[1:] if host != second]
     bounds = {pair: float(rng.uniform(20, 300)) for pair in pairs}
-    others = [Seated(*pair, ms, late_ms(pair[0], placed, pair[1]) <= ms) for pair, ms in bounds.items()]
-    wish = Seated(names[1], publisher, 1.0, kept=False)
-    partner = Relocation(surveys, form, depth).partner(cube, placed, {publisher, second}, wish, [wish, *others])
+    others = [CubeSubscription(*pair, ms, late_ms(pair[0], placed, pair[1]) <= ms) for pair, ms in bounds.items()]
+    requested = CubeSubscription(names[1], publisher, 1.0, kept=False)
+    partner = Relocation(delay_table, RelocationConfig(form, depth)).partner(
+        cube, placed, {publisher, second}, requested, [requested, *others]
+    )
     if isinstance(partner, Verdict):
         assert partner is Verdict.STAYS
         return
@@ -118,21 +136,21 @@ def test_a_change_of_seats_helps_the_one_and_breaks_no_bound_of_another(seed: in
         assert not each.kept or late_ms(each.host, after, each.publisher) <= each.bound_ms
 
 
-def test_a_delay_that_nobody_knows_is_measured_first() -> None:
-    surveys = DelayTable()
+def test_an_unknown_delay_to_the_publisher_is_measured_first() -> None:
+    delay_table = DelayTable(DelayTableConfig())
     placed = {HostId("p"): Label(0), HostId("s"): Label(3), HostId("f"): Label(1)}
-    wish = Seated(HostId("s"), HostId("p"), 1.0, kept=False)
-    wanted = Relocation(surveys, Form.BREADTH_FIRST, 2).partner(Cube(2, 2), placed, {HostId("p")}, wish, [])
-    assert wanted is Verdict.LATER
-    (asked,) = surveys.probes(100.0, placed).items()
-    assert {asked[0], *asked[1]} == {"p", "s"}
+    requested = CubeSubscription(HostId("s"), HostId("p"), 1.0, kept=False)
+    verdict = Relocation(delay_table, RelocationConfig()).partner(Cube(2, 2), placed, {HostId("p")}, requested, [])
+    assert verdict is Verdict.LATER
+    (request,) = delay_table.take_requests(100.0, placed).items()
+    assert {request[0], *request[1]} == {"p", "s"}
 
 
-def kept_after_a_slowdown(form: Form) -> tuple[int, int]:
-    """Of streams whose last link becomes slow, how many keep their bounds after a while; and all."""
+def kept_after_a_slowdown(form: RelocationForm) -> tuple[int, int]:
+    """How many streams whose last link becomes slow keep their bounds after a minute, and how many streams there are."""
     kept = total = 0
     for seed in SLOW_SEEDS:
-        overlay = Overlay(random_delays(HOSTS, seed), Cube(2, 4), seed=seed, relocation=form)
+        overlay = Overlay(random_delays(HOSTS, seed), Cube(2, 4), seed=seed, directory_config=with_form(form))
         overlay.run(5.0)
         overlay.publish(0, tree=Tree.CUBE)
         bound_ms = 250.0
@@ -154,7 +172,26 @@ def kept_after_a_slowdown(form: Form) -> tuple[int, int]:
 
 
 def test_a_stream_that_has_become_late_is_moved_while_it_flows() -> None:
-    with_it, total = kept_after_a_slowdown(Form.BREADTH_FIRST)
-    without, _ = kept_after_a_slowdown(Form.OFF)
+    with_it, total = kept_after_a_slowdown(RelocationForm.BREADTH_FIRST)
+    without, _ = kept_after_a_slowdown(RelocationForm.OFF)
     assert without < with_it
     assert with_it == total
+
+
+@pytest.mark.parametrize("is_measured", [False, True])
+def test_a_lease_tick_moves_a_late_subscriber_and_gives_no_answer_that_was_not_requested(is_measured: bool) -> None:
+    directory = engine(Cube(2, 3))
+    names = [HostId(f"h{seat:03b}") for seat in range(8)]
+    publisher, subscriber = names[0], names[-1]
+    for name in names:
+        directory.handle(joined(name, name.removeprefix("h")), 0.0)
+    directory.handle(d.ChannelAnnounced(publisher, CHANNEL, Tree.CUBE), 0.0)
+    if is_measured:  # the subscriber is near the publisher, and all others are far from it
+        for name in names:
+            links_ms = {other: 10.0 if {name, other} == {publisher, subscriber} else 100.0 for other in names}
+            directory.handle(d.LinksReported(name, {other: ms for other, ms in links_ms.items() if other != name}), 0.0)
+    late = SubscriptionRecord(CHANNEL, subscriber, 50.0, "receiving", best_ms=300.0, path=(publisher, subscriber))
+    directory.handle(d.SubscriptionReported(late), 0.0)
+    effects = directory.handle(d.LeaseTick(), 1.0)
+    assert any(isinstance(effect, d.SaveHost) and effect.record.host == subscriber for effect in effects) == is_measured
+    assert not [effect for effect in effects if isinstance(effect, d.Answer)]

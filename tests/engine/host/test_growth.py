@@ -3,7 +3,7 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cubecast.engine.directory.engine import SHRINK_S
+from cubecast.engine.directory.config import DIRECTORY_DEFAULTS
 from cubecast.engine.host import effects as fx
 from cubecast.engine.protocol.records import Tree
 from cubecast.overlay.cube import Cube
@@ -44,7 +44,7 @@ def test_one_host_more_than_there_are_labels_and_one_less_again(seed: int, cube:
     overlay.run(1.0)
     everyone_receives_for(overlay, 3.0)
     overlay.leave(newcomer)
-    everyone_receives_for(overlay, SHRINK_S + 10.0)
+    everyone_receives_for(overlay, DIRECTORY_DEFAULTS.shape.shrink_after_s + 10.0)
     assert overlay.directory.epoch == 2
     assert overlay.directory.cube == cube
     assert not overlay.ended()

@@ -12,7 +12,7 @@ from cubecast.cli.arguments import read_token
 from cubecast.cli.command_runner import emit, notify, serve
 from cubecast.cli.commands.extension import settings
 from cubecast.cli.report.host_status import STATUS_S
-from cubecast.engine.directory.jobs import AUTO, PUBLISHER
+from cubecast.engine.directory.job_placement import AUTO, PUBLISHER
 from cubecast.engine.protocol.http_bodies import JobRequest
 from cubecast.engine.protocol.job_records import SENT_MODULE_BYTES_MAX, Job, JobProgress, JobStatus
 from cubecast.engine.protocol.records import check_name

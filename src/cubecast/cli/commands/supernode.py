@@ -4,7 +4,12 @@ from pathlib import Path
 
 from cubecast.cli.arguments import Parser, one_of, split_address, state_folder, whole_number
 from cubecast.cli.command_runner import emit, notify, serve
-from cubecast.engine.directory.relocation import DEPTH_DEFAULT, DEPTH_MAX, Form
+from cubecast.engine.directory.config import (
+    RELOCATION_DEPTH_MAX,
+    DirectoryConfig,
+    RelocationConfig,
+    RelocationForm,
+)
 from cubecast.overlay.cube import parse_cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
 
@@ -20,11 +25,11 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--seed", type=whole_number(0, 2**31), help="of the random seats")
     parser.add_argument(
-        "--relocation", type=one_of(Form), metavar="|".join(Form), default=Form.BREADTH_FIRST,
+        "--relocation", type=one_of(RelocationForm), metavar="|".join(RelocationForm), default=RelocationConfig().form,
         help="whom a subscriber over the cube may change seats with when its bound is not kept (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--relocation-depth", type=whole_number(1, DEPTH_MAX), default=DEPTH_DEFAULT, metavar="D",
+        "--relocation-depth", type=whole_number(1, RELOCATION_DEPTH_MAX), default=RelocationConfig().depth, metavar="D",
         help="hops around the publisher (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -35,9 +40,8 @@ def run(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     host, port = split_address(args.listen, "--listen")
     shape = None if args.shape is None else parse_cube(args.shape)
-    config = SupernodeConfig(
-        host, port, args.state, shape, args.expect, args.seed, args.relocation, args.relocation_depth, args.dial_back
-    )
+    directory = DirectoryConfig(relocation=RelocationConfig(args.relocation, args.relocation_depth))
+    config = SupernodeConfig(host, port, args.state, shape, args.expect, args.seed, directory, args.dial_back)
     return serve(_serve(config, args.json))
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from cubecast.emulator.scenarios.run import Run, Setting, changes_after, delivered, streaming
-from cubecast.engine.directory.engine import SHRINK_S
+from cubecast.engine.directory.config import DIRECTORY_DEFAULTS
 
 BOUND_MS = 2_000.0
 BEFORE_S, GROWN_S, AFTER_S = 4.0, 12.0, 10.0
@@ -13,7 +13,9 @@ BEFORE_S, GROWN_S, AFTER_S = 4.0, 12.0, 10.0
 async def grow_shrink(setting: Setting) -> Run:
     """The shape changes live, in epochs; nobody should lose a frame."""
     run = Run()
-    async with streaming(setting, run, BEFORE_S + GROWN_S + SHRINK_S + AFTER_S, BOUND_MS, spare=1) as bed:
+    async with streaming(
+        setting, run, BEFORE_S + GROWN_S + DIRECTORY_DEFAULTS.shape.shrink_after_s + AFTER_S, BOUND_MS, spare=1
+    ) as bed:
         await bed.subscribe_all()
         shapes: list[object] = []
         grown_s = 0.0
@@ -27,7 +29,7 @@ async def grow_shrink(setting: Setting) -> Run:
             await asyncio.sleep(GROWN_S)
             shapes.append(bed.publisher.status["shape"])
             await bed.processes.end([late])
-            await asyncio.sleep(SHRINK_S + AFTER_S / 2)
+            await asyncio.sleep(DIRECTORY_DEFAULTS.shape.shrink_after_s + AFTER_S / 2)
             shapes.append(bed.publisher.status["shape"])
             setting.notify(f"shapes: {', '.join(map(str, shapes))}")
 

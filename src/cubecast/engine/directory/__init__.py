@@ -1,1 +1,1 @@
-"""The super-node's protocol: `engine.DirectoryEngine` places hosts, resolves channels, plans trees and assigns jobs."""
+"""The super-node's protocol: `engine.DirectoryEngine` assigns seats, resolves channels, plans trees and assigns jobs."""

@@ -1,4 +1,4 @@
-"""What happens to a DirectoryEngine, and what it asks its shell to do."""
+"""The events a DirectoryEngine handles, and the effects it asks the super-node to perform."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,20 +20,27 @@ from cubecast.types import ChannelName, HostId
 
 @dataclass(frozen=True, slots=True)
 class HostJoined:
-    """A host asks for a place. `seat` is the label it wishes for, spelled in digits; empty takes a random one."""
+    """A host asks for a seat.
+
+    Attributes:
+        key: its Ed25519 public key, hex.
+        fan_out: copies it is willing to send, over all channels.
+        requested_label: the label it asks for, spelled in digits; empty for a random one.
+        reachable: whether it was dialled back successfully.
+    """
 
     host: HostId
     address: str
     fingerprint: str
     key: str
     fan_out: int
-    seat: str = ""
+    requested_label: str = ""
     reachable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class HostTested:
-    """A host was dialled back: whether it can be dialled."""
+    """A host was dialled back; `reachable` is the result."""
 
     host: HostId
     reachable: bool
@@ -41,7 +48,7 @@ class HostTested:
 
 @dataclass(frozen=True, slots=True)
 class HostRefreshed:
-    """A host is alive."""
+    """A host renews its lease."""
 
     host: HostId
 
@@ -55,7 +62,7 @@ class HostLeft:
 
 @dataclass(frozen=True, slots=True)
 class HostSuspected:
-    """A neighbour says that a host is silent."""
+    """Host `by` reports that a neighbour, `host`, is silent."""
 
     host: HostId
     by: HostId
@@ -80,14 +87,14 @@ class ChannelWithdrawn:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionReported:
-    """A host reports a line of its ledger."""
+    """A host reports a subscription of its own."""
 
     record: SubscriptionRecord
 
 
 @dataclass(frozen=True, slots=True)
 class RelocationWanted:
-    """A subscriber over the cube that no path serves in time wants a seat nearer to the publisher."""
+    """A subscriber asks for a seat nearer to the publisher: no path over the cube keeps its bound."""
 
     host: HostId
     channel: ChannelName
@@ -96,7 +103,7 @@ class RelocationWanted:
 
 @dataclass(frozen=True, slots=True)
 class LinksReported:
-    """A host tells the one-way delays of its links, ms."""
+    """A host reports the one-way delays of its links, ms."""
 
     host: HostId
     links_ms: Mapping[HostId, float]
@@ -104,16 +111,21 @@ class LinksReported:
 
 @dataclass(frozen=True, slots=True)
 class JobWanted:
-    """A channel is to be made; `at` is a host, PUBLISHER or AUTO, and `module` tells whether the module is here."""
+    """The owner of a job requests it, or repeats its request.
+
+    Attributes:
+        at: a host, PUBLISHER or AUTO (cubecast.engine.directory.job_placement).
+        has_module: whether the super-node has the extension's module.
+    """
 
     job: Job
     at: str
-    module: bool
+    has_module: bool
 
 
 @dataclass(frozen=True, slots=True)
-class JobUnwanted:
-    """The owner of a job wants it no more."""
+class JobEnded:
+    """The owner of a job ends it."""
 
     channel: ChannelName
     owner: str
@@ -121,7 +133,7 @@ class JobUnwanted:
 
 @dataclass(frozen=True, slots=True)
 class JobsReported:
-    """A host tells how many extensions it is willing to run for others, and how those it has fare."""
+    """A host reports how many extensions it is willing to run for others, and the state of each job it has."""
 
     host: HostId
     slots: int
@@ -129,8 +141,8 @@ class JobsReported:
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelMissed:
-    """A host asked for a channel that nobody announces."""
+class UnknownChannelRequested:
+    """A host asked for a channel that is not announced."""
 
     host: HostId
     channel: ChannelName
@@ -138,7 +150,7 @@ class ChannelMissed:
 
 @dataclass(frozen=True, slots=True)
 class LeaseTick:
-    """Time to look for expired leases, and for better trees."""
+    """Time to check leases, jobs, seats and trees."""
 
 
 DirectoryEvent: TypeAlias = (
@@ -153,30 +165,30 @@ DirectoryEvent: TypeAlias = (
     | LinksReported
     | RelocationWanted
     | JobWanted
-    | JobUnwanted
+    | JobEnded
     | JobsReported
-    | ChannelMissed
+    | UnknownChannelRequested
     | LeaseTick
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SaveHost:
-    """Make a host's record last."""
+    """Store a host's record."""
 
     record: HostRecord
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteHost:
-    """Forget a host."""
+    """Delete a host from the store."""
 
     host: HostId
 
 
 @dataclass(frozen=True, slots=True)
 class SaveShape:
-    """Make the overlay's shape last."""
+    """Store the overlay's shape."""
 
     cube: Cube
     epoch: int
@@ -184,28 +196,28 @@ class SaveShape:
 
 @dataclass(frozen=True, slots=True)
 class SaveChannel:
-    """Make a channel last."""
+    """Store a channel."""
 
     record: ChannelRecord
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteChannel:
-    """Forget a channel."""
+    """Delete a channel from the store."""
 
     channel: ChannelName
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What becomes of the wish to be moved that is being handled."""
+    """The result of the relocation request that is being handled."""
 
     verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class PushPlacement:
-    """Tell a host its new place."""
+    """Send a host its new placement."""
 
     host: HostId
     placement: Placement
@@ -213,7 +225,7 @@ class PushPlacement:
 
 @dataclass(frozen=True, slots=True)
 class Advise:
-    """Tell a host that another one would be a better parent for a channel."""
+    """Send a host advice: another one would be a better parent for a channel."""
 
     host: HostId
     advice: Advice
@@ -221,7 +233,7 @@ class Advise:
 
 @dataclass(frozen=True, slots=True)
 class AskProbes:
-    """Ask a host to measure others."""
+    """Ask a host to measure its delays to others."""
 
     host: HostId
     others: tuple[HostRecord, ...]
@@ -229,7 +241,7 @@ class AskProbes:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Tell a host what it is to make, all of it."""
+    """Send a host all its jobs."""
 
     host: HostId
     jobs: tuple[Job, ...]

@@ -1,7 +1,7 @@
-"""Jobs: channels that hosts make for others by an extension, and which host makes which.
+"""Jobs: derived channels that hosts make for others with an extension, and the host assigned to each.
 
-Whoever wants a channel made asks again and again; a job that nobody asks for any more ends, so nothing of it has to last.
-After a restart of the super-node jobs come back as their owners ask, and go to the hosts that are at them still.
+The owner of a job repeats its request; a job that is not requested any more ends, so no job is stored on disk. After a
+restart of the super-node jobs return with their owners' requests, and stay with the hosts that still run them.
 """
 
 from collections.abc import Mapping
@@ -9,306 +9,279 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cubecast.engine.directory.channels import Channels
+from cubecast.engine.directory.config import JobsConfig
 from cubecast.engine.directory.delay_table import DelayTable
+from cubecast.engine.directory.events import Assign, DirectoryEffect
+from cubecast.engine.directory.job_placement import AUTO, JobPlacement, PlacementInputs
+from cubecast.engine.directory.state import DirectoryState
 from cubecast.engine.protocol.job_records import Job, JobProgress, JobReport, JobStatus
 from cubecast.errors import DirectoryError
-from cubecast.overlay.operators import rank_sites
-from cubecast.types import Bools, ChannelName, HostId
-
-PUBLISHER, AUTO = "publisher", "auto"
-JOB_LEASE_S = 10.0
-JOBS_MAX, JOBS_PER_HOST_MAX = 1024, 64
-RETRY_S = 2.0
-"""A job that found no host is tried again after so long."""
-AVOID_S, TRIES_MAX = 60.0, 3
-"""A host where a job failed is left out for so long; after so many failures the job has failed."""
-MISSED_S, MISSED_MAX = 30.0, 1024
-"""Who asked for a channel in vain is taken for a consumer for so long."""
-SITES_MAX = 256
-
-
-@dataclass(frozen=True, slots=True)
-class PlacementInputs:
-    """What a placement has to know of the hosts.
-
-    Attributes:
-        slots: extensions each host is willing to run for others.
-        spare: copies each may still send.
-        late_ms: how late the source is at the hosts that have it, its publisher first; empty where it is not announced.
-        bounds_ms: the consumers' bounds; infinite where nobody knows.
-    """
-
-    slots: Mapping[HostId, int]
-    spare: Mapping[HostId, int]
-    late_ms: Mapping[HostId, float]
-    bounds_ms: Mapping[HostId, float]
+from cubecast.types import ChannelName, HostId
 
 
 @dataclass(slots=True)
 class _Entry:
+    """A job and how it stands; `state` and `reason` as in JobStatus."""
+
     job: Job
     at: str
     lease_until: float
-    module: bool
-    coming: str = ""
-    """The module of a version whose owner has yet to bring it."""
+    has_module: bool
+    pending_extension: str = ""
+    """The module of a newer version that its owner has not uploaded yet."""
     host: HostId | None = None
     retry_at: float = -np.inf
     state: str = "waiting"
     reason: str = ""
     progress: JobProgress = field(default_factory=JobProgress)
-    avoid: dict[HostId, float] = field(default_factory=dict)
-    tries: int = 0
+    avoid_until: dict[HostId, float] = field(default_factory=dict)
+    """Hosts at which the job failed, and until when they are not chosen again, s."""
+    failures: int = 0
+    """Since it ran last."""
 
     @property
     def over(self) -> bool:
-        """No host is wanted any more."""
+        """Whether no host shall be chosen any more."""
         return self.state in ("finished", "refused", "failed")
 
     def may_stay(self, report: JobReport) -> bool:
-        """Whether a job that has no host can be left to the one that is at it."""
-        at_it = report.state in ("starting", "running") and report.job.owner == self.job.owner
-        return self.host is None and not self.over and at_it
+        """Whether a job without a host can be left to the one that reports it."""
+        runs_it = report.state in ("starting", "running") and report.job.owner == self.job.owner
+        return self.host is None and not self.over and runs_it
 
 
 class JobTable:
     """All jobs. The directory engine owns one."""
 
-    def __init__(self, delay_table: DelayTable) -> None:
-        self._delay_table = delay_table
+    def __init__(self, delay_table: DelayTable, config: JobsConfig) -> None:
+        self._config = config
+        self._placement = JobPlacement(delay_table, config)
         self._entries: dict[ChannelName, _Entry] = {}
-        self._missed: dict[tuple[ChannelName, HostId], float] = {}
+        self._consumers: dict[tuple[ChannelName, HostId], float] = {}
+        """Hosts that requested a channel before it was announced, and when, s."""
         self._settle_at = -np.inf
-        """Until then hosts may be at jobs whose owners have not asked again yet."""
+        """Until then hosts may run jobs whose owners have not repeated their requests yet, s."""
         self._changed: set[HostId] = set()
+        """Hosts whose jobs differ from those they were sent last."""
 
-    def settle(self, until: float) -> None:
-        """Hosts may be at jobs that are not known here; until then nobody is told to stop."""
-        self._settle_at = until
+    # ------------------------------------------------------------------ requests and reports
 
-    def want(self, job: Job, at: str, *, module: bool, now: float) -> None:
-        """A job is wanted, or still is.
+    def settle(self, now: float) -> None:
+        """After a restart: for one lease, jobs that hosts report and no owner has requested again are not stopped."""
+        self._settle_at = now + self._config.lease_s
+
+    def request(self, job: Job, at: str, *, has_module: bool, now: float) -> None:
+        """Adds a job, or renews its lease.
 
         Args:
             at: a host, PUBLISHER or AUTO.
-            module: whether the module is here.
+            has_module: whether the super-node has the module.
 
         Raises:
-            DirectoryError: another owner's, or it would be made from itself, or there are too many.
+            DirectoryError: the channel is another owner's, would be derived from itself, or there are too many jobs.
         """
         entry = self._entries.get(job.channel)
+        lease_until = now + self._config.lease_s
         if entry is None:
-            if len(self._entries) >= JOBS_MAX:
-                raise DirectoryError(f"there are {JOBS_MAX} derived channels already")
+            if len(self._entries) >= self._config.jobs_max:
+                raise DirectoryError(f"there are {self._config.jobs_max} derived channels already")
             self._check_acyclic(job)
-            self._entries[job.channel] = _Entry(job, at, now + JOB_LEASE_S, module)
+            self._entries[job.channel] = _Entry(job, at, lease_until, has_module)
             return
         if entry.job.owner != job.owner:
-            raise DirectoryError(f"channel {job.channel!r} is made by another job; choose another name")
+            raise DirectoryError(f"channel {job.channel!r} is derived by another job; choose another name")
         if not entry.job.same_input(job) or entry.at != at:
-            raise DirectoryError(f"channel {job.channel!r} is made from something else; end that job first")
-        entry.lease_until, entry.module = now + JOB_LEASE_S, module
-        entry.coming = "" if module else job.extension
-        if entry.job != job and module:
+            raise DirectoryError(
+                f"channel {job.channel!r} has another source, other settings or another place; end that job first"
+            )
+        entry.lease_until, entry.has_module = lease_until, has_module
+        entry.pending_extension = "" if has_module else job.extension
+        if entry.job != job and has_module:
             entry.job = job
-            self._touch(entry)
+            self._mark_changed(entry)
 
     def end(self, channel: ChannelName, owner: str) -> None:
-        """Its owner wants a job no more."""
+        """Ends a job at its owner's request; other requests are ignored."""
         entry = self._entries.get(channel)
         if entry is not None and entry.job.owner == owner:
             del self._entries[channel]
-            self._touch(entry)
+            self._mark_changed(entry)
 
     def report(self, host: HostId, reports: tuple[JobReport, ...], now: float) -> None:
-        """A host tells how its jobs fare."""
-        told = {report.job.channel: report for report in reports}
-        for channel, report in told.items():
+        """Stores a host's report of all the jobs it has."""
+        by_channel = {report.job.channel: report for report in reports}
+        for channel, report in by_channel.items():
             entry = self._entries.get(channel)
             if entry is not None and now < self._settle_at and entry.may_stay(report):
                 entry.host = host
             if entry is None or entry.host != host:
-                self._changed.add(host)  # it does not know yet that the job is not its own
+                self._changed.add(host)  # it does not know yet that the job is no longer its own
             else:
-                self._on_report(entry, report, now)
+                self._store_report(entry, host, report, now)
         for channel, entry in self._entries.items():
-            if entry.host == host and channel not in told:
+            if entry.host == host and channel not in by_channel:
                 self._changed.add(host)
 
-    def _on_report(self, entry: _Entry, report: JobReport, now: float) -> None:
+    def _store_report(self, entry: _Entry, host: HostId, report: JobReport, now: float) -> None:
         entry.state, entry.reason, entry.progress = report.state, report.reason, report.progress
         if report.state == "running":
-            entry.tries = 0
+            entry.failures = 0
         elif report.state == "failed":
-            entry.tries += 1
-            assert entry.host is not None, "only a host that has it is heard"
-            entry.avoid[entry.host] = now + AVOID_S
-            if entry.at == AUTO and entry.tries < TRIES_MAX:
+            entry.failures += 1
+            entry.avoid_until[host] = now + self._config.avoid_s
+            if entry.at == AUTO and entry.failures < self._config.failures_max:
                 entry.state = "waiting"
-            self._take_away(entry)
+            self._withdraw_from_host(entry)
         elif entry.over:
-            self._take_away(entry)
+            self._withdraw_from_host(entry)
 
-    def note_missed(self, host: HostId, channel: ChannelName, now: float) -> None:
-        """A host asked for a channel that nobody announces."""
-        self._missed[channel, host] = now
-        for key in [key for key, at in self._missed.items() if now - at > MISSED_S]:
-            del self._missed[key]
-        while len(self._missed) > MISSED_MAX:
-            del self._missed[next(iter(self._missed))]
+    def add_consumer(self, host: HostId, channel: ChannelName, now: float) -> None:
+        """Records that a host requested a channel that is not announced."""
+        self._consumers[channel, host] = now
+        for key in [key for key, at in self._consumers.items() if now - at > self._config.consumer_s]:
+            del self._consumers[key]
+        while len(self._consumers) > self._config.consumers_max:
+            del self._consumers[next(iter(self._consumers))]
 
-    def missing(self, channel: ChannelName, now: float) -> list[HostId]:
-        """Who asked for a channel in vain lately."""
-        return [host for (wished, host), at in self._missed.items() if wished == channel and now - at <= MISSED_S]
+    def consumers(self, channel: ChannelName, now: float) -> list[HostId]:
+        """Hosts that lately requested a channel while it was not announced."""
+        return [
+            host
+            for (requested, host), at in self._consumers.items()
+            if requested == channel and now - at <= self._config.consumer_s
+        ]
 
-    def forget(self, host: HostId) -> None:
-        """A host is gone; its jobs go to others."""
+    def remove_host(self, host: HostId) -> None:
+        """Takes its jobs from a host that has left, so that others get them."""
         self._changed.discard(host)
         for entry in self._entries.values():
             if entry.host == host:
-                entry.host, entry.state, entry.reason = None, "waiting", f"host {host} is gone"
+                entry.host, entry.state, entry.reason = None, "waiting", f"host {host} has left"
 
-    def waiting(self, now: float) -> list[Job]:
-        """Jobs that want a host now; jobs that nobody asks for any more are ended first."""
+    # ------------------------------------------------------------------ assignment
+
+    def end_expired(self, now: float) -> None:
+        """Ends the jobs whose leases are over."""
         for channel, entry in list(self._entries.items()):
             if entry.lease_until < now:
                 del self._entries[channel]
-                self._touch(entry)
-        if now < self._settle_at:
+                self._mark_changed(entry)
+
+    def waiting(self, now: float) -> list[Job]:
+        """Jobs for which a host should be chosen now."""
+        if not self.settled(now):
             return []
         return [
             entry.job
             for entry in self._entries.values()
-            if entry.host is None and entry.module and not entry.over and entry.retry_at <= now
+            if entry.host is None and entry.has_module and not entry.over and entry.retry_at <= now
         ]
 
     def place(self, job: Job, inputs: PlacementInputs, now: float) -> None:
-        """Gives a job to the best host, if one will have it."""
+        """Assigns a job to the best host, if any can run it."""
         entry = self._entries[job.channel]
-        entry.retry_at = now + RETRY_S
-        hosts, entry.reason = self._candidates(entry, inputs)
-        if not hosts:
-            return
-        busy = {host: self._instances(host) for host in hosts}
-        shared = np.array([any(each.same_instance(job) for each in busy[host]) for host in hosts])
-        room = np.array([len(_distinct(busy[host])) < inputs.slots.get(host, 0) for host in hosts])
-        sends = np.array([inputs.spare.get(host, 0) > 0 for host in hosts])
-        calm = np.array([entry.avoid.get(host, -np.inf) <= now for host in hosts])
-        few = np.array([len(busy[host]) < JOBS_PER_HOST_MAX for host in hosts])
-        open_sites = (shared | room) & sends & calm & few
-        consumers = list(inputs.bounds_ms)[:SITES_MAX]
-        sources = list(inputs.late_ms)[:SITES_MAX]
-        known = list(dict.fromkeys([*hosts, *consumers, *sources]))
-        matrix_ms = self._delay_table.matrix_ms(known)
-        index = {host: number for number, host in enumerate(known)}
-        rows = [index[host] for host in hosts]
-        from_tree_ms = matrix_ms[np.ix_(rows, [index[host] for host in sources])]
-        from_tree_ms = from_tree_ms + np.array([inputs.late_ms[host] for host in sources])
-        input_ms = np.array(
-            [inputs.late_ms.get(host, row.min()) for host, row in zip(hosts, from_tree_ms, strict=True)]
-        )
-        to_consumers_ms = matrix_ms[np.ix_(rows, [index[host] for host in consumers])]
-        copies = np.array([
-            (host not in inputs.late_ms) + (not shares) - (host in inputs.bounds_ms)
-            for host, shares in zip(hosts, shared, strict=True)
-        ])  # fmt: skip
-        bounds_ms = np.array([inputs.bounds_ms[host] for host in consumers])
-        ranked = rank_sites(input_ms, to_consumers_ms, bounds_ms, copies, open_sites)
-        if not len(ranked):
-            entry.reason = _none_open(hosts, room, sends)
-            return
-        entry.host, entry.state, entry.reason = hosts[int(ranked[0])], "starting", ""
-        self._touch(entry)
-
-    def of(self, host: HostId) -> tuple[Job, ...]:
-        """What a host is to make."""
-        return tuple(entry.job for entry in self._entries.values() if entry.host == host)
+        entry.retry_at = now + self._config.retry_after_s
+        avoided = {host for host, until in entry.avoid_until.items() if until > now}
+        host, entry.reason = self._placement.choose(job, entry.at, inputs, self._jobs_by_host(), avoided)
+        if host is not None:
+            entry.host, entry.state = host, "starting"
+            self._mark_changed(entry)
 
     def take_changed(self, now: float) -> set[HostId]:
-        """Hosts that must be told anew what they make."""
-        if now < self._settle_at:
+        """Hosts that must be sent their jobs again."""
+        if not self.settled(now):
             return set()
         changed, self._changed = self._changed, set()
         return changed
 
+    # ------------------------------------------------------------------ queries
+
+    def of(self, host: HostId) -> tuple[Job, ...]:
+        """The jobs assigned to a host."""
+        return tuple(entry.job for entry in self._entries.values() if entry.host == host)
+
     def settled(self, now: float) -> bool:
-        """Whether what is known here is all there is."""
+        """Whether all jobs are known: always, but for the first lease after a restart."""
         return now >= self._settle_at
 
     def status(self, channel: ChannelName) -> JobStatus:
-        """How a job stands.
+        """What the owner of a job may know of it.
 
         Raises:
             DirectoryError: there is no such job.
         """
         entry = self._entries.get(channel)
         if entry is None:
-            raise DirectoryError(f"nobody makes channel {channel!r}")
-        return JobStatus(entry.host, entry.state, entry.reason, entry.progress, not entry.module)
+            raise DirectoryError(f"no job derives channel {channel!r}")
+        return JobStatus(entry.host, entry.state, entry.reason, entry.progress, not entry.has_module)
 
     def modules(self) -> set[str]:
-        """The modules that jobs need."""
-        return {digest for entry in self._entries.values() for digest in (entry.job.extension, entry.coming)}
+        """The SHA-256 of each module that jobs need; "" may be among them."""
+        return {digest for entry in self._entries.values() for digest in (entry.job.extension, entry.pending_extension)}
 
-    def makes(self, host: HostId, channel: ChannelName) -> bool:
-        """Whether a host has the job of making a channel."""
+    def derives(self, host: HostId, channel: ChannelName) -> bool:
+        """Whether a host has the job that derives a channel."""
         entry = self._entries.get(channel)
         return entry is not None and entry.host == host
 
     def needs(self, host: HostId, channel: ChannelName) -> bool:
-        """Whether a host needs a channel for a job."""
+        """Whether a channel is the source of one of a host's jobs."""
         return any(entry.host == host and entry.job.source == channel for entry in self._entries.values())
 
-    # ------------------------------------------------------------------ inside
-
-    def _candidates(self, entry: _Entry, inputs: PlacementInputs) -> tuple[list[HostId], str]:
-        """Hosts that come into question, and why there are none."""
-        if not inputs.late_ms:
-            return [], f"channel {entry.job.source!r} is not announced"
-        if entry.at == AUTO:
-            willing = [host for host, slots in inputs.slots.items() if slots > 0][:SITES_MAX]
-            return willing, "" if willing else "no host processes for others; start one with --process N"
-        host = next(iter(inputs.late_ms)) if entry.at == PUBLISHER else HostId(entry.at)
-        if host not in inputs.slots:
-            return [], f"host {host} has not joined"
-        if inputs.slots[host] <= 0:
-            what = f", which publishes {entry.job.source}," if entry.at == PUBLISHER else ""
-            return [], f"host {host}{what} does not process for others; start it with --process N"
-        return [host], ""
-
-    def _instances(self, host: HostId) -> list[Job]:
-        return [entry.job for entry in self._entries.values() if entry.host == host]
+    def _jobs_by_host(self) -> Mapping[HostId, list[Job]]:
+        jobs: dict[HostId, list[Job]] = {}
+        for entry in self._entries.values():
+            if entry.host is not None:
+                jobs.setdefault(entry.host, []).append(entry.job)
+        return jobs
 
     def _check_acyclic(self, job: Job) -> None:
-        above: ChannelName | None = job.source
+        source: ChannelName | None = job.source
         for _ in range(len(self._entries) + 1):
-            if above == job.channel:
-                raise DirectoryError(f"channel {job.channel!r} would be made from itself")
-            entry = self._entries.get(above) if above is not None else None
-            above = None if entry is None else entry.job.source
+            if source == job.channel:
+                raise DirectoryError(f"channel {job.channel!r} would be derived from itself")
+            entry = self._entries.get(source) if source is not None else None
+            source = None if entry is None else entry.job.source
 
-    def _take_away(self, entry: _Entry) -> None:
-        self._touch(entry)
+    def _withdraw_from_host(self, entry: _Entry) -> None:
+        self._mark_changed(entry)
         entry.host = None
 
-    def _touch(self, entry: _Entry) -> None:
+    def _mark_changed(self, entry: _Entry) -> None:
         if entry.host is not None:
             self._changed.add(entry.host)
 
 
-def _distinct(jobs: list[Job]) -> list[Job]:
-    """One job for each instance."""
-    found: list[Job] = []
-    for job in jobs:
-        if not any(job.same_instance(other) for other in found):
-            found.append(job)
-    return found
+class JobAssignment:
+    """Assigns waiting jobs to hosts and sends every host its jobs when they change."""
 
+    def __init__(self, state: DirectoryState, channels: Channels, jobs: JobTable) -> None:
+        self._state = state
+        self._channels = channels
+        self._jobs = jobs
 
-def _none_open(hosts: list[HostId], room: Bools, sends: Bools) -> str:
-    one = f"host {hosts[0]}" if len(hosts) == 1 else "every host that processes for others"
-    if not room.any():
-        return f"{one} runs as many extensions as it is willing to; see --process"
-    if not sends.any():
-        return f"{one} sends as many copies as it is willing to; see --fan-out"
-    return f"{one} is full, or failed at it lately"
+    def assign(self, now: float) -> list[DirectoryEffect]:
+        """Assigns what can be assigned now."""
+        self._jobs.end_expired(now)
+        for job in self._jobs.waiting(now):
+            self._jobs.place(job, self._inputs(job, now), now)
+        changed = self._jobs.take_changed(now) & self._state.members.keys()
+        return [Assign(host, self._jobs.of(host)) for host in sorted(changed)]
+
+    def _inputs(self, job: Job, now: float) -> PlacementInputs:
+        members, copies = self._state.members, self._channels.copies()
+        source, derived = self._state.channels.get(job.source), self._state.channels.get(job.channel)
+        source_ms: dict[HostId, float] = {}
+        if source is not None:
+            source_ms = {host: member.promised_ms for host, member in self._channels.group(source).items()}
+        bounds_ms = {host: np.inf for host in self._jobs.consumers(job.channel, now) if host in members}
+        if derived is not None:
+            group = self._channels.group(derived)
+            bounds_ms |= {host: member.bound_ms for host, member in group.items() if host != derived.publisher}
+        return PlacementInputs(
+            {host: member.slots for host, member in members.items()},
+            {host: max(0, member.record.fan_out - copies[host]) for host, member in members.items()},
+            source_ms,
+            bounds_ms,
+        )

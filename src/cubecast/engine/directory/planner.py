@@ -1,9 +1,10 @@
-"""Hybrid trees, live: the lab's tree (cubecast.overlay.trees.hybrid) planned over what hosts measure, carried out by advice.
+"""Plans hybrid trees from measured delays and turns each plan into advice, one change of parent at a time.
 
-For each channel the directory runs the survey that the lab runs; its questions are answered by the hosts' reports, and
-asked of the hosts where nobody knows. The tree it returns is carried out move by move: a host is advised to change to
-a parent once that one has a copy left and does not hang on the host itself. Hosts decide: they try the advice, keep
-their bounds, and say what came of it. A plan that gains little is dropped, so trees do not flap.
+For each channel the planner runs the survey of `cubecast.overlay.trees.hybrid`: a generator that yields pairs of hosts and
+is sent their delays. Reported delays answer it, and missing ones are requested from the hosts. The tree it returns is
+carried out move by move: a host is advised to change to its new parent once that parent has a copy left and is not a
+descendant of the host. Hosts decide: they try the advice, keep their bounds, and report their new paths. A plan that
+gains little is dropped, so that trees do not change for the jitter of delays alone.
 """
 
 from collections.abc import Mapping
@@ -11,29 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cubecast.engine.directory.config import PlannerConfig
 from cubecast.engine.directory.delay_table import UNREACHED_MS, DelayTable
 from cubecast.errors import UsageError
 from cubecast.overlay.trees.hybrid import Requirements, hybrid_tree
 from cubecast.overlay.trees.measured import Survey
 from cubecast.types import ChannelName, Floats, HostId, Ints
-
-GROUP_MAX = 256
-"""Larger groups are not planned: their hosts join as the directory proposes and improve by themselves."""
-AGAIN_S = 15.0
-"""A group that stays the same is planned again after so long."""
-SETTLE_S = 2.0
-"""A group that has changed is planned when it was the same for so long."""
-SURVEY_S = 60.0
-ADVICE_S = 9.0
-"""Advice that a host has not followed by then is given up: a host that has just changed waits 5 s, and tries it for 3 s."""
-MOVES_MIN, MOVES_SHARE = 2, 0.125
-"""So many hosts, or this share of a group, move at a time: a move is a handshake or two, and hosts may share a machine."""
-PLAN_S = 80.0
-GAIN_MIN, GAIN_MIN_AGAIN = 0.03, 0.15
-"""A plan whose mean delay is not smaller by this share is dropped; a group that was planned already is left alone unless
-much is to be gained, for delays are never the same twice."""
-QUESTIONS_MAX = 200
-"""Questions of a survey answered at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +25,18 @@ class TreeMember:
     """What a plan needs to know of a host on a channel's tree.
 
     Attributes:
-        parent: who feeds it now; None at the publisher.
-        spare: copies it may still send, over all channels.
-        slots: copies it may send for this channel.
-        late_ms: what it was promised.
+        parent: None at the publisher, or where the host has not reported one.
+        bound_ms: infinite at the publisher.
+        slots: copies it may send of this channel.
+        spare: further copies it may send, over all channels.
+        promised_ms: its promised delay.
     """
 
     parent: HostId | None
     bound_ms: float
     slots: int
     spare: int
-    late_ms: float = 0.0
+    promised_ms: float = 0.0
 
 
 Group = Mapping[HostId, TreeMember]
@@ -59,51 +44,60 @@ Group = Mapping[HostId, TreeMember]
 
 
 @dataclass(slots=True)
-class _Channel:
-    """One channel's plan: surveyed, then carried out, then at rest."""
+class _Plan:
+    """One channel's plan: first surveyed, then carried out, then idle until the group changes or time has passed."""
 
     members: tuple[HostId, ...] = ()
     changed_at: float = -np.inf
+    """When the members changed last, s."""
     survey: Survey[Ints] | None = None
+    """The running survey."""
     pairs: list[tuple[HostId, HostId]] = field(default_factory=list)
+    """The pairs whose delays the survey waits for."""
     started_at: float = -np.inf
+    """When the survey began, s."""
     target: dict[HostId, HostId] = field(default_factory=dict)
+    """The planned parent of each host; empty while nothing is carried out."""
     planned_at: float = -np.inf
+    """When the last survey or its carrying out ended, s."""
     advised: dict[HostId, tuple[HostId, float]] = field(default_factory=dict)
+    """Advice that has not been followed yet: the parent, and when it was given, s."""
     refused: set[HostId] = field(default_factory=set)
+    """Hosts that did not follow this plan's advice."""
 
 
 class Planner:
-    """Plans of all channels. The directory engine owns one."""
+    """The plans of all channels. The directory engine owns one."""
 
-    def __init__(self, delay_table: DelayTable, rng: np.random.Generator) -> None:
+    def __init__(self, delay_table: DelayTable, rng: np.random.Generator, config: PlannerConfig) -> None:
         self._delay_table = delay_table
         self._rng = rng
-        self._channels: dict[ChannelName, _Channel] = {}
+        self._config = config
+        self._plans: dict[ChannelName, _Plan] = {}
 
     def forget(self, channel: ChannelName) -> None:
-        """The channel is over."""
-        self._channels.pop(channel, None)
+        """Drops the plan of a channel that has ended."""
+        self._plans.pop(channel, None)
 
     def advise(self, channel: ChannelName, group: Group, now: float) -> dict[HostId, HostId]:
-        """The changes of parents that should be tried now: the new parent by host."""
-        plan = self._channels.setdefault(channel, _Channel())
+        """The changes of parents that should be tried now: the new parent of each host."""
+        plan = self._plans.setdefault(channel, _Plan())
         members = tuple(group)
         if members != plan.members:
             plan.members, plan.changed_at, plan.survey, plan.target = members, now, None, {}
             plan.advised.clear()
-        if not 2 < len(members) <= GROUP_MAX:
+        if not 2 < len(members) <= self._config.group_max:
             return {}
-        if plan.survey is None and not plan.target and now - plan.changed_at >= SETTLE_S:
-            self._begin(plan, group, now)
+        if plan.survey is None and not plan.target and now - plan.changed_at >= self._config.settle_s:
+            self._start_survey(plan, group, now)
         if plan.survey is not None:
-            self._go_on(plan, group, now)
+            self._continue_survey(plan, group, now)
         return self._moves(plan, group, now) if plan.target else {}
 
     # ------------------------------------------------------------------ the survey
 
-    def _begin(self, plan: _Channel, group: Group, now: float) -> None:
-        if now - plan.planned_at < AGAIN_S and plan.planned_at > plan.changed_at:
+    def _start_survey(self, plan: _Plan, group: Group, now: float) -> None:
+        if now - plan.planned_at < self._config.replan_after_s and plan.planned_at > plan.changed_at:
             return
         required = Requirements(
             np.array([member.slots for member in group.values()], np.int64),
@@ -112,63 +106,66 @@ class Planner:
         )
         plan.survey, plan.started_at = hybrid_tree(required, np.random.default_rng(self._rng.integers(2**32))), now
         plan.pairs = []
-        if self._answer(plan, group, None):
+        if self._advance_survey(plan, group, None):
             plan.planned_at = now
 
-    def _go_on(self, plan: _Channel, group: Group, now: float) -> None:
-        """Answers the survey's questions as far as they are known; asks for the rest."""
-        for _ in range(QUESTIONS_MAX):
-            told = self._delay_table.delays_ms(plan.pairs, now)
-            if told is None:
-                if now - plan.started_at > SURVEY_S:
+    def _continue_survey(self, plan: _Plan, group: Group, now: float) -> None:
+        """Sends the survey the delays that are known; returns where some must be measured first."""
+        for _ in range(self._config.survey_rounds_max):
+            delays_ms = self._delay_table.delays_ms(plan.pairs, now)
+            if delays_ms is None:
+                if now - plan.started_at > self._config.survey_timeout_s:
                     plan.survey, plan.planned_at = None, now
                 return
-            if self._answer(plan, group, told):
+            if self._advance_survey(plan, group, delays_ms):
                 plan.planned_at = now
                 self._delay_table.drop_requests()
                 return
 
-    def _answer(self, plan: _Channel, group: Group, told: Floats | None) -> bool:
-        """Gives the survey what it asked for; whether that was the last question."""
-        assert plan.survey is not None, "the caller looked"
+    def _advance_survey(self, plan: _Plan, group: Group, delays_ms: Floats | None) -> bool:
+        """Sends the survey the delays of the pairs it yielded last; None starts it.
+
+        Returns:
+            Whether it has ended.
+        """
+        assert plan.survey is not None, "the caller checked"
         try:
-            pairs = plan.survey.send(told)  # type: ignore[arg-type]
-        except UsageError:  # the fan-outs cannot serve everyone: nothing to plan
+            pairs = plan.survey.send(delays_ms)  # type: ignore[arg-type]
+        except UsageError:  # the fan-outs cannot serve all hosts: there is nothing to plan
             plan.survey = None
         except StopIteration as end:
             plan.survey = None
-            self._take(plan, group, end.value)
+            self._set_target(plan, group, end.value)
         else:
             plan.pairs = [(plan.members[a], plan.members[b]) for a, b in pairs.tolist()]
             return False
         return True
 
-    def _take(self, plan: _Channel, group: Group, parents: Ints) -> None:
-        """Takes a tree as the target, if it is worth the moves."""
+    def _set_target(self, plan: _Plan, group: Group, parents: Ints) -> None:
+        """Makes a tree the target if its gain is worth the moves."""
         target = {plan.members[node]: plan.members[parents[node]] for node in range(1, len(parents))}
-        told = [member.late_ms for member in group.values() if member.parent is not None]
-        now_ms, then_ms = self._mean_ms(plan, self._tree_now(group)), self._mean_ms(plan, target)
-        if now_ms >= UNREACHED_MS / len(group) and told:  # some hang on hosts that are no members
-            now_ms = float(np.mean(told))
+        current = {host: member.parent for host, member in group.items() if member.parent is not None}
+        promised_ms = [member.promised_ms for member in group.values() if member.parent is not None]
+        current_ms, target_ms = self._mean_ms(plan, current), self._mean_ms(plan, target)
+        if current_ms >= UNREACHED_MS / len(group) and promised_ms:  # some have parents outside the group
+            current_ms = float(np.mean(promised_ms))
         plan.refused.clear()
-        gain_min = GAIN_MIN if plan.changed_at > plan.planned_at else GAIN_MIN_AGAIN
-        plan.target = target if then_ms < (1 - gain_min) * now_ms and then_ms < UNREACHED_MS else {}
+        is_new = plan.changed_at > plan.planned_at
+        gain_min = self._config.gain_min if is_new else self._config.gain_min_again
+        plan.target = target if target_ms < (1 - gain_min) * current_ms and target_ms < UNREACHED_MS else {}
 
-    @staticmethod
-    def _tree_now(group: Group) -> dict[HostId, HostId]:
-        return {host: member.parent for host, member in group.items() if member.parent is not None}
-
-    def _mean_ms(self, plan: _Channel, parents: Mapping[HostId, HostId]) -> float:
-        """Mean delay of a tree; links that nobody measured count as unreachable."""
-        publisher, late = plan.members[0], {plan.members[0]: 0.0}
+    def _mean_ms(self, plan: _Plan, parents: Mapping[HostId, HostId]) -> float:
+        """Mean delay of a tree; links without a measured delay count as unreachable."""
+        publisher = plan.members[0]
+        known_ms = {publisher: 0.0}
 
         def delay_ms(host: HostId, depth: int) -> float:
-            if host not in late:
-                above = parents.get(host)
-                if above is None or depth > len(plan.members):
+            if host not in known_ms:
+                parent = parents.get(host)
+                if parent is None or depth > len(plan.members):
                     return UNREACHED_MS
-                late[host] = delay_ms(above, depth + 1) + self._link_ms(above, host)
-            return late[host]
+                known_ms[host] = delay_ms(parent, depth + 1) + self._link_ms(parent, host)
+            return known_ms[host]
 
         return float(np.mean([delay_ms(host, 0) for host in plan.members if host != publisher]))
 
@@ -178,65 +175,70 @@ class Planner:
 
     # ------------------------------------------------------------------ the moves
 
-    def _moves(self, plan: _Channel, group: Group, now: float) -> dict[HostId, HostId]:
-        for host, (parent, at) in list(plan.advised.items()):
-            if group[host].parent == parent:
-                del plan.advised[host]
-            elif now - at > ADVICE_S:
-                del plan.advised[host]
-                plan.refused.add(host)
-        apart = [h for h, p in plan.target.items() if group[h].parent != p and h not in plan.refused]
-        if not apart or now - plan.planned_at > PLAN_S:
+    def _moves(self, plan: _Plan, group: Group, now: float) -> dict[HostId, HostId]:
+        """The moves of a plan that can be made now; ends the plan when none is left or its time is over."""
+        self._check_advice(plan, group, now)
+        remaining = [h for h, p in plan.target.items() if group[h].parent != p and h not in plan.refused]
+        if not remaining or now - plan.planned_at > self._config.plan_timeout_s:
             plan.target, plan.planned_at = {}, now
             plan.advised.clear()
             return {}
-        left = {host: member.spare for host, member in group.items()}
+        spare = {host: member.spare for host, member in group.items()}
         for parent, _ in plan.advised.values():
-            left[parent] -= 1
+            spare[parent] -= 1
         moves: dict[HostId, HostId] = {}
-        moves_max = max(MOVES_MIN, round(MOVES_SHARE * len(group)))
-        for host in apart:
+        moves_max = max(self._config.moves_min, round(self._config.moves_share * len(group)))
+        for host in remaining:
             parent = plan.target[host]
             if len(plan.advised) + len(moves) >= moves_max:
                 break
-            under_way = {moved: above for moved, (above, _) in plan.advised.items()} | moves
-            if host not in plan.advised and left[parent] > 0 and not _hangs_on(group, parent, host, under_way):
+            pending = {advised: to for advised, (to, _) in plan.advised.items()} | moves
+            if host not in plan.advised and spare[parent] > 0 and not _is_below(group, parent, host, pending):
                 moves[host] = parent
-                left[parent] -= 1
+                spare[parent] -= 1
         if not moves and not plan.advised:
-            moves = self._make_room(plan, group, apart, left)
+            moves = self._detour(plan, group, remaining, spare)
         for host, parent in moves.items():
             plan.advised[host] = (parent, now)
         return moves
 
-    def _make_room(
-        self, plan: _Channel, group: Group, apart: list[HostId], left: dict[HostId, int]
+    def _check_advice(self, plan: _Plan, group: Group, now: float) -> None:
+        """Drops advice that was followed, and advice that was not followed in time."""
+        for host, (parent, at) in list(plan.advised.items()):
+            if group[host].parent == parent:
+                del plan.advised[host]
+            elif now - at > self._config.advice_timeout_s:
+                del plan.advised[host]
+                plan.refused.add(host)
+
+    def _detour(
+        self, plan: _Plan, group: Group, remaining: list[HostId], spare: dict[HostId, int]
     ) -> dict[HostId, HostId]:
-        """Everyone waits for another's place: one host steps aside, to whom it is nearest of those with a copy left."""
-        wanted = {plan.target[host] for host in apart}
-        for host in apart:
-            if group[host].parent not in wanted:
+        """Every remaining move waits for another: one host moves to its nearest host with a copy left instead."""
+        full_parents = {plan.target[host] for host in remaining}
+        for host in remaining:
+            if group[host].parent not in full_parents:
                 continue
-            asides = [
+            others = [
                 (self._link_ms(other, host), other)
                 for other in group
-                if left[other] > 0 and other != group[host].parent and not _hangs_on(group, other, host, {})
+                if spare[other] > 0 and other != group[host].parent and not _is_below(group, other, host, {})
             ]
-            if asides:
-                return {host: min(asides)[1]}
+            if others:
+                return {host: min(others)[1]}
         return {}
 
 
-def _hangs_on(group: Group, host: HostId, top: HostId, moves: Mapping[HostId, HostId]) -> bool:
-    """Whether a host is another one or is below it, now or when some of the moves are made."""
+def _is_below(group: Group, host: HostId, top: HostId, moves: Mapping[HostId, HostId]) -> bool:
+    """Whether a host is `top` or its descendant, now or when some of the moves are made."""
     seen: set[HostId] = set()
-    at = [host]
-    while at:
-        here = at.pop()
-        if here == top:
+    remaining = [host]
+    while remaining:
+        current = remaining.pop()
+        if current == top:
             return True
-        if here in seen or here not in group:
+        if current in seen or current not in group:
             continue
-        seen.add(here)
-        at += [above for above in (group[here].parent, moves.get(here)) if above is not None]
+        seen.add(current)
+        remaining += [parent for parent in (group[current].parent, moves.get(current)) if parent is not None]
     return False

@@ -1,17 +1,17 @@
-"""Relocation, live: a subscriber whose bound is not kept changes seats with a host that is nearer in the cube.
+"""Relocation: a subscriber whose bound is not kept changes seats with a host that is nearer to its publisher in the cube.
 
 Source: the slides' Subscribe(S, P, d), as the lab measures it (cubecast.overlay.relocation), over the delays that hosts
-have reported; those of pairs that nobody measured are told from coordinates. Before two hosts change seats, the paths of
-every subscriber over the cube are worked out for both cases: a change that would break a bound that is kept is not made,
-nor one that does not help.
+have reported; those of pairs that were not measured are estimated from coordinates. Before two hosts change seats, the
+paths of all subscribers over the cube are computed for both cases: a change that would break a bound that is kept is not
+made, nor one that does not shorten the subscriber's own path.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
+from cubecast.engine.directory.config import RelocationConfig, RelocationForm
 from cubecast.engine.directory.delay_table import DelayTable
 from cubecast.engine.protocol.path import RELAY_MS
 from cubecast.engine.protocol.records import Verdict
@@ -20,29 +20,17 @@ from cubecast.overlay.delays import Delays, delays_from, full_delays
 from cubecast.overlay.many_routes import GREEDY, neighbour_table, overlay, route_all
 from cubecast.overlay.occupancy import carriers
 from cubecast.overlay.relocation import NO_SWAP, relocate_breadth_first, relocate_published, rings_around
-from cubecast.types import HostId, Indices, Ints, Label
-
-HOSTS_MAX, SUBSCRIBERS_MAX = 1024, 256
-"""Larger overlays are not looked at: working the paths out would hold up the super-node."""
-DEPTH_DEFAULT, DEPTH_MAX = 2, 16
-
-
-class Form(StrEnum):
-    """Whom a subscriber may change seats with, within a depth.
-
-    - breadth-first: of the hosts at 1, 2, .. hops from the publisher, the farthest of the first ring that has a farther one.
-    - published: the slides' recursion, which goes on around the farthest neighbour.
-    - off: nobody.
-    """
-
-    BREADTH_FIRST = "breadth-first"
-    PUBLISHED = "published"
-    OFF = "off"
+from cubecast.types import Floats, HostId, Indices, Ints, Label
 
 
 @dataclass(frozen=True, slots=True)
-class Seated:
-    """A subscriber over the cube: who publishes to it, its bound, and whether that is kept now."""
+class CubeSubscription:
+    """A subscription over the cube.
+
+    Attributes:
+        host: the subscriber.
+        kept: whether its bound is kept now.
+    """
 
     host: HostId
     publisher: HostId
@@ -50,88 +38,115 @@ class Seated:
     kept: bool
 
 
+class _SeatMap:
+    """The seats of all hosts as arrays, hosts as indices."""
+
+    def __init__(self, cube: Cube, seats: Mapping[HostId, Label]) -> None:
+        self.cube = cube
+        self.seats = seats
+        self.hosts = list(seats)
+        self.index = {host: index for index, host in enumerate(self.hosts)}
+        by_seat = {seat: self.index[host] for host, seat in seats.items()}
+        carrier_seats = carriers(cube, by_seat)
+        self.carrier: Indices = np.array(
+            [by_seat[carrier_seats[Label(label)]] for label in range(label_count(cube))], np.int32
+        )
+        """Shape (labels,): the host that carries each label."""
+
+    def swapped(self, a: HostId, b: HostId) -> tuple[Indices, dict[HostId, Label]]:
+        """The carrier of each label and the seat of each host after two hosts have changed seats."""
+        carrier = self.carrier.copy()
+        carrier[self.carrier == self.index[a]] = self.index[b]
+        carrier[self.carrier == self.index[b]] = self.index[a]
+        return carrier, dict(self.seats) | {a: self.seats[b], b: self.seats[a]}
+
+
 class Relocation:
     """Finds changes of seats. The directory engine owns one."""
 
-    def __init__(self, delay_table: DelayTable, form: Form, depth: int) -> None:
+    def __init__(self, delay_table: DelayTable, config: RelocationConfig) -> None:
         self._delay_table = delay_table
-        self._form = form
-        self._depth = depth
+        self._config = config
 
     def partner(
-        self, cube: Cube, seats: Mapping[HostId, Label], fixed: set[HostId], note_missed: Seated, others: list[Seated]
+        self,
+        cube: Cube,
+        seats: Mapping[HostId, Label],
+        fixed: set[HostId],
+        requested: CubeSubscription,
+        others: list[CubeSubscription],
     ) -> HostId | Verdict:
         """The host that a subscriber should change seats with, or why it should not.
 
         Args:
             seats: of every host.
-            fixed: hosts that stay where they are: publishers.
-            others: all subscriptions over the cube; that of the wish may be among them.
+            fixed: hosts that keep their seats: publishers.
+            requested: the subscription whose bound is not kept.
+            others: all subscriptions over the cube; the requested one may be among them.
         """
-        crowded = len(seats) > HOSTS_MAX or len(others) > SUBSCRIBERS_MAX
-        if self._form is Form.OFF or crowded or note_missed.host in fixed:
+        too_large = len(seats) > self._config.hosts_max or len(others) > self._config.subscribers_max
+        if self._config.form is RelocationForm.OFF or too_large or requested.host in fixed:
             return Verdict.STAYS
-        if not self._delay_table.knows(note_missed.host, note_missed.publisher):
+        if not self._delay_table.knows(requested.host, requested.publisher):
             return Verdict.LATER
-        hosts = list(seats)
-        number = {host: index for index, host in enumerate(hosts)}
-        by_seat = {seat: number[host] for host, seat in seats.items()}
-        held = carriers(cube, by_seat)
-        host = np.array([by_seat[held[Label(label)]] for label in range(label_count(cube))], np.int32)
-        delays = full_delays(self._delay_table.matrix_ms(hosts))
-        to = self._label(cube, host, delays, number[note_missed.host], number[note_missed.publisher], seats)
-        if to == NO_SWAP:
+        seat_map = _SeatMap(cube, seats)
+        delays = full_delays(self._delay_table.matrix_ms(seat_map.hosts))
+        label = self._label(seat_map, delays, requested)
+        if label == NO_SWAP:
             return Verdict.STAYS
-        other = hosts[host[to]]
-        if other in fixed or other == note_missed.host:
+        partner = seat_map.hosts[seat_map.carrier[label]]
+        if partner in fixed or partner == requested.host:
             return Verdict.STAYS
-        after = host.copy()
-        after[host == number[note_missed.host]], after[host == number[other]] = number[other], number[note_missed.host]
-        return (
-            other
-            if self._helps(cube, (host, after), delays, number, seats, other, note_missed, others)
-            else Verdict.STAYS
-        )
+        return partner if self._helps(seat_map, delays, partner, requested, others) else Verdict.STAYS
 
-    def _label(
-        self, cube: Cube, host: Indices, delays: Delays, subscriber: int, publisher: int, seats: Mapping[HostId, Label]
-    ) -> int:
-        near, home = neighbour_table(cube), list(seats.values())[publisher]
-        if self._form is Form.PUBLISHED:
-            return int(relocate_published(near, host, delays, subscriber, publisher, home, self._depth))
-        rings, first = rings_around(near, home, self._depth)
+    def _label(self, seat_map: _SeatMap, delays: Delays, requested: CubeSubscription) -> int:
+        """The label whose carrier the subscriber should change seats with, or NO_SWAP."""
+        near = neighbour_table(seat_map.cube)
+        carrier, depth = seat_map.carrier, self._config.depth
+        subscriber, publisher = seat_map.index[requested.host], seat_map.index[requested.publisher]
+        publisher_seat = seat_map.seats[requested.publisher]
+        if self._config.form is RelocationForm.PUBLISHED:
+            return int(relocate_published(near, carrier, delays, subscriber, publisher, publisher_seat, depth))
+        rings, first = rings_around(near, publisher_seat, depth)
         cost_ms = delays_from(delays, publisher)
-        return int(relocate_breadth_first(rings, first, host, cost_ms, subscriber, list(seats.values())[subscriber]))
+        seat = seat_map.seats[requested.host]
+        return int(relocate_breadth_first(rings, first, carrier, cost_ms, subscriber, seat))
 
     @staticmethod
     def _helps(
-        cube: Cube,
-        cases: tuple[Indices, Indices],
+        seat_map: _SeatMap,
         delays: Delays,
-        number: Mapping[HostId, int],
-        seats: Mapping[HostId, Label],
-        other: HostId,
-        note_missed: Seated,
-        others: list[Seated],
+        partner: HostId,
+        requested: CubeSubscription,
+        others: list[CubeSubscription],
     ) -> bool:
-        """Whether the subscriber's path becomes shorter, and nobody's kept bound is broken."""
-        swapped = dict(seats) | {note_missed.host: seats[other], other: seats[note_missed.host]}
-        asked = note_missed.host, note_missed.publisher
+        """Whether the subscriber's path becomes shorter, and no kept bound of another is broken."""
+        own = requested.host, requested.publisher
         watched = [
-            note_missed,
-            *(each for each in others if (each.host, each.publisher) != asked and each.host in number),
+            requested,
+            *(each for each in others if (each.host, each.publisher) != own and each.host in seat_map.index),
         ]
-        delay_ms = []
-        for host, where in zip(cases, (seats, swapped), strict=True):
-            sources: Ints = np.array([where[each.host] for each in watched], np.int64)
-            targets: Ints = np.array([where[each.publisher] for each in watched], np.int64)
-            over = overlay(cube, host, delays)
-            late_ms, hops = route_all(over, GREEDY, sources, targets, np.random.default_rng(0))
-            delay_ms.append(late_ms + RELAY_MS * hops)
-        before, after = delay_ms
+        before_ms = _path_delays_ms(seat_map.cube, seat_map.carrier, seat_map.seats, delays, watched)
+        after_ms = _path_delays_ms(seat_map.cube, *seat_map.swapped(requested.host, partner), delays, watched)
         broken = [
-            each.kept and after[place] > max(each.bound_ms, before[place])
+            each.kept and after_ms[place] > max(each.bound_ms, before_ms[place])
             for place, each in enumerate(watched)
             if place
         ]
-        return bool(after[0] < before[0]) and not any(broken)
+        return bool(after_ms[0] < before_ms[0]) and not any(broken)
+
+
+def _path_delays_ms(
+    cube: Cube,
+    carrier: Indices,
+    seats: Mapping[HostId, Label],
+    delays: Delays,
+    subscriptions: list[CubeSubscription],
+) -> Floats:
+    """Delays of the greedy paths of subscriptions, relays included, shape (s,), ms."""
+    sources: Ints = np.array([seats[each.host] for each in subscriptions], np.int64)
+    targets: Ints = np.array([seats[each.publisher] for each in subscriptions], np.int64)
+    routed = overlay(cube, carrier, delays)
+    links_ms, hops = route_all(routed, GREEDY, sources, targets, np.random.default_rng(0))
+    delays_ms: Floats = links_ms + RELAY_MS * hops
+    return delays_ms

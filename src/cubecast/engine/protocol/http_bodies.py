@@ -1,6 +1,6 @@
-"""The super-node's HTTP bodies, shared by its API and the hosts that call it.
+"""The bodies of the super-node's HTTP requests and answers, shared by its API and the hosts.
 
-Plain dataclasses, so that the OpenAPI page shows them and a host decodes them without a framework.
+Plain dataclasses, so that the OpenAPI page shows them and a host can decode them without a web framework.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,12 @@ from cubecast.types import ChannelName, HostId
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """Body of POST /v1/hosts. `key` is the host's Ed25519 public key, hex; `label` a wish, empty for any."""
+    """Body of POST /v1/hosts.
+
+    Attributes:
+        address, fingerprint, key, fan_out: as in HostRecord.
+        label: the label it asks for, spelled in digits; empty for a random one.
+    """
 
     name: HostId
     address: str
@@ -32,7 +37,7 @@ class JoinRequest:
 
 @dataclass(frozen=True, slots=True)
 class JoinAnswer:
-    """The host's place, its credential, and the key that verifies everyone's (hex)."""
+    """The host's placement, its credential, and the public key that verifies all credentials (Ed25519, hex)."""
 
     placement: Placement
     credential: str
@@ -41,10 +46,14 @@ class JoinAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RefreshRequest:
-    """Body of POST /v1/hosts/HOST/refresh: the lease is renewed; ledger lines, suspicions and delays reported.
+    """Body of POST /v1/hosts/HOST/refresh: renews the lease and reports.
 
-    `links_ms` are the one-way delays of the host's links; `slots` the extensions it is willing to run for others, and
-    `jobs` how those it has fare.
+    Attributes:
+        subscriptions: those of the host that have changed.
+        suspects: neighbours that are silent.
+        links_ms: one-way delays of the host's links.
+        slots: extensions it is willing to run for others.
+        jobs: the state of every job it has.
     """
 
     subscriptions: tuple[SubscriptionRecord, ...] = ()
@@ -56,7 +65,13 @@ class RefreshRequest:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """One line of GET /v1/hosts/HOST/pushes: a new place, advice on parents, hosts to measure, all jobs of the host."""
+    """One line of GET /v1/hosts/HOST/pushes.
+
+    Attributes:
+        placement: the host's new placement; None where it has not changed.
+        probes: hosts to measure the delay to.
+        jobs: all jobs of the host; None where they have not changed.
+    """
 
     placement: Placement | None = None
     advice: tuple[Advice, ...] = ()
@@ -66,10 +81,10 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """Body of PUT /v1/jobs/CHANNEL, sent again and again while the job is wanted.
+    """Body of PUT /v1/jobs/CHANNEL, repeated for as long as the job shall run.
 
     Attributes:
-        at: a host, `publisher` for the source's, or `auto`.
+        at: a host, `publisher` for the source's publisher, or `auto` for any host.
     """
 
     job: Job
@@ -78,17 +93,17 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class RefreshAnswer:
-    """A fresh credential, and the version of the placement the super-node holds for this host."""
+    """A fresh credential, and the version of the host's placement at the super-node."""
 
     credential: str
     version: int
     channels: tuple[ChannelName, ...]
-    """What the super-node knows this host to publish."""
+    """The channels that the host publishes according to the super-node."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelocationRequest:
-    """Body of POST /v1/hosts/HOST/relocation: no path over the cube brings the channel here within the bound."""
+    """Body of POST /v1/hosts/HOST/relocation: no path over the cube keeps this bound."""
 
     channel: ChannelName
     bound_ms: float
@@ -96,14 +111,14 @@ class RelocationRequest:
 
 @dataclass(frozen=True, slots=True)
 class RelocationAnswer:
-    """Whether the host was moved: its new place is pushed to it, and to everyone beside it."""
+    """Whether the host was moved; its new placement is pushed to it, and its neighbours' to them."""
 
     verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class ResolveAnswer:
-    """An announced channel, the grant to subscribe to it, and hosts that may be parents, the best first."""
+    """An announced channel, the grant to subscribe to it, and possible parents, the one expected best first."""
 
     channel: ChannelRecord
     grant: str
@@ -112,7 +127,7 @@ class ResolveAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ChannelView:
-    """A channel as the list shows it."""
+    """A channel in the overview; `label` is its publisher's seat, spelled in digits, `subscribers` those that receive it."""
 
     channel: ChannelName
     publisher: HostId
@@ -122,7 +137,7 @@ class ChannelView:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The whole directory: shape, hosts, channels and the ledger of subscriptions."""
+    """The directory: shape, hosts, channels and the latest report of each subscription."""
 
     shape: str
     hosts: tuple[HostRecord, ...]
@@ -132,7 +147,7 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Body of every error: one line for the user, and for an unknown channel those that are known."""
+    """Body of every error: one line for the user, and for an unknown channel the channels that are announced."""
 
     detail: str
     known: tuple[ChannelName, ...] = ()

@@ -1,4 +1,4 @@
-"""What owners, the super-node and hosts tell each other of jobs (cubecast.engine.directory.jobs). Plain dataclasses, as records."""
+"""The records of jobs that owners, the super-node and hosts exchange; plain dataclasses, as in `records`."""
 
 from dataclasses import dataclass, field
 
@@ -11,12 +11,15 @@ SENT_MODULE_BYTES_MAX = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A channel to make: from which other, by what.
+    """A channel to derive from another one.
 
     Attributes:
-        owner: who wants it, a number drawn at random; nobody else can change it.
+        channel: the derived channel.
+        owner: a random number that identifies the owner; only requests with it change or end the job.
         extension: SHA-256 of the module, hex.
-        bound_ms, rate_bps, loss: the contract under which the host that makes it receives the source.
+        config: the extension's settings.
+        bound_ms, rate_bps, loss: the contract under which the assigned host receives the source.
+        tree: of the derived channel.
     """
 
     channel: ChannelName
@@ -30,22 +33,25 @@ class Job:
     tree: Tree = Tree.HYBRID
 
     def same_instance(self, other: "Job") -> bool:
-        """Whether one instance can make both."""
+        """Whether one instance can derive both channels."""
         return self.extension == other.extension and self.same_input(other)
 
     def same_input(self, other: "Job") -> bool:
-        """Whether both get the same frames and settings, be it in different versions."""
-        mine = (self.source, self.config, self.bound_ms, self.rate_bps, self.loss)
-        return mine == (other.source, other.config, other.bound_ms, other.rate_bps, other.loss)
+        """Whether both have the same source, contract and settings; the modules may differ."""
+        own = (self.source, self.config, self.bound_ms, self.rate_bps, self.loss)
+        return own == (other.source, other.config, other.bound_ms, other.rate_bps, other.loss)
 
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """What an extension has done so far.
+    """Counters of an instance since it started.
 
     Attributes:
-        overrun: frames dropped because it did not keep up.
-        making_ms: how long a frame is in the making, smoothed; None before the first.
+        frames_in: frames received from the source.
+        frames_out: frames of the derived channel.
+        overrun: frames dropped because the instance did not keep up.
+        processing_ms: how long deriving a frame takes, smoothed; None before the first.
+        us_per_frame: time that the extension runs per frame, microseconds; None before the first.
     """
 
     frames_in: int = 0
@@ -63,12 +69,12 @@ class JobProgress:
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """How a job fares at the host that has it.
+    """A job's state at the host to which it is assigned.
 
     Attributes:
-        state: `starting`, `running`, `finished` (the source has ended), `failed` (another host may do better) or `refused`
-            (no host will).
-        job: what it makes now.
+        state: `starting`, `running`, `finished` (the source has ended), `failed` (another host may succeed) or `refused`
+            (no host can run it).
+        job: the version that runs now.
         reason: why it failed, or why an upgrade was refused; one line.
     """
 
@@ -80,12 +86,13 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """What the owner of a job is told.
+    """The answer to a job's owner.
 
     Attributes:
-        host: who has it; None while nobody has.
-        state: as in JobReport, or `waiting` while nobody has it.
-        module_wanted: the super-node does not have the module.
+        host: the host to which it is assigned; None while there is none.
+        state: as in JobReport, or `waiting` while it is assigned to no host.
+        reason: why it waits, failed or was refused; one line.
+        module_wanted: the owner has to upload the module.
     """
 
     host: HostId | None

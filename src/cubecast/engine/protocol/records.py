@@ -1,6 +1,6 @@
-"""What the directory knows and tells: hosts, channels, placements.
+"""The directory's records: hosts, channels, placements, subscriptions.
 
-Plain dataclasses, so that the super-node's HTTP API can show them in its OpenAPI page and the host can decode them.
+Plain dataclasses, so that the super-node's OpenAPI page shows them and a host can decode them without a web framework.
 """
 
 import re
@@ -11,8 +11,11 @@ from cubecast.errors import UsageError
 from cubecast.types import ChannelName, HostId, Label
 
 FAN_OUT_DEFAULT = 8
+"""Copies a host is willing to send by default, over all channels."""
 FAN_OUT_MAX = 1024
+"""Greatest fan-out a host may offer, copies."""
 NAME_MAX = 64
+"""Maximum length of the name of a host or channel, characters."""
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _ADDRESS = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
 
@@ -20,9 +23,9 @@ _ADDRESS = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-F
 class Tree(StrEnum):
     """How hosts choose their parents for a channel.
 
-    - cube: over the cube alone, as in the slides: the union of the policy's paths.
-    - graft: over the cube, but a neighbour that receives the channel already is preferred where the whole delay falls.
-    - hybrid: among all hosts on the tree, as the directory proposes and the hosts measure; the cube is the fallback.
+    - cube: over the cube alone, as in the slides: the tree is the union of the routing policy's paths.
+    - graft: over the cube, but a neighbour that already receives the channel is preferred where that shortens the delay.
+    - hybrid: any host on the tree, as the directory proposes and the hosts measure; the cube is the fallback.
     """
 
     CUBE = "cube"
@@ -31,10 +34,10 @@ class Tree(StrEnum):
 
 
 def check_name(what: str, name: str) -> None:
-    """Host and channel names are letters, digits, dot, dash and underscore: they stand in URLs and file names.
+    """Checks that a host or channel name is letters, digits, dots, dashes and underscores: names are parts of URLs and files.
 
     Raises:
-        UsageError: some other character, empty, or too long.
+        UsageError: it has another character, begins with a dot, is empty or too long.
     """
     if not name or len(name) > NAME_MAX or not set(name) <= _NAME or name.startswith("."):
         raise UsageError(
@@ -43,7 +46,7 @@ def check_name(what: str, name: str) -> None:
 
 
 def check_address(address: str) -> None:
-    """An address is HOST:PORT, an IPv6 host in brackets.
+    """Checks that an address is HOST:PORT, an IPv6 host in brackets.
 
     Raises:
         UsageError: it is not of that form.
@@ -57,12 +60,12 @@ class HostRecord:
     """A host of the overlay.
 
     Attributes:
-        address: where its data plane is dialled, `HOST:PORT` over UDP.
-        fingerprint: SHA-256 of its certificate, hex; every link pins it.
-        key: its Ed25519 public key, hex; the name belongs to whoever signs with it.
+        address: the address of its data plane, `HOST:PORT` over UDP.
+        fingerprint: SHA-256 of its certificate, hex; every link to it checks it.
+        key: its Ed25519 public key, hex; the name belongs to the host that signs with it.
         seat: its own label in the cube.
         fan_out: copies it is willing to send, over all channels.
-        reachable: whether it can be dialled; behind a NAT or firewall it can dial only.
+        reachable: whether it can be dialled; a hidden host, behind a NAT or firewall, can only dial.
     """
 
     host: HostId
@@ -76,10 +79,10 @@ class HostRecord:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A label next to one of ours, and the host that carries it.
+    """A label beside one of a host's own labels, and the host that carries it.
 
     Attributes:
-        via: the reachable host that carries what goes between the two when neither can be dialled.
+        via: the reachable host that relays between the two when both are hidden; else None.
     """
 
     label: Label
@@ -88,20 +91,20 @@ class Neighbour:
 
     @property
     def first(self) -> HostRecord:
-        """The host to have a link to: the neighbour itself, or who carries what goes between."""
+        """The host to link to: the neighbour itself, or the host that relays to it."""
         return self.via or self.record
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a host stands in the cube; the directory pushes a new one whenever it changes.
+    """A host's position in the cube; the directory pushes a new one whenever it changes.
 
     Attributes:
-        version: rises with every change; an older one is ignored.
-        epoch: rises with every change of shape; labels of different epochs mean different seats.
-        record: this host itself, as others are told of it.
-        labels: every label this host carries, its seat among them.
-        neighbours: one entry for every label next to ours that another host carries.
+        version: rises with every change, and over restarts; hosts ignore an older one.
+        epoch: rises with every change of shape; labels of different epochs cannot be compared.
+        record: the host's own record, as others receive it.
+        labels: every label the host carries, its seat among them.
+        neighbours: one entry for every label beside these that another host carries.
     """
 
     version: int
@@ -114,22 +117,22 @@ class Placement:
 
     @property
     def seat(self) -> Label:
-        """This host's own label."""
+        """The host's own label."""
         return self.record.seat
 
 
 class Verdict(StrEnum):
-    """The directory's answer to a host that asked for a label nearer to a publisher."""
+    """The directory's answer to a host that asked for a seat nearer to a publisher."""
 
     MOVED = "moved"
     LATER = "later"
-    """Delays are being measured first; ask again."""
+    """The host's delay to the publisher is measured first; ask again."""
     STAYS = "stays"
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelRecord:
-    """An announced channel and its publisher's place: its seat, a label of the given epoch."""
+    """An announced channel; `seat` is its publisher's, a label of the given epoch."""
 
     channel: ChannelName
     publisher: HostId
@@ -140,7 +143,7 @@ class ChannelRecord:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """The directory thinks that a host would be a better parent for a channel."""
+    """Advice from the directory: a host that may be a better parent for a channel."""
 
     channel: ChannelName
     parent: HostRecord
@@ -148,12 +151,12 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Compliance:
-    """How a contract has fared, in seconds of the stream: each was kept, or violated by one or more terms.
+    """How well a contract was kept, in seconds of the stream: each was kept, or violated in one or more terms.
 
     Attributes:
         late_s: seconds with more frames late or lost than the contract allows.
-        lost_s: seconds with more frames lost.
-        slow_s: seconds with less than the rate.
+        lost_s: seconds with more frames lost than it allows.
+        slow_s: seconds with less than its rate.
     """
 
     kept_s: int = 0
@@ -165,12 +168,14 @@ class Compliance:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRecord:
-    """One line of the ledger a host reports: what a subscriber asked for, what it was promised, and how that was kept.
+    """A host's report of one subscription: its contract, what it was promised, and how well that was kept.
 
     Attributes:
         state: one of `searching`, `receiving`, `refused`, `ended`.
-        rate_bps, loss: the other terms of its contract; 0 and 1 stand for any.
+        promised_ms: the promised delay; None where there is none yet.
         best_ms: the least bound that can be kept; None where that is not known.
+        path: the hosts from the publisher to the subscriber; empty where it is not known.
+        rate_bps, loss: the other terms of the contract; 0 and 1 allow any.
     """
 
     channel: ChannelName

@@ -1,0 +1,153 @@
+"""Channels and subscription reports: what is announced, and which hosts receive it."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from cubecast.engine.directory.config import ChannelConfig, LeaseConfig
+from cubecast.engine.directory.delay_table import DelayTable
+from cubecast.engine.directory.events import DeleteChannel, DirectoryEffect, SaveChannel
+from cubecast.engine.directory.planner import TreeMember
+from cubecast.engine.directory.state import DirectoryState
+from cubecast.engine.protocol.records import ChannelRecord, HostRecord, SubscriptionRecord, Tree
+from cubecast.errors import DirectoryError
+from cubecast.overlay.trees.join import join_candidates
+from cubecast.types import ChannelName, HostId
+
+
+class Channels:
+    """Announced channels and the hosts on their trees."""
+
+    def __init__(
+        self, state: DirectoryState, delay_table: DelayTable, config: ChannelConfig, lease: LeaseConfig
+    ) -> None:
+        self._state = state
+        self._delay_table = delay_table
+        self._config = config
+        self._lease = lease
+
+    # ------------------------------------------------------------------ changes
+
+    def restore(self, channels: Iterable[ChannelRecord]) -> None:
+        """Restores stored channels; those of hosts that were not stored are dropped."""
+        self._state.channels = {each.channel: each for each in channels if each.publisher in self._state.members}
+
+    def announce(self, host: HostId, channel: ChannelName, tree: Tree) -> list[DirectoryEffect]:
+        """Adds a channel, or renews its record.
+
+        Raises:
+            DirectoryError: the host has not joined, another one publishes the channel, or this one publishes too many.
+        """
+        member = self._state.member(host)
+        known = self._state.channels.get(channel)
+        if known is not None and known.publisher != host:
+            raise DirectoryError(
+                f"channel {channel!r} is already published by host {known.publisher}; choose another "
+                f"name, or wait {self._lease.lease_s:.0f} s if that host has just died"
+            )
+        channels_max = self._config.channels_per_host_max
+        if len(self.published_by(host)) >= channels_max:
+            raise DirectoryError(f"host {host} already publishes {channels_max} channels")
+        record = ChannelRecord(channel, host, member.record.seat, self._state.epoch, tree)
+        self._state.channels[channel] = record
+        return [SaveChannel(record)]
+
+    def withdraw(self, host: HostId, channel: ChannelName) -> list[DirectoryEffect]:
+        """Removes a channel, if this host publishes it."""
+        record = self._state.channels.get(channel)
+        if record is None or record.publisher != host:
+            return []
+        del self._state.channels[channel]
+        return [DeleteChannel(channel)]
+
+    def remove_published_by(self, hosts: set[HostId]) -> list[ChannelName]:
+        """Removes all channels of some publishers.
+
+        Returns:
+            The removed channels.
+        """
+        removed = [channel for channel, record in self._state.channels.items() if record.publisher in hosts]
+        for channel in removed:
+            del self._state.channels[channel]
+        return removed
+
+    def update_seats(self) -> list[DirectoryEffect]:
+        """Writes the publishers' seats of a new epoch into the channels' records."""
+        state = self._state
+        effects: list[DirectoryEffect] = []
+        for channel, record in list(state.channels.items()):
+            seat = state.members[record.publisher].record.seat
+            state.channels[channel] = replace(record, seat=seat, epoch=state.epoch)
+            effects.append(SaveChannel(state.channels[channel]))
+        return effects
+
+    def record_subscription(self, report: SubscriptionRecord) -> None:
+        """Stores the latest report of a subscription; reports of too many subscriptions of one host are ignored.
+
+        Raises:
+            DirectoryError: the subscriber has not joined.
+        """
+        stored = self._state.member(report.subscriber).subscriptions
+        if len(stored) < self._config.subscriptions_per_host_max or report.channel in stored:
+            stored[report.channel] = report
+
+    # ------------------------------------------------------------------ queries
+
+    def published_by(self, host: HostId) -> tuple[ChannelName, ...]:
+        """The channels of a publisher."""
+        return tuple(channel for channel, record in self._state.channels.items() if record.publisher == host)
+
+    def proposals(self, host: HostId, channel: ChannelName) -> tuple[HostRecord, ...]:
+        """Hosts on a hybrid tree that may be the best parents of a new subscriber, the one expected best first."""
+        record = self._state.channels.get(channel)
+        if record is None or record.tree is not Tree.HYBRID:
+            return ()
+        group = self.group(record)
+        hosts = [each for each in group if each != host and not self._delay_table.is_hidden(each)]
+        promised_ms = np.array([group[each].promised_ms for each in hosts])
+        can_send = np.array([group[each].spare > 0 for each in hosts], bool)
+        positions = self._delay_table.positions([*hosts, host])
+        best = join_candidates(
+            np.append(promised_ms, np.inf),
+            np.append(can_send, False),
+            positions,
+            len(hosts),
+            self._config.proposals_max,
+        )
+        return tuple(self._state.members[hosts[int(index)]].record for index in best)
+
+    def group(self, record: ChannelRecord) -> dict[HostId, TreeMember]:
+        """The publisher and the subscribers of a channel, the publisher first, with what a plan needs of them."""
+        reports = {
+            host: report
+            for host, member in self._state.members.items()
+            for report in [member.subscriptions.get(record.channel)]
+            if report is not None and report.state == "receiving" and host != record.publisher
+        }
+        copies = self.copies()
+        parents = {host: report.path[-2] for host, report in reports.items() if len(report.path) > 1}
+        copies_of_channel = Counter(parents.values())
+        bounds = {record.publisher: np.inf} | {host: report.bound_ms for host, report in reports.items()}
+        group = {}
+        for host, bound_ms in bounds.items():
+            fan_out = self._state.members[host].record.fan_out
+            slots = max(0, fan_out - copies[host] + copies_of_channel[host])
+            spare = max(0, fan_out - copies[host])
+            promised_ms = self._promised_ms(host, record.channel)
+            group[host] = TreeMember(parents.get(host), bound_ms, slots, spare, promised_ms)
+        return group
+
+    def _promised_ms(self, host: HostId, channel: ChannelName) -> float:
+        """The promised delay of a channel at a host; 0 where none is reported, as at its publisher."""
+        report = self._state.members[host].subscriptions.get(channel)
+        return 0.0 if report is None or report.promised_ms is None else report.promised_ms
+
+    def copies(self) -> Counter[HostId]:
+        """Copies each host sends over all channels, according to the subscribers' reports."""
+        return Counter(
+            report.path[-2]
+            for report in self._state.subscriptions()
+            if report.state == "receiving" and len(report.path) > 1
+        )

@@ -1,0 +1,220 @@
+"""Seats and the shape of the cube: hosts join, refresh, change seats and are removed, the cube grows and shrinks.
+
+Seats are assigned at random, as in the slides ("initially, hosts are assigned random node IDs"), unless a host requests
+a label that is free. The shape follows the number of hosts from one M-region to the next, never below the shape it began
+with. Each shape is an epoch, in which every host has a new seat.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from cubecast.engine.directory.config import LeaseConfig, ShapeConfig
+from cubecast.engine.directory.delay_table import DelayTable
+from cubecast.engine.directory.events import DirectoryEffect, HostJoined, PushPlacement, SaveHost, SaveShape
+from cubecast.engine.directory.placements import Placements
+from cubecast.engine.directory.state import DirectoryState, Member
+from cubecast.engine.protocol.records import FAN_OUT_MAX, HostRecord
+from cubecast.errors import DirectoryError, UsageError
+from cubecast.overlay.cube import Cube, label_count, parse_label
+from cubecast.overlay.occupancy import free_labels
+from cubecast.overlay.region import live_region
+from cubecast.types import HostId, Label
+
+
+class Seats:
+    """Assigns seats. After a change of members or seats the caller pushes the new placements with `place`."""
+
+    def __init__(
+        self,
+        state: DirectoryState,
+        delay_table: DelayTable,
+        rng: np.random.Generator,
+        lease: LeaseConfig,
+        shape: ShapeConfig,
+    ) -> None:
+        """Assigns seats of the state's cube.
+
+        Raises:
+            UsageError: the shape is too large.
+        """
+        if label_count(state.cube) > shape.labels_max:
+            raise UsageError(
+                f"shape {state.cube} has more than {shape.labels_max} labels, the maximum of a live overlay"
+            )
+        self._state = state
+        self._delay_table = delay_table
+        self._rng = rng
+        self._lease = lease
+        self._shape = shape
+        self._first_cube = state.cube
+        self._too_large_since = np.inf
+        """Since when a smaller shape would be enough, s; infinite while none would."""
+        self._version = 0
+        self._placements = Placements()
+
+    # ------------------------------------------------------------------ members
+
+    def restore(self, cube: Cube, epoch: int, hosts: Iterable[HostRecord], now: float) -> None:
+        """Restores the stored shape and hosts; each host gets a fresh lease."""
+        self._state.cube, self._state.epoch = cube, epoch
+        for record in hosts:
+            self._add(record, now)
+
+    def check_join(self, event: HostJoined) -> None:
+        """Checks that a host may join under its name and address.
+
+        Raises:
+            DirectoryError: it may not; `str` is the reason for the user.
+        """
+        if not 0 <= event.fan_out <= FAN_OUT_MAX:
+            raise DirectoryError(f"fan-out {event.fan_out} is outside 0..{FAN_OUT_MAX}")
+        known = self._state.members.get(event.host)
+        if known is not None and known.record.key != event.key:
+            raise DirectoryError(
+                f"the name {event.host} is taken by a host at {known.record.address}; choose another with --name, "
+                f"or wait {self._lease.lease_s:.0f} s if that host has just died"
+            )
+        for member in self._state.members.values():
+            if member.record.address == event.address and member.record.host != event.host:
+                raise DirectoryError(
+                    f"address {event.address} already belongs to host {member.record.host}; choose another port"
+                )
+
+    def is_full_for(self, host: HostId) -> bool:
+        """Whether the cube must grow before a host can join; a member keeps the seat it has."""
+        return host not in self._state.members and len(self._state.members) >= label_count(self._state.cube)
+
+    def join(self, event: HostJoined, now: float, *, grown: bool) -> SaveHost:
+        """Adds a host, or renews a member's record.
+
+        Args:
+            grown: whether the cube has just grown for it; the requested label was one of the shape before.
+
+        Raises:
+            DirectoryError: the requested label does not exist or is taken.
+        """
+        known = self._state.members.get(event.host)
+        requested_label = "" if grown else event.requested_label
+        seat = self._free_seat(requested_label) if known is None else known.record.seat
+        record = HostRecord(
+            event.host, event.address, event.fingerprint, event.key, seat, event.fan_out, event.reachable
+        )
+        self._add(record, now)
+        return SaveHost(record)
+
+    def _add(self, record: HostRecord, now: float) -> None:
+        self._state.members[record.host] = Member(record, now + self._lease.lease_s)
+        self._delay_table.set_reachable(record.host, reachable=record.reachable)
+
+    def set_reachable(self, host: HostId, *, reachable: bool, now: float) -> list[DirectoryEffect]:
+        """Records the result of a dial-back; placements change with it."""
+        member = self._state.members.get(host)
+        if member is None or member.record.reachable == reachable:
+            return []
+        member.record = replace(member.record, reachable=reachable)
+        self._delay_table.set_reachable(host, reachable=reachable)
+        return [SaveHost(member.record), *self.place(now)]
+
+    def refresh(self, host: HostId, now: float) -> None:
+        """Renews a lease.
+
+        Raises:
+            DirectoryError: the host has not joined, or was removed.
+        """
+        self._state.member(host).lease_until = now + self._lease.lease_s
+
+    def suspect(self, host: HostId, by: HostId, now: float) -> None:
+        """Shortens the lease of a host that a neighbour reports as silent; other hosts' reports are ignored."""
+        member = self._state.members.get(host)
+        if member is None or member.placement is None:
+            return
+        if any(neighbour.record.host == by for neighbour in member.placement.neighbours):
+            member.lease_until = min(member.lease_until, now + self._lease.suspect_lease_s)
+
+    def expired(self, now: float) -> set[HostId]:
+        """Hosts whose leases have ended."""
+        return {host for host, member in self._state.members.items() if member.lease_until < now}
+
+    def swap(self, a: HostId, b: HostId, now: float) -> list[DirectoryEffect]:
+        """Two hosts change seats, in one transaction of the store."""
+        first, second = self._state.members[a], self._state.members[b]
+        first_seat, second_seat = first.record.seat, second.record.seat
+        first.record = replace(first.record, seat=second_seat)
+        second.record = replace(second.record, seat=first_seat)
+        return [SaveHost(first.record), SaveHost(second.record), *self.place(now)]
+
+    def _free_seat(self, requested_label: str) -> Label:
+        """The requested label, or a random free one.
+
+        Raises:
+            DirectoryError: the requested label does not exist or is taken.
+        """
+        seats = {member.record.seat for member in self._state.members.values()}
+        if requested_label:
+            try:
+                label = parse_label(self._state.cube, requested_label)
+            except UsageError as error:
+                raise DirectoryError(str(error)) from error
+            if label in seats:
+                raise DirectoryError(f"label {requested_label} is taken; leave --label out to get a free one")
+            return label
+        free = free_labels(self._state.cube, seats)
+        return free[int(self._rng.integers(len(free)))]
+
+    # ------------------------------------------------------------------ the shape
+
+    def grow(self) -> list[DirectoryEffect]:
+        """Changes to the shape that is best for one host more.
+
+        Raises:
+            DirectoryError: it would have more labels than a live overlay may have.
+        """
+        cube = live_region(len(self._state.members) + 1)
+        if label_count(cube) > self._shape.labels_max:
+            raise DirectoryError(
+                f"the overlay is full: shape {self._state.cube} seats {label_count(self._state.cube)} hosts"
+            )
+        return self._change_shape(cube)
+
+    def shrink(self, now: float) -> list[DirectoryEffect]:
+        """Changes to a smaller shape that has been enough for `shrink_after_s`; without effects otherwise."""
+        cube = live_region(max(1, len(self._state.members)))
+        if label_count(cube) < label_count(self._first_cube):
+            cube = self._first_cube
+        if cube == self._state.cube or label_count(cube) >= label_count(self._state.cube):
+            self._too_large_since = np.inf
+            return []
+        self._too_large_since = min(self._too_large_since, now)
+        if now - self._too_large_since < self._shape.shrink_after_s:
+            return []
+        return self._change_shape(cube)
+
+    def _change_shape(self, cube: Cube) -> list[DirectoryEffect]:
+        """Begins an epoch: every host gets a random seat in the new shape."""
+        state = self._state
+        state.cube, state.epoch, self._too_large_since = cube, state.epoch + 1, np.inf
+        seats = self._rng.permutation(label_count(cube))
+        effects: list[DirectoryEffect] = [SaveShape(cube, state.epoch)]
+        for member, seat in zip(state.members.values(), seats.tolist(), strict=False):
+            member.record = replace(member.record, seat=Label(seat))
+            effects.append(SaveHost(member.record))
+        return effects
+
+    # ------------------------------------------------------------------ placements
+
+    def place(self, now: float) -> list[DirectoryEffect]:
+        """Brings all placements up to date and pushes those that changed."""
+        state = self._state
+        if not state.members:
+            return []
+        self._version = max(self._version + 1, int(now * 1000))  # rises across restarts too
+        records = {host: member.record for host, member in state.members.items()}
+        pushes: list[DirectoryEffect] = []
+        for host, placement in self._placements.changed(state.cube, state.epoch, self._version, records).items():
+            before = state.members[host].placement
+            if before is None or replace(before, version=self._version) != placement:
+                state.members[host].placement = placement
+                pushes.append(PushPlacement(host, placement))
+        return pushes

@@ -1,0 +1,46 @@
+"""The directory's state that several of its components read: the cube, its hosts and their channels."""
+
+from dataclasses import dataclass, field
+
+from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Placement, SubscriptionRecord
+from cubecast.errors import DirectoryError
+from cubecast.overlay.cube import Cube
+from cubecast.types import ChannelName, HostId
+
+
+@dataclass(slots=True)
+class Member:
+    """A host that has joined, and what it last reported."""
+
+    record: HostRecord
+    lease_until: float
+    """When it is removed unless it refreshes, s since the Unix epoch."""
+    placement: Placement | None = None
+    """The placement that was pushed to it last; None before the first."""
+    subscriptions: dict[ChannelName, SubscriptionRecord] = field(default_factory=dict)
+    slots: int = 0
+    """Extensions it is willing to run for others."""
+
+
+@dataclass(slots=True)
+class DirectoryState:
+    """Hosts and channels. The directory engine owns one; `seats` and `channels` change it."""
+
+    cube: Cube
+    epoch: int = 0
+    members: dict[HostId, Member] = field(default_factory=dict)
+    channels: dict[ChannelName, ChannelRecord] = field(default_factory=dict)
+
+    def member(self, host: HostId) -> Member:
+        """A host that has joined.
+
+        Raises:
+            DirectoryError: it has not, or it was removed.
+        """
+        if host not in self.members:
+            raise DirectoryError(f"host {host} has not joined, or was silent too long; join again")
+        return self.members[host]
+
+    def subscriptions(self) -> list[SubscriptionRecord]:
+        """The latest report of every subscription of the hosts that have joined."""
+        return [record for member in self.members.values() for record in member.subscriptions.values()]

@@ -1,0 +1,60 @@
+"""What waits to be pushed to one host over its open stream."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from cubecast.engine.directory.events import Advise, AskProbes, Assign, PushPlacement
+from cubecast.engine.protocol.http_bodies import Pushed
+from cubecast.engine.protocol.job_records import Job
+from cubecast.engine.protocol.records import Advice, HostRecord, Placement
+from cubecast.types import ChannelName, HostId
+
+PROBES_MAX = 16
+"""Maximum number of hosts that one push asks a host to measure: each probe is a handshake. The latest requests are kept."""
+
+
+@dataclass(slots=True)
+class Outbox:
+    """The latest of each kind only, so it stays small however slowly the host reads."""
+
+    placed: bool = False
+    """Whether the host's placement has changed."""
+    advice: dict[ChannelName, Advice] = field(default_factory=dict)
+    probes: dict[HostId, HostRecord] = field(default_factory=dict)
+    jobs: tuple[Job, ...] | None = None
+    """All jobs of the host; None while they have not changed."""
+    filled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, effect: PushPlacement | Advise | AskProbes | Assign) -> None:
+        """Adds to the next push."""
+        match effect:
+            case PushPlacement():
+                self.placed = True
+            case Advise(_, advice):
+                self.advice[advice.channel] = advice
+            case AskProbes(_, others):
+                self.probes |= {other.host: other for other in others}
+                for host in list(self.probes)[:-PROBES_MAX]:
+                    del self.probes[host]
+            case Assign(_, jobs):
+                self.jobs = jobs
+        self.filled.set()
+
+    def take(self, placement: Placement) -> Pushed | None:
+        """Empties the outbox.
+
+        Args:
+            placement: the host's placement now, pushed if it has changed.
+
+        Returns:
+            The next push; None when there is nothing to push.
+        """
+        if not self.filled.is_set():
+            return None
+        placed = placement if self.placed else None
+        pushed = Pushed(placed, tuple(self.advice.values()), tuple(self.probes.values()), self.jobs)
+        self.placed, self.jobs = False, None
+        self.advice.clear()
+        self.probes.clear()
+        self.filled.clear()
+        return pushed

@@ -79,7 +79,7 @@ CASES: list[tuple[tuple[str, ...], str]] = [
     (("route", "2x4", "0000", "1111"), "not RADIX^DIMENSIONS"),
     (("emulator", "--network", "{matrix}", "--hosts", "2"), "line 1"),
     (("emulator", "--network", "nowhere"), "not known"),
-    (("emulator", "--loss", "2"), "no probability"),
+    (("emulator", "--loss", "2"), "not a probability"),
     (("emulator", "--net", "17"), "odd"),
     (("demo", "--hosts", "1"), "whole number"),
     (("demo", "--hosts", "4", "--subscribers", "4"), "one host publishes"),

@@ -268,6 +268,7 @@ def test_garbage_on_every_port_disturbs_nothing(tmp_path: Path, clip: Path) -> N
 def test_the_demo_keeps_its_contract(tmp_path: Path, clip: Path) -> None:
     done = cubecast(
         "demo",
+        "--no-kill",
         "--hosts",
         "6",
         "--subscribers",

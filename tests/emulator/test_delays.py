@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import pytest
@@ -30,11 +30,18 @@ def endpoint(addresses: Addresses, index: int, port: int) -> socket.socket:
     return opened
 
 
-async def receive(opened: socket.socket, seconds: float = 2.0) -> tuple[bytes, tuple[str, int], float]:
+async def receive(opened: socket.socket, seconds: float = 5.0) -> tuple[bytes, tuple[str, int], float]:
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(seconds):
         data, sender = await loop.sock_recvfrom(opened, 2048)
     return data, sender, time.monotonic()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits until a condition holds that no event announces."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  the stage has no event
+            await asyncio.sleep(0.005)
 
 
 async def test_each_way_takes_its_own_delay_and_never_less(held: Lease) -> None:
@@ -71,9 +78,7 @@ async def test_loss_drops_its_share_and_counts_it(held: Lease) -> None:
         for _ in range(200):
             client.sendto(b"x", (held.addresses.door(1), PORT))
             await asyncio.sleep(0)
-        async with asyncio.timeout(5):
-            while stage.report.datagrams + stage.report.lost < 200:  # noqa: ASYNC110  the stage has no event
-                await asyncio.sleep(0.01)
+        await until(lambda: stage.report.datagrams + stage.report.lost >= 200)
         for _ in range(stage.report.datagrams):
             await receive(server)
         assert 0.2 < stage.report.lost / 200 < 0.4
@@ -100,23 +105,23 @@ async def test_jitter_adds_up_to_its_limit(held: Lease) -> None:
         server.close()
 
 
-async def test_strangers_are_counted_and_nothing_is_sent_for_them(held: Lease) -> None:
-    stage = DelayStage(DELAY_MS, held.addresses, Impairment(), seed=1)
+async def test_datagrams_of_unknown_senders_are_counted_and_not_forwarded(held: Lease) -> None:
+    stage = DelayStage(DELAY_MS * 0, held.addresses, Impairment(), seed=1)
     stage.open()
-    server = endpoint(held.addresses, 1, PORT)
-    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client, server = endpoint(held.addresses, 0, 0), endpoint(held.addresses, 1, PORT)
+    unknown = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         for _ in range(3):
-            stranger.sendto(b"hello", (held.addresses.door(1), PORT))
-        async with asyncio.timeout(2):
-            while stage.report.strangers < 3:  # noqa: ASYNC110  the stage has no event
-                await asyncio.sleep(0.01)
-        with pytest.raises(TimeoutError):
-            await receive(server, 0.2)
+            unknown.sendto(b"hello", (held.addresses.door(1), PORT))
+        await until(lambda: stage.report.unknown_senders == 3)
+        client.sendto(b"known", (held.addresses.door(1), PORT))
+        assert (await receive(server))[0] == b"known", "the first datagram that arrives"
+        assert stage.report.datagrams == 1
     finally:
         stage.close()
+        client.close()
         server.close()
-        stranger.close()
+        unknown.close()
 
 
 async def test_a_door_in_use_is_one_clear_line(held: Lease) -> None:
@@ -131,7 +136,7 @@ async def test_a_door_in_use_is_one_clear_line(held: Lease) -> None:
         stage.close()
 
 
-def test_emulations_beside_each_other_get_nets_of_their_own() -> None:
+def test_emulations_at_the_same_time_lease_different_networks() -> None:
     one, two = lease(), lease()
     assert one.addresses.net != two.addresses.net
     with pytest.raises(AddressError, match="no free loopback network"):
@@ -140,7 +145,7 @@ def test_emulations_beside_each_other_get_nets_of_their_own() -> None:
     two.close()
 
 
-def test_addresses_are_told_apart_and_back() -> None:
+def test_a_host_is_identified_by_its_own_address_and_not_by_its_door() -> None:
     plan = Addresses(20)
     for index in (0, 1, 249, 250, HOSTS_MAX - 1):
         assert plan.index(plan.host(index)) == index
@@ -148,11 +153,11 @@ def test_addresses_are_told_apart_and_back() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.20.0.0", "127.20.255.255", "127.20.250.1", "10.0.0.1"])
-def test_addresses_of_no_host_are_strangers(address: str) -> None:
+def test_an_address_of_no_host_identifies_none(address: str) -> None:
     assert Addresses(20).index(address) is None
 
 
-async def test_flows_make_room_for_new_ones(held: Lease) -> None:
+async def test_the_oldest_flow_is_closed_for_a_new_one(held: Lease) -> None:
     stage = DelayStage(DELAY_MS * 0, held.addresses, Impairment(), seed=1)
     stage.open()
     stage._flows_max = 4

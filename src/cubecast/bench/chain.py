@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from cubecast.bench.live import live_overlay
 from cubecast.bench.rows import Row, failed_row, zero_row
-from cubecast.emulator.processes import ChildProcess
+from cubecast.emulator.processes import CommandProcess
 from cubecast.errors import CubecastError
 from cubecast.frames import Kind
 from cubecast.media.sources import MediaSource
@@ -92,13 +92,13 @@ async def _run(folder: Path, clip: Path) -> tuple[int, int, float]:
     return violated, wanted - pictures if scaled and pictures else max(1, wanted), delay_ms
 
 
-def _violations(child: ChildProcess) -> int:
+def _violations(child: CommandProcess) -> int:
     """Seconds in which a subscriber's contract was violated, plus the frames it lost."""
     lost = _summary(child, "frames")["lost"]
     return int(_summary(child, "contract")["violated_s"]) + (1 if lost is None else int(lost))
 
 
-def _summary(child: ChildProcess, name: str) -> dict[str, float]:
+def _summary(child: CommandProcess, name: str) -> dict[str, float]:
     part = child.events["summary"][name]
     assert isinstance(part, dict)
     return part

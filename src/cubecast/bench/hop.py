@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from cubecast.bench.live import live_overlay
 from cubecast.bench.rows import Row, failed_row, ratio_row
-from cubecast.emulator.processes import ChildProcess
+from cubecast.emulator.processes import CommandProcess
 from cubecast.errors import CubecastError
 from cubecast.media.synthesis import synthesise
 
@@ -66,7 +66,7 @@ async def _round(folder: Path, clip: Path) -> tuple[float, float]:
         return relayed_ms, processed_ms
 
 
-def _median_ms(end: ChildProcess) -> float:
+def _median_ms(end: CommandProcess) -> float:
     delays = end.events["summary"]["delay_ms"]
     assert isinstance(delays, dict)
     return float(delays["p50"])

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cubecast.emulator.processes import ChildProcess, Processes
+from cubecast.emulator.processes import CommandProcess, Processes
 
 
 @dataclass
@@ -19,7 +19,7 @@ class LiveOverlay:
     processes: Processes
     directory: tuple[str, ...]
 
-    async def start_host(self, name: str, fan_out: int, until: str, *arguments: str) -> ChildProcess:
+    async def start_host(self, name: str, fan_out: int, until: str, *arguments: str) -> CommandProcess:
         """Starts a command that joins the overlay as a host, and waits until it reports the event `until`.
 
         Raises:
@@ -28,7 +28,7 @@ class LiveOverlay:
         options = ("--name", name, "--fan-out", str(fan_out), "--listen", "127.0.0.1:0")
         return await self.start_command(name, until, *arguments, *options)
 
-    async def start_command(self, name: str, until: str, *arguments: str) -> ChildProcess:
+    async def start_command(self, name: str, until: str, *arguments: str) -> CommandProcess:
         """Starts a command that is no host itself, and waits until it reports the event `until`.
 
         Raises:

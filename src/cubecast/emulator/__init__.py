@@ -1,1 +1,1 @@
-"""An Internet on one machine: datagrams between hosts cross a delay stage; a testbed starts real processes on it."""
+"""An emulated Internet on one machine: a delay stage between hosts, and testbeds of real processes on top of it."""

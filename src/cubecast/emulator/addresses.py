@@ -1,7 +1,7 @@
 """Loopback addresses of emulated hosts.
 
-Host h binds its sockets to 127.N.x.y and is reached at its door 127.(N+1).x.y, which belongs to the delay stage. The
-stage knows a sender by its source address. N is even and leased, so that several emulations may run at once.
+Host h binds its sockets to 127.N.x.y. Others reach it at its door, 127.(N+1).x.y, an address that the delay stage binds.
+The stage identifies a sender by its source address. N is even and leased, so that several emulations may run at once.
 """
 
 import socket
@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from cubecast.errors import AddressError
 
 PORT = 4443
+"""UDP port of all hosts and doors."""
 PER_ROW = 250
+"""Number of hosts that share the third byte of their addresses, and number of values of that byte."""
 HOSTS_MAX = PER_ROW * PER_ROW
+"""Maximum number of hosts of one emulation."""
 NETS = range(16, 240, 2)
+"""Values of N, the second byte of the hosts' addresses; N + 1 is the doors'."""
 _LEASE_HOST = "255.254"
+"""Last two bytes of the address that is bound to lease N; no host has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +28,15 @@ class Addresses:
     net: int
 
     def host(self, index: int) -> str:
-        """Where a host's own sockets are."""
+        """The address that a host binds its sockets to."""
         return f"127.{self.net}.{index // PER_ROW}.{index % PER_ROW + 1}"
 
     def door(self, index: int) -> str:
-        """Where others reach a host."""
+        """The address at which others reach a host."""
         return f"127.{self.net + 1}.{index // PER_ROW}.{index % PER_ROW + 1}"
 
     def index(self, address: str) -> int | None:
-        """The host behind a source address; None for a stranger."""
+        """The host with this source address; None if it is no host's."""
         parts = address.split(".")
         if parts[:2] != ["127", str(self.net)]:
             return None
@@ -41,21 +46,21 @@ class Addresses:
 
 @dataclass(slots=True)
 class Lease:
-    """A net of our own, held as long as its socket is open."""
+    """A leased N, which no other emulation takes until the lease is closed."""
 
     addresses: Addresses
     _socket: socket.socket
 
     def close(self) -> None:
-        """Gives the net back."""
+        """Ends the lease."""
         self._socket.close()
 
 
 def lease(nets: range = NETS) -> Lease:
-    """Takes the first net nobody uses.
+    """Leases the first free N.
 
     Raises:
-        AddressError: all are taken, or this system has no loopback network beyond 127.0.0.1.
+        AddressError: none is free, or this system has no loopback network beyond 127.0.0.1.
     """
     for net in nets:
         held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

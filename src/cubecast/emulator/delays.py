@@ -1,8 +1,8 @@
-"""The delay stage: a user-space netem. Every datagram between two hosts waits for their one-way delay.
+"""The delay stage: delays each datagram between two hosts by their one-way delay, like netem but in user space.
 
-One thread, no root: a door socket for each host, a socket for each flow's way back, one heap of datagrams by due time.
-It never sends early; how late it sends is measured and reported, so that a slow machine is not mistaken for the
-overlay.
+It is one thread and needs no root: a socket for each host's door (the address at which others reach it), a socket for
+the answers of each flow, and one heap of datagrams by due time. It never sends early; how late it sends is measured and
+reported, so that the lateness of a slow machine is not attributed to the overlay.
 """
 
 import asyncio
@@ -19,31 +19,37 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cubecast.emulator.addresses import HOSTS_MAX, PORT, Addresses
-from cubecast.emulator.faults import Fault, Hidden, Island, Slower, Weather
+from cubecast.emulator.faults import Fault, Hidden, Island, SetImpairment, Slower
 from cubecast.emulator.timers import FineTimer
 from cubecast.errors import AddressError, UsageError
 from cubecast.types import Floats
 
 COALESCE_S = 0.0003
-"""Datagrams that fall due within this are sent together, with the last of them: fewer wake-ups for a little lateness."""
+"""Seconds by which a datagram may be sent late, so that datagrams due within it share one wake-up."""
 BURST = 64
-"""Datagrams read from one socket before the others get a turn."""
+"""Maximum number of datagrams read from one socket before the others are served."""
 QUEUE_MAX = 200_000
+"""Maximum number of datagrams that are delayed at a time; more are dropped."""
 FLOWS_MAX = 16_384
+"""Maximum number of flows, each with a socket of its own; the one unused for longest is closed for a new one."""
 SPARE_DESCRIPTORS = 64
+"""Number of file descriptors left for other uses than doors and flows."""
 SAMPLES_MAX = 100_000
+"""Number of datagrams, the latest ones, over which lateness is reported."""
 DATAGRAM_MAX = 65_536
+"""Bytes read at most for one datagram: the greatest UDP can carry."""
 BUFFER_BYTES = 4 << 20
+"""Size of each socket's send and receive buffer in bytes, as far as the system allows it."""
 
 Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Impairment:
-    """What links do beyond their delay; drawn per datagram.
+    """Jitter and loss of all links, drawn for each datagram.
 
     Attributes:
-        jitter_ms: added delay, uniform in 0 .. jitter_ms; datagrams may overtake each other.
+        jitter_ms: greatest added delay, uniform in 0 .. jitter_ms; datagrams may overtake each other.
         loss: probability of a drop, 0 .. 1.
     """
 
@@ -54,31 +60,37 @@ class Impairment:
         if not 0 <= self.jitter_ms <= 10_000:
             raise UsageError(f"jitter {self.jitter_ms:g} ms is outside 0..10000")
         if not 0 <= self.loss <= 1:
-            raise UsageError(f"loss {self.loss:g} is no probability; give 0.01 for one in a hundred")
+            raise UsageError(f"loss {self.loss:g} is not a probability; give 0.01 for one in a hundred")
 
 
 @dataclass(slots=True)
 class StageReport:
-    """What went through since the start; lateness over the last datagrams, at most SAMPLES_MAX of them."""
+    """Counts of datagrams since the start.
+
+    Attributes:
+        datagrams: sent to their destination.
+        lost: dropped on purpose: by Impairment.loss, between an island and the rest, or to a hidden host.
+        dropped: dropped because a limit was reached: a full queue, too many flows, a full socket.
+        unknown_senders: dropped because they came from no host of the emulation.
+        late_ms: lateness of the last SAMPLES_MAX datagrams, ms, in no particular order.
+    """
 
     datagrams: int = 0
     lost: int = 0
-    """Dropped on purpose: by Impairment.loss, or between an island and the rest."""
     dropped: int = 0
-    """Dropped for want of room: a full queue, too many flows, a full socket."""
-    strangers: int = 0
+    unknown_senders: int = 0
     late_ms: list[float] = field(default_factory=list)
 
     def lateness_ms(self) -> dict[str, float]:
         """p50, p99 and maximum lateness, ms; zeros before the first datagram."""
         if not self.late_ms:
             return {"p50": 0.0, "p99": 0.0, "max": 0.0}
-        p50, p99, most = np.percentile(self.late_ms, [50, 99, 100])
-        return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "max": round(float(most), 3)}
+        p50, p99, largest = np.percentile(self.late_ms, [50, 99, 100])
+        return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "max": round(float(largest), 3)}
 
 
 class DelayStage:
-    """Doors for m hosts. `open` binds them and starts forwarding on the running loop."""
+    """Forwards datagrams between m hosts. `open` binds their doors and starts forwarding on the running event loop."""
 
     def __init__(
         self, delay_ms: Floats, addresses: Addresses, impairment: Impairment, seed: int, outside: str = ""
@@ -87,10 +99,14 @@ class DelayStage:
 
         Args:
             delay_ms: one-way delays, shape (m, m), ms.
-            outside: the one address of no host whose datagrams go through as well, at once: the super-node's.
+            outside: an address that belongs to no host and whose datagrams are forwarded without delay: the
+                super-node's; "" for none.
+
+        Raises:
+            UsageError: more than HOSTS_MAX hosts.
         """
         if len(delay_ms) > HOSTS_MAX:
-            raise UsageError(f"{len(delay_ms)} hosts: one emulation takes at most {HOSTS_MAX}")
+            raise UsageError(f"{len(delay_ms)} hosts: one emulation has at most {HOSTS_MAX}")
         self._delay_s: list[list[float]] = (delay_ms / 1000).tolist()
         self._island: frozenset[int] = frozenset()
         self._hidden: frozenset[int] = frozenset()
@@ -123,10 +139,10 @@ class DelayStage:
             self._loop.add_reader(door, self._at_door, index, door)
 
     def apply(self, fault: Fault) -> None:
-        """Changes the network while it runs; what is under way is not touched.
+        """Changes the network while it runs; datagrams that are already delayed are not affected.
 
         Raises:
-            UsageError: it names hosts that there are not.
+            UsageError: the fault names a host that does not exist, or an impossible jitter or loss.
         """
         hosts = range(len(self._delay_s))
         match fault:
@@ -140,7 +156,7 @@ class DelayStage:
             case Hidden(hidden):
                 _check_hosts(hidden, hosts)
                 self._hidden = frozenset(hidden)
-            case Weather(jitter_ms, loss):
+            case SetImpairment(jitter_ms, loss):
                 self._impairment = Impairment(jitter_ms, loss)
 
     def close(self) -> None:
@@ -157,7 +173,7 @@ class DelayStage:
         self._queue.clear()
 
     def _at_door(self, target: int, door: socket.socket) -> None:
-        """Datagrams from any host on their way to the target."""
+        """Reads datagrams that were sent to a host's door."""
         for _ in range(BURST):
             try:
                 data, sender = door.recvfrom(DATAGRAM_MAX)
@@ -167,7 +183,7 @@ class DelayStage:
             if source is None or source >= len(self._delay_s):
                 source = None
                 if sender[0] != self._outside:
-                    self.report.strangers += 1
+                    self.report.unknown_senders += 1
                     continue
             if target in self._hidden:
                 self.report.lost += 1
@@ -178,10 +194,10 @@ class DelayStage:
             else:
                 self._flows.move_to_end((sender, target))
             if flow is not None:
-                self._hold(source, target, flow, data, (self._addresses.host(target), PORT))
+                self._delay(source, target, flow, data, (self._addresses.host(target), PORT))
 
     def _open_flow(self, source: int | None, sender: Address, target: int) -> socket.socket | None:
-        """A socket for the way back; the flow that was silent longest makes room."""
+        """Opens a socket for the answers; closes the flow unused for longest if there are too many."""
         while len(self._flows) >= self._flows_max:
             _, oldest = self._flows.popitem(last=False)
             self._loop.remove_reader(oldest)
@@ -192,19 +208,20 @@ class DelayStage:
             self.report.dropped += 1
             return None
         self._flows[sender, target] = flow
-        self._loop.add_reader(flow, self._way_back, source, sender, target, flow)
+        self._loop.add_reader(flow, self._at_flow, source, sender, target, flow)
         return flow
 
-    def _way_back(self, source: int | None, sender: Address, target: int, flow: socket.socket) -> None:
-        """The target's answers on one flow."""
+    def _at_flow(self, source: int | None, sender: Address, target: int, flow: socket.socket) -> None:
+        """Reads the target's answers on one flow."""
         for _ in range(BURST):
             try:
                 data, _answerer = flow.recvfrom(DATAGRAM_MAX)
             except (BlockingIOError, ConnectionError):
                 return
-            self._hold(target, source, self._doors[target], data, sender)
+            self._delay(target, source, self._doors[target], data, sender)
 
-    def _hold(self, source: int | None, target: int | None, via: socket.socket, data: bytes, to: Address) -> None:
+    def _delay(self, source: int | None, target: int | None, via: socket.socket, data: bytes, to: Address) -> None:
+        """Queues a datagram until it is due, or drops it."""
         impairment = self._impairment
         if self._island and (source in self._island) != (target in self._island):
             self.report.lost += 1
@@ -252,13 +269,13 @@ class DelayStage:
 
 
 def _check_hosts(named: Iterable[int], hosts: range) -> None:
-    strangers = [host for host in named if host not in hosts]
-    if strangers:
-        raise UsageError(f"there is no host {strangers[0]}; hosts are 0 to {hosts[-1]}")
+    unknown = [host for host in named if host not in hosts]
+    if unknown:
+        raise UsageError(f"there is no host {unknown[0]}; hosts are 0 to {hosts[-1]}")
 
 
 def _descriptors() -> int:
-    """Files this process may open, after asking for as many as it is allowed."""
+    """The number of file descriptors this process may have, after raising its limit as far as it is allowed to."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FLOWS_MAX + HOSTS_MAX if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,4 +1,4 @@
-"""Real processes of a testbed: `cubecast` commands that report as JSON lines, and leave nothing behind."""
+"""Real processes of a testbed: `cubecast` commands that report as JSON lines and are all ended with it."""
 
 import asyncio
 import json
@@ -14,20 +14,36 @@ from cubecast.errors import CubecastError
 from cubecast.sandbox.trusted.confinement import die_with_parent
 
 LINE_BYTES_MAX = 1 << 20
+"""Maximum length in bytes of one JSON line of a command."""
 STDERR_LINES = 20
+"""Number of latest lines of standard error kept for each command."""
 CHANGES_MAX = 10_000
-TERM_S, KILL_S = 4.0, 2.0
+"""Maximum number of parent changes kept for each command, the latest ones."""
+TERM_S = 4.0
+"""Seconds a command has to end after SIGTERM before it is killed."""
+KILL_S = 2.0
+"""Seconds to wait for a command to be gone after SIGKILL."""
+POLL_S = 0.25
+"""Longest time in seconds between two checks whether a silent command has ended."""
 
 Fields = dict[str, object]
 
 
 class ProcessDied(CubecastError):
-    """A process of the testbed ended before its time; `str` has its last words."""
+    """A process of the testbed ended unexpectedly; the message has its last line of standard error."""
 
 
 @dataclass(slots=True, eq=False)
-class ChildProcess:
-    """One running command. `events` keeps the latest object of each event it told, `changes` those of its parents."""
+class CommandProcess:
+    """One running command.
+
+    Attributes:
+        events: the latest object of each event the command reported, by event name.
+        changes: its `parent` events: each change of the parent of a channel, the oldest first.
+        errors: the latest lines of its standard error.
+        changed: set when the command has written anything.
+        readers: the tasks that read its output.
+    """
 
     name: str
     process: asyncio.subprocess.Process
@@ -39,81 +55,81 @@ class ChildProcess:
 
     @property
     def status(self) -> Fields:
-        """Its latest status line, or nothing yet."""
+        """The latest `status` event; empty before the first."""
         return self.events.get("status", {})
 
     @property
     def ended(self) -> bool:
-        """Whether the process is gone."""
+        """Whether the process has ended."""
         return self.process.returncode is not None
 
     def press_enter(self) -> None:
-        """Lets a held command go on."""
-        self.tell("")
+        """Starts a command that was given --hold and waits for Enter."""
+        self.write_line("")
 
-    def tell(self, line: str) -> None:
-        """Writes a line to its standard input."""
+    def write_line(self, line: str) -> None:
+        """Writes a line to the command's standard input."""
         assert self.process.stdin is not None
         with suppress(ConnectionError):
             self.process.stdin.write(f"{line}\n".encode())
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Sends a signal, unless it is gone."""
+        """Sends a signal, unless the process has ended."""
         if not self.ended:
             with suppress(ProcessLookupError):
                 self.process.send_signal(number)
 
     async def wait_for(self, *events: str) -> str:
-        """Waits until it told one of the events.
+        """Waits until the command has reported one of the events, and returns which.
 
         Raises:
-            ProcessDied: it ended first.
+            ProcessDied: the process ended first.
         """
         while True:
-            told = next((event for event in events if event in self.events), None)
-            if told is not None:
-                return told
+            reported = next((event for event in events if event in self.events), None)
+            if reported is not None:
+                return reported
             await self.until_changed()
 
     async def until_changed(self) -> None:
-        """Waits until it tells something new.
+        """Waits until the command writes something, POLL_S at most.
 
         Raises:
-            ProcessDied: it ended, and everything it told was read.
+            ProcessDied: the process has ended and all its output has been read.
         """
         if self.ended and all(reader.done() for reader in self.readers):
-            last = self.errors[-1] if self.errors else "without a word"
+            last = self.errors[-1] if self.errors else "it printed no error"
             raise ProcessDied(f"{self.name} ended with status {self.process.returncode}: {last}")
         self.changed.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.changed.wait(), 0.25)
+            await asyncio.wait_for(self.changed.wait(), POLL_S)
 
 
 class Processes:
-    """Starts commands and ends them all, whatever happens. Use as an async context manager."""
+    """Starts commands, and ends all of them on exit. Use as an async context manager."""
 
     def __init__(self, on_line: Callable[[str, str], None]) -> None:
-        """An empty set.
+        """An empty set of processes.
 
         Args:
-            on_line: told (process name, line) for each line of standard error.
+            on_line: called with (process name, line) for each line of standard error.
         """
         self._on_line = on_line
         self._readers = asyncio.TaskGroup()
-        self.children: list[ChildProcess] = []
-        self.stubborn = 0
-        """Processes that did not end when they were asked to."""
+        self.started: list[CommandProcess] = []
+        self.unresponsive = 0
+        """Number of processes that did not end within TERM_S of SIGTERM."""
 
     async def __aenter__(self) -> Self:
         await self._readers.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.end(self.children)
+        await self.end(self.started)
         await self._readers.__aexit__(None, None, None)
 
-    async def start(self, name: str, *arguments: str) -> ChildProcess:
-        """Starts `cubecast ARGUMENTS...` in a session of its own; it dies with this process, however that ends."""
+    async def start(self, name: str, *arguments: str) -> CommandProcess:
+        """Starts `cubecast ARGUMENTS...` in a session of its own; it is killed when this process ends for any reason."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -126,50 +142,50 @@ class Processes:
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
-        child = ChildProcess(name, process)
-        self.children.append(child)
-        child.readers = [
-            self._readers.create_task(self._read_events(child)),
-            self._readers.create_task(self._read_errors(child)),
+        command = CommandProcess(name, process)
+        self.started.append(command)
+        command.readers = [
+            self._readers.create_task(self._read_events(command)),
+            self._readers.create_task(self._read_errors(command)),
         ]
-        return child
+        return command
 
-    async def end(self, children: list[ChildProcess]) -> None:
-        """Asks processes to end, then makes them."""
-        for child in children:
-            child.send_signal(signal.SIGCONT)
-            child.send_signal(signal.SIGTERM)
-        await _gone(children, TERM_S)
-        for child in children:
-            self.stubborn += not child.ended
-            child.send_signal(signal.SIGKILL)
-        await _gone(children, KILL_S)
-        for child in children:
-            for reader in child.readers:
+    async def end(self, commands: list[CommandProcess]) -> None:
+        """Sends SIGTERM, and SIGKILL to the processes that have not ended TERM_S later."""
+        for command in commands:
+            command.send_signal(signal.SIGCONT)
+            command.send_signal(signal.SIGTERM)
+        await _wait_all(commands, TERM_S)
+        for command in commands:
+            self.unresponsive += not command.ended
+            command.send_signal(signal.SIGKILL)
+        await _wait_all(commands, KILL_S)
+        for command in commands:
+            for reader in command.readers:
                 reader.cancel()
 
-    async def _read_events(self, child: ChildProcess) -> None:
-        assert child.process.stdout is not None
-        async for line in child.process.stdout:
+    async def _read_events(self, command: CommandProcess) -> None:
+        assert command.process.stdout is not None
+        async for line in command.process.stdout:
             with suppress(json.JSONDecodeError, KeyError, TypeError):
-                told = json.loads(line)
-                event = told.pop("event")
-                child.events[event] = told
+                fields = json.loads(line)
+                event = fields.pop("event")
+                command.events[event] = fields
                 if event == "parent":
-                    child.changes.append(told)
-            child.changed.set()
+                    command.changes.append(fields)
+            command.changed.set()
 
-    async def _read_errors(self, child: ChildProcess) -> None:
-        assert child.process.stderr is not None
-        async for raw in child.process.stderr:
+    async def _read_errors(self, command: CommandProcess) -> None:
+        assert command.process.stderr is not None
+        async for raw in command.process.stderr:
             line = raw.decode(errors="replace").rstrip().removeprefix("cubecast: ")
-            child.errors.append(line)
-            self._on_line(child.name, line)
-            child.changed.set()
+            command.errors.append(line)
+            self._on_line(command.name, line)
+            command.changed.set()
 
 
-async def _gone(children: list[ChildProcess], timeout_s: float) -> None:
-    waits = [asyncio.ensure_future(child.process.wait()) for child in children if not child.ended]
+async def _wait_all(commands: list[CommandProcess], timeout_s: float) -> None:
+    waits = [asyncio.ensure_future(command.process.wait()) for command in commands if not command.ended]
     if waits:
         await asyncio.wait(waits, timeout=timeout_s)
         for wait in waits:

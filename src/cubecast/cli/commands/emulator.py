@@ -1,4 +1,4 @@
-"""`cubecast emulator`: the delay stage as a process of its own."""
+"""`cubecast emulator`: the delay stage, which emulates a network between hosts of this machine."""
 
 import asyncio
 import os
@@ -14,7 +14,9 @@ from cubecast.physical.catalogue import load_network
 from cubecast.physical.network import PhysicalNetwork
 
 STATUS_S = 1.0
+"""Seconds between two status reports."""
 PRIORITY = -10
+"""Nice value of the process, where the user may set it: the network must not wait for the hosts that use it."""
 
 
 def run(arguments: list[str]) -> int:
@@ -22,9 +24,9 @@ def run(arguments: list[str]) -> int:
     parser = Parser(
         prog="cubecast emulator",
         description="Delay datagrams between hosts of this machine as a network would. Host i binds 127.N.0.(i+1) "
-        f"port {PORT}, gives that as --source-address, and is reached at 127.(N+1).0.(i+1). Faults come as lines on "
+        f"port {PORT}, gives that as --source-address, and is reached at 127.(N+1).0.(i+1). Faults are given as lines of "
         'standard input: {"fault": "slower", "a": 0, "b": 1, "by_ms": 100}, {"fault": "island", "hosts": [2, 3]}, '
-        '{"fault": "weather", "jitter_ms": 20, "loss": 0.01}, {"fault": "hidden", "hosts": [4]} (behind a NAT).',
+        '{"fault": "impairment", "jitter_ms": 20, "loss": 0.01}, {"fault": "hidden", "hosts": [4]} (behind a NAT: they cannot be dialled).',
     )
     parser.add_argument("--network", default="transit-stub", help="transit-stub, sndlib/NAME, or a file of RTTs in ms")
     parser.add_argument("--hosts", type=whole_number(1, 1000), default=16, metavar="M", help="(%(default)s)")
@@ -33,15 +35,20 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--jitter", type=float, default=0.0, metavar="MS", help="extra delay, uniform (%(default)s)")
     parser.add_argument("--loss", type=float, default=0.0, metavar="P", help="probability of a drop (%(default)s)")
     parser.add_argument(
-        "--outside", default="", metavar="HOST", help="address whose datagrams go through at once: the super-node's"
+        "--outside",
+        default="",
+        metavar="HOST",
+        help="address whose datagrams are forwarded without delay: the super-node's",
     )
-    parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
+    parser.add_argument("--json", action="store_true", help="report as JSON lines")
     args = parser.parse_args(arguments)
     impairment = Impairment(args.jitter, args.loss)
     network = load_network(args.network, args.hosts, args.seed)
     if args.net is not None:
         if args.net % 2:
-            raise UsageError(f"--net {args.net} is odd; the doors take the odd number above an even one")
+            raise UsageError(
+                f"--net {args.net} is odd; give an even number, the odd one above it is for the addresses others reach the hosts at"
+            )
         return serve(_serve(network, Addresses(args.net), impairment, args.seed, args.outside, args.json))
     with closing(lease(NETS)) as held:
         return serve(_serve(network, held.addresses, impairment, args.seed, args.outside, args.json))
@@ -50,7 +57,7 @@ def run(arguments: list[str]) -> int:
 async def _serve(
     network: PhysicalNetwork, plan: Addresses, impairment: Impairment, seed: int, outside: str, json: bool
 ) -> int:
-    with suppress(OSError):  # as far as this user may: the network must not wait for the hosts it carries
+    with suppress(OSError):  # only some users may raise a priority
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     stage = DelayStage(network.matrix_ms(), plan, impairment, seed, outside)
     stage.open()
@@ -67,7 +74,7 @@ async def _serve(
 
 
 async def _faults(stage: DelayStage) -> None:
-    """Applies the faults that standard input asks for, until its end."""
+    """Applies the faults that are read from standard input, until its end."""
     async for line in input_lines():
         try:
             stage.apply(decode(line))

@@ -14,13 +14,15 @@ from cubecast.emulator.scenarios.trees import trees
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """A scenario and how large it is unless told otherwise.
+class ScenarioEntry:
+    """A scenario and the default size of its runs.
 
     Attributes:
-        spare: hosts that come later, beyond `hosts`.
-        publishers: hosts that publish a channel each.
-        seconds: what --seconds changes, and the least it may be; None where the length is given.
+        text: what happens, for --help.
+        network: as --network takes it.
+        spare: number of hosts that join later, besides `hosts`.
+        publishers: number of hosts that publish, each a channel of its own.
+        seconds: what --seconds sets, and its least value in seconds; None if the length is fixed.
     """
 
     scenario: Scenario
@@ -34,8 +36,8 @@ class Shape:
 
 
 SCENARIOS = {
-    "relay-kill": Shape(relay_kill, "kill -9 of a relay while it feeds others", seconds=("the stream", 6.0)),
-    "churn": Shape(
+    "relay-kill": ScenarioEntry(relay_kill, "kill -9 of a relay while it feeds others", seconds=("the stream", 6.0)),
+    "churn": ScenarioEntry(
         churn,
         "a host joins or crashes every 5 s, three channels",
         hosts=24,
@@ -43,22 +45,26 @@ SCENARIOS = {
         publishers=PUBLISHERS,
         seconds=("the churn", 10.0),
     ),
-    "grow-shrink": Shape(grow_shrink, "one host more than the cube has labels, and one less again", spare=1),
-    "delay-jump": Shape(delay_jump, "a used link becomes 100 ms slower", network="transit-stub"),
-    "jitter": Shape(jitter, "20 ms of jitter on every link", network="transit-stub", seconds=("the jitter", 5.0)),
-    "stall": Shape(stall, "a relay stands still for 3 s"),
-    "partition": Shape(partition, "a quarter of the hosts is cut off for 4 s"),
-    "loss-burst": Shape(loss_burst, "every link loses a tenth for 4 s", network="transit-stub"),
-    "directory-down": Shape(directory_down, "the super-node is gone for a minute", seconds=("the outage", 20.0)),
-    "nat": Shape(
+    "grow-shrink": ScenarioEntry(grow_shrink, "a host more than the cube has labels joins and leaves again", spare=1),
+    "delay-jump": ScenarioEntry(delay_jump, "a used link becomes 100 ms slower", network="transit-stub"),
+    "jitter": ScenarioEntry(
+        jitter, "20 ms of jitter on every link", network="transit-stub", seconds=("the jitter", 5.0)
+    ),
+    "stall": ScenarioEntry(stall, "a relay is stopped for 3 s (SIGSTOP)"),
+    "partition": ScenarioEntry(partition, "a quarter of the hosts is cut off for 4 s"),
+    "loss-burst": ScenarioEntry(loss_burst, "every link loses one datagram in ten for 4 s", network="transit-stub"),
+    "directory-down": ScenarioEntry(
+        directory_down, "the super-node is down for a minute", seconds=("the outage", 20.0)
+    ),
+    "nat": ScenarioEntry(
         nat,
-        "the publisher and half of the others can dial and not be dialled",
+        "the publisher and half of the others can dial but cannot be dialled",
         network="transit-stub",
         seconds=("the stream", 15.0),
     ),
-    "trees": Shape(
+    "trees": ScenarioEntry(
         trees,
-        "the tree asked for against the cube's",
+        "the tree asked for compared with the cube's tree",
         hosts=32,
         subscribers=31,
         network="transit-stub",

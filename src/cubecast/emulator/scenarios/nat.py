@@ -1,19 +1,21 @@
-"""nat: the publisher and half of the other hosts are behind a NAT that lets nobody in."""
+"""nat: the publisher and half of the other hosts are behind a NAT: they cannot be dialled."""
 
 import asyncio
 
 import numpy as np
 
-from cubecast.emulator.scenarios.run import Run, Setting, delivered, streaming
+from cubecast.emulator.scenarios.run import Run, Setting, record_delivery, streaming
 
 BOUND_MS = 3_000.0
+"""Bound of every subscriber, ms."""
 SECONDS = 20.0
+"""Default length of the stream."""
 LOOK_S = 12.0
-"""After so long the tree is looked at."""
+"""Seconds after the start of the stream at which the tree is recorded."""
 
 
 async def nat(setting: Setting) -> Run:
-    """Everyone is served; no host behind the NAT hangs on another one."""
+    """All subscribers should be served, and no host behind the NAT should be the parent of another one."""
     run = Run()
     others = np.arange(1, setting.hosts)
     hidden = (0, *sorted(int(i) for i in setting.rng().permutation(others)[: (setting.hosts - 1) // 2]))
@@ -26,7 +28,7 @@ async def nat(setting: Setting) -> Run:
             parents.update(bed.parents())
 
         await bed.stream(look)
-        delivered(run, [c for c in bed.subscribers if "receiving" in c.events], 0.0)
+        record_delivery(run, [c for c in bed.subscribers if "receiving" in c.events], 0.0)
         name = bed.plan.name
         run.detail |= {
             "hidden": [name(host) for host in hidden],

@@ -3,32 +3,36 @@
 import asyncio
 import time
 
-from cubecast.emulator.scenarios.run import Run, Setting, a_relay, changes_after, delivered, streaming
+from cubecast.emulator.delivery_tree import children_of, is_descendant
+from cubecast.emulator.scenarios.run import Run, Setting, changes_after, draw_relay, record_delivery, streaming
 
 BOUND_MS = 2_000.0
+"""Bound of every subscriber, ms."""
 SECONDS = 7.0
+"""Default length of the stream."""
 KILL_AT_S = (2.0, 4.0)
+"""Range from which the time of the kill is drawn, seconds after the start of the stream."""
 FAN_OUT = 3
-"""Copies a host sends: few, so that the publisher cannot feed everyone itself."""
+"""Copies a host may send: so few that the publisher cannot feed all subscribers itself."""
 
 
 async def relay_kill(setting: Setting) -> Run:
-    """Kills a relay drawn from the seed; whoever is admitted and lives should miss no frame."""
+    """Kills a relay drawn from the seed; no other admitted subscriber should lose a frame."""
     rng, run = setting.rng(), Run()
     async with streaming(setting, run, setting.seconds or SECONDS, BOUND_MS, fan_out=FAN_OUT) as bed:
         plan = bed.plan
         await bed.subscribe_all()
-        await bed.settle()  # while a tree is still being built some have no standby yet (docs/decisions/0010)
+        await bed.settle()  # while the tree is still changing some hosts have no standby (docs/decisions/0010)
         killed_s, victim = 0.0, 0
-        hit: set[str] = set()
+        affected: set[str] = set()
 
         async def kill() -> None:
-            nonlocal killed_s, victim, hit
+            nonlocal killed_s, victim, affected
             await asyncio.sleep(float(rng.uniform(*KILL_AT_S)))
-            victim = a_relay(bed, rng)
+            victim = draw_relay(bed, rng)
             parents = bed.parents()
-            fed = sorted(plan.name(child) for child, parent in parents.items() if parent == victim)
-            hit = {plan.name(host) for host in parents if _hangs_on(parents, host, victim)}
+            fed = [plan.name(child) for child in children_of(parents, victim)]
+            affected = {plan.name(host) for host in parents if is_descendant(parents, host, victim)}
             setting.notify(f"kill -9 of {plan.name(victim)}, which feeds {', '.join(fed)}")
             slowest_ms = round(_slowest_rtt_ms(setting, parents), 1)
             run.detail |= {"killed": plan.name(victim), "fed": fed, "slowest_rtt_ms": slowest_ms}
@@ -36,23 +40,15 @@ async def relay_kill(setting: Setting) -> Run:
             bed.kill(victim)
 
         await bed.stream(kill)
-        served = [c for c in bed.subscribers if "receiving" in c.events and c is not bed.hosts.get(victim)]
-        delivered(run, served, killed_s, hit)
+        survivors = [c for c in bed.subscribers if "receiving" in c.events and c is not bed.hosts.get(victim)]
+        record_delivery(run, survivors, killed_s, affected)
         changes = changes_after(bed, killed_s)
         run.switches = len(changes)
         run.detail["changes"] = changes
     return run
 
 
-def _hangs_on(parents: dict[int, int], host: int, top: int) -> bool:
-    for _ in range(len(parents)):
-        host = parents.get(host, -1)
-        if host == top:
-            return True
-    return False
-
-
 def _slowest_rtt_ms(setting: Setting, parents: dict[int, int]) -> float:
-    """The round trip of the slowest link of the tree, as it was when the relay was killed."""
+    """The round-trip time of the slowest link of the tree as it was when the relay was killed, ms."""
     matrix = setting.network.matrix_ms()
     return max((2 * float(matrix[child, parent]) for child, parent in parents.items()), default=0.0)

@@ -1,4 +1,4 @@
-"""What every scenario is given and what it tells."""
+"""What every scenario needs and returns: the settings of a run, its result, and the steps that scenarios share."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cubecast.emulator.processes import ChildProcess, Fields
-from cubecast.emulator.testbed import Testbed, make_plan, running
+from cubecast.emulator.delivery_tree import relays_of
+from cubecast.emulator.plan import make_plan
+from cubecast.emulator.processes import CommandProcess, Fields
+from cubecast.emulator.testbed import Testbed, open_testbed
 from cubecast.engine.protocol.records import FAN_OUT_DEFAULT
 from cubecast.errors import CubecastError
 from cubecast.overlay.routing import Policy
@@ -17,14 +19,15 @@ from cubecast.physical.network import PhysicalNetwork
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One run of a scenario.
+    """The settings of one run of a scenario.
 
     Attributes:
         network: the delays between all hosts, spare ones included.
         source: the file that is published.
         tree: how parents are chosen, as `cubecast publish --tree`.
-        seconds: how long the stream lasts; None leaves it to the scenario.
-        notify: told one line at a time what happens.
+        seconds: what --seconds sets, in seconds; None takes the scenario's default.
+        notify: called with one line for each step.
+        on_line: called with (process name, line) for each line of a process's standard error.
     """
 
     network: PhysicalNetwork
@@ -40,22 +43,26 @@ class Setting:
     on_line: Callable[[str, str], None]
 
     def rng(self) -> np.random.Generator:
-        """What the scenario draws from."""
+        """The random generator of the scenario, from the seed."""
         return np.random.default_rng([self.seed, 32])
 
 
 @dataclass(slots=True)
 class Run:
-    """What came of one run; None where a scenario says nothing about it.
+    """The result of one run; a value is None where the scenario does not measure it.
 
     Attributes:
-        frames_lost: frames that admitted subscribers did not get, from their first one on; None when a stream died.
-        gap_ms_max: the longest time without a frame that ended after the fault, over the subscribers it has touched.
-        gaps_ms: that of each of them.
-        switches: changes of parents after the fault.
-        seconds_to_leave_bad_link: from the fault to the change away from it.
-        success_ratio: admitted subscribers that lost nothing and got 99 % of their frames within the bound.
-        processes_left: processes that live on after the run, or did not end when they were asked to.
+        frames_lost: frames that admitted subscribers did not get, from their first one on; None if a stream died.
+        frames_duplicated: frames that admitted subscribers got more than once.
+        gap_ms_max: the longest time without a frame that ended after the fault, over the subscribers it affected.
+        switches: number of changes of parents after the fault.
+        seconds_to_leave_bad_link: from the fault to the change to another parent.
+        success_ratio: share of the admitted subscribers that lost nothing and got 99 % of their frames within the bound.
+        rad: relative average delay.
+        processes_left: number of processes that run after the end, or had to be killed at it.
+        skipped: why the run measured nothing; empty if it did.
+        gaps_ms: the longest time without a frame of each affected subscriber.
+        detail: more values, by scenario.
     """
 
     frames_lost: int | None = None
@@ -67,13 +74,12 @@ class Run:
     rad: float | None = None
     processes_left: int | None = None
     skipped: str = ""
-    """Why nothing was tried."""
     gaps_ms: list[float] = field(default_factory=list)
     detail: Fields = field(default_factory=dict)
 
     @property
-    def sound(self) -> bool:
-        """Nothing was lost or came twice, no stream died, no process is left; a run that was skipped says nothing."""
+    def passed(self) -> bool:
+        """Whether no frame was lost or duplicated, no stream died and no process is left; true for a skipped run."""
         whole = self.frames_lost == 0 and self.frames_duplicated == 0 and self.processes_left == 0
         return whole or bool(self.skipped)
 
@@ -94,83 +100,101 @@ async def streaming(
     fan_out: int = FAN_OUT_DEFAULT,
     hidden: tuple[int, ...] = (),
 ) -> AsyncIterator[Testbed]:
-    """A testbed of the setting's hosts that have joined; its publishers wait, and will stream for so long.
+    """A testbed whose hosts have joined and whose publishers wait; `Testbed.stream` starts them.
 
-    When everything has ended, `run` is told how many processes did not.
+    On exit the number of processes that are left is recorded in `run`.
+
+    Args:
+        seconds: length of the stream.
+        bound_ms: bound of every subscriber.
+        spare: number of hosts of the network that join later.
+        publishers: number of hosts that publish, each a channel of its own.
+        fan_out: copies a host may send.
+        hidden: hosts that can dial but cannot be dialled.
     """
     plan = make_plan(
-        setting.network, setting.subscribers, Policy.GREEDY, setting.seed, fan_out,
-        bound_ms=bound_ms, spare=spare, publishers=publishers, hidden=hidden,
-    )  # fmt: skip
+        setting.network,
+        setting.subscribers,
+        Policy.GREEDY,
+        setting.seed,
+        fan_out,
+        bound_ms=bound_ms,
+        spare=spare,
+        publishers=publishers,
+        hidden=hidden,
+    )
     publish = ("--loop", "--for", f"{seconds:g}s", "--tree", setting.tree)
-    started = running(
+    started = open_testbed(
         plan, setting.network_name, setting.source, setting.folder, setting.on_line, setting.notify, publish=publish
     )
     async with started as bed:
         processes = bed.processes
         yield bed
-    run.processes_left = processes.stubborn + sum(not child.ended for child in processes.children)
+    run.processes_left = processes.unresponsive + sum(not process.ended for process in processes.started)
 
 
 Scenario = Callable[[Setting], Awaitable[Run]]
 
 SERVED_SHARE = 0.99
-"""Served: nothing lost, and at least this share of the frames within the bound."""
+"""Least share of the frames within the bound of a subscriber that counts as served; it must also have lost none."""
 
 
-def delivered(run: Run, children: list[ChildProcess], after_s: float, hit: Container[str] | None = None) -> None:
-    """Sums up what the subscribers got: losses, duplicates, gaps that ended after a time, success.
+def record_delivery(
+    run: Run, subscribers: list[CommandProcess], after_s: float, affected: Container[str] | None = None
+) -> None:
+    """Records in `run` what the subscribers got: losses, duplicates, gaps, success.
 
     Args:
-        hit: names of those whose gaps count, as the fault has touched them; None for everyone.
+        after_s: only gaps that ended after this time count, s since the Unix epoch.
+        affected: names of the subscribers that the fault affected, whose gaps count; None for all.
     """
     lost = duplicated = served = 0
     losers: Fields = {}
-    for child in children:
-        told = child.events.get("summary") or {}
-        frames = told.get("frames")
+    for subscriber in subscribers:
+        summary = subscriber.events.get("summary") or {}
+        frames = summary.get("frames")
         if not isinstance(frames, dict) or frames.get("lost") is None:
-            run.detail.setdefault("without a summary", []).append(child.name)  # type: ignore[attr-defined]
+            run.detail.setdefault("without a summary", []).append(subscriber.name)  # type: ignore[attr-defined]
             continue
         lost += int(frames["lost"])
         duplicated += int(frames["duplicated"])
         if frames["lost"] or frames["duplicated"]:
-            losers[child.name] = {
+            losers[subscriber.name] = {
                 **frames,
-                "changes": list(child.changes),
-                **{name: told.get(name) for name in ("gaps", "replayed", "filled", "untimed")},
+                "changes": list(subscriber.changes),
+                **{name: summary.get(name) for name in ("gaps", "replayed", "filled", "untimed")},
             }
-        gaps = told.get("gaps")
+        gaps = summary.get("gaps")
         longest = [float(ms) for at_s, ms in gaps if float(at_s) >= after_s] if isinstance(gaps, list) else []
-        if hit is None or child.name in hit:
+        if affected is None or subscriber.name in affected:
             run.gaps_ms.append(max(longest, default=0.0))
-        in_time = told.get("in_time")
+        in_time = summary.get("in_time")
         served += int(frames["lost"]) == 0 and isinstance(in_time, float | int) and in_time >= SERVED_SHARE
-    missing = "without a summary" in run.detail  # whose stream died: nobody knows how much it lost
+    missing = "without a summary" in run.detail  # its stream died, so what it lost is unknown
     run.frames_lost, run.frames_duplicated = None if missing else lost, duplicated
     run.detail["losers"] = losers
     run.gap_ms_max = max(run.gaps_ms, default=None)
-    run.success_ratio = served / len(children) if children else None
+    run.success_ratio = served / len(subscribers) if subscribers else None
 
 
 def changes_after(bed: Testbed, after_s: float) -> list[Fields]:
-    """Changes of parents after a time, of all hosts, the earliest first."""
-    told = [change for child in bed.hosts.values() for change in child.changes]
-    late = [change for change in told if isinstance(change["at_s"], float) and change["at_s"] >= after_s]
+    """The changes of parents of all hosts after a time (s since the Unix epoch), the earliest first."""
+    changes = [change for host in bed.hosts.values() for change in host.changes]
+    late = [change for change in changes if isinstance(change["at_s"], float) and change["at_s"] >= after_s]
     return sorted(late, key=lambda change: str(change["at_s"]))
 
 
 class NoRelayError(CubecastError):
-    """The publisher feeds everyone itself: there is nothing to break."""
+    """No host relays, because the publisher feeds all subscribers itself: the fault cannot be injected."""
 
 
-def a_relay(bed: Testbed, rng: np.random.Generator) -> int:
-    """A host that feeds others and publishes nothing, drawn from those there are.
+def draw_relay(bed: Testbed, rng: np.random.Generator) -> int:
+    """Draws one of the hosts that feed others and publish nothing.
 
     Raises:
         NoRelayError: there is none.
     """
-    relays = sorted(set(bed.parents().values()) - set(bed.plan.publishers))
+    relays = relays_of(bed.parents(), bed.plan.publishers)
     if not relays:
         raise NoRelayError("no host relays in this run; take more --subscribers, or another --seed")
     return int(rng.choice(relays))

@@ -1,22 +1,32 @@
-"""trees: how late frames are in the hybrid tree and in the cube's, on the same hosts with the same delays."""
+"""trees: delays of frames in the tree asked for and in the cube's tree, on the same hosts with the same delays."""
 
 import asyncio
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cubecast.emulator.scenarios.run import Run, Setting, delivered, streaming
+from cubecast.emulator.scenarios.run import Run, Setting, record_delivery, streaming
 from cubecast.emulator.testbed import Testbed
 from cubecast.overlay.metrics import relative_average_delay
 
 BOUND_MS = 5_000.0
+"""Bound of every subscriber, ms."""
 SECONDS = 120.0
-"""Until the end the tree has time to be measured, planned and taken."""
+"""Default length of the stream: time for the tree to be measured, planned and changed."""
+LOOK_S = 3.0
+"""Delays are read this many seconds before the end of the stream."""
 
 
 @dataclass(slots=True)
 class MeasuredDelays:
-    """What the subscribers of one tree saw in the end, each shape (s,), ms."""
+    """Delays of the subscribers of one tree near the end of the stream; lists of the same length.
+
+    Attributes:
+        measured: median delay of the recent frames, ms.
+        path: the emulated network's delay over the path from the publisher, ms.
+        hops: number of hops of that path.
+        direct: the emulated network's delay from the publisher, ms.
+    """
 
     measured: list[float]
     path: list[float]
@@ -25,13 +35,13 @@ class MeasuredDelays:
 
 
 async def trees(setting: Setting) -> Run:
-    """Streams once over the tree asked for and once over the cube."""
+    """Streams once over the tree asked for and once over the cube's tree."""
     run = await _over(setting)
     if setting.tree != "cube":
         (setting.folder / "cube").mkdir()
         cube = await _over(replace(setting, tree="cube", folder=setting.folder / "cube"))
-        told = ("rad", "frames_lost", "frames_duplicated", "processes_left")
-        run.detail["cube"] = {**{name: getattr(cube, name) for name in told}, **cube.detail}
+        compared = ("rad", "frames_lost", "frames_duplicated", "processes_left")
+        run.detail["cube"] = {**{name: getattr(cube, name) for name in compared}, **cube.detail}
     return run
 
 
@@ -43,12 +53,12 @@ async def _over(setting: Setting) -> Run:
         await bed.subscribe_all()
 
         async def look() -> None:
-            await asyncio.sleep(seconds - 3.0)
+            await asyncio.sleep(seconds - LOOK_S)
             _read(delays, bed, setting)
 
         await bed.stream(look)
-        delivered(run, bed.subscribers, 0.0)
-        run.switches = sum(len(child.changes) for child in bed.hosts.values())
+        record_delivery(run, bed.subscribers, 0.0)
+        run.switches = sum(len(host.changes) for host in bed.hosts.values())
         stage = bed.emulator.status.get("late_ms")
     if delays.measured:
         measured, path, direct = (np.array(each) for each in (delays.measured, delays.path, delays.direct))
@@ -71,7 +81,7 @@ async def _over(setting: Setting) -> Run:
 
 
 def _read(delays: MeasuredDelays, bed: Testbed, setting: Setting) -> None:
-    """What subscribers see now: recent frames, and the emulated delay of the path they came over."""
+    """Adds each subscriber's current delays: of its recent frames, and of the path they came over."""
     matrix, parents = setting.network.matrix_ms(), bed.parents()
     for index in bed.plan.subscribers:
         recent = bed.hosts[index].status.get("recent_ms")

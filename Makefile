@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test check bench soak fuzz lab format lock clean
+.PHONY: install demo test check bench soak fuzz mutants lab format lock clean
 
 install: $(READY)
 
@@ -40,6 +40,10 @@ soak: $(READY)
 fuzz: $(READY)
 	$(BIN)/python trials/fuzz.py
 	$(BIN)/python trials/spec_suite.py
+
+# Small changes of the overlay and the engine against their tests: hours. What is done is kept in lab-results/.
+mutants: $(READY)
+	$(BIN)/python trials/mutants.py --sample 300 --seed 7 --jobs 2
 
 # Runs every experiment and writes the pages of docs/lab from the results.
 lab: $(READY)

@@ -1,4 +1,4 @@
-"""What the laws are tried on."""
+"""Hypothesis strategies: cube shapes, labels, delays and trees."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -9,7 +9,7 @@ from cubecast.types import Floats, Ints, Label
 
 
 def cubes(labels_max: int = 4096) -> st.SearchStrategy[Cube]:
-    """Shapes of at most so many labels, rings and hypercubes among them."""
+    """Cube shapes of at most `labels_max` labels, rings and hypercubes included."""
     shapes = [Cube(k, n) for k in range(2, 60) for n in range(1, 13) if k**n <= labels_max]
     return st.sampled_from(shapes)
 
@@ -21,7 +21,7 @@ def labels(shape: Cube) -> st.SearchStrategy[Label]:
 
 @st.composite
 def matrices(draw: st.DrawFn, least: int = 2, most: int = 14) -> Floats:
-    """Symmetric delays in ms with detours that are shorter than the direct way."""
+    """Symmetric delays, ms, in which a detour may be shorter than the direct link."""
     nodes = draw(st.integers(least, most))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     raw = rng.uniform(1, 100, size=(nodes, nodes))

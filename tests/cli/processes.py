@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from tests.conditions import until
 
 ENV = {**os.environ, "COLUMNS": "120", "PYTHONUNBUFFERED": "1"}
 for _name in ("CUBECAST_DEBUG", "CUBECAST_TOKEN", "CUBECAST_SUPERNODE"):
@@ -55,7 +56,7 @@ class Process:
             assert match or self.popen.poll() is None, f"ended with {self.popen.returncode}: {self.text}"
             return bool(found)
 
-        wait_until(look, seconds, lambda: f"{pattern!r} never came: {self.text}")
+        until(look, seconds, lambda: f"{pattern!r} never came: {self.text}")
         return found[0]
 
     def end(self, number: signal.Signals = signal.SIGTERM, seconds: float = 10) -> int:
@@ -67,14 +68,16 @@ class Process:
         return self.popen.wait(seconds)
 
 
-def wait_until(
-    true: Callable[[], bool], seconds: float, told: Callable[[], str] = lambda: "it never came true"
-) -> None:
-    """Waits on a condition."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, told()
-        time.sleep(0.02)
+def start_media(publisher: Process) -> None:
+    """Starts a held publisher. A reader whose subscription arrives later begins with the oldest group within its bound."""
+    assert publisher.popen.stdin is not None
+    publisher.popen.stdin.write(b"\n")
+    publisher.popen.stdin.flush()
+
+
+def size(path: Path) -> int:
+    """Bytes of a file that a process may not have begun to write yet."""
+    return path.stat().st_size if path.exists() else 0
 
 
 class Overlay:

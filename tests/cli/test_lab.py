@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cubecast.lab.experiments import EXPERIMENTS
-from tests.cli.processes import ENV, cubecast, wait_until
+from tests.cli.processes import ENV, cubecast
+from tests.conditions import until
 
 pytestmark = pytest.mark.system
 
@@ -40,14 +41,14 @@ def cluster(tmp_path: Path) -> Iterator[str]:
         log = stack.enter_context(
             started(tmp_path, "scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", *quiet)
         )
-        wait_until(lambda: "Scheduler at:" in log.read_text(), 60, log.read_text)
+        until(lambda: "Scheduler at:" in log.read_text(), 60, log.read_text)
         found = re.search(r"Scheduler at:\s+(tcp://\S+)", log.read_text())
         assert found is not None
         for number in range(2):
             folder = ("--local-directory", str(tmp_path))
             arguments = (found[1], "--nthreads", "1", "--nworkers", "1", "--host", "127.0.0.1", *folder, *quiet)
             log = stack.enter_context(started(tmp_path, f"worker{number}", "worker", *arguments))
-            wait_until(lambda log=log: "Registered to:" in log.read_text(), 60, log.read_text)  # type: ignore[misc]
+            until(lambda log=log: "Registered to:" in log.read_text(), 60, log.read_text)  # type: ignore[misc]
         yield found[1]
 
 

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import av
@@ -16,14 +15,12 @@ from cubecast.media.synthesis import synthesise
 from cubecast.media.verification import count_decodable
 from cubecast.sandbox.abi import Manifest
 from cubecast.sandbox.loading import SHIPPED
-from tests.cli.processes import Overlay, Process, cubecast, overlay
+from tests.cli.processes import Overlay, Process, cubecast, overlay, size, start_media
+from tests.conditions import until
 from tests.media.test_sources_and_sinks import packets
 from tests.sandbox.modules import module, wat
 
 pytestmark = pytest.mark.system
-
-SETTLE_S = 1.0
-"""The tracks' own subscriptions travel to the publisher."""
 
 
 def held_publisher(running: Overlay, clip: Path, *options: str) -> Process:
@@ -33,10 +30,8 @@ def held_publisher(running: Overlay, clip: Path, *options: str) -> Process:
 
 
 def let_go(publisher: Process) -> None:
-    time.sleep(SETTLE_S)
-    assert publisher.popen.stdin is not None
-    publisher.popen.stdin.write(b"\n")
-    publisher.popen.stdin.flush()
+    """Starts a held publisher, and waits until it has sent everything."""
+    start_media(publisher)
     assert publisher.popen.wait(30) == 0, publisher.text
 
 
@@ -99,14 +94,13 @@ def test_a_new_version_takes_over_without_losing_a_frame(tmp_path: Path, name: s
         maker.wait_for('"announced"')
         subscriber = running.join("subscribe", "made", "--bound", "2s", "-o", str(tmp_path / "made.ts"), name="s")
         subscriber.wait_for("receiving h264")
-        time.sleep(SETTLE_S)
-        assert publisher.popen.stdin is not None
-        publisher.popen.stdin.write(b"\n")
-        publisher.popen.stdin.flush()
-        time.sleep(1.5)
+        start_media(publisher)
+        made, part = tmp_path / "made.ts", clip.stat().st_size // 5
+        until(lambda: size(made) > part, 20, lambda: maker.text)
         maker.popen.send_signal(signal.SIGHUP)
         maker.wait_for("takes over")
-        time.sleep(1.5)
+        upgraded = size(made)
+        until(lambda: size(made) > upgraded + part, 20, lambda: maker.text)
         file.write_bytes(b"no module")
         maker.popen.send_signal(signal.SIGHUP)
         maker.wait_for("the version before works on")

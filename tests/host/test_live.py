@@ -14,7 +14,7 @@ from cubecast.engine.protocol.records import Tree
 from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost
 from cubecast.frames import EncodedFrame
 from cubecast.host.channel.reader import ReceivedFrame
-from cubecast.host.channel.tracks import ChannelWriter
+from cubecast.host.channel.tracks import ChannelWriter, _PlainTrack
 from cubecast.host.config import HostConfig
 from cubecast.host.local.reception_stats import ReceptionStats
 from cubecast.host.local.subscription import Subscription
@@ -24,6 +24,7 @@ from cubecast.media.sources import MediaSource
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
 from cubecast.types import ChannelName, HostId
+from tests.conditions import eventually
 from tests.media.test_sources_and_sinks import CARRIED, make
 
 CLIP = ChannelName("clip")
@@ -49,12 +50,6 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         yield make_host
 
 
-async def eventually(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110  many conditions, no event
-            await asyncio.sleep(0.02)
-
-
 async def receive(subscription: Subscription) -> list[ReceivedFrame]:
     async with contextlib.aclosing(subscription.frames()) as frames:
         return [frame async for frame in frames]
@@ -65,7 +60,15 @@ def read(path: Path) -> tuple[MediaSource, list[EncodedFrame]]:
         return source, list(source.frames())
 
 
+async def until_read(writer: ChannelWriter, seconds: float = 10.0) -> None:
+    """Waits until subscriptions to all tracks of the channel have reached its publisher."""
+    media = [track._track if isinstance(track, _PlainTrack) else track for track in writer._tracks]
+    async with asyncio.timeout(seconds):
+        await asyncio.gather(*(track.demand().used() for track in (*media, writer._timing)))
+
+
 async def write(host: HostRuntime, writer: ChannelWriter, frames: list[EncodedFrame], speed: float = 4.0) -> None:
+    """Writes frames at their decoding times, `speed` times as fast, as a live source does."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     for frame in frames:
@@ -105,7 +108,7 @@ async def test_a_clip_crosses_relays_whole_and_no_relay_touches_it(start: Start,
             assert subscription.tracks == source.tracks
         async with asyncio.TaskGroup() as group:
             reading = [group.create_task(receive(s)) for s in (far, near)]
-            await asyncio.sleep(0.3)  # the readers' own subscriptions reach the publisher
+            await until_read(writer)
             await write(publisher, writer, sent)
             await publisher.finish(CLIP, writer)
         for task, subscription in zip(reading, (far, near), strict=True):
@@ -129,7 +132,7 @@ async def test_every_codec_that_passes_through_arrives(
         await subscription.open()
         assert subscription.tracks == source.tracks
         reading = asyncio.ensure_future(receive(subscription))
-        await asyncio.sleep(0.2)
+        await until_read(writer)
         await write(publisher, writer, sent)
         await publisher.finish(CLIP, writer)
         in_band = name in ("h264.ts", "hevc.ts")  # moq-rs puts the parameter sets before each keyframe
@@ -141,7 +144,7 @@ async def test_a_late_subscriber_starts_at_a_keyframe_and_loses_nothing_after(st
         source, sent = read(clip)
         writer = await publisher.publish(CLIP, source.tracks)
         playing = asyncio.ensure_future(write(publisher, writer, sent, speed=1.0))
-        await asyncio.sleep(0.7)
+        await eventually(lambda: sum(writer.published) >= len(sent) / 3)
         subscription = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
         await subscription.open()
         reading = asyncio.ensure_future(receive(subscription))
@@ -167,7 +170,7 @@ async def test_an_impossible_bound_is_refused_with_the_best_and_nothing_else_is_
         watching = await other.subscribe(CLIP, Contract(BOUND_MS))
         await watching.open()
         reading = asyncio.ensure_future(receive(watching))
-        await asyncio.sleep(0.2)
+        await until_read(writer)
         playing = asyncio.ensure_future(write(publisher, writer, sent))
         with pytest.raises(BoundRefused) as refused:
             await subscriber.subscribe(CLIP, Contract(0.01))
@@ -201,7 +204,7 @@ async def test_a_relay_is_refused_a_bound_its_own_branch_cannot_keep_and_goes_on
             await relay.subscribe(CLIP, Contract(0.01))
         await subscription.open()
         reading = asyncio.ensure_future(receive(subscription))
-        await asyncio.sleep(0.3)
+        await until_read(writer)
         await write(publisher, writer, sent)
         await publisher.finish(CLIP, writer)
         assert_all_arrived(sent, await reading)
@@ -222,7 +225,7 @@ async def test_when_a_relay_leaves_its_subscriber_moves_over_without_losing_a_fr
         await subscription.open()
         reading = asyncio.ensure_future(receive(subscription))
         playing = asyncio.ensure_future(write(publisher, writer, sent, speed=1.0))
-        await asyncio.sleep(0.5)
+        await eventually(lambda: subscriber.copies()[CLIP].into_python >= len(sent) / 4)
         await relay_stack.aclose()
         assert subscriber.view().branches[0].path == ("p", "s")
         await playing
@@ -282,7 +285,7 @@ async def test_hosts_meet_over_ipv6(start: Start, clip: Path, listen: str) -> No
         subscription = await subscriber.subscribe(CLIP, Contract(BOUND_MS))
         await subscription.open()
         reading = asyncio.ensure_future(receive(subscription))
-        await asyncio.sleep(0.2)
+        await until_read(writer)
         await write(publisher, writer, sent)
         await publisher.finish(CLIP, writer)
         assert_all_arrived(sent, await reading)
@@ -301,7 +304,7 @@ async def test_a_host_that_cannot_be_dialled_publishes_and_receives(start: Start
                 subscription = await subscriber.subscribe(ChannelName(channel), Contract(BOUND_MS))
                 await subscription.open()
                 reading = asyncio.ensure_future(receive(subscription))
-                await asyncio.sleep(0.2)
+                await until_read(writer)
                 await write(publisher, writer, sent)
                 await publisher.finish(ChannelName(channel), writer)
                 assert_all_arrived(sent, await reading)

@@ -282,7 +282,7 @@ async def test_an_absent_super_node_is_tried_again_and_then_reported(monkeypatch
 
 @pytest.mark.parametrize("url", ["", "ftp://x", "http://", "http://[", "://"])
 def test_a_malformed_url_is_refused(url: str) -> None:
-    with pytest.raises(LocalError, match="no URL"):
+    with pytest.raises(LocalError, match="not a valid URL"):
         supernode_url(url)
 
 

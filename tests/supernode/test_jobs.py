@@ -38,7 +38,7 @@ async def test_a_job_is_pushed_to_its_host_and_the_owner_gets_its_report(tmp_pat
             assert (await anext(pushes)).jobs == ()
             status = await owner.want_job(JobRequest(JOB, "auto"))
             assert (status.host, status.state, status.module_wanted) == (None, "waiting", True)
-            await owner.bring_module(JOB.extension, MODULE)
+            await owner.upload_module(JOB.extension, MODULE)
             assert (await owner.want_job(JobRequest(JOB, "auto"))).host == "p"
             assert (await anext(pushes)).jobs == (JOB,)
             assert await publisher.fetch_module(JOB.extension) == MODULE
@@ -59,7 +59,7 @@ async def test_a_job_gives_its_host_the_right_to_its_two_channels_and_no_other(t
             await helper.announce(SMALL, Tree.HYBRID)
         owner = running.client()
         await owner.want_job(JobRequest(JOB, "h"))
-        await owner.bring_module(JOB.extension, MODULE)
+        await owner.upload_module(JOB.extension, MODULE)
         assert (await owner.want_job(JobRequest(JOB, "h"))).host == "h"
         await helper.announce(SMALL, Tree.HYBRID)
         assert (await helper.resolve(NEWS)).channel.publisher == "p"
@@ -91,13 +91,13 @@ async def test_modules_are_kept_for_jobs_only_and_must_match_their_sha_256(tmp_p
     async with node(tmp_path) as running:
         owner, helper = running.client(), await host(running, "h", 1)
         with pytest.raises(DirectoryError, match="no job needs"):
-            await owner.bring_module(JOB.extension, MODULE)
+            await owner.upload_module(JOB.extension, MODULE)
         await owner.want_job(JobRequest(JOB, "auto"))
         with pytest.raises(DirectoryError, match="not the one"):
-            await owner.bring_module(JOB.extension, MODULE + b"!")
+            await owner.upload_module(JOB.extension, MODULE + b"!")
         with pytest.raises(DirectoryError, match="does not have"):
             await helper.fetch_module(JOB.extension)
-        await owner.bring_module(JOB.extension, MODULE)
+        await owner.upload_module(JOB.extension, MODULE)
         await owner.end_job(SMALL, JOB.owner)
         async with asyncio.timeout(5):
             while True:

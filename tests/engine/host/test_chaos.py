@@ -12,7 +12,8 @@ from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
-from cubecast.types import ChannelName, HostId
+from cubecast.types import ChannelName, HostId, Label
+from tests.engine.host.scripted import ScriptedHost
 from tests.engine.host.test_subscribe import NO_BOUND_MS, WARM_S, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
 
@@ -135,7 +136,7 @@ def test_answers_nobody_asked_for_are_given_back_or_ignored() -> None:
     assert isinstance(refusal.message, m.PathRefusal)
 
 
-def test_a_request_that_came_round_and_one_too_many_are_refused() -> None:
+def test_a_request_that_came_round_or_came_twice_is_refused() -> None:
     overlay = ready(8, 1)
     host = overlay.names[3]
     engine = overlay.hosts[host].engine
@@ -154,9 +155,35 @@ def test_a_request_that_came_round_and_one_too_many_are_refused() -> None:
     (twice,) = ask(2, (peer,))
     assert isinstance(twice, fx.Send)
     assert isinstance(twice.message, m.PathRefusal)
-    for number in range(3, DEFAULT.search.searches_max + 10):
-        ask(number, (peer,))
-    assert len(engine._searches.steps.searches) <= DEFAULT.search.searches_max
+
+
+def test_requests_beyond_the_limit_are_refused_until_one_is_over() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    asker, other = HostId("a"), HostId("b")
+    missing = ChannelName("missing")
+
+    def ask(number: int) -> list[fx.Effect]:
+        """A request that is passed on to the other neighbour, which does not answer."""
+        request = m.PathRequest(number, missing, 0, Label(0), Contract(1000.0), 5, (asker,), "")
+        return host.handle(ev.Received(asker, request))
+
+    def refused(effects: list[fx.Effect]) -> bool:
+        (effect,) = effects
+        assert isinstance(effect, fx.Send)
+        message = effect.message
+        return effect.host == asker and isinstance(message, m.PathRefusal) and "too many" in message.reason
+
+    for number in range(DEFAULT.search.searches_max):
+        (onward,) = ask(number)
+        assert isinstance(onward, fx.Send)
+        assert onward.host == other, f"request {number} is passed on"
+    assert refused(ask(DEFAULT.search.searches_max))
+    attach = m.Attach(DEFAULT.search.searches_max + 1, CHANNEL, Contract(1000.0), (asker,), "")
+    assert refused(host.handle(ev.Received(asker, attach)))
+    host.handle(ev.Received(asker, m.Cancel(0)))
+    assert not refused(ask(DEFAULT.search.searches_max + 2))
+    assert refused(ask(DEFAULT.search.searches_max + 3))
 
 
 def test_an_asker_that_disappears_frees_its_place() -> None:

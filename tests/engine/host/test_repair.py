@@ -12,6 +12,7 @@ from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
 from cubecast.types import HostId
+from tests.engine.host.scripted import ScriptedHost
 from tests.engine.host.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay
 
@@ -194,3 +195,18 @@ def test_everyone_may_look_for_another_parent_at_once(seed: int) -> None:
     assert not overlay.ended()
     assert set(receiving(overlay)) == set(served)
     assert all(overlay.flows(host, CHANNEL) for host in served)
+
+
+def test_a_parent_that_has_no_parent_itself_is_left_although_it_still_passes_sequence_numbers_on() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent, other = host.parent, host.other()
+    assert parent is not None
+    host.run(2 * DEFAULT.tree.stale_ticks)
+    assert host.parent == parent
+    host.peers[parent].fed = False
+    host.run(DEFAULT.tree.stale_ticks - 2)
+    assert host.parent == parent, "it may find another one itself"
+    host.run(4)
+    assert host.parent == other
+    assert [(change.before, change.reason) for change in host.lost] == [(parent, "it has lost its own parent")]

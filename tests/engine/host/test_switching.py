@@ -1,13 +1,16 @@
 """Better parents: who moves when, and who does not."""
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
+from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.records import Tree
 from cubecast.types import HostId
+from tests.engine.host.scripted import ScriptedHost
 from tests.engine.host.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay
 
@@ -58,7 +61,7 @@ def test_traffic_leaves_a_link_that_became_slow_and_comes_back_when_it_was_good_
     overlay.delay_ms[a, b] = overlay.delay_ms[b, a] = good_ms
     overlay.run(
         DEFAULT.switching.settle_ticks * DEFAULT.tick_s - 2 * STEP_S
-    )  # by itself it waits for RETURN_TICKS; advice may bring it back sooner
+    )  # by itself it waits for DEFAULT.switching.return_ticks; advice may bring it back sooner
     assert overlay.engines[child].upstream(CHANNEL) != parent, "not at once"
     overlay.run(RETURNED_S)
     above, metrics = overlay.engines[parent].metrics(CHANNEL), overlay.engines[child].metrics(CHANNEL)
@@ -116,3 +119,71 @@ def test_a_host_that_is_late_itself_changes_nothing_for_a_gain() -> None:
     late_ms = 0.0
     overlay.run(RETURNED_S)
     assert {host: overlay.hosts[host].changes for host in overlay.names} != before
+
+
+def scripted() -> ScriptedHost:
+    """A host that receives the channel from one of its two neighbours, both equally good."""
+    host = ScriptedHost()
+    host.subscribe()
+    host.run(10)
+    return host
+
+
+@pytest.mark.parametrize(
+    ("gain_ms", "hold_ticks"),
+    [(60.0, DEFAULT.switching.hold_ticks_min), (1.3 * DEFAULT.switching.gain_ms, DEFAULT.switching.hold_ticks / 1.3)],
+)
+def test_a_better_parent_is_asked_after_its_gain_has_held_the_larger_the_sooner(
+    gain_ms: float, hold_ticks: float
+) -> None:
+    host = scripted()
+    better, begun = host.other(), host.ticks
+    host.peers[better].delay_ms -= gain_ms
+    host.run(DEFAULT.switching.hold_ticks + 2 * DEFAULT.switching.look_ticks)
+    assert host.parent == better
+    assert (
+        hold_ticks - DEFAULT.switching.look_ticks
+        <= host.asked(better)[0] - begun
+        <= hold_ticks + 2 * DEFAULT.switching.look_ticks
+    )
+
+
+def test_a_gain_that_comes_and_goes_moves_nobody() -> None:
+    host = scripted()
+    parent, better = host.parent, host.other()
+    for _ in range(10):
+        host.peers[better].delay_ms = 40.0
+        host.run(DEFAULT.switching.hold_ticks_min - DEFAULT.switching.look_ticks)
+        host.peers[better].delay_ms = 100.0
+        host.run(DEFAULT.switching.look_ticks)
+    assert host.parent == parent
+    assert not host.asked(better)
+
+
+def test_a_parent_that_was_left_must_be_better_for_longer() -> None:
+    host = scripted()
+    first, second = host.parent, host.other()
+    assert first is not None
+    host.peers[second].delay_ms = 60.0
+    host.run(DEFAULT.switching.hold_ticks_min + 2 * DEFAULT.switching.look_ticks)
+    assert host.parent == second
+    host.run(DEFAULT.switching.settle_ticks)
+    known, begun = len(host.asked(first)), host.ticks
+    host.peers[first].delay_ms = 5.0
+    host.run(DEFAULT.switching.return_ticks + 2 * DEFAULT.switching.look_ticks)
+    assert host.parent == first
+    assert host.asked(first)[known] - begun >= DEFAULT.switching.return_ticks - DEFAULT.switching.look_ticks
+
+
+def test_a_parent_that_turns_out_to_be_worse_is_declined_unless_the_present_one_leaves() -> None:
+    host = scripted()
+    parent, other = host.parent, host.other()
+    assert parent is not None
+    host.peers[other].delay_ms, host.peers[other].confirms_ms = 40.0, 300.0
+    host.run(DEFAULT.switching.hold_ticks_min + 2 * DEFAULT.switching.look_ticks)
+    assert host.asked(other)
+    assert host.parent == parent
+    assert any(to == other and isinstance(message, m.Release) for _, to, message in host.sent), "it was given back"
+    host.handle(ev.Received(parent, m.Leaving()))
+    host.run(2 * DEFAULT.switching.look_ticks)
+    assert host.parent == other

@@ -95,7 +95,7 @@ class _Owner:
         try:
             status = await self._client.want_job(request)
             if status.module_wanted:
-                await self._client.bring_module(self._job.extension, self._module)
+                await self._client.upload_module(self._job.extension, self._module)
                 status = await self._client.want_job(request)
         except DirectoryUnreachable as error:
             if not self._begun:

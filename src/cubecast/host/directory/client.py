@@ -29,23 +29,26 @@ from cubecast.tokens import SUPERNODE, Identity
 from cubecast.types import ChannelName, HostId
 
 RETRY_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
+"""Pauses between the attempts of one call, s; a call is attempted once more than there are pauses."""
 TIMEOUT = httpx.Timeout(5.0, connect=2.0)
+"""Limits of one request, s."""
 STREAM_TIMEOUT = httpx.Timeout(5.0, connect=2.0, read=6.0)
+"""Limits of the stream of pushes, s: it counts as broken after 6 s without a line, an empty one included."""
 
 T = TypeVar("T")
 
 
 class DirectoryClient:
-    """Calls to one super-node, each retried a few times while it does not answer."""
+    """Calls to one super-node, each retried after RETRY_PAUSES_S while it does not answer."""
 
     def __init__(self, url: str, join_token: str, on_retry: Callable[[str], None]) -> None:
         """A client; nothing is sent yet.
 
         Args:
-            on_retry: told one line before each new try, for the user.
+            on_retry: called with one line for the user before each retry.
 
         Raises:
-            UsageError: the URL is none.
+            UsageError: the URL is not valid.
         """
         self.url = supernode_url(url)
         self.identity = Identity()
@@ -54,11 +57,11 @@ class DirectoryClient:
         self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, trust_env=False)
 
     async def close(self) -> None:
-        """Releases the connections."""
+        """Closes the connections."""
         await self._http.aclose()
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
-        """Takes a seat.
+        """Requests a seat for this host.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
@@ -69,7 +72,7 @@ class DirectoryClient:
         return answer
 
     async def refresh(self, host: HostId, request: RefreshRequest) -> RefreshAnswer:
-        """Renews the lease; one try, the next is due soon anyway.
+        """Renews the lease and delivers reports. Not retried: the next refresh follows soon.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
@@ -79,7 +82,7 @@ class DirectoryClient:
         return answer
 
     async def leave(self, host: HostId) -> None:
-        """Gives the seat back; one try.
+        """Gives the seat back. Not retried: the lease expires without it.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
@@ -87,7 +90,7 @@ class DirectoryClient:
         await self._call("DELETE", f"/v1/hosts/{host}", None, tries=1)
 
     async def announce(self, channel: ChannelName, tree: Tree) -> None:
-        """Publishes a channel.
+        """Announces a channel with this host as its publisher.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
@@ -96,7 +99,7 @@ class DirectoryClient:
         await self._call("PUT", f"/v1/channels/{quote(channel, safe='')}?tree={tree}", None)
 
     async def withdraw(self, channel: ChannelName) -> None:
-        """Takes a channel off the list; one try.
+        """Removes a channel from the list. Not retried.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
@@ -104,17 +107,17 @@ class DirectoryClient:
         await self._call("DELETE", f"/v1/channels/{quote(channel, safe='')}", None, tries=1)
 
     async def resolve(self, channel: ChannelName) -> ResolveAnswer:
-        """Where a channel is published.
+        """Returns the record of a channel, a grant to subscribe, and proposed parents.
 
         Raises:
-            ChannelUnknown: nobody announces it.
+            ChannelUnknown: no host announces it.
             DirectoryError: refused, or the super-node does not answer.
             TokenError: not allowed.
         """
         return await self._call("GET", f"/v1/channels/{quote(channel, safe='')}", ResolveAnswer, channel=channel)
 
     async def want_job(self, request: JobRequest) -> JobStatus:
-        """Has a channel made; the job lasts as long as this is repeated.
+        """Requests a derived channel; the job lasts as long as the request is repeated.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
@@ -124,7 +127,7 @@ class DirectoryClient:
         return await self._call("PUT", path, JobStatus, body=request, token=self._join_token)
 
     async def end_job(self, channel: ChannelName, owner: str) -> None:
-        """Has a channel made no more; one try, the job ends by itself too.
+        """Ends a job. Not retried: a job ends by itself when its request is not repeated.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
@@ -133,8 +136,8 @@ class DirectoryClient:
         path = f"/v1/jobs/{quote(channel, safe='')}?owner={quote(owner, safe='')}"
         await self._call("DELETE", path, None, token=self._join_token, tries=1)
 
-    async def bring_module(self, digest: str, module: bytes) -> None:
-        """Brings the module of a job.
+    async def upload_module(self, digest: str, module: bytes) -> None:
+        """Uploads the WebAssembly module that jobs name by its SHA-256 digest.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
@@ -143,20 +146,20 @@ class DirectoryClient:
         await self._call("PUT", f"/v1/extensions/{digest}", None, body=module, token=self._join_token)
 
     async def fetch_module(self, digest: str) -> bytes:
-        """The module of a job.
+        """Downloads the module with a SHA-256 digest, and verifies the digest.
 
         Raises:
-            DirectoryError: it is not there, or the super-node does not answer.
+            DirectoryError: it is unknown, has another digest, or the super-node does not answer.
             TokenError: the credential is not accepted.
         """
-        response = await self._sent("GET", f"/v1/extensions/{digest}", None, "", len(RETRY_PAUSES_S) + 1)
+        response = await self._send("GET", f"/v1/extensions/{digest}", None, "", len(RETRY_PAUSES_S) + 1)
         self._check(response, response.content, None)
         if hashlib.sha256(response.content).hexdigest() != digest:
-            raise DirectoryError(f"{self.url} sent another module than the one that was asked for")
+            raise DirectoryError(f"{self.url} sent a different module from the one requested")
         return response.content
 
     async def relocate(self, host: HostId, request: RelocationRequest) -> RelocationAnswer:
-        """Asks for a seat nearer to a channel's publisher; one try.
+        """Requests a seat nearer to a channel's publisher. Not retried.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
@@ -165,7 +168,7 @@ class DirectoryClient:
         return await self._call("POST", f"/v1/hosts/{host}/relocation", RelocationAnswer, body=request, tries=1)
 
     async def overview(self) -> Overview:
-        """The whole directory.
+        """Returns all hosts, channels and subscriptions that the super-node knows.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
@@ -174,7 +177,7 @@ class DirectoryClient:
         return await self._call("GET", "/v1/overview", Overview, token=self._join_token)
 
     async def pushes(self, host: HostId) -> AsyncGenerator[Pushed]:
-        """What the super-node pushes to the host, its placement first, until the stream breaks.
+        """Yields what the super-node pushes to the host, its placement first, until the stream breaks.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
@@ -203,11 +206,11 @@ class DirectoryClient:
         tries: int | None = None,
     ) -> T:
         content = body if isinstance(body, bytes) else None if body is None else msgspec.json.encode(body)
-        response = await self._sent(method, path, content, token, tries or len(RETRY_PAUSES_S) + 1)
+        response = await self._send(method, path, content, token, tries or len(RETRY_PAUSES_S) + 1)
         self._check(response, response.content, channel)
         return self._decode(response, answer)
 
-    async def _sent(self, method: str, path: str, content: bytes | None, token: str, tries: int) -> httpx.Response:
+    async def _send(self, method: str, path: str, content: bytes | None, token: str, tries: int) -> httpx.Response:
         for attempt in range(tries):
             headers = self._headers(token or self.identity.token(SUPERNODE))
             try:
@@ -221,13 +224,13 @@ class DirectoryClient:
                     f"try {attempt + 2} of {tries} in {pause_s:g} s"
                 )
                 await asyncio.sleep(pause_s)
-        raise AssertionError("the last try raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def _decode(self, response: httpx.Response, answer: type[T] | None) -> T:
         try:
             return msgspec.json.decode(response.content or b"null", type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DirectoryError(f"{self.url} is no cubecast super-node: {error}") from error
+            raise DirectoryError(f"{self.url} is not a cubecast super-node: {error}") from error
 
     def _check(self, response: httpx.Response, content: bytes, channel: ChannelName | None) -> None:
         if response.is_success:
@@ -247,10 +250,10 @@ class DirectoryClient:
 
 
 def supernode_url(text: str) -> str:
-    """A super-node's URL; `http://` may be left out.
+    """The complete URL of a super-node, without a slash at its end; `http://` is added if there is no scheme.
 
     Raises:
-        UsageError: it names no host.
+        UsageError: the scheme is not HTTP or HTTPS, or there is no host name or no valid port.
     """
     full = text if "://" in text else f"http://{text}"
     try:
@@ -259,7 +262,7 @@ def supernode_url(text: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError(f"super-node {text!r} is no URL; give one like http://203.0.113.5:7000")
+        raise UsageError(f"super-node {text!r} is not a valid URL; give one like http://203.0.113.5:7000")
     return full.rstrip("/")
 
 

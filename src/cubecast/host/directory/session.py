@@ -1,10 +1,11 @@
-"""A host's standing with the super-node: joined, its lease renewed, told of changes, its reports delivered.
+"""A host's session with the super-node: it joins, renews its lease, receives what is pushed and delivers reports.
 
-Everything goes on while the super-node is away: reports wait, and what it would push comes when it is back.
+While the super-node does not answer, streams continue. Reports are kept and sent with the next refresh that arrives;
+pushes resume when the super-node is back.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing, suppress
 from typing import Protocol
 
@@ -19,24 +20,33 @@ from cubecast.host.tasks import Tasks
 from cubecast.types import ChannelName, HostId
 
 REFRESH_S = 2.0
+"""Longest time between two refreshes, and the pause after one that failed, s. A new report is sent at once."""
 LEAVE_S = 1.0
+"""Longest time that giving the seat back may take, s; without it the lease expires."""
 FOLLOW_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+"""Pauses before the stream of pushes is opened again, s: one per failure in a row, the last one for all later ones."""
 LEDGER_MAX = 1024
+"""Maximum number of channels whose subscription records wait for the next refresh."""
+SUSPECTS_MAX = 64
+"""Maximum number of suspected hosts that wait for the next refresh; the oldest are dropped.
+
+Only suspicions about neighbours matter, about 2n per label in a k-ary n-cube: the super-node ignores all others.
+"""
 
 
 class JobRunner(Protocol):
-    """What a host does for others (cubecast.host.derived.jobs)."""
+    """Makes derived channels that the super-node assigns to this host (cubecast.host.derived.jobs)."""
 
     slots: int
-    """Extensions at a time that this host is willing to run."""
+    """Maximum number of extensions that this host runs for others at the same time."""
     changed: Callable[[], None]
-    """To be told when there is something new to report."""
+    """Called when there is something new to report; the session sets it."""
 
     def want(self, jobs: tuple[Job, ...]) -> None:
-        """Everything that this host is to make from now on."""
+        """Replaces the assigned jobs by these: others are stopped."""
 
     def reports(self) -> tuple[JobReport, ...]:
-        """How that fares."""
+        """The state of every assigned job."""
 
 
 class DirectorySession:
@@ -55,9 +65,10 @@ class DirectorySession:
         """Nothing is sent yet.
 
         Args:
-            handle: gives the engine what the super-node tells.
-            links_ms: the delays to report.
-            work: told what to make for others; how that fares is reported.
+            notify: shows the user one line.
+            handle: passes an event to the engine.
+            links_ms: returns the one-way delays of the links that are up and measured, ms.
+            work: runs the jobs that the super-node assigns; its reports are sent with each refresh.
         """
         self._config = config
         self._client = client
@@ -66,19 +77,21 @@ class DirectorySession:
         self._handle = handle
         self._links_ms = links_ms
         self._work = work
-        work.changed = self._tell_soon
+        work.changed = self._refresh_soon
         self._address = self._fingerprint = ""
         self._joined = False
         self._published: dict[ChannelName, tuple[Tree, asyncio.Future[None]]] = {}
         self._failures: dict[ChannelName, CubecastError] = {}
         self._resolving: set[ChannelName] = set()
         self._ledger: dict[ChannelName, SubscriptionRecord] = {}
-        self._suspects: set[HostId] = set()
-        self._news = asyncio.Event()
-        self._told = ""
+        self._suspects: dict[HostId, None] = {}
+        """Hosts to report as silent, the most recent last."""
+        self._refresh_due = asyncio.Event()
+        self._rejoin_failure = ""
+        """Why the last attempt to join again failed, as shown to the user."""
 
     async def join(self, address: str, fingerprint: str) -> JoinAnswer:
-        """Takes a seat.
+        """Requests a seat and waits for it.
 
         Raises:
             DirectoryError: the super-node refuses or does not answer.
@@ -88,16 +101,16 @@ class DirectorySession:
         return await self._join()
 
     def start(self) -> list[asyncio.Task[None]]:
-        """Follows what the super-node pushes, and renews the lease."""
+        """Starts the background tasks: one receives what the super-node pushes, one renews the lease."""
         if self._work.slots:
-            self._news.set()  # others may wait for that
+            self._refresh_soon()  # jobs may be waiting for a host that can run them
         return [self._tasks.create_task(work) for work in (self._follow(), self._refresh())]
 
-    def _tell_soon(self) -> None:
-        self._news.set()
-
     async def leave(self) -> None:
-        """Gives the seat back, if there is one; the lease ends it too. Owners of jobs hear first how those ended."""
+        """Gives the seat back, after the last reports on jobs for their owners.
+
+        Failures are ignored: the lease expires without it.
+        """
         if self._joined:
             with suppress(DirectoryError, TokenError, TimeoutError):
                 async with asyncio.timeout(LEAVE_S):
@@ -105,15 +118,15 @@ class DirectorySession:
                         await self._client.refresh(self._config.name, RefreshRequest(jobs=reports))
                     await self._client.leave(self._config.name)
 
-    # ------------------------------------------------------------------ what the engine asks
+    # ------------------------------------------------------------------ requests of the engine
 
     def announce(self, channel: ChannelName, tree: Tree) -> None:
-        """Publishes a channel, now and whenever the super-node has forgotten it; `announced` tells what came of it."""
+        """Announces a channel, now and whenever the super-node no longer lists it; `announced` waits for the result."""
         self._published[channel] = (tree, asyncio.get_running_loop().create_future())
         self._tasks.create_task(self._announce(channel))
 
     async def announced(self, channel: ChannelName) -> None:
-        """Waits until the channel is announced.
+        """Waits until the super-node has accepted the channel.
 
         Raises:
             DirectoryError: the super-node refuses the channel.
@@ -122,44 +135,47 @@ class DirectorySession:
         await self._published[channel][1]
 
     def forget(self, channel: ChannelName) -> None:
-        """The channel is not to be announced again."""
+        """Stops announcing a channel; the super-node is not called."""
         self._published.pop(channel, None)
 
     def withdraw(self, channel: ChannelName) -> None:
-        """Takes a channel off the list."""
+        """Removes a channel from the super-node's list."""
         self._tasks.create_task(self._withdraw(channel))
 
     def resolve(self, channel: ChannelName) -> None:
-        """Asks for a channel; the engine hears the answer."""
+        """Looks a channel up; the answer is passed to the engine as an event."""
         self._failures.pop(channel, None)
         self._tasks.create_task(self._resolve(channel))
 
     def relocate(self, channel: ChannelName, bound_ms: float) -> None:
-        """Asks for a better seat; the engine hears the answer."""
+        """Requests a seat nearer to the channel's publisher; the answer is passed to the engine as an event."""
         self._tasks.create_task(self._relocate(RelocationRequest(channel, bound_ms)))
 
     def failure(self, channel: ChannelName) -> CubecastError | None:
-        """Why the channel could not be resolved, if that is why."""
+        """Why the channel could not be resolved; None if it was, or if that error was returned before."""
         if channel in self._resolving:
             return DirectoryUnreachable(f"super-node {self._client.url} does not answer; try again later")
         return self._failures.pop(channel, None)
 
     def suspect(self, host: HostId) -> None:
-        """Reports a silent neighbour."""
-        self._suspects.add(host)
-        self._news.set()
+        """Reports a silent neighbour with the next refresh, unless it is heard from again before."""
+        self._suspects.pop(host, None)
+        self._suspects[host] = None
+        if len(self._suspects) > SUSPECTS_MAX:
+            del self._suspects[next(iter(self._suspects))]
+        self._refresh_soon()
 
     def report(self, record: SubscriptionRecord) -> None:
-        """Reports a line of the ledger; of each channel the latest counts."""
+        """Reports the state of a subscription with the next refresh; of each channel only the latest is kept."""
         if len(self._ledger) < LEDGER_MAX or record.channel in self._ledger:
             self._ledger[record.channel] = record
-        self._news.set()
+        self._refresh_soon()
 
     # ------------------------------------------------------------------ inside
 
     async def _join(self) -> JoinAnswer:
         config = self._config
-        label = "" if self._joined else config.label  # meanwhile it may be another host's
+        label = "" if self._joined else config.label  # another host may have taken it since the first join
         key = self._client.identity.public_key.hex()
         request = JoinRequest(config.name, self._address, self._fingerprint, key, config.fan_out, label)
         answer = await self._client.join(request)
@@ -167,8 +183,8 @@ class DirectorySession:
         self._handle(ev.Placed(answer.placement))
         if not answer.placement.record.reachable:
             self._notify(
-                f"nobody can dial this host at {self._address}: a NAT or firewall lets nothing in. It takes part all the "
-                "same; open that UDP port, or give another address with --advertise, to do without detours"
+                f"no other host can dial this host at {self._address}: a NAT or firewall blocks incoming packets. It "
+                "takes part, but by detours; to avoid them open that UDP port, or give another address with --advertise"
             )
         for channel in self._published:
             self._tasks.create_task(self._announce(channel))
@@ -177,11 +193,11 @@ class DirectorySession:
     async def _rejoin(self) -> None:
         try:
             await self._join()
-            self._told = ""
+            self._rejoin_failure = ""
             self._notify("joined the overlay again")
         except (DirectoryError, TokenError) as error:
-            if str(error) != self._told:
-                self._told = str(error)
+            if str(error) != self._rejoin_failure:
+                self._rejoin_failure = str(error)
                 self._notify(f"cannot join again: {error}")
 
     async def _follow(self) -> None:
@@ -191,7 +207,7 @@ class DirectorySession:
                 async with aclosing(self._client.pushes(self._config.name)) as pushes:
                     async for pushed in pushes:
                         failures = 0
-                        self._take(pushed)
+                        self._on_pushed(pushed)
             except DirectoryUnreachable as error:
                 if failures == 0:
                     self._notify(f"{error}; running streams go on")
@@ -200,7 +216,7 @@ class DirectorySession:
             await asyncio.sleep(FOLLOW_PAUSES_S[min(failures, len(FOLLOW_PAUSES_S) - 1)])
             failures += 1
 
-    def _take(self, pushed: Pushed) -> None:
+    def _on_pushed(self, pushed: Pushed) -> None:
         if pushed.placement is not None:
             self._handle(ev.Placed(pushed.placement))
         for advice in pushed.advice:
@@ -210,19 +226,24 @@ class DirectorySession:
         if pushed.probes:
             self._handle(ev.ProbesWanted(pushed.probes))
 
+    def _refresh_soon(self) -> None:
+        self._refresh_due.set()
+
     async def _refresh(self) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_S):
-                    await self._news.wait()
-            self._news.clear()
+                    await self._refresh_due.wait()
+            self._refresh_due.clear()
             lines, self._ledger = self._ledger, {}
-            suspects, self._suspects = self._suspects, set()
+            links_ms = self._links_ms()
+            silent = [host for host in self._suspects if host not in links_ms]  # links to the others are up again
+            self._suspects = {}
             try:
                 request = RefreshRequest(
                     tuple(lines.values()),
-                    tuple(sorted(suspects)),
-                    self._links_ms(),
+                    tuple(sorted(silent)),
+                    links_ms,
                     self._work.slots,
                     self._work.reports(),
                 )
@@ -230,12 +251,18 @@ class DirectorySession:
                 for channel in self._published.keys() - set(answer.channels):
                     self._tasks.create_task(self._announce(channel))
             except DirectoryUnreachable:
-                self._ledger = lines | self._ledger  # reported with the next refresh that arrives
+                self._keep_reports(silent, lines)
                 await asyncio.sleep(REFRESH_S)
             except (DirectoryError, TokenError):
-                self._ledger = lines | self._ledger
+                self._keep_reports(silent, lines)
                 await self._rejoin()
                 await asyncio.sleep(REFRESH_S)
+
+    def _keep_reports(self, suspects: Iterable[HostId], lines: dict[ChannelName, SubscriptionRecord]) -> None:
+        """Keeps reports of a failed refresh for the next one: they are older than those that came since."""
+        older = [host for host in suspects if host not in self._suspects]
+        self._suspects = dict.fromkeys([*older, *self._suspects][-SUSPECTS_MAX:])
+        self._ledger = dict(list((lines | self._ledger).items())[-LEDGER_MAX:])
 
     async def _resolve(self, channel: ChannelName) -> None:
         self._resolving.add(channel)
@@ -254,24 +281,24 @@ class DirectorySession:
 
     async def _relocate(self, request: RelocationRequest) -> None:
         verdict = Verdict.STAYS
-        with suppress(DirectoryError, TokenError):  # then it stays where it is
+        with suppress(DirectoryError, TokenError):  # the host keeps its seat
             verdict = (await self._client.relocate(self._config.name, request)).verdict
         self._handle(ev.Relocated(request.channel, verdict))
 
     async def _announce(self, channel: ChannelName) -> None:
         if channel not in self._published:
             return
-        tree, told = self._published[channel]
+        tree, announced = self._published[channel]
         try:
             await self._client.announce(channel, tree)
-            if not told.done():
-                told.set_result(None)
+            if not announced.done():
+                announced.set_result(None)
         except (DirectoryError, TokenError) as error:
-            if told.done():
+            if announced.done():
                 self._notify(f"cannot announce {channel} again: {error}")
             else:
-                told.set_exception(error)
+                announced.set_exception(error)
 
     async def _withdraw(self, channel: ChannelName) -> None:
-        with suppress(DirectoryError, TokenError):  # its lease ends it too
+        with suppress(DirectoryError, TokenError):  # it is removed when the host's lease expires
             await self._client.withdraw(channel)

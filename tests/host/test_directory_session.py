@@ -1,0 +1,151 @@
+"""A host's reports reach the super-node, also those made while it did not answer."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import cast
+
+import pytest
+
+from cubecast.engine.protocol.http_bodies import Pushed, RefreshAnswer, RefreshRequest
+from cubecast.engine.protocol.job_records import Job, JobReport
+from cubecast.engine.protocol.records import SubscriptionRecord
+from cubecast.errors import DirectoryError, DirectoryUnreachable
+from cubecast.host.config import HostConfig
+from cubecast.host.directory import session as module
+from cubecast.host.directory.client import DirectoryClient
+from cubecast.host.directory.session import LEDGER_MAX, SUSPECTS_MAX, DirectorySession
+from cubecast.host.tasks import Tasks
+from cubecast.types import ChannelName, HostId
+from tests.conditions import eventually
+
+REFRESH_S = 0.01
+
+
+class Client:
+    """A super-node that answers refreshes as `error` says, and pushes nothing."""
+
+    def __init__(self) -> None:
+        self.error: DirectoryError | None = None
+        self.failed: list[RefreshRequest] = []
+        self.arrived: list[RefreshRequest] = []
+
+    async def refresh(self, host: HostId, request: RefreshRequest) -> RefreshAnswer:
+        assert host == "me"
+        if self.error is not None:
+            self.failed.append(request)
+            raise self.error
+        self.arrived.append(request)
+        return RefreshAnswer("", 1, ())
+
+    async def pushes(self, _: HostId) -> AsyncGenerator[Pushed]:
+        await asyncio.Event().wait()
+        yield Pushed()
+
+    def suspects(self) -> list[HostId]:
+        return [host for request in self.arrived for host in request.suspects]
+
+    def lines(self) -> dict[ChannelName, str]:
+        return {line.channel: line.state for request in self.arrived for line in request.subscriptions}
+
+
+class NoJobs:
+    slots = 0
+    changed: Callable[[], None] = staticmethod(lambda: None)
+
+    def want(self, jobs: tuple[Job, ...]) -> None:
+        raise AssertionError(jobs)
+
+    def reports(self) -> tuple[JobReport, ...]:
+        return ()
+
+
+class Host:
+    def __init__(self, tasks: Tasks) -> None:
+        self.client, self.links_ms = Client(), dict[HostId, float]()
+        config = HostConfig(HostId("me"), "", "")
+        client = cast(DirectoryClient, self.client)
+        self.session = DirectorySession(
+            config, client, tasks, lambda _: None, lambda _: None, lambda: self.links_ms, NoJobs()
+        )
+
+    async def fails_again(self) -> None:
+        """Waits for another refresh that begins now and fails."""
+        known = len(self.client.failed)
+        await eventually(lambda: len(self.client.failed) > known)
+
+    async def answers(self) -> None:
+        """The super-node is back: waits until a refresh has arrived."""
+        self.client.error = None
+        await eventually(lambda: bool(self.client.arrived))
+
+
+@pytest.fixture
+async def host(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
+    """A session whose super-node is away."""
+    monkeypatch.setattr(module, "REFRESH_S", REFRESH_S)
+
+    async def rejoin(_: DirectorySession) -> None:
+        """The super-node has forgotten the host, and does not take it back yet."""
+
+    monkeypatch.setattr(DirectorySession, "_rejoin", rejoin)
+    async with asyncio.TaskGroup() as group:
+        tasks = Tasks(group)
+        host = Host(tasks)
+        host.client.error = DirectoryUnreachable("away")
+        host.session.start()
+        yield host
+        tasks.cancel_all()
+
+
+def line(channel: str, state: str = "receiving") -> SubscriptionRecord:
+    return SubscriptionRecord(ChannelName(channel), HostId("me"), 100.0, state)
+
+
+@pytest.mark.parametrize("error", [DirectoryUnreachable("away"), DirectoryError("unknown host")])
+async def test_suspicions_and_records_of_a_failed_refresh_are_sent_with_the_next_that_arrives(
+    host: Host, error: DirectoryError
+) -> None:
+    host.client.error = error
+    host.session.suspect(HostId("dead"))
+    host.session.report(line("news"))
+    await host.fails_again()
+    host.session.suspect(HostId("dead-later"))
+    host.session.report(line("news", "ended"))
+    await host.fails_again()
+    await host.answers()
+    assert host.client.suspects() == ["dead", "dead-later"]
+    assert host.client.lines() == {"news": "ended"}
+
+
+async def test_a_host_that_is_heard_from_again_is_no_longer_suspected(host: Host) -> None:
+    for name in ("back", "dead"):
+        host.session.suspect(HostId(name))
+    await host.fails_again()
+    host.links_ms[HostId("back")] = 5.0
+    await host.answers()
+    assert host.client.suspects() == ["dead"]
+
+
+async def test_a_report_that_arrived_is_not_sent_again(host: Host) -> None:
+    host.session.suspect(HostId("dead"))
+    await host.answers()
+    known = len(host.client.arrived)
+    await eventually(lambda: len(host.client.arrived) > known + 1)
+    assert host.client.suspects() == ["dead"]
+
+
+async def test_only_the_most_recent_suspicions_and_records_are_kept(host: Host) -> None:
+    hosts = [HostId(f"h{number:03d}") for number in range(2 * SUSPECTS_MAX)]
+    for name in hosts[:SUSPECTS_MAX]:
+        host.session.suspect(name)
+    for number in range(LEDGER_MAX):
+        host.session.report(line(f"old{number}"))
+    await host.fails_again()
+    for name in (*hosts[SUSPECTS_MAX:], hosts[0]):
+        host.session.suspect(name)
+    for number in range(10):
+        host.session.report(line(f"new{number}"))
+    await host.fails_again()
+    await host.answers()
+    assert host.client.suspects() == sorted([*hosts[SUSPECTS_MAX + 1 :], hosts[0]])
+    assert len(host.client.lines()) <= LEDGER_MAX

@@ -189,6 +189,38 @@ def test_audio_and_video_stay_in_sync_through_a_sink(tmp_path: Path) -> None:
         assert got["audio"] - got["video"] == pytest.approx(wanted[sound] - wanted[1 - sound], abs=0.002)
 
 
+@pytest.mark.parametrize("container", list(Container))
+def test_a_stream_joined_in_the_middle_is_written_whole_whichever_track_arrives_first(
+    tmp_path: Path, container: Container
+) -> None:
+    with MediaSource(str(make(tmp_path, "clip.mp4", "libx264", "aac"))) as source:
+        frames, tracks = list(source.frames()), source.tracks
+    video = next(number for number, track in enumerate(tracks) if track.kind is Kind.VIDEO)
+    start = [frame.dts_us for frame in frames if frame.track == video and frame.keyframe][-1]
+    joined = [frame for frame in frames if frame.dts_us >= start]
+    late_audio = [frame for frame in joined if frame.track != video and frame.dts_us >= start + 300_000]
+    pictures = [frame for frame in joined if frame.track == video]
+    path = tmp_path / f"joined.{container}"
+    sink = MediaSink(path.open("wb", buffering=0), str(path), container, tracks)
+    for frame in (late_audio[0], *pictures, *late_audio[1:]):
+        sink.write(frame)
+    sink.close()
+    assert count_decodable(path)[Kind.VIDEO] == len(pictures)
+    assert packets(path)["audio"] == len(late_audio)
+
+
+def test_a_track_without_frames_does_not_hold_the_others_back(tmp_path: Path) -> None:
+    with MediaSource(str(make(tmp_path, "clip.mp4", "libx264", "aac"))) as source:
+        frames, tracks = list(source.frames()), source.tracks
+    audio = [frame for frame in frames if tracks[frame.track].kind is Kind.AUDIO]
+    path = tmp_path / "audio.ts"
+    sink = MediaSink(path.open("wb", buffering=0), str(path), Container.TS, tracks)
+    for frame in audio:
+        sink.write(frame)
+    sink.close()
+    assert packets(path) == {"audio": len(audio)}
+
+
 def test_a_looped_source_goes_on_without_a_step_back(clip: Path) -> None:
     _, once = read(clip)
     source, frames = read(clip, loop=True, limit=3 * len(once))

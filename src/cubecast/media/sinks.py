@@ -35,6 +35,10 @@ LATENCY_US = "200000"
 """Maximum duration of an MP4 fragment, and of the muxer's wait for a track without frames, microseconds."""
 TS_TICK_US = 12
 """One tick of the 90 kHz clock of MPEG-TS in microseconds, rounded up: the minimum step of decoding times."""
+HELD_US = 2 * US
+"""Media that is held at the start until every track has a frame, microseconds: a group of video may be this long."""
+HELD_MAX = 512
+"""Frames held at most: 2 s of video and audio have fewer."""
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
 """FFmpeg's channel layout for each number of audio channels."""
 
@@ -182,20 +186,41 @@ class MediaSink:
             raise MediaError(f"cannot write {name}: {error}") from error
         data = {n: Path(f"{name}.{t.codec}.jsonl") for n, t in enumerate(tracks) if t.kind is Kind.DATA}
         self._data = {number: DataSink(path) if beside else NullSink() for number, path in data.items()}
-        self._offset_us: int | None = None
+        self._held: list[EncodedFrame] | None = []
+        """The first frames, until the time at which the output starts is known; None from then on."""
+        self._offset_us = 0
         self._last_dts_us = [-1 << 62] * len(tracks)
 
     def write(self, frame: EncodedFrame) -> None:
         """See Sink."""
         if frame.track in self._data:
             self._data[frame.track].write(frame)
-            return
-        if self._offset_us is None:
-            self._offset_us = -min(frame.dts_us, frame.pts_us)
+        elif self._held is None:
+            self._mux(frame)
+        else:
+            self._held.append(frame)
+            if self._starts(self._held):
+                self._start()
+
+    def _starts(self, held: list[EncodedFrame]) -> bool:
+        """Whether every track has a frame, or one lags so far behind that the others are not held for it."""
+        times_us = [frame.dts_us for frame in held]
+        complete = {frame.track for frame in held} == self._streams.keys()
+        return complete or max(times_us) - min(times_us) >= HELD_US or len(held) >= HELD_MAX
+
+    def _start(self) -> None:
+        """The output starts at 0 with the earliest of the first frames, whichever arrived first."""
+        held, self._held = self._held or [], None
+        if held:
+            self._offset_us = -min(min(frame.dts_us, frame.pts_us) for frame in held)
+        for frame in held:
+            self._mux(frame)
+
+    def _mux(self, frame: EncodedFrame) -> None:
         dts_us = max(frame.dts_us + self._offset_us, self._last_dts_us[frame.track] + TS_TICK_US)
         pts_us = max(frame.pts_us + self._offset_us, dts_us)
         if dts_us < 0:
-            return  # precedes the first frame received
+            return  # of a track that came much later than the others, from before they start
         self._last_dts_us[frame.track] = dts_us
         packet = av.Packet(frame.payload)
         packet.stream, packet.time_base = self._streams[frame.track], _TIME_BASE
@@ -215,6 +240,7 @@ class MediaSink:
         for sink in self._data.values():
             sink.close()
         try:
+            self._start()
             self._out.close()
         except (av.error.FFmpegError, ValueError) as error:
             raise MediaError(f"cannot complete {self._name}: {error}") from error

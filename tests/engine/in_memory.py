@@ -1,4 +1,4 @@
-"""A simulated overlay of hosts h000, h001, ... that have joined, with one channel; its laws are checked throughout."""
+"""A simulated overlay of hosts h000, h001, ... with one channel, for tests; its laws are checked after every event."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -14,16 +14,20 @@ from cubecast.engine.protocol.records import Tree
 from cubecast.overlay.cube import Cube, format_label, label_count
 from cubecast.overlay.routing import Policy
 from cubecast.simulation.invariants import Parents, broken_at
-from cubecast.simulation.overlay import Outcome, SimulatedHost, SimulatedOverlay
+from cubecast.simulation.overlay import SimulatedOverlay
+from cubecast.simulation.shells.host import SimulatedHost
+from cubecast.simulation.shells.jobs import ProcessingOffer
+from cubecast.simulation.shells.subscribers import Outcome
 from cubecast.types import ChannelName, Floats, HostId
 
 CHANNEL = ChannelName("clip")
 ANSWER_S = 20.0
+"""Longest time from a request to subscribe to the decision, s."""
 STEP_S = 0.1
 
 
 class Overlay(SimulatedOverlay):
-    """Everyone has joined; hosts are known by number."""
+    """All hosts join at once, at random seats; tests name them by number."""
 
     def __init__(
         self,
@@ -36,15 +40,25 @@ class Overlay(SimulatedOverlay):
         reserve: Mapping[ChannelName, int] = MappingProxyType({}),
         directory_config: DirectoryConfig = DIRECTORY_DEFAULTS,
         hidden: Iterable[int] = (),
+        slots: Mapping[int, int] = MappingProxyType({}),
+        processing_ms: float = 20.0,
     ) -> None:
+        """See SimulatedOverlay.
+
+        Args:
+            hidden: numbers of the hosts that cannot be dialled.
+            slots: extensions that hosts run for others, by number.
+            processing_ms: processing time of every job.
+        """
         super().__init__(delay_ms, cube, policy, seed, directory_config=directory_config)
-        self.check = self._law
-        self._upstream: Parents = {}
+        self.check = self._check_laws
+        self._parents: Parents = {}
         self.names = [HostId(f"h{i:03d}") for i in range(len(delay_ms))]
         self.hidden = {self.names[index] for index in hidden}
         seats = np.random.default_rng(seed).permutation(label_count(cube))[: len(self.names)]
         for index, host in enumerate(self.names):
-            self.join(host, index, fan_out, format_label(cube, int(seats[index])), uplink_bps, reserve)
+            processing = ProcessingOffer(slots.get(index, 0), lambda: processing_ms)
+            self.join(host, index, fan_out, format_label(cube, int(seats[index])), uplink_bps, reserve, processing)
 
     def publish(self, index: int, channel: ChannelName = CHANNEL, tree: Tree = Tree.HYBRID) -> None:
         self.handle(self.names[index], ev.PublishRequested(channel, tree))
@@ -59,7 +73,7 @@ class Overlay(SimulatedOverlay):
             self.run(STEP_S)
             if len(here.outcomes) > known:
                 return here.outcomes[known]
-        raise AssertionError(f"{here.host} was forgotten")
+        raise AssertionError(f"{here.host} got no decision")
 
     @property
     def engines(self) -> dict[HostId, HostEngine]:
@@ -70,7 +84,7 @@ class Overlay(SimulatedOverlay):
         return {host for host, here in self.hosts.items() if not here.alive}
 
     def ended(self) -> dict[HostId, fx.StreamEnded]:
-        """Local subscriptions of living hosts that are over."""
+        """Local subscriptions of living hosts that ended."""
         return {
             host: outcome
             for host, here in self.hosts.items()
@@ -81,8 +95,8 @@ class Overlay(SimulatedOverlay):
     def sessions(self, host: HostId, channel: ChannelName = CHANNEL) -> set[HostId]:
         return set(self.hosts[host].sessions.get(channel, {}))
 
-    def _law(self, here: SimulatedHost) -> None:
-        assert not broken_at(self, here, self._upstream)
+    def _check_laws(self, here: SimulatedHost) -> None:
+        assert not broken_at(self, here, self._parents)
 
     def living(self) -> list[HostId]:
         return [host for host, here in self.hosts.items() if here.alive]

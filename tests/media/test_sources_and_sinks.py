@@ -205,7 +205,7 @@ def test_a_stream_joined_in_the_middle_is_written_whole_whichever_track_arrives_
     for frame in (late_audio[0], *pictures, *late_audio[1:]):
         sink.write(frame)
     sink.close()
-    assert count_decodable(path)[Kind.VIDEO] == len(pictures)
+    assert count_decodable(str(path))[Kind.VIDEO] == len(pictures)
     assert packets(path)["audio"] == len(late_audio)
 
 

@@ -1,4 +1,4 @@
-"""The laws of a simulation: a healthy overlay keeps them all, and each one sees what breaks it."""
+"""The laws of a simulation: a healthy overlay keeps them all, and each one reports what breaks it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from cubecast.engine.host import effects as fx
-from cubecast.engine.host import events as ev
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.protocol.path import Contract
 from cubecast.overlay.cube import Cube
-from cubecast.simulation import run as simulation
-from cubecast.simulation.invariants import broken_at, broken_labels, forgotten, hangs
-from cubecast.simulation.overlay import SimulatedHost
+from cubecast.simulation import observation
+from cubecast.simulation.invariants import broken_at, broken_labels, lacks_decision, lost_unnoticed
+from cubecast.simulation.run import simulate
 from cubecast.simulation.scenario import load_scenario
+from cubecast.simulation.shells.host import SimulatedHost
+from cubecast.simulation.shells.subscribers import LocalSubscriber
 from cubecast.types import HostId
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
 
@@ -30,7 +31,7 @@ seconds = 100.0
 
 @pytest.fixture
 def overlay() -> Overlay:
-    """Host 0 publishes, all others subscribe, in a chain of their own making."""
+    """Host 0 publishes, all others subscribe, over several levels."""
     overlay = Overlay(random_delays(HOSTS, 3), Cube(2, 3), seed=3, fan_out=2)
     overlay.run(4.0)
     overlay.publish(0)
@@ -41,14 +42,14 @@ def overlay() -> Overlay:
     return overlay
 
 
-def a_child(overlay: Overlay) -> tuple[SimulatedHost, SimulatedHost]:
-    """A host that neither publishes nor hangs on the publisher, and its parent."""
+def child_of_relay(overlay: Overlay) -> tuple[SimulatedHost, SimulatedHost]:
+    """A host that is no child of the publisher, and its parent."""
     for host in overlay.names[1:]:
         upstream = overlay.engines[host].upstream(CHANNEL)
         assert upstream is not None
         if upstream != overlay.names[0]:
             return overlay.hosts[host], overlay.hosts[upstream]
-    raise AssertionError("nobody relays")
+    raise AssertionError("no host relays")
 
 
 def branch_of(here: SimulatedHost) -> Branch:
@@ -64,19 +65,21 @@ def test_a_healthy_overlay_keeps_every_law(overlay: Overlay) -> None:
     assert [laws(overlay, here) for here in overlay.hosts.values()] == [""] * HOSTS
     assert broken_labels(overlay.directory) == []
     for host in overlay.names[1:]:
-        assert not forgotten(overlay.hosts[host], CHANNEL, 1)
-        assert not hangs(overlay, host, CHANNEL)
+        here = overlay.hosts[host]
+        subscriber = LocalSubscriber(CHANNEL, Contract(BOUND_MS), requests=1, outcomes=here.outcomes)
+        assert not lacks_decision(here, subscriber)
+        assert not lost_unnoticed(overlay, here, subscriber)
 
 
-def test_a_loop_of_parents_is_seen(overlay: Overlay) -> None:
-    child, parent = a_child(overlay)
+def test_a_loop_of_parents_is_reported(overlay: Overlay) -> None:
+    child, parent = child_of_relay(overlay)
     branch_of(parent).upstream = child.host
     assert "loop" in laws(overlay, parent)
     assert "loop" in laws(overlay, child)
 
 
-def test_a_copy_too_many_is_seen(overlay: Overlay) -> None:
-    _, parent = a_child(overlay)
+def test_a_copy_too_many_is_reported(overlay: Overlay) -> None:
+    _, parent = child_of_relay(overlay)
     copies = len(branch_of(parent).children)
     parent.fan_out = copies
     assert laws(overlay, parent) == ""
@@ -84,15 +87,15 @@ def test_a_copy_too_many_is_seen(overlay: Overlay) -> None:
     assert f"sends {copies} copies, {copies - 1} are allowed" in laws(overlay, parent)
 
 
-def test_two_hosts_that_cannot_be_dialled_and_hang_on_each_other_are_seen(overlay: Overlay) -> None:
-    child, parent = a_child(overlay)
+def test_a_hidden_host_with_a_hidden_parent_is_reported(overlay: Overlay) -> None:
+    child, parent = child_of_relay(overlay)
     overlay.hidden = {child.host}
     assert laws(overlay, child) == ""
     overlay.hidden = {child.host, parent.host}
-    assert "cannot be dialled" in laws(overlay, child)
+    assert "hidden" in laws(overlay, child)
 
 
-def test_labels_that_two_hosts_hold_or_nobody_are_seen(overlay: Overlay) -> None:
+def test_labels_that_two_hosts_hold_or_none_are_reported(overlay: Overlay) -> None:
     first, second = (overlay.directory.members[host] for host in overlay.names[:2])
     assert first.placement is not None
     assert second.placement is not None
@@ -100,41 +103,45 @@ def test_labels_that_two_hosts_hold_or_nobody_are_seen(overlay: Overlay) -> None
     second.placement = replace(kept, labels=first.placement.labels)
     found = broken_labels(overlay.directory)
     assert any(f"held by {overlay.names[0]} and {overlay.names[1]}" in law for law in found)
-    assert any("held by nobody" in law for law in found)
+    assert any("held by no host" in law for law in found)
     second.placement = None
-    assert any("has no place" in law for law in broken_labels(overlay.directory))
+    assert any("has no placement" in law for law in broken_labels(overlay.directory))
     second.placement = replace(kept, epoch=kept.epoch + 1)
-    assert any("has no place" in law for law in broken_labels(overlay.directory))
+    assert any("has no placement" in law for law in broken_labels(overlay.directory))
 
 
-def test_a_subscriber_without_an_answer_is_forgotten_unless_its_search_is_under_way(overlay: Overlay) -> None:
+def test_a_subscriber_without_a_decision_is_reported_unless_its_search_is_under_way(overlay: Overlay) -> None:
     here = overlay.hosts[overlay.names[1]]
-    assert forgotten(here, CHANNEL, 2)
+    assert lacks_decision(here, LocalSubscriber(CHANNEL, Contract(BOUND_MS), requests=2, outcomes=here.outcomes))
     late = overlay.join(HostId("late"), 0)
     overlay.run(2.0)
-    overlay.handle(late.host, ev.SubscribeRequested(CHANNEL, Contract(BOUND_MS)))
+    subscriber = LocalSubscriber(CHANNEL, Contract(BOUND_MS))
+    late.subscribers.ask(subscriber)
+    assert subscriber.unanswered
     assert late.engine.searching(CHANNEL)
-    assert not forgotten(late, CHANNEL, 1)
+    assert not lacks_decision(late, subscriber)
 
 
-def test_a_subscriber_that_gets_nothing_and_does_not_know_hangs(overlay: Overlay) -> None:
-    child, _ = a_child(overlay)
+def test_a_subscriber_that_gets_nothing_without_notice_is_reported(overlay: Overlay) -> None:
+    child, _ = child_of_relay(overlay)
+    subscriber = LocalSubscriber(CHANNEL, Contract(BOUND_MS), requests=1, outcomes=list(child.outcomes))
     child.sessions[CHANNEL].clear()
-    assert hangs(overlay, child.host, CHANNEL)
-    child.outcomes.append(fx.StreamEnded(CHANNEL, finished=False, host=child.host, reason="it was told"))
-    assert not hangs(overlay, child.host, CHANNEL)
+    assert lost_unnoticed(overlay, child, subscriber)
+    subscriber.outcomes.append(fx.StreamEnded(CHANNEL, finished=False, host=child.host, reason="no parent"))
+    assert not lost_unnoticed(overlay, child, subscriber)
 
 
 @pytest.mark.parametrize(
-    ("law", "said"), [("hangs", "it was not told"), ("forgotten", "was forgotten"), ("broken_labels", "label 7")]
+    ("law", "reported"),
+    [("lost_unnoticed", "without notice"), ("lacks_decision", "has no decision"), ("broken_labels", "label 7")],
 )
-def test_a_run_reports_broken_laws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, law: str, said: str) -> None:
+def test_a_run_reports_broken_laws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, law: str, reported: str) -> None:
     path = tmp_path / "small.toml"
     path.write_text(SCENARIO)
-    assert simulation.simulate(load_scenario(path), 1).invariants_broken == []
+    assert simulate(load_scenario(path), 1).invariants_broken == []
     broken = ["label 7: held by two"] if law == "broken_labels" else True
-    monkeypatch.setattr(simulation, law, lambda *_: broken)
+    monkeypatch.setattr(observation, law, lambda *_: broken)
     path.write_text(SCENARIO + "[churn]\nshare = 0.3\n")
-    told = simulation.simulate(load_scenario(path), 1).invariants_broken
-    assert told
-    assert all(said in each for each in told)
+    lines = simulate(load_scenario(path), 1).invariants_broken
+    assert lines
+    assert all(reported in line for line in lines)

@@ -1,1 +1,1 @@
-"""The engine that runs live, run on an event queue: thousands of hosts, no sockets and no clock."""
+"""The two engines that run live, run on an event queue: thousands of hosts, without sockets and without a clock."""

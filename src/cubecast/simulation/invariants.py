@@ -1,28 +1,31 @@
-"""What must hold after every event, whatever happens: the laws of the overlay.
+"""The laws of the overlay: what must hold after every event.
 
-- One parent a host and channel; following parents never leads round in a loop.
-- A host sends no more copies than it may.
-- Two hosts that cannot be dialled are never parent and child.
-- Every label is held by exactly one host, in every placement the directory stands by.
-- No subscriber is forgotten: whoever asked has its answer, or its search is under way; whose stream died is told.
+- A host has one parent per channel, and no chain of parents is a loop.
+- A host sends no more copies than its fan-out.
+- No two hidden hosts are parent and child.
+- Every label is held by exactly one host, in the placements of the directory's epoch.
+- Every subscriber that asked has a decision, or the search for a parent is under way.
+- A subscriber whose stream died is notified.
+
+The laws of jobs are in cubecast.simulation.job_laws.
 """
 
 from cubecast.engine.directory.engine import DirectoryEngine
-from cubecast.engine.host import effects as fx
 from cubecast.overlay.cube import label_count
-from cubecast.simulation.overlay import SimulatedHost, SimulatedOverlay
+from cubecast.simulation.overlay import SimulatedOverlay
+from cubecast.simulation.shells.host import SimulatedHost
+from cubecast.simulation.shells.subscribers import LocalSubscriber
 from cubecast.types import ChannelName, HostId
 
 Parents = dict[HostId, dict[ChannelName, HostId | None]]
-"""By host and channel."""
+"""Parents by host and channel."""
 
 
 def broken_at(overlay: SimulatedOverlay, here: SimulatedHost, before: Parents) -> list[str]:
-    """The laws that a host breaks now, one line each; called after every event it handled.
+    """The laws that a host breaks now, one line each; to be called after every event that it handled.
 
     Args:
-        before: the parents that were found to be in order, kept from call to call: a loop comes about only where a
-            parent changes.
+        before: the parents that were checked, updated by every call: only a changed parent can close a loop.
     """
     found = []
     copies = 0
@@ -33,9 +36,9 @@ def broken_at(overlay: SimulatedOverlay, here: SimulatedHost, before: Parents) -
         copies += len(branch.children)
         changed = branch.upstream is not None and branch.upstream != known.get(branch.channel)
         if changed and _loops(overlay, here.host, branch.channel):
-            found.append(f"{here.host}: its parents for {branch.channel} lead round in a loop")
+            found.append(f"{here.host}: its parents for {branch.channel} form a loop")
         if here.host in overlay.hidden and branch.upstream in overlay.hidden:
-            found.append(f"{here.host}: its parent {branch.upstream} cannot be dialled, nor can it")
+            found.append(f"{here.host}: it is hidden, and so is its parent {branch.upstream}")
     if copies > here.fan_out:
         found.append(f"{here.host}: sends {copies} copies, {here.fan_out} are allowed")
     return found
@@ -54,30 +57,29 @@ def _loops(overlay: SimulatedOverlay, start: HostId, channel: ChannelName) -> bo
 
 
 def broken_labels(directory: DirectoryEngine) -> list[str]:
-    """Labels that are not held by exactly one host, in the placements that the directory stands by."""
+    """Labels that are not held by exactly one host in the directory's placements, one line each."""
     held: dict[int, HostId] = {}
     found = []
     for host, member in directory.members.items():
         placement = member.placement
         if placement is None or placement.epoch != directory.epoch:
-            found.append(f"{host}: has no place in epoch {directory.epoch}")
+            found.append(f"{host}: has no placement in epoch {directory.epoch}")
             continue
         for label in placement.labels:
             if label in held:
                 found.append(f"label {label}: held by {held[label]} and {host}")
             held[label] = host
     missing = label_count(directory.cube) - len(held)
-    return found + ([f"{missing} labels are held by nobody"] if missing and directory.members else [])
+    return found + ([f"{missing} labels are held by no host"] if missing and directory.members else [])
 
 
-def forgotten(here: SimulatedHost, channel: ChannelName, asked: int) -> bool:
-    """Whether a subscriber that has asked so often got fewer answers and is not looked after any more."""
-    answers = [o for o in here.outcomes if o.channel == channel and not isinstance(o, fx.StreamEnded)]
-    return len(answers) < asked and not here.engine.searching(channel)
+def lacks_decision(here: SimulatedHost, subscriber: LocalSubscriber) -> bool:
+    """Whether a subscriber waits for a decision while no search for a parent is under way."""
+    return subscriber.unanswered and not here.engine.searching(subscriber.channel)
 
 
-def hangs(overlay: SimulatedOverlay, host: HostId, channel: ChannelName) -> bool:
-    """Whether a living subscriber gets nothing and believes that it does."""
-    here = overlay.hosts[host]
-    believes = bool(here.outcomes) and isinstance(here.outcomes[-1], fx.Admitted)
-    return here.alive and believes and not here.engine.searching(channel) and not overlay.flows(host, channel)
+def lost_unnoticed(overlay: SimulatedOverlay, here: SimulatedHost, subscriber: LocalSubscriber) -> bool:
+    """Whether a subscriber of a living host was admitted last but gets no media, and no new parent is looked for."""
+    channel = subscriber.channel
+    admitted = here.alive and subscriber.admitted
+    return admitted and not here.engine.searching(channel) and not overlay.flows(here.host, channel)

@@ -89,7 +89,7 @@ def test_coming_and_going_leaves_nothing_behind(seed: int) -> None:
 def test_without_the_super_node_a_new_subscriber_gets_an_answer_and_old_ones_go_on() -> None:
     overlay = ready(8, 1)
     assert isinstance(overlay.subscribe(1, NO_BOUND_MS), fx.Admitted)
-    overlay.directory_away = True
+    overlay.supernode.stop()
     refused = overlay.subscribe(2, NO_BOUND_MS)
     assert isinstance(refused, fx.Refused)
     assert "super-node did not answer" in refused.reason

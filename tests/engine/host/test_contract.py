@@ -10,7 +10,7 @@ from cubecast.engine.host import events as ev
 from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
 from cubecast.engine.protocol.records import Compliance, Tree
 from cubecast.overlay.cube import Cube
-from cubecast.simulation.overlay import FRAME_BYTES
+from cubecast.simulation.shells.media import FRAME_BYTES
 from cubecast.types import ChannelName, HostId
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
 

@@ -4,7 +4,7 @@ from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.host.failure_detector import FailureDetector
-from cubecast.simulation.overlay import SimulatedHost
+from cubecast.simulation.shells.host import SimulatedHost
 from cubecast.types import HostId
 from tests.engine.host.test_subscribe import NO_BOUND_MS, ready
 from tests.engine.in_memory import Overlay
@@ -56,7 +56,7 @@ def test_a_host_that_pauses_again_and_again_is_left_a_few_times_and_not_at_every
         alarms.append(0)
         overlay.stall(slow)
         overlay.run(PAUSE_S)
-        overlay.go_on(slow)
+        overlay.resume(slow)
         overlay.run(2.0)
     assert alarms[0] > 0, "the pauses are long enough for an alarm"
     assert not any(alarms[PAUSES // 2 :]), "those who were wrong have learnt"

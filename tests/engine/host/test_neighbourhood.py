@@ -65,7 +65,7 @@ def test_a_link_is_kept_while_either_end_needs_it() -> None:
     record = overlay.directory.members[stranger].record
     for wish in ((record,), ()):
         for effect in engine._neighbourhood.want_links("a test", wish):
-            overlay._perform(overlay.hosts[host], effect)
+            overlay.perform(overlay.hosts[host], effect)
         overlay.run(30)
         linked = {link.host for link in engine.view().links if link.up}
         assert (stranger in linked) == bool(wish), "as long as it is wished for"

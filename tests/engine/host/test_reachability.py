@@ -89,7 +89,7 @@ def test_a_host_that_becomes_reachable_is_dialled() -> None:
     overlay = overlay_of(6, {2}, 5)
     assert not overlay.directory.members[overlay.names[2]].record.reachable
     overlay.hidden.clear()
-    overlay.tell_directory(HostTested(overlay.names[2], reachable=True))
+    overlay.send_to_directory(HostTested(overlay.names[2], reachable=True))
     overlay.run(1.0)
     known = [n.record for e in overlay.engines.values() for n in (e.placement.neighbours if e.placement else ())]
     assert all(record.reachable for record in known)

@@ -112,7 +112,7 @@ def test_a_host_that_stands_still_for_three_seconds_costs_nobody_the_stream(
     sleeper = overlay.names[data.draw(st.integers(0, hosts - 1))]
     overlay.stall(sleeper)
     overlay.run(3.0)
-    overlay.go_on(sleeper)
+    overlay.resume(sleeper)
     overlay.run(LEASED_OUT_S)
     assert not overlay.ended()
     assert all(overlay.flows(host, CHANNEL) for host in overlay.names)
@@ -137,7 +137,7 @@ def test_hosts_that_are_cut_off_for_some_seconds_keep_their_streams(
 
 def test_repair_needs_no_super_node() -> None:
     overlay = streaming(12, 5)
-    overlay.directory_away = True
+    overlay.supernode.stop()
     overlay.run(30)
     relay = next(h for h in overlay.names[1:] if overlay.engines[h].branches()[0].children)
     overlay.crash(relay)
@@ -176,7 +176,7 @@ def test_a_link_to_the_parent_that_breaks_is_dialled_again_and_costs_nothing() -
     parent = overlay.engines[child].upstream(CHANNEL)
     assert parent is not None
     before = overlay.hosts[child].changes
-    overlay._hang_up(overlay.hosts[parent], child)
+    overlay.network.hang_up(overlay.hosts[parent], child)
     overlay.run(5)
     assert (overlay.engines[child].upstream(CHANNEL), overlay.hosts[child].changes) == (parent, before)
     assert parent in overlay.hosts[child].dialled
@@ -189,7 +189,7 @@ def test_everyone_may_look_for_another_parent_at_once(seed: int) -> None:
     for host in overlay.names[1:]:
         for branch in overlay.engines[host].branches():
             for effect in overlay.engines[host]._upstream.lose(branch, "a test says so"):
-                overlay._perform(overlay.hosts[host], effect)
+                overlay.perform(overlay.hosts[host], effect)
     served = receiving(overlay)
     overlay.run(LEASED_OUT_S)
     assert not overlay.ended()

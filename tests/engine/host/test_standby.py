@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
-from cubecast.simulation.overlay import SimulatedHost
+from cubecast.simulation.shells.host import SimulatedHost
 from cubecast.types import ChannelName, HostId
 from tests.engine.host.test_subscribe import NO_BOUND_MS, ready
 from tests.engine.in_memory import CHANNEL, Overlay

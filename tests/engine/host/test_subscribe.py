@@ -209,7 +209,7 @@ def test_a_host_that_was_stalled_itself_does_not_blame_its_peers() -> None:
     sleeper = HostId("h003")
     overlay.stall(sleeper)
     overlay.run(0.9)  # shorter than the suspicion of its neighbours
-    overlay.go_on(sleeper)
+    overlay.resume(sleeper)
     overlay.run(3)
     assert not overlay.ended()
 

@@ -1,0 +1,120 @@
+"""The laws of jobs, checked by looking again and again.
+
+- Every wanted job runs, if a host is willing and able to run it; so a job whose host crashed moves. A host where the job
+  has just failed is not able: the directory leaves it out for JobsConfig.avoid_s.
+- A job runs at one host at a time.
+
+Each may be broken for a while, until hosts and the super-node have found out; faults that prevent them from that give
+them more time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from cubecast.engine.directory.config import DIRECTORY_DEFAULTS
+from cubecast.simulation.overlay import SimulatedOverlay
+from cubecast.simulation.owners import JobOwner
+from cubecast.simulation.shells.host import SimulatedHost
+from cubecast.types import ChannelName, HostId
+
+LOOK_S = 1.0
+"""Time between two looks, s."""
+START_S = 25.0
+"""Time in which a job must run at another host, s: a lease (6 s), two retries of the directory (2 s each), three refreshes
+of hosts (2 s each), and nine for hosts that failed at it; the search for a parent is counted in ticks."""
+START_TICKS = 150
+"""Ticks in which the host finds a parent for the source and media arrives: a search and its repair (100 ticks)."""
+TWICE_S = 3 * DIRECTORY_DEFAULTS.lease.lease_s
+"""Time in which a host learns that its job has moved, s: until its lease ends, and it reports its jobs again."""
+
+
+@dataclass(slots=True)
+class JobLaws:
+    """Looks at the jobs of one overlay."""
+
+    overlay: SimulatedOverlay
+    owners: list[JobOwner]
+    leaving: set[HostId]
+    """Hosts that are about to leave: they need not run anything."""
+    running_shares: list[float] = field(default_factory=list)
+    """Share of the wanted jobs that ran, at each look."""
+    _idle_since: dict[ChannelName, float] = field(default_factory=dict)
+    _twice_since: dict[ChannelName, float] = field(default_factory=dict)
+    _assigned: dict[ChannelName, HostId] = field(default_factory=dict)
+    """The living host that had a job at the last look."""
+    _failures: dict[tuple[ChannelName, HostId], int] = field(default_factory=dict)
+    """Failures of a job at a host, as counted at the last look."""
+    _failed_at: dict[tuple[ChannelName, HostId], float] = field(default_factory=dict)
+    """When the last of them was seen."""
+
+    def look(self) -> list[str]:
+        """The laws that are broken now, one line each."""
+        wanted = [owner for owner in self.owners if owner.since <= self.overlay.now]
+        ran = [bool(self._hosts_running(owner.job.channel)) for owner in wanted]
+        if ran:
+            self.running_shares.append(sum(ran) / len(ran))
+        return [line for owner in wanted for line in (*self._idle(owner), *self._twice(owner))]
+
+    def _idle(self, owner: JobOwner) -> Iterator[str]:
+        channel, now = owner.job.channel, self.overlay.now
+        self._note_failures(channel)
+        hampered, able = self._hampered(channel), self._able(channel)
+        if hampered or not able or self._hosts_running(channel):
+            self._idle_since[channel] = now
+        idle_s = now - self._idle_since.setdefault(channel, now)
+        if idle_s > START_S + START_TICKS * self.overlay.tick_s:
+            why = f"; it failed: {owner.failures[-1]}" if owner.failures else ""
+            yield f"job {channel}: runs nowhere for {idle_s:.0f} s, hosts are willing{why}"
+            self._idle_since[channel] = now
+
+    def _twice(self, owner: JobOwner) -> Iterator[str]:
+        channel, now = owner.job.channel, self.overlay.now
+        hosts = self._hosts_running(channel)
+        if len(hosts) < 2 or self._faulty():
+            self._twice_since[channel] = now
+        twice_s = now - self._twice_since.setdefault(channel, now)
+        if twice_s > TWICE_S:
+            yield f"job {channel}: runs at {' and '.join(hosts)} for {twice_s:.0f} s"
+            self._twice_since[channel] = now
+
+    def _hosts_running(self, channel: ChannelName) -> list[HostId]:
+        return [
+            host
+            for host, here in self.overlay.hosts.items()
+            if here.alive and here.jobs.source_of(channel) is not None and host not in self.overlay.island
+        ]
+
+    def _faulty(self) -> bool:
+        """Whether a fault prevents hosts and the super-node from learning of each other."""
+        return self.overlay.supernode.stopped or bool(self.overlay.island)
+
+    def _hampered(self, channel: ChannelName) -> bool:
+        """Whether such a fault is there, or the host that had the job died since the last look."""
+        before = self._assigned.pop(channel, None)
+        for host, here in self.overlay.hosts.items():
+            if here.alive and host not in self.leaving and self.overlay.directory.jobs.derives(host, channel):
+                self._assigned[channel] = host
+        died = before is not None and (not self.overlay.hosts[before].alive or before in self.leaving)
+        return died or self._faulty()
+
+    def _able(self, channel: ChannelName) -> bool:
+        """Whether a living host could run the job."""
+        return any(self._host_able(here, channel) for here in self.overlay.hosts.values())
+
+    def _note_failures(self, channel: ChannelName) -> None:
+        for host, here in self.overlay.hosts.items():
+            count = here.jobs.failures[channel]
+            if count > self._failures.get((channel, host), 0):
+                self._failures[channel, host], self._failed_at[channel, host] = count, self.overlay.now
+
+    def _host_able(self, here: SimulatedHost, channel: ChannelName) -> bool:
+        if not here.alive or here.stalled or here.host in self.leaving:
+            return False
+        if self.overlay.directory.jobs.derives(here.host, channel):
+            return True
+        failed_at = self._failed_at.get((channel, here.host))
+        if failed_at is not None and self.overlay.now - failed_at <= DIRECTORY_DEFAULTS.jobs.avoid_s + LOOK_S:
+            return False
+        copies = sum(len(branch.children) for branch in here.engine.branches())
+        free = len(self.overlay.directory.jobs.of(here.host)) < here.jobs.slots
+        return free and copies < here.fan_out

@@ -1,0 +1,51 @@
+"""Scenario files: every mistake is refused with one clear line."""
+
+from pathlib import Path
+
+import pytest
+
+from cubecast.errors import LabError
+from cubecast.simulation.scenario import load_scenario
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+
+
+@pytest.mark.parametrize("path", sorted(SCENARIOS.glob("*.toml")), ids=lambda path: path.name)
+def test_shipped_scenarios_are_in_order(path: Path) -> None:
+    assert load_scenario(path).hosts > 1
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("host = 20", "host"),
+        ("hosts = 20\nprocess_slot = 1", "process_slot"),
+        ("hosts = 20\n[churns]\nshare = 0.1", "churns"),
+        ("hosts = 20\n[churn]\nshares = 0.1", "shares"),
+        ("hosts = 20\n[[partition]]\nat_s = 1.0\nfor_s = 1.0", "partition"),
+        ("hosts = 20\n[[partitions]]\nat_s = 1.0\nfor_s = 1.0\nshar = 0.2", "shar"),
+        ("hosts = 20\n[[directory_outage]]\nat_s = 1.0\nfor_s = 1.0", "directory_outage"),
+        ("hosts = 20\n[[directory_outages]]\nat_s = 1.0\nfor = 1.0", "for"),
+        ("hosts = 20\n[partitions]\nat_s = 1.0\nfor_s = 1.0", "partitions"),
+        ("hosts = 20\nloss = 1.5", "loss"),
+        ("hosts = 20\njobs = -1", "jobs"),
+        ("hosts = 20\njobs = 2\nwilling = 0.0", "willing"),
+        ("hosts = 20\nprocessing_ms = [9.0, 5.0]", "processing_ms"),
+        ("hosts = 20\nbound_ms = [nan, nan]", "bound_ms"),
+        ("hosts = 20\nchannels = 20", "channels"),
+        ("hosts = 20\nseconds = 50.0\n[[directory_outages]]\nat_s = 60.0\nfor_s = 1.0", "a directory outage at 60 s"),
+        (
+            "hosts = 20\n[[directory_outages]]\nat_s = 1.0\nfor_s = 9.0\n[[directory_outages]]\nat_s = 5.0\nfor_s = 1.0",
+            "directory outages overlap",
+        ),
+        ("hosts = 20\n[[partitions]]\nat_s = nan\nfor_s = 1.0", "at_s"),
+        ("hosts = ", "scenario"),
+    ],
+)
+def test_a_mistake_is_refused_with_one_line_that_names_it(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(LabError, match=named) as refused:
+        load_scenario(path)
+    assert "\n" not in str(refused.value)
+    assert "wrong.toml" in str(refused.value)

@@ -67,7 +67,7 @@ def test_a_job_follows_its_owner_and_survives_hosts_and_super_nodes(tmp_path: Pa
 
         file.write_bytes(module(wat(), Manifest(name="double", version="2")))
         owner.popen.send_signal(signal.SIGHUP)
-        owner.wait_for("takes over as it is now")
+        owner.wait_for("takes over")
 
         running.restart_supernode()
         subscriber = running.join("subscribe", "twice", "--bound", "3s", "--json", name="s")

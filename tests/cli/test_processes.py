@@ -15,7 +15,7 @@ import av
 import httpx
 import pytest
 
-from cubecast.cli.arguments import read_token
+from cubecast.client.settings import read_token
 from cubecast.errors import MediaError
 from cubecast.frames import Kind
 from cubecast.media.verification import count_decodable

@@ -1,45 +1,57 @@
-"""Arguments that several commands share, and their parsing. Errors are one line and exit status 2."""
+"""Arguments that several commands share, and their parsing. An error is one line and exit status 2."""
 
 import argparse
 import os
 import re
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from cubecast.client.settings import TOKEN_VARIABLE, default_supernode, split_address, state_folder
 from cubecast.engine.protocol.path import NUMBER_MAX
-from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, Tree, check_address, check_name
+from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, Tree
 from cubecast.errors import UsageError
-from cubecast.host.config import HostConfig
 from cubecast.overlay.routing import Policy
-from cubecast.types import ChannelName, HostId
 
-SUPERNODE_DEFAULT = "http://127.0.0.1:7000"
+__all__ = [
+    "BOUND_DEFAULT_MS",
+    "Parser",
+    "add_contract_options",
+    "add_directory_options",
+    "add_host_options",
+    "add_tree_option",
+    "extension_settings",
+    "milliseconds",
+    "one_of",
+    "rate",
+    "share",
+    "split_address",
+    "state_folder",
+    "whole_number",
+]
+
+BOUND_DEFAULT_MS = 1000.0
+"""The bound, ms, of a subscription whose user does not give one."""
 BOUND_MS_MAX = 3_600_000.0
+"""The largest time, ms, that an option accepts: an hour."""
 RATE_BPS_MAX = 1e12
+"""The largest rate, bit/s, that an option accepts: the largest number in a message of the protocol."""
 PROCESS_MAX = 1024
+"""The largest number of extensions that a host can be asked to run for others."""
 
 E = TypeVar("E", bound=StrEnum)
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """An argument parser that reports an error in one line."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        """Ends with one line and exit status 2."""
+        """Prints one line and exits with status 2."""
         self.exit(2, f"cubecast: {message}; see {self.prog} --help\n")
-
-
-def state_folder() -> Path:
-    """Where a super-node keeps its state unless told otherwise."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "cubecast"
 
 
 def whole_number(low: int, high: int) -> "type[int]":
@@ -100,19 +112,19 @@ def add_directory_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--supernode",
         metavar="URL",
-        default=os.environ.get("CUBECAST_SUPERNODE", SUPERNODE_DEFAULT),
+        default=default_supernode(),
         help="the super-node; or CUBECAST_SUPERNODE (%(default)s)",
     )
     parser.add_argument(
         "--token",
         metavar="TOKEN|@FILE",
-        default=os.environ.get("CUBECAST_TOKEN", ""),
-        help="a join token; or CUBECAST_TOKEN; by default the one a super-node on this machine left",
+        default=os.environ.get(TOKEN_VARIABLE, ""),
+        help="a join token; or CUBECAST_TOKEN; by default the one that a super-node on this machine has left",
     )
 
 
 def add_tree_option(parser: argparse.ArgumentParser) -> None:
-    """How a channel's hosts choose their parents."""
+    """--tree: how a channel's hosts choose their parents."""
     parser.add_argument(
         "--tree",
         type=one_of(Tree),
@@ -123,129 +135,71 @@ def add_tree_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_contract_options(parser: argparse.ArgumentParser) -> None:
-    """What a subscriber may ask for beside a bound on latency."""
+    """--rate and --loss: the terms of a contract beside the bound on latency."""
     parser.add_argument(
         "--rate", type=rate, default=0.0, metavar="RATE", help="least rate, such as 900k or 2M bit/s (any)"
     )
     parser.add_argument(
-        "--loss", type=share, default=1.0, metavar="SHARE",
+        "--loss",
+        type=share,
+        default=1.0,
+        metavar="SHARE",
         help="most that may be late or lost, such as 1%% (any is admitted; a second with over 1%% counts as violated)",
-    )  # fmt: skip
+    )
 
 
 def add_host_options(parser: argparse.ArgumentParser) -> None:
-    """What every command that joins the overlay as a host takes."""
+    """The options of every command that joins the overlay as a host."""
     add_directory_options(parser)
     parser.add_argument("--name", default="", help="this host's name (machine name and process id)")
     parser.add_argument(
         "--listen", metavar="HOST:PORT", default="0.0.0.0:0", help="UDP address of the data plane (%(default)s)"
     )
-    parser.add_argument("--advertise", metavar="HOST:PORT", default="", help="address others dial, if another")
+    parser.add_argument("--advertise", metavar="HOST:PORT", default="", help="address others dial, if it is another")
     parser.add_argument("--source-address", metavar="HOST", default="", help="address outgoing sessions come from")
-    parser.add_argument("--label", default="", metavar="DIGITS", help="wished seat in the cube (any)")
+    parser.add_argument("--label", default="", metavar="DIGITS", help="requested seat in the cube (any)")
     parser.add_argument(
         "--fan-out",
         type=whole_number(0, FAN_OUT_MAX),
         default=FAN_OUT_DEFAULT,
         metavar="N",
-        help="copies this host may send, over all channels (%(default)s)",
+        help="most copies this host sends, over all channels (%(default)s)",
     )
     parser.add_argument(
-        "--uplink", type=rate, default=NUMBER_MAX, metavar="RATE",
-        help="what all copies together may take, such as 20M or 900k bit/s (no limit)",
-    )  # fmt: skip
+        "--uplink",
+        type=rate,
+        default=NUMBER_MAX,
+        metavar="RATE",
+        help="greatest rate of all copies together, such as 20M or 900k bit/s (no limit)",
+    )
     parser.add_argument(
-        "--reserve", action="append", default=[], metavar="CHANNEL=N",
+        "--reserve",
+        action="append",
+        default=[],
+        metavar="CHANNEL=N",
         help="keep N of the copies for a channel; again for each channel",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--process", type=whole_number(0, PROCESS_MAX), default=0, metavar="N",
+        "--process",
+        type=whole_number(0, PROCESS_MAX),
+        default=0,
+        metavar="N",
         help="run up to N extensions of others, in the sandbox (%(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument("--policy", type=Policy, choices=list(Policy), default=Policy.GREEDY, help="next hops (greedy)")
     parser.add_argument("--seed", type=whole_number(0, 2**31), default=0, metavar="N", help="of the random policy")
 
 
-def host_config(arguments: argparse.Namespace) -> HostConfig:
-    """The host that the arguments describe.
+def extension_settings(texts: Sequence[str]) -> dict[str, str]:
+    """--config K=V, given any number of times.
 
     Raises:
-        UsageError: an address or token argument makes no sense.
+        UsageError: one is not of that form.
     """
-    machine = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])[:32] or "host"
-    name = arguments.name or f"{machine}-{os.getpid()}"
-    check_name("host name", name)
-    split_address(arguments.listen, "--listen")
-    if arguments.advertise:
-        check_address(arguments.advertise)
-    if arguments.source_address:
-        _check_source(arguments.source_address)
-    return HostConfig(
-        name=HostId(name),
-        supernode=arguments.supernode,
-        token=read_token(arguments.token),
-        listen=arguments.listen,
-        advertise=arguments.advertise,
-        source=arguments.source_address,
-        label=arguments.label,
-        fan_out=arguments.fan_out,
-        uplink_bps=arguments.uplink,
-        reserve=_reserved(arguments.reserve, arguments.fan_out),
-        policy=arguments.policy,
-        seed=arguments.seed,
-        process=arguments.process,
-    )
-
-
-def _reserved(wishes: list[str], fan_out: int) -> dict[ChannelName, int]:
-    reserve: dict[ChannelName, int] = {}
-    for wish in wishes:
-        channel, _, copies = wish.partition("=")
-        if not copies.isdecimal() or not channel:
-            raise UsageError(f"--reserve {wish!r} is not CHANNEL=N, such as news=4")
-        check_name("channel name", channel)
-        if channel in reserve:
-            raise UsageError(f"--reserve names channel {channel} twice; name it once")
-        reserve[ChannelName(channel)] = int(copies)
-    if sum(reserve.values()) > fan_out:
-        raise UsageError(f"--reserve keeps {sum(reserve.values())} copies, --fan-out allows {fan_out}; raise --fan-out")
-    return reserve
-
-
-def _check_source(address: str) -> None:
-    """Whether outgoing sessions may come from an address."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError as error:
-            raise UsageError(f"--source-address {address!r} is no address of this machine: {error.strerror}") from error
-
-
-def read_token(text: str) -> str:
-    """A token given as itself, as @FILE, or left by a super-node on this machine.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
-    if text and not text.startswith("@"):
-        return text.strip()
-    file = Path(text[1:]) if text else state_folder() / "join.token"
-    if not text and not file.is_file():
-        return ""
-    try:
-        return file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read token file {file}: {getattr(error, 'strerror', 'not text')}") from error
-
-
-def split_address(text: str, option: str) -> tuple[str, int]:
-    """HOST:PORT in its parts; an IPv6 host stands in brackets.
-
-    Raises:
-        UsageError: it is not of that form.
-    """
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65_535 or (":" in host and host[0] != "["):
-        raise UsageError(f"{option} {text!r} is not HOST:PORT, such as 0.0.0.0:4443 or [::]:4443")
-    return host.strip("[]"), int(port)
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key or not value.isprintable() or key in found:
+            raise UsageError(f"--config {text!r} is not K=V on one line, each K once; such as share=0.5")
+        found[key] = value
+    return found

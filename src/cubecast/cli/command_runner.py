@@ -1,4 +1,4 @@
-"""Runs a command's coroutine: signals end it in order, errors become one line."""
+"""Runs a command: signals cancel it so that it can clean up, and an error becomes one line."""
 
 import asyncio
 import errno
@@ -13,31 +13,34 @@ from typing import TypeVar
 
 import uvloop
 
+from cubecast.cli.main import OUTPUT_CLOSED, discard_output
 from cubecast.errors import CubecastError, LocalError, RemoteError, SubscriptionError, UpstreamLost, first_error
 
 T = TypeVar("T")
 
 LINE_MAX = 64 * 1024
+"""Maximum length, bytes, of a line that is read from standard input; longer ones are ignored."""
 
 BAD_INPUT, BROKEN, INTERRUPTED, INTERNAL = 2, 1, 130, 70
 
 
 def notify(line: str) -> None:
-    """One line for the user."""
+    """Prints one line for the user on standard error."""
     with suppress(BrokenPipeError):
         print(f"cubecast: {line}", file=sys.stderr, flush=True)
 
 
 def emit(event: str, **fields: object) -> None:
-    """One JSON object on a line of standard output, for programs that watch this one."""
+    """Prints one JSON object on a line of standard output; if its reader is gone, the command ends as by SIGTERM."""
     try:
         print(json.dumps({"event": event, **fields}), flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody watches any more
+        discard_output()
+        signal.raise_signal(signal.SIGTERM)
 
 
-async def held() -> None:
-    """Waits for a line, or the end, of standard input; one that cannot be waited on is at its end."""
+async def wait_for_enter() -> None:
+    """Waits for a line, or the end, of standard input; returns at once if it cannot be waited on."""
     notify("holding; press Enter to start")
     if sys.stdin is None:
         return
@@ -54,7 +57,7 @@ async def held() -> None:
 
 
 async def input_lines() -> AsyncIterator[bytes]:
-    """The lines of standard input as they come; ends at its end, at once when it cannot be waited on."""
+    """The lines of standard input as they come, until its end; none if it cannot be waited on."""
     if sys.stdin is None:
         return
     loop = asyncio.get_running_loop()
@@ -76,7 +79,7 @@ async def input_lines() -> AsyncIterator[bytes]:
 
 
 def run_async(work: Coroutine[object, object, T], interrupted: T) -> T:
-    """Runs to the end. SIGINT and SIGTERM cancel the work, which cleans up; then `interrupted` is the result."""
+    """Runs the work to its end. SIGINT and SIGTERM cancel it, so that it cleans up; the result is then `interrupted`."""
 
     async def guarded() -> T:
         task = asyncio.ensure_future(work)
@@ -93,16 +96,18 @@ def run_async(work: Coroutine[object, object, T], interrupted: T) -> T:
 
 
 def serve(work: Coroutine[object, object, int]) -> int:
-    """Runs a command that people end themselves: stopped by a signal, it ended as it should."""
+    """Runs a command that its user ends: its exit status is 0 when a signal ends it."""
     return run_async(work, 0)
 
 
 def exit_status(command: Callable[[], int]) -> int:
-    """Runs a command; a known error is one line and its status, an unknown one is called what it is."""
+    """Runs a command and returns its exit status; an error is printed as one line, an unknown one as an internal error."""
     try:
         return command()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # the reader of standard output is gone
+        return OUTPUT_CLOSED
     except BaseExceptionGroup as group:
         return _report(first_error(group))
     except Exception as error:  # noqa: BLE001  the last resort: users never see a traceback

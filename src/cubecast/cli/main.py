@@ -1,12 +1,16 @@
-"""`cubecast`: finds the command, runs it. Imports nothing heavy itself, so that Ctrl-C works from the start."""
+"""`cubecast`: finds the command and runs it. It imports nothing heavy itself, so that Ctrl-C works from the start."""
 
 import importlib
+import os
 import sys
 
 from cubecast import __version__
 
 BAD_INPUT, INTERRUPTED = 2, 130
+OUTPUT_CLOSED = 141
+"""Exit status when the reader of standard output has closed it: as a shell reports a program that SIGPIPE ended."""
 ARGUMENT_MAX = 4096
+"""Maximum number of characters of one argument; no option needs as many."""
 
 COMMANDS = {
     "demo": "watch a clip go to several subscribers over an emulated Internet",
@@ -21,7 +25,7 @@ COMMANDS = {
     "extension": "write, check and try code that processes streams",
     "bench": "measure the sandbox against its bars",
     "lab": "reproduce the published experiments, beside the rivals and what goes beyond",
-    "testbed": "let things go wrong on real processes, and see what comes of it",
+    "testbed": "inject faults on real processes, and check that streams survive them",
     "emulator": "run a delay stage: an Internet on one machine",
 }
 
@@ -29,13 +33,30 @@ COMMANDS = {
 def main() -> None:
     """The console script."""
     try:
-        sys.exit(run(sys.argv[1:]))
+        try:
+            status = run(sys.argv[1:])
+        except SystemExit as end:  # argparse, and rich when its output is closed
+            if isinstance(end.__context__, BrokenPipeError):
+                raise BrokenPipeError from end
+            status = end.code if isinstance(end.code, int) else BAD_INPUT
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:  # while modules are still being imported
-        sys.exit(INTERRUPTED)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        status = OUTPUT_CLOSED
+    if status == OUTPUT_CLOSED:
+        discard_output()
+    sys.exit(status)
+
+
+def discard_output() -> None:
+    """Discards what is still to be written to standard output: its reader is gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command line and gives its exit status."""
+    """Runs one command line and returns its exit status."""
     first = arguments[0] if arguments else "--help"
     if first in ("-h", "--help", "help"):
         print(usage())
@@ -65,6 +86,6 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "cubecast COMMAND --help tells more.",
+            "cubecast COMMAND --help lists the options of a command.",
         ]
     )

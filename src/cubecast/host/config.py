@@ -1,4 +1,4 @@
-"""How a host runs."""
+"""The settings of one host."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,16 +11,22 @@ from cubecast.types import ChannelName, HostId
 
 @dataclass(frozen=True, slots=True)
 class HostConfig:
-    """How a host runs.
+    """The settings of one host.
 
     Attributes:
-        listen: HOST:PORT of the data plane, UDP; port 0 takes a free one.
-        advertise: HOST:PORT peers dial; empty works it out from `listen`.
-        source: HOST that outgoing sessions come from; empty leaves it to the system.
-        label: wished seat, digits; empty takes any.
-        uplink_bps: what all copies together may carry.
-        reserve: copies kept for channels.
-        process: extensions at a time this host is willing to run for others.
+        name: unique in the overlay.
+        supernode: URL of the super-node.
+        token: join token, issued by the super-node.
+        listen: HOST:PORT of the data plane, UDP; with port 0 the system chooses a free one.
+        advertise: HOST:PORT that peers dial; empty derives it from `listen`.
+        source: HOST that outgoing sessions come from; empty leaves the choice to the system.
+        label: requested seat in the cube, digits; empty accepts any.
+        fan_out: maximum number of copies that this host sends, over all channels.
+        uplink_bps: maximum rate of all copies together, bit/s.
+        reserve: number of copies that are reserved for a channel, by channel.
+        policy: how the next hop towards a publisher is chosen.
+        seed: seed of the random policy.
+        process: maximum number of extensions that this host runs for others at a time; 0 for none.
     """
 
     name: HostId

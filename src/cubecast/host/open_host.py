@@ -1,4 +1,4 @@
-"""A host for as long as a block lasts."""
+"""Runs a host for the duration of an `async with` block."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,13 +14,13 @@ from cubecast.host.tasks import Tasks
 
 @asynccontextmanager
 async def open_host(config: HostConfig, notify: Callable[[str], None]) -> AsyncIterator[HostRuntime]:
-    """Runs a host inside this block, with what it makes for others; it leaves the overlay at the end.
+    """Runs a host, with the jobs that the super-node assigns to it; it leaves the overlay when the block ends.
 
     Args:
-        notify: told one line whenever the user should know something.
+        notify: called with one line whenever there is something that the user should know.
 
     Raises:
-        CubecastError: the host could not start, or what the block raised.
+        CubecastError: the host could not start; errors raised in the block pass through.
     """
     client = DirectoryClient(config.supernode, config.token, notify)
     failure: CubecastError | None = None

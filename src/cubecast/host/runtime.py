@@ -1,4 +1,7 @@
-"""A live host: reports what happens to its engine, and performs what the engine says. It decides nothing itself."""
+"""A live host: passes events to its engine and performs the effects that the engine returns.
+
+Every decision of the protocol is the engine's; the shell verifies grants, since that needs the super-node's key.
+"""
 
 import asyncio
 import socket
@@ -17,13 +20,7 @@ from cubecast.engine.host.snapshot import HostView
 from cubecast.engine.protocol import messages
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Placement, Tree
-from cubecast.errors import (
-    AddressError,
-    CubecastError,
-    MessageError,
-    TokenError,
-    UsageError,
-)
+from cubecast.errors import AddressError, CubecastError, MessageError, TokenError, UsageError
 from cubecast.frames import TrackFormat
 from cubecast.host.channel.reader import ChannelReader
 from cubecast.host.channel.tracks import ChannelWriter, CopyCount
@@ -39,19 +36,21 @@ from cubecast.tokens import Verifier
 from cubecast.types import ChannelName, HostId
 
 READY_S = 8.0
-"""A subscriber waits this long for its neighbours' links before it searches with those it has."""
+"""Longest time, s, that a subscriber waits for the links to its neighbours; then it searches over those that are up."""
 HANDOVER_S = DEFAULT.leave_s + 1.0
+"""Longest time, s, that a leaving host waits until its children have other parents: the engine's limit and a margin."""
 LINGER_S = 10.0
-"""A publisher that has finished stays this long for children that have not."""
+"""Longest time, s, that a finished channel stays readable for children that have not received all of it."""
 ENDED_S = LINGER_S + DEFAULT.drain_s
-"""After so long nothing is left of a channel that has ended."""
+"""Time, s, after which nothing is left of a channel that has ended, so that its name can be published again."""
 UNREACHED_MAX = 1024
-UNREACHED_TOLD = 3
-"""Failed dials in a row after which the user is told."""
+"""Maximum number of unreachable hosts whose failed dials are counted; it bounds memory."""
+UNREACHED_REPORTED = 3
+"""Number of failed dials to a host in a row after which the user is notified, once."""
 
 
 class HostRuntime:
-    """One running host; made by `running` (cubecast.host.open_host)."""
+    """One running host; made by `open_host` (cubecast.host.open_host)."""
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class HostRuntime:
         self.config = config
         self._tasks = tasks
         self.notify = notify
-        """Tells the user one line."""
+        """Reports one line to the user."""
         self._engine = HostEngine(
             config.name,
             config.policy,
@@ -87,11 +86,12 @@ class HostRuntime:
         self._background: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self._left = asyncio.Event()
-        self.refused_messages = 0
+        self.malformed_messages = 0
+        """Messages from other hosts that could not be decoded and were dropped."""
         self.on_parent_changed: Callable[[fx.ParentChanged], None] = lambda _: None
-        """Told whenever a channel gets another parent."""
+        """Called whenever a channel gets another parent."""
 
-    # ------------------------------------------------------------------ for the command line
+    # ------------------------------------------------------------------ for the client and derived channels
 
     def clock(self) -> float:
         """This host's clock: s since the Unix epoch at start, never stepping back."""
@@ -99,19 +99,19 @@ class HostRuntime:
         return wall + time.monotonic() - monotonic
 
     def view(self) -> HostView:
-        """A picture of the engine."""
+        """A snapshot of the engine's state."""
         return self._engine.view()
 
     @property
     def placement(self) -> Placement:
-        """This host's place, as the super-node last told it."""
+        """This host's place in the cube, as the super-node last sent it."""
         placement = self._engine.placement
         assert placement is not None, "start() has joined"
         return placement
 
     @property
     def address(self) -> str:
-        """Where others dial this host."""
+        """HOST:PORT (UDP) that other hosts dial."""
         return self._address
 
     def ready(self) -> bool:
@@ -119,22 +119,22 @@ class HostRuntime:
         return self._engine.ready()
 
     def readers(self, channel: ChannelName) -> int:
-        """Who is fed a channel from here: children, and a local subscriber."""
+        """Number of readers that this host feeds a channel to: children and local subscribers."""
         children = sum(len(branch.children) for branch in self.view().branches if branch.channel == channel)
         return children + self._local_subscribers.count(channel)
 
     def upstream_ms(self, channel: ChannelName) -> float | None:
-        """One-way delay of the link a channel comes over; None where none is measured."""
+        """One-way delay, ms, of the link to a channel's parent; None where it is not measured."""
         view = self.view()
         upstream = next((branch.upstream for branch in view.branches if branch.channel == channel), None)
         return next((link.one_way_ms for link in view.links if link.host == upstream), None)
 
     def send_rates_bps(self, channel: ChannelName) -> list[float]:
-        """What congestion control lets each child of a channel have, as far as it knows."""
+        """Rates, bit/s, that congestion control allows to each child of a channel, where known."""
         return self._plane.channels.send_rates_bps(channel)
 
     def copies(self) -> dict[ChannelName, CopyCount]:
-        """Frames that crossed into Python, by channel."""
+        """Frames that crossed between Rust and Python, by channel."""
         return self._plane.channels.copies
 
     async def publish(
@@ -144,10 +144,12 @@ class HostRuntime:
         tree: Tree = Tree.HYBRID,
         source: ChannelName | None = None,
     ) -> ChannelWriter:
-        """Announces a channel; frames go to the writer. One of the same name that has just ended here is waited for.
+        """Announces a channel and returns the writer for its frames.
+
+        If a channel of the same name has just ended here, waits up to ENDED_S until it is gone.
 
         Args:
-            source: a channel this host receives, which this one is made from.
+            source: the channel that this one is derived from and that this host receives; None if it is not derived.
 
         Raises:
             DirectoryError: the super-node refuses the channel.
@@ -177,11 +179,11 @@ class HostRuntime:
         return writer
 
     def processed(self, channel: ChannelName, delay_ms: float, spread_ms: float) -> None:
-        """What making a derived channel takes: promises count it in."""
+        """Reports the processing time of a derived channel, which its promised delays include."""
         self._handle(ev.ProcessingMeasured(channel, delay_ms, spread_ms))
 
     async def finish(self, channel: ChannelName, writer: ChannelWriter) -> None:
-        """Ends a published channel and waits for the children to have it all."""
+        """Ends a published channel; waits up to LINGER_S until its children have received all of it."""
         writer.finish()
         self._writers.pop(channel, None)
         self._directory_session.forget(channel)
@@ -195,7 +197,7 @@ class HostRuntime:
         self._plane.drop_channel(channel)
 
     async def subscribe(self, channel: ChannelName, contract: Contract) -> Subscription:
-        """Finds a path that keeps the contract and joins it.
+        """Finds a path that keeps the contract, and joins the channel over it.
 
         Raises:
             ChannelUnknown: nobody announces the channel.
@@ -236,7 +238,7 @@ class HostRuntime:
         self._background = [self._tasks.create_task(self._tick()), *self._directory_session.start()]
 
     async def stop(self) -> None:
-        """Leaves the overlay: waits for children to find other parents, tells everyone, closes every session."""
+        """Leaves the overlay: waits for children to find other parents, says goodbye, closes every session."""
         self._handle(ev.LeaveRequested())
         if self._background:
             with suppress(TimeoutError):
@@ -259,12 +261,12 @@ class HostRuntime:
                 self._handle(ev.MediaSampled(channel, upstream, stats.bytes_received))
             for channel, writer in self._writers.items():
                 self._handle(ev.MediaSampled(channel, self.config.name, writer.bytes_written))
-            self._local_subscribers.tell()
+            self._local_subscribers.report_compliance()
             self._handle(ev.Tick(late_ms))
-            wanted = due + DEFAULT.tick_s
-            due = max(wanted, loop.time())
+            scheduled = due + DEFAULT.tick_s
+            due = max(scheduled, loop.time())
             await asyncio.sleep(due - loop.time())
-            late_ms = 1000 * (loop.time() - wanted)
+            late_ms = 1000 * (loop.time() - scheduled)
 
     # ------------------------------------------------------------------ the engine's effects
 
@@ -315,7 +317,7 @@ class HostRuntime:
             case fx.Admitted() | fx.Refused() | fx.NotFound() | fx.StreamEnded():
                 self._local_subscribers.decided(effect)
 
-    # ------------------------------------------------------------------ what the data plane tells (Hooks)
+    # ------------------------------------------------------------------ what the data plane reports (Hooks)
 
     def link_up(self, host: HostId) -> None:
         """See Hooks."""
@@ -326,8 +328,8 @@ class HostRuntime:
         """See Hooks."""
         if reason != LEFT and len(self._unreached) < UNREACHED_MAX:
             self._unreached[host] = self._unreached.get(host, 0) + 1
-            if self._unreached[host] == UNREACHED_TOLD:
-                self.notify(f"cannot reach neighbour {host}: {reason}; check that its UDP port is open; trying on")
+            if self._unreached[host] == UNREACHED_REPORTED:
+                self.notify(f"cannot reach neighbour {host}: {reason}; check that its UDP port is open; still trying")
         self._handle(ev.LinkDown(host, reason))
 
     def message(self, host: HostId, payload: bytes) -> None:
@@ -335,23 +337,28 @@ class HostRuntime:
         try:
             message = messages.decode(payload)
         except MessageError:
-            self.refused_messages += 1  # the peer's mistake: drop it and go on
+            self.malformed_messages += 1  # the peer's mistake: drop the message and go on
             return
-        if (
-            isinstance(message, messages.PathRequest | messages.Attach | messages.StandbyRequest)
-            and self._verifier is not None
-        ):
+        if isinstance(message, messages.PathRequest | messages.Attach | messages.StandbyRequest):
             try:
-                subscriber = self._verifier.grant(message.grant, message.channel)
-                if (subscriber, host) != (*message.trail[:1], *message.trail[-1:]):
-                    raise TokenError("the grant is another subscriber's")
+                self._verify_grant(host, message)
             except TokenError as error:
-                refusal: messages.Message = messages.StandbyStatus(message.channel, ready=False)
-                if not isinstance(message, messages.StandbyRequest):
-                    refusal = messages.PathRefusal(message.ask, message.channel, str(error), 0)
-                self._plane.links.send(host, messages.encode(refusal))
+                self._handle(ev.GrantRejected(host, message, str(error)))
                 return
         self._handle(ev.Received(host, message))
+
+    def _verify_grant(
+        self, host: HostId, request: messages.PathRequest | messages.Attach | messages.StandbyRequest
+    ) -> None:
+        """Verifies that a request's grant is signed by the super-node for the subscriber that the request is for.
+
+        Raises:
+            TokenError: it is not.
+        """
+        assert self._verifier is not None, "the data plane accepts messages after start() has joined"
+        subscriber = self._verifier.grant(request.grant, request.channel)
+        if (subscriber, host) != (*request.trail[:1], *request.trail[-1:]):
+            raise TokenError("the grant is another subscriber's")
 
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
         """See Hooks."""
@@ -371,7 +378,7 @@ class HostRuntime:
 
 
 def _reachable(config: HostConfig, bound: str) -> str:
-    """The address peers should dial: the bound one, or this machine's on the way to the super-node."""
+    """The address that peers should dial: the bound one, or this machine's address on the route to the super-node."""
     host, _, port = bound.rpartition(":")
     if host not in ("0.0.0.0", "[::]", "::"):  # noqa: S104  compared, not bound
         return bound
@@ -383,6 +390,6 @@ def _reachable(config: HostConfig, bound: str) -> str:
             name = str(probe.getsockname()[0])
     except OSError as error:
         raise AddressError(
-            f"cannot tell this machine's address towards {target}: {error.strerror}; give it with --advertise"
+            f"cannot find this machine's address on the route to {target}: {error.strerror}; give it with --advertise"
         ) from error
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cubecast.bench.frame_cost import BATCH as BENCH_BATCH
 from cubecast.bench.frame_cost import frame_cost
-from cubecast.cli.arguments import Parser
+from cubecast.cli.arguments import Parser, extension_settings
 from cubecast.cli.command_runner import notify
 from cubecast.errors import ExtensionRefused, UsageError
 from cubecast.frames import EncodedFrame, TrackFormat
@@ -35,7 +35,7 @@ from cubecast.sandbox.upcalls import Upcall
 from cubecast.sandbox.wasm.engine import deadlines
 
 BATCH = 8
-"""Frames a call; live ones come one at a time."""
+"""Number of frames in one call of the extension; live frames are passed one at a time."""
 LANGUAGES = {"c": Language.C, "zig": Language.ZIG, "assemblyscript": Language.ASSEMBLYSCRIPT, "wat": Language.WAT}
 
 
@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> int:
     parser = Parser(prog="cubecast extension", description="Write, check and try stream-processing extensions.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
     verbs.add_parser("list", help="name the extensions that come with cubecast")
-    sub = verbs.add_parser("new", help="begin one: a folder with a source that builds")
+    sub = verbs.add_parser("new", help="create one: a folder with a source that builds")
     sub.add_argument("name", metavar="NAME")
     sub.add_argument("--lang", choices=list(LANGUAGES), default="c", help="(%(default)s)")
     sub.add_argument("--folder", type=Path, help="where it goes (./NAME)")
@@ -65,12 +65,18 @@ def run(arguments: list[str]) -> int:
     sub = verbs.add_parser("check", help="interface, imports, limits, and golden files beside it")
     sub.add_argument("file", type=Path, metavar="FILE")
     _add_trusted(sub)
-    _add_run(verbs.add_parser("run", help="put one to work on a file"))
-    _add_bench(verbs.add_parser("bench", help="what it costs a frame, alone and against native code"))
+    _add_run(verbs.add_parser("run", help="run one on a media file"))
+    _add_bench(verbs.add_parser("bench", help="measure its cost per frame, alone and against native code"))
     args = parser.parse_args(arguments)
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
-        "list": _list, "new": _new, "build": _build, "sign": _sign, "check": _check, "run": _run, "bench": _bench,
-    }  # fmt: skip
+        "list": _list,
+        "new": _new,
+        "build": _build,
+        "sign": _sign,
+        "check": _check,
+        "run": _run,
+        "bench": _bench,
+    }
     return actions[args.verb](args)
 
 
@@ -92,11 +98,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_input(parser)
     parser.add_argument("-o", "--output", default="", metavar="OUTPUT", help="a .ts or .mp4 file (nothing is written)")
     parser.add_argument(
-        "--event", action="append", default=[], metavar="KIND=VALUE@N", help="tell it of an event before frame N"
+        "--event", action="append", default=[], metavar="KIND=VALUE@N", help="send it an event before frame N"
     )
-    parser.add_argument(
-        "--golden", type=Path, metavar="FILE", help="record a golden file of what it is given and emits"
-    )
+    parser.add_argument("--golden", type=Path, metavar="FILE", help="record its input and output in a golden file")
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
@@ -171,8 +175,8 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Every frame of the input through the extension; what comes of it into a file."""
-    config, events = settings(args.config), _events(args.event)
+    """Processes every frame of the input, and writes the result to a file."""
+    config, events = extension_settings(args.config), _events(args.event)
     extension = load(args.file, trusted=args.trusted, confined=not args.in_process)
     recorded: list[RecordedInstance] = []
     if args.golden is not None:
@@ -187,17 +191,17 @@ def _run(args: argparse.Namespace) -> int:
         _through(source, pipeline, sink, events, quiet=args.json)
     if recorded:
         save(recorded[0].golden(extension.manifest.name), args.golden)
-    compliance = pipeline.running.stats
-    told = _figures(extension, compliance, pipeline)
+    stats = pipeline.running.stats
+    figures = _figures(extension, stats, pipeline)
     if args.json:
-        print(json.dumps(told))
+        print(json.dumps(figures))
     else:
         notify(
-            f"{extension.manifest.name}: {compliance.frames_in} frames in, {compliance.frames_out} out, "
-            f"{compliance.failures} failure(s), {told['us_per_frame']:.1f} us a frame"
+            f"{extension.manifest.name}: {stats.frames_in} frames in, {stats.frames_out} out, "
+            f"{stats.failures} failure(s), {figures['us_per_frame']:.1f} us a frame"
         )
-        if compliance.last_failure:
-            notify(f"the last failure: {compliance.last_failure}")
+        if stats.last_failure:
+            notify(f"the last failure: {stats.last_failure}")
     return 0
 
 
@@ -205,7 +209,7 @@ def _bench(args: argparse.Namespace) -> int:
     extension = load(args.file, trusted=args.trusted, confined=not args.in_process)
     native = None if args.native is None else load(args.native, trusted=args.trusted, confined=False)
     with deadlines():
-        cost = frame_cost(extension, native, args.input, settings(args.config))
+        cost = frame_cost(extension, native, args.input, extension_settings(args.config))
     if args.json:
         print(json.dumps({"extension": extension.manifest.name, **asdict(cost), "ratio": cost.ratio}))
         return 0
@@ -252,38 +256,23 @@ def _through(
         write(pipeline.finish())
 
 
-def _figures(extension: Extension, compliance: ExtensionStats, pipeline: Pipeline) -> dict[str, object]:
+def _figures(extension: Extension, stats: ExtensionStats, pipeline: Pipeline) -> dict[str, object]:
     return {
         "extension": extension.manifest.name,
         "version": extension.manifest.version,
-        "frames_in": compliance.frames_in,
-        "frames_out": compliance.frames_out,
-        "bytes_in": compliance.bytes_in,
-        "bytes_out": compliance.bytes_out,
-        "traps": compliance.traps,
-        "deadlines": compliance.deadlines,
-        "errors": compliance.errors,
-        "bypassed": compliance.bypassed,
-        "dropped": compliance.dropped,
-        "us_per_frame": compliance.busy_s / max(1, compliance.frames_in) * 1e6,
+        "frames_in": stats.frames_in,
+        "frames_out": stats.frames_out,
+        "bytes_in": stats.bytes_in,
+        "bytes_out": stats.bytes_out,
+        "traps": stats.traps,
+        "deadlines": stats.deadlines,
+        "errors": stats.errors,
+        "bypassed": stats.bypassed,
+        "dropped": stats.dropped,
+        "us_per_frame": stats.busy_s / max(1, stats.frames_in) * 1e6,
         "tracks": [str(track) for track in pipeline.tracks],
-        "last_failure": compliance.last_failure,
+        "last_failure": stats.last_failure,
     }
-
-
-def settings(texts: Sequence[str]) -> dict[str, str]:
-    """--config K=V, given any number of times.
-
-    Raises:
-        UsageError: one is not of that form.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key or not value.isprintable() or key in found:
-            raise UsageError(f"--config {text!r} is not K=V on one line, each K once; such as share=0.5")
-        found[key] = value
-    return found
 
 
 def _events(texts: Sequence[str]) -> dict[int, list[Upcall]]:

@@ -1,33 +1,22 @@
-"""`cubecast host`: a host that carries others' channels, and any number of its own, until stopped."""
+"""`cubecast host`: a host that carries others' channels, and publishes and receives any number itself, until stopped."""
 
 import argparse
 import asyncio
 import re
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
-from cubecast.cli.arguments import (
-    Parser,
-    add_contract_options,
-    add_host_options,
-    add_tree_option,
-    host_config,
-    milliseconds,
-)
-from cubecast.cli.command_runner import emit, notify, serve
-from cubecast.cli.commands.publish import Publication
-from cubecast.cli.commands.subscribe import Output, Reception
-from cubecast.cli.report.host_status import STATUS_S, status, tell_joined
-from cubecast.engine.protocol.path import Contract
+from cubecast.cli.arguments import Parser, add_contract_options, add_host_options, add_tree_option, milliseconds
+from cubecast.cli.command_runner import serve
+from cubecast.cli.joining import event_printer, join_host
+from cubecast.client.events import Event
+from cubecast.client.host import Host
+from cubecast.client.recording import Output
+from cubecast.client.source import Source
+from cubecast.client.status import while_running
 from cubecast.engine.protocol.records import check_name
-from cubecast.errors import ChannelUnknown, CubecastError, UsageError
-from cubecast.host.config import HostConfig
-from cubecast.host.open_host import open_host
-from cubecast.host.runtime import HostRuntime
-from cubecast.types import ChannelName
-
-AGAIN_S = 3.0
-"""A channel that nobody announces is asked for again after so long."""
+from cubecast.errors import UsageError
 
 
 def run(arguments: list[str]) -> int:
@@ -41,29 +30,32 @@ def run(arguments: list[str]) -> int:
         "--publish", action="append", type=_pair, default=[], metavar="CHANNEL=SOURCE", help="again for each channel"
     )
     parser.add_argument(
-        "--subscribe", action="append", type=_pair, default=[], metavar="CHANNEL=TIME[:FILE]",
+        "--subscribe",
+        action="append",
+        type=_pair,
+        default=[],
+        metavar="CHANNEL=TIME[:FILE]",
         help="within a bound, such as news=300ms or news=300ms:news.ts; again for each channel",
-    )  # fmt: skip
+    )
     add_tree_option(parser)
     add_contract_options(parser)
     parser.add_argument("--loop", action="store_true", help="start sources again at their end")
-    parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
+    parser.add_argument("--json", action="store_true", help="print events as JSON lines")
     args = parser.parse_args(arguments)
-    config = host_config(args)
-    publications = [Publication(channel, source, loop=args.loop, tree=args.tree) for channel, source in args.publish]
-    receptions: list[Reception] = []
+    print_event = event_printer(json=args.json)
+    joining = join_host(args, print_event)
+    outputs: list[Output] = []
     try:
-        for channel, wish in args.subscribe:
-            receptions.append(_reception(channel, wish, args.rate, args.loss))
-        _check_once([p.channel for p in publications], "--publish")
-        _check_once([r.channel for r in receptions], "--subscribe")
-        return serve(_run(config, publications, receptions, args.json))
+        requests = [(channel, *_bound_and_output(channel, value, outputs)) for channel, value in args.subscribe]
+        _check_once([channel for channel, _ in args.publish], "--publish")
+        _check_once([channel for channel, _ in args.subscribe], "--subscribe")
+        return serve(_run(joining, requests, args, print_event))
     finally:
-        for reception in receptions:
-            reception.output.abandon()
+        for output in outputs:
+            output.abandon()
 
 
-def _pair(text: str) -> tuple[ChannelName, str]:
+def _pair(text: str) -> tuple[str, str]:
     channel, _, value = text.partition("=")
     if not channel or not value:
         raise argparse.ArgumentTypeError(f"{text!r} is not CHANNEL=VALUE, such as radio=music.mp3")
@@ -71,68 +63,53 @@ def _pair(text: str) -> tuple[ChannelName, str]:
         check_name("channel name", channel)
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    return ChannelName(channel), value
+    return channel, value
 
 
-def _reception(channel: ChannelName, wish: str, rate_bps: float, loss: float) -> Reception:
-    bound, _, file = wish.partition(":")
+def _bound_and_output(channel: str, value: str, outputs: list[Output]) -> tuple[float, Output]:
+    """The bound, ms, and the output of --subscribe CHANNEL=VALUE; `outputs` records the output, so that it is closed."""
+    bound, _, file = value.partition(":")
     try:
         bound_ms = milliseconds(bound)
     except argparse.ArgumentTypeError as error:
         raise UsageError(f"--subscribe {channel}: {error}") from error
     if file == "-" or (file and re.fullmatch(r"\s*", Path(file).name)):
         raise UsageError(f"--subscribe {channel}: {file!r} is no file to write to")
-    return Reception(channel, Contract(bound_ms, rate_bps, loss), Output(file, None))
+    outputs.append(Output(file))
+    return bound_ms, outputs[-1]
 
 
-def _check_once(channels: list[ChannelName], option: str) -> None:
+def _check_once(channels: list[str], option: str) -> None:
     if len(set(channels)) < len(channels):
         twice = next(channel for channel in channels if channels.count(channel) > 1)
         raise UsageError(f"{option} {twice} was given twice; a channel needs it once")
 
 
-async def _run(config: HostConfig, publications: list[Publication], receptions: list[Reception], json: bool) -> int:
+async def _run(
+    joining: AbstractAsyncContextManager[Host],
+    requests: list[tuple[str, float, Output]],
+    args: argparse.Namespace,
+    print_event: Callable[[Event], None],
+) -> int:
     async with AsyncExitStack() as stack:
-        for publication in publications:
-            await publication.open()
-            stack.callback(publication.stop)
-        host = await stack.enter_async_context(open_host(config, notify))
-        tell_joined(host, json)
-        async with asyncio.TaskGroup() as group:
-            work: list[Publication | Reception] = [*publications, *receptions]
-            for each in work:
-                group.create_task(_go_on_without(each, host, json))
-            for reception in receptions if json else []:
-                group.create_task(reception.report(host))
-            await _watch(host, json)
+        sources = [
+            (channel, await stack.enter_async_context(Source(location, loop=args.loop, on_event=print_event)))
+            for channel, location in args.publish
+        ]
+        host = await stack.enter_async_context(joining)
+        publications = [host.publish(channel, source, tree=args.tree) for channel, source in sources]
+        subscriptions = [
+            host.subscribe(channel, bound_ms, rate_bps=args.rate, loss=args.loss) for channel, bound_ms, _ in requests
+        ]
+        recordings = [
+            host.record(subscription, output)
+            for subscription, (_, _, output) in zip(subscriptions, requests, strict=True)
+        ]
+        reports = [host.report_status]
+        if args.json:
+            reports += [each.report_status for each in publications]
+            reports += [each.report_status for each in subscriptions]
+        await stack.enter_async_context(while_running(*reports))
+        await host.run_all([*publications, *recordings])
+        await asyncio.Event().wait()
     return 0
-
-
-async def _go_on_without(work: Publication | Reception, host: HostRuntime, json: bool) -> None:
-    """One channel that cannot be had takes nothing from the others; one that nobody announces yet is waited for."""
-    waits = False
-    while True:
-        try:
-            await work.run(host, json)
-        except ChannelUnknown:
-            if not waits:
-                notify(f"channel {work.channel!r} is not announced yet; waiting for it")
-            waits = True
-            await asyncio.sleep(AGAIN_S)
-        except CubecastError as error:
-            notify(f"{error}; the host goes on without it")
-            return
-        else:
-            return
-
-
-async def _watch(host: HostRuntime, json: bool) -> None:
-    carried: tuple[tuple[str, int], ...] = ()
-    while True:
-        await asyncio.sleep(STATUS_S)
-        now = tuple((branch.channel, len(branch.children)) for branch in host.view().branches)
-        if now != carried and not json:
-            notify("carrying " + (", ".join(f"{c} to {n} host(s)" for c, n in now) or "nothing"))
-        if json:
-            emit("status", **status(host))
-        carried = now

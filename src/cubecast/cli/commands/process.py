@@ -3,43 +3,59 @@
 import argparse
 import asyncio
 import signal
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from cubecast.cli.arguments import (
+    BOUND_DEFAULT_MS,
     Parser,
     add_contract_options,
     add_host_options,
     add_tree_option,
-    host_config,
+    extension_settings,
     milliseconds,
 )
-from cubecast.cli.command_runner import emit, notify, serve
-from cubecast.cli.commands import remote_process as elsewhere
-from cubecast.cli.commands.extension import settings
-from cubecast.cli.commands.remote_process import failing, finished, told
-from cubecast.cli.report.host_status import STATUS_S, tell_joined
-from cubecast.engine.protocol.path import Contract
-from cubecast.engine.protocol.records import check_name
-from cubecast.errors import CubecastError, UsageError
-from cubecast.host.config import HostConfig
-from cubecast.host.derived.channel import DerivedChannel
-from cubecast.host.local.subscription import Subscription
-from cubecast.host.open_host import open_host
-from cubecast.processing.pipeline import Pipeline
-from cubecast.sandbox.loading import load
-from cubecast.types import ChannelName
+from cubecast.cli.command_runner import serve
+from cubecast.cli.joining import event_printer, join_host
+from cubecast.client.derivation import Derivation
+from cubecast.client.host import Host
+from cubecast.client.remote_job import RemoteJob
 
-BOUND_DEFAULT_MS = 1000.0
 SUBSCRIBER = "subscriber"
+"""Value of --at with which this host makes the channel."""
 
 
 def run(arguments: list[str]) -> int:
     """Runs the command."""
+    args = _parser().parse_args(arguments)
+    print_event = event_printer(json=args.json)
+    contract = {"bound_ms": args.bound, "rate_bps": args.rate, "loss": args.loss}
+    config = extension_settings(args.config)
+    if args.at != SUBSCRIBER:
+        job = RemoteJob(
+            args.source,
+            args.channel,
+            args.extension,
+            at=args.at,
+            config=config,
+            tree=args.tree,
+            supernode=args.supernode,
+            token=args.token,
+            on_event=print_event,
+            **contract,
+        )
+        return serve(_own(job))
+    derivation = Derivation(
+        args.source, args.channel, args.extension, config=config, tree=args.tree, trusted=args.trusted, **contract
+    )
+    return serve(_process(join_host(args, print_event), derivation))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="cubecast process",
-        description="Receive a channel, send it through an extension, and publish what comes of it as another channel. "
-        "SIGHUP goes on with the extension as FILE is then. With --at another host does it, for as long as this runs.",
+        description="Receive a channel, process it with an extension, and publish the result as another channel. "
+        "SIGHUP loads FILE again and continues with it. With --at another host does it, for as long as this runs.",
     )
     parser.add_argument("source", metavar="IN", help="the channel it is made from")
     parser.add_argument("channel", metavar="OUT", help="the channel that is made")
@@ -55,83 +71,27 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--trusted", type=Path, metavar="FILE", help="public keys whose native and Python code is run")
     parser.add_argument(
-        "--bound", type=milliseconds, default=BOUND_DEFAULT_MS, metavar="TIME",
+        "--bound",
+        type=milliseconds,
+        default=BOUND_DEFAULT_MS,
+        metavar="TIME",
         help="latest a frame of IN may arrive where it is processed, such as 150ms (1s)",
-    )  # fmt: skip
+    )
     add_contract_options(parser)
     add_tree_option(parser)
-    parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
+    parser.add_argument("--json", action="store_true", help="print events as JSON lines")
     add_host_options(parser)
-    args = parser.parse_args(arguments)
-    for name in (args.source, args.channel):
-        check_name("channel name", name)
-    if args.source == args.channel:
-        raise UsageError(f"IN and OUT are both {args.source}; a channel is not made from itself")
-    if args.at != SUBSCRIBER:
-        return elsewhere.run(args)
-    contract = Contract(args.bound, args.rate, args.loss)
-    processing = DerivedChannel(
-        ChannelName(args.source), ChannelName(args.channel), load(args.extension, trusted=args.trusted),
-        settings(args.config), contract, args.tree,
-    )  # fmt: skip
-    return serve(_process(host_config(args), processing, args))
+    return parser
 
 
-async def _process(config: HostConfig, processing: DerivedChannel, args: argparse.Namespace) -> int:
-    def announced(subscription: Subscription, pipeline: Pipeline) -> None:
-        tracks = [str(track) for track in pipeline.tracks]
-        if args.json:
-            promised_ms = subscription.terms.metrics.least_bound_ms
-            emit("announced", channel=processing.channel, source=processing.source, tracks=tracks, input_ms=promised_ms)
-        else:
-            notify(f"channel {processing.channel} is made from {processing.source}: {'; '.join(tracks)}")
-
-    upgrades = asyncio.Queue[None](1)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _put, upgrades)
-    async with AsyncExitStack() as stack:
-        host = await stack.enter_async_context(open_host(config, notify))
-        tell_joined(host, args.json)
-        async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(_upgrade(processing, upgrades, args)), group.create_task(_tell(processing, args.json))
-            ]  # fmt: skip
-            try:
-                await processing.run(host, announced)
-            finally:
-                for task in background:
-                    task.cancel()
-    if args.json:
-        emit("finished", **told(processing.channel, processing.progress()))
-    else:
-        notify(finished(processing.channel, processing.progress()))
+async def _process(joining: AbstractAsyncContextManager[Host], derivation: Derivation) -> int:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, derivation.upgrade)
+    async with joining as host:
+        await host.process(derivation)
     return 0
 
 
-def _put(upgrades: "asyncio.Queue[None]") -> None:
-    if upgrades.empty():
-        upgrades.put_nowait(None)
-
-
-async def _upgrade(processing: DerivedChannel, upgrades: "asyncio.Queue[None]", args: argparse.Namespace) -> None:
-    """Takes the extension's file again whenever it is told to; one that is not in order changes nothing."""
-    while True:
-        await upgrades.get()
-        try:
-            extension = await asyncio.to_thread(load, args.extension, trusted=args.trusted)
-            await processing.upgrade(extension)
-        except CubecastError as error:
-            notify(f"{error}; the version before works on")
-        else:
-            notify(f"{extension.manifest.name} {extension.manifest.version} takes over")
-
-
-async def _tell(processing: DerivedChannel, json: bool) -> None:
-    failures = 0
-    while True:
-        await asyncio.sleep(STATUS_S)
-        progress = processing.progress()
-        if json:
-            emit("status", **told(processing.channel, progress))
-        elif progress.failures > failures:
-            notify(failing(processing.channel, progress))
-        failures = progress.failures
+async def _own(job: RemoteJob) -> int:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, job.upgrade)
+    await job.run()
+    return 0

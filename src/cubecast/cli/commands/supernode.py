@@ -25,18 +25,26 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--seed", type=whole_number(0, 2**31), help="of the random seats")
     parser.add_argument(
-        "--relocation", type=one_of(RelocationForm), metavar="|".join(RelocationForm), default=RelocationConfig().form,
-        help="whom a subscriber over the cube may change seats with when its bound is not kept (%(default)s)",
-    )  # fmt: skip
+        "--relocation",
+        type=one_of(RelocationForm),
+        metavar="|".join(RelocationForm),
+        default=RelocationConfig().form,
+        help="the hosts whose seats a subscriber over the cube may take when its bound is not kept (%(default)s)",
+    )
     parser.add_argument(
-        "--relocation-depth", type=whole_number(1, RELOCATION_DEPTH_MAX), default=RelocationConfig().depth, metavar="D",
+        "--relocation-depth",
+        type=whole_number(1, RELOCATION_DEPTH_MAX),
+        default=RelocationConfig().depth,
+        metavar="D",
         help="hops around the publisher (%(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--no-dial-back", dest="dial_back", action="store_false",
-        help="do not test whether hosts can be dialled: take it that all can",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="say what happens as JSON lines")
+        "--no-dial-back",
+        dest="dial_back",
+        action="store_false",
+        help="do not test whether hosts can be dialled: assume that all can",
+    )
+    parser.add_argument("--json", action="store_true", help="print events as JSON lines")
     args = parser.parse_args(arguments)
     host, port = split_address(args.listen, "--listen")
     shape = None if args.shape is None else parse_cube(args.shape)

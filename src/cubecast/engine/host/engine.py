@@ -13,6 +13,7 @@ from cubecast.engine.host.events import (
     ChannelResolved,
     ContractMeasured,
     Event,
+    GrantRejected,
     LeaveRequested,
     LinkDown,
     LinkSampled,
@@ -127,6 +128,10 @@ class HostEngine:
         match event:
             case Received(host, message):
                 return self._received(host, message, now)
+            case GrantRejected(host, message, reason):
+                if isinstance(message, StandbyRequest):
+                    return [Send(host, StandbyStatus(message.channel, ready=False))]
+                return [Send(host, PathRefusal(message.ask, message.channel, reason, 0))]
             case Tick(late_ms):
                 return self._tick(late_ms, now)
             case LinkSampled() | MediaSampled() | ProcessingMeasured() | ContractMeasured():

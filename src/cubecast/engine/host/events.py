@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cubecast.engine.protocol.messages import Message
+from cubecast.engine.protocol.messages import Attach, Message, PathRequest, StandbyRequest
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Advice, ChannelRecord, Compliance, HostRecord, Placement, Tree, Verdict
 from cubecast.types import ChannelName, HostId
@@ -47,6 +47,15 @@ class Received:
 
     host: HostId
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRejected:
+    """A request arrived from the host, but its grant failed verification for `reason`, one line for the subscriber."""
+
+    host: HostId
+    message: PathRequest | Attach | StandbyRequest
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +214,7 @@ Event: TypeAlias = (
     | LinkSampled
     | ProcessingMeasured
     | Received
+    | GrantRejected
     | Tick
     | PublishRequested
     | PublishFinished

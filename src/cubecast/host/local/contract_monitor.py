@@ -1,4 +1,4 @@
-"""The ledger of one subscription: each second of the stream, by capture time, its contract was kept or violated."""
+"""Judges, for each second of a subscription's stream by capture time, whether its contract was kept or violated."""
 
 import math
 from collections import deque
@@ -8,16 +8,17 @@ from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Compliance
 
 TOLERANCE = 0.01
-"""Share of a second's frames that may be late or lost when the contract says nothing of loss."""
+"""Greatest share of a second's frames that may be late or lost when the contract does not limit loss."""
 GRACE_S = 1.0
-"""A second is judged when its frames have been due for so long."""
+"""Time, s, after the bound of a second's last frame at which the second is judged."""
 RATE_S = 5
-"""The rate is that of the last so many seconds."""
+"""Number of seconds over which the rate is averaged."""
 SILENCE_MAX_S = 3600
+"""Maximum number of seconds without frames that are counted at once as too slow, when the contract has a rate."""
 SKIPPED_MAX = 10_000
-"""Frames skipped at once that are counted."""
+"""Maximum number of skipped frames that are counted at once; it bounds the work for a wrong frame number."""
 SECONDS_MAX = 600
-"""Seconds that wait to be judged; more are judged as they are."""
+"""Maximum number of seconds that wait to be judged; beyond it the oldest is judged with the frames it has."""
 
 
 @dataclass(slots=True)
@@ -26,29 +27,33 @@ class _Second:
     late: int = 0
     bytes: int = 0
     missing: set[tuple[int, int]] = field(default_factory=set)
-    """Tracks and numbers that were skipped, unless they have come since."""
+    """Tracks and numbers of frames that were skipped and have not arrived since."""
 
 
 class ContractMonitor:
-    """Counts the seconds of a stream. Give it every frame once, in the order of arrival."""
+    """Counts the seconds of a stream in which the contract was kept or violated.
+
+    `add` must be called once for every frame, in the order of arrival.
+    """
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self._tolerance = TOLERANCE if contract.loss >= 1 else contract.loss
         self._open: dict[int, _Second] = {}
         self._next: dict[int, tuple[int, float]] = {}
-        """By track: the number of the next frame, and when the one before it was captured."""
+        """By track: the number of the next frame, and the capture time, s, of the frame before it."""
         self._judged: int | None = None
         self._rates: deque[int] = deque(maxlen=RATE_S)
         self.compliance = Compliance()
 
     def add(self, track: int, number: int, captured_s: float, delay_ms: float, size: int) -> None:
-        """Counts one frame, and judges the seconds that are over.
+        """Counts one frame, and judges the seconds that are complete.
 
         Args:
-            number: of the frame on its track; what was skipped before it is missing.
-            captured_s: by the clock of the publisher, as is the arrival: captured_s + delay_ms / 1000.
-            size: bytes.
+            number: of the frame on its track; numbers that were skipped count as missing frames.
+            captured_s: by the publisher's clock; so is the arrival, captured_s + delay_ms / 1000.
+            delay_ms: from capture to arrival.
+            size: bytes of the payload.
         """
         second = int(captured_s)
         expected, before_s = self._next.get(track, (number, captured_s))
@@ -70,12 +75,12 @@ class ContractMonitor:
             self._judge(min(self._open))
 
     def close(self) -> None:
-        """Judges what is left: the stream is over."""
+        """Judges the remaining seconds at the end of the stream."""
         while self._open:
             self._judge(min(self._open))
 
     def _at(self, second: int) -> _Second:
-        """A second that is not judged yet; what belongs to one that is counts in the next."""
+        """The counts of a second; frames of a second that has been judged already count in the next one."""
         return self._open.setdefault(second if self._judged is None else max(second, self._judged + 1), _Second())
 
     def _judge(self, second: int) -> None:

@@ -1,4 +1,7 @@
-"""The local subscribers of a host: any number to a channel, with one contract between them and the engine, the strictest."""
+"""The local subscribers of a host.
+
+A channel may have any number of them. The engine sees one subscription to each channel, with the strictest contract.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +14,8 @@ from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.engine.protocol.records import Compliance
 from cubecast.errors import ChannelUnknown, CubecastError
 from cubecast.host.local.contract_monitor import ContractMonitor
-from cubecast.host.local.subscription import LocalSubscriber, counter_offer
+from cubecast.host.local.refusal import refusal
+from cubecast.host.local.subscription import LocalSubscriber
 from cubecast.types import ChannelName
 
 T = TypeVar("T")
@@ -19,7 +23,7 @@ Decision = fx.Admitted | fx.Refused | fx.NotFound | fx.StreamEnded
 
 
 class LocalSubscribers:
-    """Who receives what here. Each is asked for one after the other, so that a refusal is its own."""
+    """The local subscribers by channel. Those of a channel are admitted one at a time, so that each gets its own refusal."""
 
     def __init__(
         self,
@@ -27,37 +31,39 @@ class LocalSubscribers:
         metrics: Callable[[ChannelName], PathMetrics | None],
         failure: Callable[[ChannelName], CubecastError | None],
     ) -> None:
-        """Nobody yet.
+        """No subscribers yet.
 
         Args:
-            handle: gives the engine the wishes.
-            reach: how a channel reaches this host now.
-            failure: why a channel could not be resolved, if that is why.
+            handle: passes an event to the engine.
+            metrics: the metrics of the path over which a channel reaches this host; None when it does not.
+            failure: the error with which the super-node failed to resolve a channel; None when it did not fail.
         """
-        self._handle, self._reach, self._failure = handle, metrics, failure
-        self._of: dict[ChannelName, list[LocalSubscriber]] = {}
+        self._handle, self._metrics, self._failure = handle, metrics, failure
+        self._subscribers: dict[ChannelName, list[LocalSubscriber]] = {}
         self._contracts: dict[ChannelName, Contract] = {}
-        """What the engine was asked for, by channel."""
-        self._asking = WeakValueDictionary[ChannelName, asyncio.Lock]()
-        self._told: dict[ChannelName, Compliance] = {}
+        """The contract that the engine was asked for, by channel."""
+        self._locks = WeakValueDictionary[ChannelName, asyncio.Lock]()
+        """Held while a subscriber of the channel is being admitted."""
+        self._reported: dict[ChannelName, Compliance] = {}
+        """The compliance that the engine was given last, by channel."""
 
     def count(self, channel: ChannelName) -> int:
-        """Subscribers of a channel."""
-        return len(self._of.get(channel, ()))
+        """Number of local subscribers of a channel."""
+        return len(self._subscribers.get(channel, ()))
 
     async def admit(self, channel: ChannelName, contract: Contract) -> tuple[LocalSubscriber, fx.Admitted]:
-        """Asks for a channel.
+        """Asks the engine for a channel and waits for its decision.
 
         Raises:
             ChannelUnknown, BoundRefused, TokenError, DirectoryError: as HostRuntime.subscribe.
         """
-        lock = self._asking.get(channel) or asyncio.Lock()
-        self._asking[channel] = lock
+        lock = self._locks.get(channel) or asyncio.Lock()
+        self._locks[channel] = lock
         loop = asyncio.get_running_loop()
         local = LocalSubscriber(loop.create_future(), loop.create_future(), ContractMonitor(contract))
         async with lock:
             before = self._contracts.get(channel)
-            self._of.setdefault(channel, []).append(local)
+            self._subscribers.setdefault(channel, []).append(local)
             try:
                 self._ask(channel, contract, before, local)
                 terms = await local.admitted
@@ -69,12 +75,12 @@ class LocalSubscribers:
         return local, fx.Admitted(channel, contract, terms.metrics)
 
     def _ask(self, channel: ChannelName, contract: Contract, before: Contract | None, local: LocalSubscriber) -> None:
-        metrics = None if before is None else self._reach(channel)
+        metrics = None if before is None else self._metrics(channel)
         if before is None or metrics is None:
             self._contracts[channel] = contract
             self._handle(ev.SubscribeRequested(channel, contract))
         elif not contract.kept_by(metrics):
-            local.admitted.set_exception(counter_offer(fx.Refused(channel, contract, metrics, "")))
+            local.admitted.set_exception(refusal(fx.Refused(channel, contract, metrics, "")))
         elif (both := before.both(contract)) == before:
             local.admitted.set_result(fx.Admitted(channel, contract, metrics))
         else:
@@ -82,27 +88,27 @@ class LocalSubscribers:
             self._handle(ev.SubscribeRequested(channel, both))
 
     def release(self, channel: ChannelName, local: LocalSubscriber) -> None:
-        """A subscriber is gone; with the last one the engine lets the channel go. Twice is as good as once."""
-        here = self._of.get(channel, [])
+        """Removes a subscriber; the engine unsubscribes from the channel with the last. A second call has no effect."""
+        here = self._subscribers.get(channel, [])
         if local not in here:
             return
-        self._tell(channel)
+        self._report_compliance(channel)
         here.remove(local)
         if here:
             return
-        del self._of[channel]
-        self._told.pop(channel, None)
+        del self._subscribers[channel]
+        self._reported.pop(channel, None)
         if self._contracts.pop(channel, None) is not None:
             self._handle(ev.UnsubscribeRequested(channel))
 
-    def tell(self) -> None:
-        """The engine reports how local contracts fare: of several on a channel, the one that was violated most."""
-        for channel in self._of:
-            self._tell(channel)
+    def report_compliance(self) -> None:
+        """Reports to the engine how well local contracts are kept: of several on a channel, the one violated most."""
+        for channel in self._subscribers:
+            self._report_compliance(channel)
 
     def decided(self, effect: Decision) -> None:
-        """Hands a decision of the engine to those that wait for it."""
-        for local in list(self._of.get(effect.channel, ())):
+        """Passes a decision of the engine to the subscribers that wait for it."""
+        for local in list(self._subscribers.get(effect.channel, ())):
             match effect:
                 case fx.Admitted():
                     _resolve(local.admitted, effect)
@@ -111,12 +117,13 @@ class LocalSubscribers:
                 case fx.NotFound(channel, known):
                     _fail(local.admitted, ChannelUnknown(channel, known))
                 case fx.Refused(channel):
-                    _fail(local.admitted, self._failure(channel) or counter_offer(effect))
+                    _fail(local.admitted, self._failure(channel) or refusal(effect))
 
-    def _tell(self, channel: ChannelName) -> None:
-        compliance = max((local.ledger.compliance for local in self._of[channel]), key=lambda each: each.violated_s)
-        if compliance != self._told.get(channel, Compliance()):
-            self._told[channel] = compliance
+    def _report_compliance(self, channel: ChannelName) -> None:
+        local = max(self._subscribers[channel], key=lambda each: each.monitor.compliance.violated_s)
+        compliance = local.monitor.compliance
+        if compliance != self._reported.get(channel, Compliance()):
+            self._reported[channel] = compliance
             self._handle(ev.ContractMeasured(channel, compliance))
 
 

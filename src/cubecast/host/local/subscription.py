@@ -1,34 +1,35 @@
-"""A local subscription after its admission: opening, reading, and how it ends."""
+"""A local subscription after its admission: it is opened, read, and ends."""
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.protocol.records import Compliance
-from cubecast.errors import BoundRefused, RemoteError, SubscriptionError, UpstreamLost
+from cubecast.errors import RemoteError, SubscriptionError, UpstreamLost
 from cubecast.frames import TrackFormat
 from cubecast.host.channel.reader import ChannelReader, ReceivedFrame
 from cubecast.host.local.contract_monitor import ContractMonitor
 from cubecast.host.tasks import Tasks
 
 OPEN_S = 10.0
+"""Longest time, s, from the admission until the channel's format has arrived."""
 DRAIN_S = 5.0
+"""Longest time, s, that frames are still read after the overlay has reported the end of the channel."""
 
 
 @dataclass(slots=True, eq=False)
 class LocalSubscriber:
-    """What the engine says, in time, of a local subscription."""
+    """The engine's decisions on a local subscription, as they come, and the monitor of its contract."""
 
     admitted: asyncio.Future[fx.Admitted]
     ended: asyncio.Future[fx.StreamEnded]
-    ledger: ContractMonitor
+    monitor: ContractMonitor
 
 
 class Subscription:
-    """An admitted subscription: `open` learns the tracks, `frames` yields what arrives and releases it at the end."""
+    """An admitted subscription: `open` waits for the tracks, `frames` yields what arrives and releases it at the end."""
 
     def __init__(
         self,
@@ -40,9 +41,10 @@ class Subscription:
         release: Callable[[], None],
     ) -> None:
         self.terms = terms
-        offset_ms, known = terms.metrics.clock_offset_ms, terms.metrics.clock_uncertainty_ms
-        self.clock_correction_ms = offset_ms if abs(offset_ms) > known else 0.0
-        """The publisher's clock minus ours, where it is surely another one."""
+        """The contract and the metrics of the path that was found."""
+        offset_ms, uncertainty_ms = terms.metrics.clock_offset_ms, terms.metrics.clock_uncertainty_ms
+        self.clock_correction_ms = offset_ms if abs(offset_ms) > uncertainty_ms else 0.0
+        """The publisher's clock minus this host's; 0 where the difference is within the uncertainty of the measurement."""
         self._clock = clock
         self._since_s = 0.0
         self._release = release
@@ -58,31 +60,31 @@ class Subscription:
 
     @property
     def published(self) -> tuple[int, ...] | None:
-        """Frames the publisher wrote, by track; known at the end."""
+        """Number of frames that the publisher wrote, by track; None before the channel has ended."""
         return self._reader.published
 
     @property
     def repaired(self) -> dict[str, int]:
-        """Frames that came again and were dropped, and frames that were fetched afterwards."""
+        """Number of frames that arrived a second time and were dropped, and of frames that were fetched afterwards."""
         return {"replayed": self._reader.replayed, "filled": self._reader.filled}
 
     @property
     def compliance(self) -> Compliance:
-        """How the contract has fared so far."""
-        return self._local.ledger.compliance
+        """Seconds of the stream so far in which the contract was kept or violated."""
+        return self._local.monitor.compliance
 
     def delay_ms(self, item: ReceivedFrame) -> float | None:
-        """From capture to arrival; None when that is unknown, and for the start of a group that was under way before us."""
+        """Delay from capture to arrival; None when it is unknown and for frames captured before the subscription began."""
         if item.captured_s is None or item.captured_s < self._since_s:
             return None
         return (item.arrived_s - item.captured_s) * 1000 + self.clock_correction_ms
 
     def release(self) -> None:
-        """Gives the channel back; what has been read stays."""
+        """Ends the subscription; a second call has no effect."""
         self._release()
 
     async def open(self) -> None:
-        """Waits for the channel's format and begins to read.
+        """Waits for the channel's format and starts to read.
 
         Raises:
             SubscriptionError: the stream was lost, or nothing came in time.
@@ -110,58 +112,31 @@ class Subscription:
         """Frames of all tracks as they arrive; ends when the publisher ends the channel.
 
         Raises:
-            UpstreamLost: the stream broke; which host and why.
-            SubscriptionError: the stream broke, nobody knows why.
+            UpstreamLost: the stream broke; the error names the host and the reason.
+            SubscriptionError: the stream broke for an unknown reason.
         """
         try:
             async with aclosing(self._reader.frames()) as frames:
                 async for item in frames:
                     delay_ms = self.delay_ms(item)
                     if delay_ms is not None and item.number is not None and item.captured_s is not None:
-                        frame, ledger = item.frame, self._local.ledger
-                        ledger.add(frame.track, item.number, item.captured_s, delay_ms, len(frame.payload))
+                        frame = item.frame
+                        self._local.monitor.add(frame.track, item.number, item.captured_s, delay_ms, len(frame.payload))
                     yield item
         except RemoteError as error:
             raise SubscriptionError(f"{self.terms.channel}: {error}; subscribe again") from error
         finally:
             self._reader.stop()
-            self._local.ledger.close()
+            self._local.monitor.close()
             self._release()
 
     def _on_ended(self, ended: asyncio.Future[fx.StreamEnded]) -> None:
         if ended.cancelled():
             return
         if ended.result().finished:
-            asyncio.get_running_loop().call_later(DRAIN_S, self._reader.stop)  # the last frames are on their way
+            asyncio.get_running_loop().call_later(DRAIN_S, self._reader.stop)  # the last frames are still arriving
         else:
             self._reader.fail(self._lost(ended.result()))
 
     def _lost(self, ended: fx.StreamEnded) -> UpstreamLost:
         return UpstreamLost(ended.channel, ended.host, ended.reason)
-
-
-def counter_offer(refused: fx.Refused) -> BoundRefused:
-    """A refusal in words, with the options that would be granted now."""
-    channel, asked, best = refused.channel, refused.contract, refused.best
-    if best is None:
-        why = f" ({refused.reason})" if refused.reason else ""
-        return BoundRefused(f"{channel}: no path to the publisher now{why}; try again later")
-    possible, wanted, options = [], [], []
-    offer = asked.counter(best)
-    if offer.bound_ms > asked.bound_ms:
-        wanted.append(f"within {asked.bound_ms:.0f} ms")
-        possible.append(f"{offer.bound_ms:.0f} ms")
-        options.append(f"--bound {int(offer.bound_ms) + 1}ms")
-    if offer.rate_bps < asked.rate_bps:
-        wanted.append(f"for {asked.rate_bps / 1000:.0f} kbit/s")
-        possible.append(f"{offer.rate_bps / 1000:.0f} kbit/s")
-        options.append(f"--rate {math.floor(offer.rate_bps)}" if offer.rate_bps >= 1 else "no --rate")
-    if offer.loss > asked.loss:
-        wanted.append(f"with at most {asked.loss:.2%} lost")
-        possible.append(f"{offer.loss:.2%} lost")
-        options.append(f"--loss {math.ceil(offer.loss * 10_000) / 100:g}%")
-    if not options:
-        text = f"{channel}: {refused.reason or 'the path found was lost again'}; try again"
-    else:
-        text = f"{channel}: no path {', '.join(wanted)}; {', '.join(possible)} is possible now, ask with {' '.join(options)}"
-    return BoundRefused(text, best.path, offer.bound_ms, offer.rate_bps, offer.loss)

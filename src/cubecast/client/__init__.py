@@ -1,0 +1,1 @@
+"""The Python interface: run a host, publish, subscribe and process channels. People import it as `cubecast`."""

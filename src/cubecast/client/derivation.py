@@ -1,0 +1,122 @@
+"""A derived channel that is made on this host: another channel, processed by an extension."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from cubecast.client.events import (
+    DerivedAnnounced,
+    DerivedFinished,
+    DerivedStatus,
+    Event,
+    ExtensionFailing,
+    ExtensionUpgraded,
+    UpgradeFailed,
+)
+from cubecast.client.status import STATUS_S, while_running
+from cubecast.engine.protocol.path import Contract
+from cubecast.engine.protocol.records import Tree, check_name
+from cubecast.errors import CubecastError, UsageError
+from cubecast.host.derived.channel import DerivedChannel
+from cubecast.host.local.subscription import Subscription
+from cubecast.host.runtime import HostRuntime
+from cubecast.processing.pipeline import Pipeline
+from cubecast.sandbox.loading import load
+from cubecast.types import ChannelName
+
+
+def check_derivation(source: str, channel: str) -> None:
+    """Checks the names of a derived channel and its source.
+
+    Raises:
+        UsageError: a name is not allowed, or both are the same.
+    """
+    for name in (source, channel):
+        check_name("channel name", name)
+    if source == channel:
+        raise UsageError(f"IN and OUT are both {source}; a channel is not made from itself")
+
+
+class Derivation:
+    """A derived channel that Host.process makes."""
+
+    def __init__(
+        self,
+        source: str,
+        channel: str,
+        extension: str,
+        bound_ms: float,
+        *,
+        config: Mapping[str, str] | None = None,
+        rate_bps: float = 0.0,
+        loss: float = 1.0,
+        tree: Tree = Tree.HYBRID,
+        trusted: Path | None = None,
+    ) -> None:
+        """Loads the extension.
+
+        Args:
+            source: the channel that is received.
+            channel: the channel that is made.
+            extension: a module's file, signed code, or the name of a shipped extension.
+            bound_ms: greatest delay from capture to arrival at this host, ms.
+            config: settings of the extension.
+            rate_bps, loss: the other terms of the contract, as in Host.subscribe.
+            tree: how hosts choose their parents for the derived channel.
+            trusted: file of public keys whose native and Python code may run; None takes the user's configuration.
+
+        Raises:
+            ExtensionRefused: the extension, its interface or its signature is not in order.
+            UsageError: a name is not allowed.
+        """
+        check_derivation(source, channel)
+        self._extension, self._trusted = extension, trusted
+        self._derived = DerivedChannel(
+            ChannelName(source),
+            ChannelName(channel),
+            load(extension, trusted=trusted),
+            config or {},
+            Contract(bound_ms, rate_bps, loss),
+            tree,
+        )
+        self._upgrade_requested = asyncio.Event()
+
+    def upgrade(self) -> None:
+        """Loads the extension's file again and continues with it; a file that is not in order changes nothing."""
+        self._upgrade_requested.set()
+
+    async def run(self, runtime: HostRuntime, emit: Callable[[Event], None]) -> None:
+        """Makes the channel until its source ends; used by Host.process, which says what can go wrong."""
+        derived = self._derived
+
+        def announced(subscription: Subscription, pipeline: Pipeline) -> None:
+            tracks = tuple(str(track) for track in pipeline.tracks)
+            promised_ms = subscription.terms.metrics.least_bound_ms
+            emit(DerivedAnnounced(derived.channel, derived.source, tracks, promised_ms))
+
+        async with while_running(lambda: self._report(emit), lambda: self._upgrade(emit)):
+            await derived.run(runtime, announced)
+        emit(DerivedFinished(derived.channel, derived.progress()))
+
+    async def _upgrade(self, emit: Callable[[Event], None]) -> None:
+        while True:
+            await self._upgrade_requested.wait()
+            self._upgrade_requested.clear()
+            try:
+                extension = await asyncio.to_thread(load, self._extension, trusted=self._trusted)
+                await self._derived.upgrade(extension)
+            except CubecastError as error:
+                emit(UpgradeFailed(self._derived.channel, str(error)))
+            else:
+                manifest = extension.manifest
+                emit(ExtensionUpgraded(self._derived.channel, f"{manifest.name} {manifest.version}"))
+
+    async def _report(self, emit: Callable[[Event], None]) -> None:
+        failures = 0
+        while True:
+            await asyncio.sleep(STATUS_S)
+            progress = self._derived.progress()
+            emit(DerivedStatus(self._derived.channel, progress))
+            if progress.failures > failures:
+                emit(ExtensionFailing(self._derived.channel, progress))
+            failures = progress.failures

@@ -1,0 +1,135 @@
+"""What a host joins with: the super-node, the token and the host's own settings, with the defaults of the command line."""
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from cubecast.engine.protocol.path import NUMBER_MAX
+from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, check_address, check_name
+from cubecast.errors import UsageError
+from cubecast.host.config import HostConfig
+from cubecast.overlay.routing import Policy
+from cubecast.types import ChannelName, HostId
+
+SUPERNODE_DEFAULT = "http://127.0.0.1:7000"
+SUPERNODE_VARIABLE = "CUBECAST_SUPERNODE"
+TOKEN_VARIABLE = "CUBECAST_TOKEN"  # noqa: S105  the variable's name, not a token
+
+
+def host_config(
+    supernode: str | None = None,
+    token: str | Path | None = None,
+    *,
+    name: str = "",
+    listen: str = "0.0.0.0:0",
+    advertise: str = "",
+    source_address: str = "",
+    label: str = "",
+    fan_out: int = FAN_OUT_DEFAULT,
+    uplink_bps: float = NUMBER_MAX,
+    reserve: Mapping[str, int] | None = None,
+    policy: Policy = Policy.GREEDY,
+    seed: int = 0,
+    process: int = 0,
+) -> HostConfig:
+    """The settings of a host, checked. The arguments are those of cubecast.join.
+
+    Raises:
+        UsageError: an argument has no meaning; the message names it by its command-line option.
+    """
+    machine = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])[:32] or "host"
+    name = name or f"{machine}-{os.getpid()}"
+    check_name("host name", name)
+    split_address(listen, "--listen")
+    if advertise:
+        check_address(advertise)
+    if source_address:
+        _check_source_address(source_address)
+    reserved = {ChannelName(channel): copies for channel, copies in (reserve or {}).items()}
+    for channel in reserved:
+        check_name("channel name", channel)
+    if sum(reserved.values()) > fan_out:
+        copies = sum(reserved.values())
+        raise UsageError(f"--reserve keeps {copies} copies, --fan-out allows {fan_out}; raise --fan-out")
+    return HostConfig(
+        name=HostId(name),
+        supernode=supernode or default_supernode(),
+        token=read_token(token),
+        listen=listen,
+        advertise=advertise,
+        source=source_address,
+        label=label,
+        fan_out=fan_out,
+        uplink_bps=uplink_bps,
+        reserve=reserved,
+        policy=policy,
+        seed=seed,
+        process=process,
+    )
+
+
+def default_supernode() -> str:
+    """The super-node's URL: CUBECAST_SUPERNODE, or else one on this machine."""
+    return os.environ.get(SUPERNODE_VARIABLE) or SUPERNODE_DEFAULT
+
+
+def state_folder() -> Path:
+    """The folder in which a super-node keeps its state by default."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "cubecast"
+
+
+def read_token(token: str | Path | None = None) -> str:
+    """A join token.
+
+    Args:
+        token: the token itself, @FILE, or the path of a file. Without it CUBECAST_TOKEN counts, and without that the
+            token that a super-node on this machine has left; empty if there is none.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    if isinstance(token, Path):
+        return _read_token_file(token)
+    text = token or os.environ.get(TOKEN_VARIABLE, "")
+    if text and not text.startswith("@"):
+        return text.strip()
+    if text:
+        return _read_token_file(Path(text[1:]))
+    left = state_folder() / "join.token"
+    return _read_token_file(left) if left.is_file() else ""
+
+
+def _read_token_file(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read token file {file}: {getattr(error, 'strerror', 'not text')}") from error
+
+
+def split_address(text: str, option: str) -> tuple[str, int]:
+    """HOST:PORT split into its parts; an IPv6 host stands in brackets.
+
+    Raises:
+        UsageError: it is not of that form; the message names the option.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65_535 or (":" in host and host[0] != "["):
+        raise UsageError(f"{option} {text!r} is not HOST:PORT, such as 0.0.0.0:4443 or [::]:4443")
+    return host.strip("[]"), int(port)
+
+
+def _check_source_address(address: str) -> None:
+    """Checks that outgoing sessions can come from an address.
+
+    Raises:
+        UsageError: it is no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            raise UsageError(f"--source-address {address!r} is no address of this machine: {error.strerror}") from error

@@ -24,6 +24,7 @@ check: $(READY)
 	$(BIN)/codespell
 	$(BIN)/deptry src
 	$(PYTHON) .ci/limits.py
+	$(PYTHON) .ci/architecture.py
 
 # Every benchmark, judged by its bars: some minutes.
 bench: $(READY)

@@ -61,7 +61,7 @@ def test_a_job_that_failed_at_every_willing_host_has_more_time_but_no_more_than_
         monkeypatch.setattr(watched.overlay.hosts[host].jobs, "_continue", lambda _: None)
         watched.overlay.hosts[host].jobs.failures[DERIVED] = 1
     patience_s = START_S + START_TICKS * watched.overlay.tick_s
-    monkeypatch.setattr(type(watched.overlay.directory.jobs), "makes", lambda *_: False)
+    monkeypatch.setattr(type(watched.overlay.directory.jobs), "derives", lambda *_: False)
     assert watched.run(DIRECTORY_DEFAULTS.jobs.avoid_s + patience_s - 2) == []
     assert watched.run(6.0)
 

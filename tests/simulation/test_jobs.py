@@ -6,10 +6,10 @@ import pytest
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
+from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol.job_records import Job, JobStatus
 from cubecast.engine.protocol.path import Contract
 from cubecast.overlay.cube import Cube
-from cubecast.simulation.shells.jobs import ProcessingOffer
 from cubecast.simulation.shells.subscribers import LocalSubscriber
 from cubecast.types import ChannelName, HostId
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
@@ -155,16 +155,14 @@ def test_a_host_that_asks_for_a_channel_that_nobody_announces_is_recorded_as_a_c
     assert overlay.directory.jobs.consumers(DERIVED, overlay.now) == [overlay.names[5]]
 
 
-def test_a_job_fails_at_a_host_that_still_carries_its_channel_and_runs_elsewhere() -> None:
+def test_a_consumer_takes_a_job_over_from_a_host_that_crashed_once_it_has_given_the_channel_up() -> None:
     overlay = JobOverlay({3: 1, 6: 1})
     overlay.want(12.0, JOB)
     (maker,) = overlay.makers()
     consumer = next(index for index in (3, 6) if overlay.names[index] != maker)
     assert isinstance(overlay.subscribe(consumer, BOUND_MS, DERIVED), fx.Admitted)
     overlay.crash(maker)
-    overlay.want(12.0, JOB)
+    overlay.want(DEFAULT.repair_s + 12.0, JOB)
     here = overlay.hosts[overlay.names[consumer]]
-    assert here.jobs.failures[DERIVED] == 1
-    overlay.join(HostId("willing"), int(maker[1:]), processing=ProcessingOffer(1, lambda: PROCESSING_MS))
-    overlay.want(20.0, JOB)
-    assert overlay.makers() == ["willing"]
+    assert here.jobs.failures[DERIVED] == 0
+    assert overlay.makers() == [overlay.names[consumer]]

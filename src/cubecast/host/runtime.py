@@ -146,7 +146,7 @@ class HostRuntime:
     ) -> ChannelWriter:
         """Announces a channel and returns the writer for its frames.
 
-        If a channel of the same name has just ended here, waits up to ENDED_S until it is gone.
+        If a channel of the same name has just ended here, or has lost its publisher, waits up to ENDED_S until it is gone.
 
         Args:
             source: the channel that this one is derived from and that this host receives; None if it is not derived.
@@ -159,7 +159,7 @@ class HostRuntime:
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(ENDED_S):
-                while self._engine.ends(channel):
+                while self._engine.is_ending(channel):
                     self._changed.clear()
                     await self._changed.wait()
         if any(branch.channel == channel for branch in self.view().branches):

@@ -204,10 +204,15 @@ class HostEngine:
         branch = self._downstream.branches.get(channel)
         return branch is not None and branch.publishes
 
-    def ends(self, channel: ChannelName) -> bool:
-        """Whether a channel that this host published has ended, and is kept for children that do not have it all yet."""
+    def is_ending(self, channel: ChannelName) -> bool:
+        """Whether a channel may be free to publish soon: published here and over, or carried without a parent.
+
+        The first is kept for children that do not have it all yet, the second until a repair succeeds or is given up.
+        """
         branch = self._downstream.branches.get(channel)
-        return branch is not None and branch.publishes and branch.finished_ticks is not None
+        if branch is None:
+            return False
+        return branch.finished_ticks is not None if branch.publishes else not branch.fed
 
     def branches(self) -> list[Branch]:
         """The channels that this host carries."""

@@ -146,8 +146,8 @@ class HostJobs:
 
     def _publish(self, made: RunningJob) -> None:
         channel = made.job.channel
-        if self._engine.placement is None or self._engine.ends(channel):
-            return  # tried again with the next tick: an earlier channel of this name still sends its last frames
+        if self._engine.placement is None or self._engine.is_ending(channel):
+            return  # tried again with the next tick: an earlier channel of this name has not ended here yet
         if self._engine.metrics(channel) is not None:
             self._failed(made, f"this host carries {channel} already; publish under another name")
             return

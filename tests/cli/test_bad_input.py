@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cubecast.cli.main import COMMANDS
 from tests.cli.processes import cubecast
 
 pytestmark = pytest.mark.system
@@ -190,7 +191,7 @@ def test_one_clear_line_and_exit_status_2(
 
 def test_every_command_tells_what_it_takes() -> None:
     listed = cubecast("--help").stdout
-    for command in ("demo", "supernode", "host", "publish", "subscribe", "channels", "token", "route", "emulator"):
+    for command in COMMANDS:
         assert command in listed
         done = cubecast(command, "--help")
         assert done.returncode == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cubecast.errors import LabError
-from cubecast.simulation.scenario import load_scenario
+from cubecast.simulation.scenario import Scenario, load_scenario
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
@@ -39,6 +39,12 @@ def test_shipped_scenarios_are_in_order(path: Path) -> None:
             "directory outages overlap",
         ),
         ("hosts = 20\n[[partitions]]\nat_s = nan\nfor_s = 1.0", "at_s"),
+        ("hosts = 20\n[engine.failure]\nsilent_tick = 3", "silent_tick"),
+        ("hosts = 20\n[engine.failure]\nsilent_ticks = 0", "silent_ticks"),
+        ("hosts = 20\n[engine.links]\nredial_ticks = []", "redial_ticks"),
+        ("hosts = 20\n[engine]\ntick_s = 0.5", "tick_s is a field of the scenario"),
+        ("hosts = 20\n[directory.lease]\nlease = 3.0", "lease"),
+        ("hosts = 20\n[directory.lease]\nlease_s = 1.0\nsuspect_lease_s = 2.0", "suspect_lease_s"),
         ("hosts = ", "scenario"),
     ],
 )
@@ -49,3 +55,12 @@ def test_a_mistake_is_refused_with_one_line_that_names_it(tmp_path: Path, text: 
         load_scenario(path)
     assert "\n" not in str(refused.value)
     assert "wrong.toml" in str(refused.value)
+
+
+def test_a_scenario_sets_the_tunables_of_both_engines(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.toml"
+    path.write_text("hosts = 4\n[engine.failure]\nsilent_ticks = 7\n[directory.lease]\nlease_s = 9.0\n")
+    scenario = load_scenario(path)
+    assert scenario.engine.failure.silent_ticks == 7
+    assert scenario.engine.failure.calm_ticks == Scenario(hosts=4).engine.failure.calm_ticks
+    assert scenario.directory.lease.lease_s == 9.0

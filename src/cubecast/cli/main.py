@@ -23,7 +23,7 @@ COMMANDS = {
     "token": "make a join token",
     "route": "show the path a policy takes between two labels",
     "extension": "write, check and try code that processes streams",
-    "bench": "measure the sandbox against its bars",
+    "bench": "measure relay, lab and sandbox against their bars",
     "lab": "reproduce the published experiments, beside the rivals and what goes beyond",
     "testbed": "inject faults on real processes, and check that streams survive them",
     "emulator": "run a delay stage: an Internet on one machine",

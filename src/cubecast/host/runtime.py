@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import assert_never
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -316,6 +317,8 @@ class HostRuntime:
                 self._left.set()
             case fx.Admitted() | fx.Refused() | fx.NotFound() | fx.StreamEnded():
                 self._local_subscribers.decided(effect)
+            case _:
+                assert_never(effect)
 
     # ------------------------------------------------------------------ what the data plane reports (Hooks)
 

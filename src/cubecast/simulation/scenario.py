@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from cubecast.engine.directory.config import DirectoryConfig
-from cubecast.engine.host.config import EngineConfig
+from cubecast.engine.host.config import DEFAULT, EngineConfig
 from cubecast.engine.protocol.records import FAN_OUT_MAX, Tree
-from cubecast.errors import LabError
+from cubecast.errors import LabError, UsageError
 from cubecast.overlay.routing import Policy
 
 BOUND_MS_MAX = 3_600_000.0
@@ -105,7 +105,7 @@ def load_scenario(path: Path) -> Scenario:
         raise LabError(f"cannot read scenario {path}: {error.strerror}") from error
     except RecursionError as error:
         raise LabError(f"scenario {path}: nested too deeply") from error
-    except ValueError as error:  # of TOML, of UTF-8, of a field, or of a number with thousands of digits
+    except (ValueError, UsageError) as error:  # of TOML, of UTF-8, of a field, or of a number with thousands of digits
         raise LabError(f"scenario {path}: {error}") from error
     problem = _problem(scenario)
     if problem:
@@ -123,6 +123,8 @@ def _problem(scenario: Scenario) -> str:
         return f"processing_ms is [least, most], from 0 to {BOUND_MS_MAX:g}"
     if scenario.channels >= scenario.hosts:
         return f"{scenario.channels} channels need as many hosts to publish them, and one more"
+    if scenario.engine.tick_s != DEFAULT.tick_s:
+        return "tick_s is a field of the scenario, not of its table engine"
     if scenario.jobs and not scenario.willing:
         return f"{scenario.jobs} jobs need hosts that process for others; let willing be above 0"
     return _misplaced("partition", scenario.partitions, scenario.seconds) or _misplaced(

@@ -102,7 +102,7 @@ def _host_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/hosts/{host}/pushes", responses=problems, tags=["hosts"])
     async def pushes(who: Annotated[Bearer, Depends(bearer)]) -> StreamingResponse:
-        """A stream of changes for the host: one `Pushed` object a line, empty lines as keep-alives."""
+        """A stream of changes for the host: one `Pushed` object a line, empty lines keep it alive."""
 
         async def lines() -> AsyncIterator[bytes]:
             async for pushed in service.pushes(who):

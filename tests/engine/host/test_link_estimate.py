@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubecast.engine.host.config import DEFAULT
+from cubecast.engine.host.config import DEFAULT, EstimateConfig
 from cubecast.engine.host.link_estimate import CLOCK_UNKNOWN_MS, LinkEstimate
 
 
@@ -78,3 +78,14 @@ def test_the_clock_offset_is_right_within_its_uncertainty(offset_s: float, round
 
 def test_without_a_ping_the_clock_is_unknown() -> None:
     assert LinkEstimate().clock_offset_ms == (0.0, CLOCK_UNKNOWN_MS)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 16])
+def test_an_estimate_keeps_no_more_samples_than_it_is_told(kept: int) -> None:
+    link = LinkEstimate(EstimateConfig(clock_samples=kept, pings=kept))
+    for number in range(3 * kept):
+        link.clock(number, number + 0.01, number + 0.02)
+        link.pinged(5.0)
+        assert len(link._clocks) == min(kept, number + 1)
+        assert len(link._pings) == min(kept, number + 1)
+    assert link.samples == 2 * kept + 1

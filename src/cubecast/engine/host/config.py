@@ -31,7 +31,7 @@ class LinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The first n heartbeats come with a Hello: what was sent before both ends had the link up is lost."""
     hello_again_heartbeats: Count = 16
     """After those every n-th does, in case the directory moved the sender meanwhile."""
-    redial_ticks: tuple[Ticks, ...] = (3, 5, 10, 20, 40, 50)
+    redial_ticks: Annotated[tuple[Ticks, ...], Meta(min_length=1)] = (3, 5, 10, 20, 40, 50)
     """Pauses before a broken link is dialled again: the n-th after the n-th failure, the last from then on."""
     redial_soon_ticks: Ticks = 10
     """Longest such pause while a stream has no parent."""

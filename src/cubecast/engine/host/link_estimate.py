@@ -41,7 +41,7 @@ class LinkEstimate:
 
     def pinged(self, rtt_ms: float) -> None:
         """Adds a round trip that the engine measured itself: a link in use is followed more closely than by acks."""
-        self._pings = [*self._pings[-(self.config.pings - 1) :], rtt_ms]
+        self._pings = [*self._pings, rtt_ms][-self.config.pings :]
         if len(self._pings) == self.config.pings:
             self.sample(min(self._pings), *self._counted)
 
@@ -58,7 +58,7 @@ class LinkEstimate:
         if round_trip_ms < 0:
             return
         offset_ms = (seen_s - (sent_s + now_s) / 2) * 1000
-        self._clocks = [*self._clocks[-(self.config.clock_samples - 1) :], (round_trip_ms, offset_ms)]
+        self._clocks = [*self._clocks, (round_trip_ms, offset_ms)][-self.config.clock_samples :]
 
     @property
     def one_way_ms(self) -> float | None:

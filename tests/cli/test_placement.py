@@ -91,7 +91,7 @@ BAD = [
     (("news", "x2", "--extension", "thin", "--at", "nobody"), "host nobody has not joined"),
     (("nothing", "x3", "--extension", "thin", "--at", "auto"), "channel 'nothing' is not announced"),
     (("news", "x4", "--extension", "thin", "--at", "../x"), "host name"),
-    (("news", "x5", "--extension", "x.py", "--at", "auto"), "runs on its owner's host only"),
+    (("news", "x5", "--extension", "x.py", "--at", "auto"), "can run on this host only"),
     (("news", "x6", "--extension", "none.wasm", "--at", "auto"), "cannot be read"),
     (("news", "news", "--extension", "thin", "--at", "auto"), "not made from itself"),
 ]

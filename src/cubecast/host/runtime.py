@@ -298,7 +298,7 @@ class HostRuntime:
                 self._plane.channels.push(channel, record)
             case fx.Prepare(channel, record):
                 self._plane.standbys.prepare(channel, record)
-            case fx.Rouse(channel, host):
+            case fx.StartStandby(channel, host):
                 self._plane.standbys.rouse(channel, host)
             case fx.Evict(channel, host):
                 self._plane.channels.evict(channel, host)

@@ -25,7 +25,7 @@ def test_each_false_alarm_doubles_the_silence_allowed_up_to_a_limit_and_calm_bri
         before = detector.silence_ticks
         detector.declared_dead(PARENT)
         ticking(detector, DEFAULT.failure.revived_ticks // 2)
-        detector.heard_from(PARENT)
+        detector.on_message(PARENT)
         assert detector.silence_ticks == min(DEFAULT.failure.silent_ticks_max, 2 * before)
     ticking(detector, 10 * DEFAULT.failure.calm_ticks)
     assert detector.silence_ticks == DEFAULT.failure.silent_ticks
@@ -34,9 +34,9 @@ def test_each_false_alarm_doubles_the_silence_allowed_up_to_a_limit_and_calm_bri
 def test_a_parent_that_stays_silent_was_rightly_given_up() -> None:
     detector = FailureDetector(DEFAULT.failure)
     detector.declared_dead(PARENT)
-    detector.heard_from(HostId("another"))
+    detector.on_message(HostId("another"))
     ticking(detector, DEFAULT.failure.revived_ticks + 1)
-    detector.heard_from(PARENT)  # it has come back: that says nothing of how slow it was
+    detector.on_message(PARENT)  # it has come back: that says nothing of how slow it was
     assert detector.silence_ticks == DEFAULT.failure.silent_ticks
 
 

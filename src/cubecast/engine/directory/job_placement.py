@@ -1,4 +1,4 @@
-"""Chooses the host of a job, by what the hosts have free and by the delays of the derived channel's consumers."""
+"""Chooses the host of a job, by the hosts' free capacity and the delays to the derived channel's consumers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ PUBLISHER, AUTO = "publisher", "auto"
 
 @dataclass(frozen=True, slots=True)
 class PlacementInputs:
-    """What a choice needs to know of the hosts.
+    """The state of the hosts that a choice depends on.
 
     Attributes:
         slots: extensions each host is willing to run for others.

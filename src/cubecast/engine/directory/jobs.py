@@ -22,7 +22,7 @@ from cubecast.types import ChannelName, HostId
 
 @dataclass(slots=True)
 class _Entry:
-    """A job and how it stands; `state` and `reason` as in JobStatus."""
+    """A job and its state; `state` and `reason` as in JobStatus."""
 
     job: Job
     at: str
@@ -38,7 +38,7 @@ class _Entry:
     avoid_until: dict[HostId, float] = field(default_factory=dict)
     """Hosts at which the job failed, and until when they are not chosen again, s."""
     failures: int = 0
-    """Since it ran last."""
+    """Number of failures since it ran last."""
 
     @property
     def over(self) -> bool:
@@ -116,7 +116,7 @@ class JobTable:
             if entry is not None and now < self._settle_at and entry.may_stay(report):
                 entry.host = host
             if entry is None or entry.host != host:
-                self._changed.add(host)  # it does not know yet that the job is no longer its own
+                self._changed.add(host)  # it runs a job that is not assigned to it
             else:
                 self._store_report(entry, host, report, now)
         for channel, entry in self._entries.items():
@@ -202,11 +202,11 @@ class JobTable:
         return tuple(entry.job for entry in self._entries.values() if entry.host == host)
 
     def settled(self, now: float) -> bool:
-        """Whether all jobs are known: always, but for the first lease after a restart."""
+        """Whether all jobs are known: always except during the first lease after a restart."""
         return now >= self._settle_at
 
     def status(self, channel: ChannelName) -> JobStatus:
-        """What the owner of a job may know of it.
+        """The state of a job, for its owner.
 
         Raises:
             DirectoryError: there is no such job.

@@ -3,8 +3,8 @@
 For each channel the planner runs the survey of `cubecast.overlay.trees.hybrid`: a generator that yields pairs of hosts and
 is sent their delays. Reported delays answer it, and missing ones are requested from the hosts. The tree it returns is
 carried out move by move: a host is advised to change to its new parent once that parent has a copy left and is not a
-descendant of the host. Hosts decide: they try the advice, keep their bounds, and report their new paths. A plan that
-gains little is dropped, so that trees do not change for the jitter of delays alone.
+descendant of the host. Hosts decide: they try the advice, keep their bounds, and report their new paths. A plan with
+little gain is dropped, so that trees do not change because of the jitter of delays alone.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from cubecast.types import ChannelName, Floats, HostId, Ints
 
 @dataclass(frozen=True, slots=True)
 class TreeMember:
-    """What a plan needs to know of a host on a channel's tree.
+    """A host on a channel's tree, as a plan sees it.
 
     Attributes:
         parent: None at the publisher, or where the host has not reported one.
@@ -59,7 +59,7 @@ class _Plan:
     target: dict[HostId, HostId] = field(default_factory=dict)
     """The planned parent of each host; empty while nothing is carried out."""
     planned_at: float = -np.inf
-    """When the last survey or its carrying out ended, s."""
+    """When the last survey, or the moves planned from it, ended, s."""
     advised: dict[HostId, tuple[HostId, float]] = field(default_factory=dict)
     """Advice that has not been followed yet: the parent, and when it was given, s."""
     refused: set[HostId] = field(default_factory=set)
@@ -110,7 +110,7 @@ class Planner:
             plan.planned_at = now
 
     def _continue_survey(self, plan: _Plan, group: Group, now: float) -> None:
-        """Sends the survey the delays that are known; returns where some must be measured first."""
+        """Sends the survey the delays it asks for, round by round, until some must be measured first."""
         for _ in range(self._config.survey_rounds_max):
             delays_ms = self._delay_table.delays_ms(plan.pairs, now)
             if delays_ms is None:
@@ -214,7 +214,7 @@ class Planner:
     def _detour(
         self, plan: _Plan, group: Group, remaining: list[HostId], spare: dict[HostId, int]
     ) -> dict[HostId, HostId]:
-        """Every remaining move waits for another: one host moves to its nearest host with a copy left instead."""
+        """A move for when every remaining one waits for another: one host goes to its nearest host with a copy left."""
         full_parents = {plan.target[host] for host in remaining}
         for host in remaining:
             if group[host].parent not in full_parents:

@@ -1,8 +1,8 @@
-"""The tunables of the host's engine. One frozen value a component; a scenario file can set each (docs/testbed.md).
+"""The tunables of the host's engine: one frozen struct per component; a scenario file can set each (docs/testbed.md).
 
-Time is counted in ticks of the host itself, so that a host that was stalled does not take its own silence for that of
-others. A tick is 0.1 s live; a simulation of thousands of hosts may take a longer one, and everything takes so many
-times longer there. Where a number was measured, docs/decisions says how.
+Time is counted in ticks of the host itself, so that a host that was stalled does not mistake its own pause for silence
+of others. A tick is 0.1 s live; a simulation of thousands of hosts may use a longer one, which stretches every duration
+here. Where a number was measured, docs/decisions says how.
 """
 
 from typing import Annotated, TypeAlias
@@ -40,7 +40,7 @@ class LinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unneeded_ticks: Ticks = 100
     """A link that neither end needs is closed after this."""
     measure_ticks: Ticks = 40
-    """A host that could not be measured within this is given up."""
+    """The delay to a host that is not measured after this is no longer waited for."""
     measured_ticks: Ticks = 25
     """A link opened only to be measured stays open for this, until the directory has the result (2 s a report)."""
     samples_ready: Count = 5
@@ -50,7 +50,7 @@ class LinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sample_ticks_in_use: Ticks = 2
     """The same on links that carry a stream."""
     wanted_links_max: Count = 64
-    """Links kept for one purpose, such as the possible parents for one channel."""
+    """Maximum number of links kept for one purpose, such as the possible parents for one channel."""
 
 
 class EstimateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,28 +65,29 @@ class EstimateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     variation_gain: Gain = 1 / 4
     """Gain of the variation, RFC 6298's beta."""
     pings: Count = 2
-    """Of this many round trips in a row the least is one sample: a busy machine makes some of them longer."""
+    """Number of round trips in a row of which the shortest is one sample: a busy machine makes some of them longer."""
     loss_gain: Gain = 1 / 8
     """Gain of the smoothed share of lost packets."""
     spread_ms_min: Milliseconds = 2.0
     """What a hop adds to a late frame even on a steady link: sending a keyframe takes time (docs/decisions/0004)."""
     clock_samples: Count = 16
-    """Clock samples kept; the one with the shortest round trip counts (as NTP's clock filter, RFC 5905, section 10)."""
+    """Number of clock samples kept; the one with the shortest round trip counts (as in NTP's clock filter, RFC 5905,
+    section 10)."""
 
 
 class FailureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a silent parent counts as dead (failure_detector)."""
 
     silent_ticks: Ticks = 3
-    """Silence of a parent, no media and no message, that counts as death: 0.3 s live, for a repair within 0.5 s."""
+    """Silence (no media and no message) after which a parent is declared dead: 0.3 s live, for a repair within 0.5 s."""
     silent_ticks_max: Ticks = 24
-    """Limit of the doubling after false alarms: still within what a reader waits for a repair."""
+    """Longest such silence, which false alarms double: still shorter than the time that a reader waits for a repair."""
     revived_ticks: Ticks = 20
-    """A parent that is heard again within this after it was declared dead was only slow: a false alarm."""
+    """A parent that sends a message within this after it was declared dead was only slow: a false alarm."""
     calm_ticks: Ticks = 300
-    """Without a false alarm for this, the silence allowed is halved again."""
+    """After this time without a false alarm the silence allowed is halved again."""
     suspects_max: Count = 64
-    """Parents declared dead that are watched for a false alarm."""
+    """Maximum number of parents declared dead that are watched for a false alarm: bounds memory."""
     busy_ms: Milliseconds = 20.0
     """Smoothed lateness of this host's own ticks beyond which it is short of CPU: a fifth of a tick."""
     busy_gain: Gain = 1 / 8
@@ -103,74 +104,77 @@ class TreeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     contract_ticks: Ticks = 5
     """Period at which a child sends its subtree contract to its parent."""
     child_ticks: Ticks = 50
-    """A child that sends no subtree contract for this loses its slot: ten of them missed."""
+    """A child that sends no subtree contract for this long loses its slot: ten of them missed."""
     dead_ticks: Ticks = 3
-    """A child silent for this gives its slot to its own orphan that asks for it; children ping every follow_ticks."""
+    """After this much silence a child's slot is given to the child's own child that asks for it; children ping every
+    follow_ticks."""
     drain_ticks: Ticks = 100
-    """After a channel has ended, relays keep it for this: the last frames are still on their way."""
+    """A channel that has ended is kept for this long: its last frames are still on their way."""
     leave_ticks: Ticks = 30
-    """A host that leaves feeds its children for this while they look for other parents."""
+    """A host that leaves feeds its children for this long at most, while they look for other parents."""
     flowing_ticks: Ticks = 15
-    """After uninterrupted media for this, children should be receiving too; path updates say so."""
+    """After media has arrived without a pause for this long, children should receive it too; path updates report it."""
     rate_s: Annotated[float, Meta(gt=0)] = 2.0
-    """A channel's rate is measured over at least this, s: several groups of video."""
+    """A channel's rate is measured over at least this time, s: several groups of video."""
     rate_gain: Gain = 1 / 4
     """Gain of the smoothed rate."""
     feasibility_max: Count = 1024
-    """Channels whose feasibility distance is remembered, also after the host no longer carries them."""
+    """Maximum number of channels whose feasibility distance is stored, also after the host no longer carries them."""
     idle_ticks: Ticks = 15
-    """Without media for this a channel is idle."""
+    """After this time without media a channel is idle."""
     idle_silent_ticks: Ticks = 10
-    """On an idle channel a parent is declared dead on missed heartbeats alone, after this: one heartbeat."""
+    """Silence after which the parent of an idle channel, which sends no media, is declared dead: one heartbeat."""
     stale_ticks: Ticks = 20
-    """A parent that sends no newer sequence number for this has lost its own parent and finds no other."""
+    """A parent that sends no newer sequence number for this long counts as lost: it has lost its own parent and found no
+    other."""
     stalled_ticks: Ticks = 15
-    """Media that flows at the parent and has not arrived here for this will not arrive."""
+    """A parent that receives media without a pause, none of which arrives here for this long, counts as lost."""
     repair_ticks: Ticks = 100
-    """Without a parent for this the stream is given up: hosts cut off for seconds must be dialled first."""
+    """After this time without a parent the stream is given up: hosts cut off for seconds must be dialled first."""
     pull_ticks: Ticks = 40
-    """A new parent whose media does not arrive within this is left again."""
+    """A new parent whose media does not arrive within this time counts as lost."""
     report_ticks: Ticks = 50
-    """Period at which the directory is sent how a local subscription fares."""
+    """Period at which the state of a local subscription is reported to the directory."""
     relative_links: Count = 6
-    """Links kept to relatives, so that one of them can become the parent at once."""
+    """Maximum number of links kept to relatives, so that one of them can become the parent at once."""
 
 
 class SearchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Searches for a parent (search)."""
 
     tries: Count = 24
-    """Requests one search may send over the cube in all: bounds its messages, whatever the size of the cube."""
+    """Maximum number of requests of one search over the cube: bounds its messages, whatever the size of the cube."""
     direct_max: Count = 12
-    """Hosts known to carry the channel that one search asks directly."""
+    """Maximum number of hosts known to carry the channel that one search asks directly."""
     search_ticks: Ticks = 50
     """After this a subscriber decides on the best offer so far."""
     change_ticks: Ticks = 12
-    """Limit of a change of parents: meanwhile this host's sequence number stands still, and its subtree waits with it."""
+    """Longest duration of a change of parents: until it ends, this host forwards no newer sequence numbers, so its subtree
+    gets none."""
     offer_ticks: Ticks = 70
-    """An offer nobody commits to expires after this; longer than a search."""
+    """An offer that is not committed to expires after this; longer than a search."""
     park_ticks: Ticks = 6
-    """A host asked to attach another waits this long for a sequence number new enough to rule out a loop."""
+    """Longest time for which a host that is asked to attach another waits for a sequence number that rules out a loop."""
     answer_ticks: Ticks = 2
     """Time for an answer to Attach, beyond the round trip."""
     probe_ticks: Ticks = 15
-    """A newcomer measures the parents that the directory proposed for this at most."""
+    """Longest time for which a new subscriber measures the parents that the directory proposed."""
     probe_samples: Count = 2
-    """Samples of a proposed parent's link before it is asked."""
+    """Samples of a proposed parent's link that are needed before it is asked."""
     shun_ticks: Ticks = 5
-    """A parent just lost is not asked to be the next one for this."""
+    """A parent that was lost is not asked to be the parent again for this long."""
     retry_ticks: Ticks = 3
-    """A repair that found nobody is tried again after this."""
+    """A repair that found no parent is tried again after this."""
     relocations_max: Count = 3
-    """Better labels a newcomer asks the directory for."""
+    """Maximum number of times that one search asks the directory for a better label."""
     settle_ticks: Ticks = 20
-    """After a relocation the search waits for this: the links to its new neighbours are measured first."""
+    """Pause of a search after a relocation: the links to the new neighbours are measured first."""
     resolve_ticks: Ticks = 5
-    """After a transient refusal the channel is resolved again after this."""
+    """A channel whose search was refused for a transient reason is resolved again after this."""
     resolves_max: Count = 4
-    """How often at most."""
+    """Maximum number of such repetitions in one search."""
     searches_max: Count = 1024
-    """Searches under way, those for other hosts included; more are refused."""
+    """Maximum number of searches under way, those for other hosts included; more are refused."""
 
 
 class StandbyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,13 +183,13 @@ class StandbyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     look_ticks: Ticks = 5
     """Period at which each channel's standby is checked."""
     ask_ticks: Ticks = 20
-    """Period of StandbyRequest: the standby learns that this host is still there."""
+    """Period of StandbyRequest: it shows the standby that this host is still alive."""
     wait_ticks: Ticks = 60
-    """A standby whose session does not open within this is given up."""
+    """A standby whose session does not open within this time is replaced."""
     shun_ticks: Ticks = 40
-    """A host that refused or failed as standby is not asked again for this."""
+    """A host that refused or failed as standby is not asked again for this long."""
     shunned_max: Count = 64
-    """Hosts and channels remembered for that."""
+    """Maximum number of pairs of channel and host stored for that: bounds memory."""
 
 
 class SwitchingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,34 +198,36 @@ class SwitchingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     look_ticks: Ticks = 2
     """Period at which candidates are compared with the parent."""
     gain_ms: Milliseconds = 10.0
-    """Least gain worth a switch; below it noise decides (docs/decisions/0010)."""
+    """Least gain worth a switch; smaller ones are within the noise of the estimates (docs/decisions/0010)."""
     gain_share: Gain = 0.1
     """Least gain as a share of the delay now."""
     variation_max_ms: Milliseconds = 20.0
-    """Variation of the parent's link that counts as noise at most: one whose delay has jumped varies a lot, and should
+    """Greatest variation of the parent's link that counts as noise: a link whose delay has jumped varies more, and should
     be left."""
     broken_gain_ms: Milliseconds = 2.0
     """Least gain while the bound is broken."""
     hold_ticks: Ticks = 24
-    """How long a gain just at the threshold must last; a larger one for proportionally less."""
+    """Time for which a gain just at the threshold must last before the switch; a larger gain must last proportionally
+    less."""
     hold_ticks_min: Ticks = 8
-    """How long any gain must last."""
+    """Time for which any gain must last."""
     return_ticks: Ticks = 60
-    """How long a gain by a former parent must last: without that, hosts flap between two parents."""
+    """Time for which a gain by a former parent must last: with less, hosts alternate between two parents."""
     left_max: Count = 16
-    """Former parents remembered."""
+    """Maximum number of former parents stored for that, per channel."""
     cube_ticks: Ticks = 40
-    """While the bound is broken and no carrier helps, a path over the cube is searched with this period."""
+    """Period at which a path over the cube is searched while the bound is broken and no known host is better."""
     advice_ticks: Ticks = 30
-    """The directory's advice is tried for this."""
+    """The directory's advice is tried for this long."""
     advice_samples: Count = 3
-    """Samples of the advised parent's link before it is asked."""
+    """Samples of the advised parent's link that are needed before it is asked."""
     slower_ms: Milliseconds = 20.0
-    """A host whose delay has grown by this does not rest."""
+    """Increase of the delay that ends rest_ticks early."""
     settle_ticks: Ticks = 50
-    """After a switch the next waits for this unless the bound is broken: several in a row can break a track."""
+    """Least time between two switches unless the bound is broken: several in a row can break a track."""
     rest_ticks: Ticks = 100
-    """After advice the host switches on its own only after this, so that the directory can complete its plan."""
+    """After it has followed advice, a host switches on its own only after this, so that the directory can complete its
+    plan."""
 
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -239,17 +245,17 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def repair_s(self) -> float:
-        """How long a stream without a parent waits for a new one, s."""
+        """Longest time for which a stream without a parent waits for a new one, s."""
         return self.tree.repair_ticks * self.tick_s
 
     @property
     def leave_s(self) -> float:
-        """How long a host that leaves feeds its children, s."""
+        """Longest time for which a host that leaves feeds its children, s."""
         return self.tree.leave_ticks * self.tick_s
 
     @property
     def drain_s(self) -> float:
-        """How long a channel that has ended is kept, s."""
+        """Time for which a channel that has ended is kept, s."""
         return self.tree.drain_ticks * self.tick_s
 
 

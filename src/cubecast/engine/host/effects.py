@@ -63,7 +63,7 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Open a media session for the channel to a new parent, beside the one before.
+    """Open a media session for the channel to a new parent, beside the session to the former one.
 
     Answered by Pulled once its media may flow, or by PullFailed.
 
@@ -97,8 +97,8 @@ class Prepare:
 
 
 @dataclass(frozen=True, slots=True)
-class Rouse:
-    """Start the media of a standby session, if it is open: a pull from it is about to follow."""
+class StartStandby:
+    """Start the media of a standby session, if it is open: the standby is about to become the parent."""
 
     channel: ChannelName
     host: HostId
@@ -176,7 +176,7 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Report to the directory how a local subscription fares."""
+    """Report the state of a local subscription to the directory."""
 
     record: SubscriptionRecord
 
@@ -197,7 +197,7 @@ Effect: TypeAlias = (
     | Pull
     | Push
     | Prepare
-    | Rouse
+    | StartStandby
     | Evict
     | StopPull
     | Admitted

@@ -1,4 +1,4 @@
-"""HostEngine: one host's whole protocol as handle(event, now) -> effects. Dispatches events to its parts."""
+"""HostEngine: one host's whole protocol as handle(event, now) -> effects. Passes each event to its components."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -92,8 +92,8 @@ class HostEngine:
         Args:
             fan_out: copies this host may send, over all channels.
             rng: drawn from by the Random policy only.
-            config: tunables; config.tick_s is how often Tick comes.
-            uplink_bps: what all copies together may carry.
+            config: tunables; config.tick_s is the period of Tick.
+            uplink_bps: greatest rate of all copies together.
             reserve: copies reserved for channels.
         """
         self.host = host
@@ -110,7 +110,7 @@ class HostEngine:
         self._switching = ParentSwitching(near, up, self._candidates, self._searches, self._failure_detector, config)
         self._ticks = 0
         self._leave_ticks: int | None = None
-        """Until this host leaves for good, whether or not its children have other parents; None unless it leaves."""
+        """Ticks until this host leaves even if children have no other parent yet; None unless it is about to leave."""
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Handles one event and returns the effects to perform, in order.
@@ -175,7 +175,7 @@ class HostEngine:
                 return self._leave()
 
     def _record(self, event: LinkSampled | MediaSampled | ProcessingMeasured | ContractMeasured) -> None:
-        """Takes a measurement of the shell; what follows from it is decided at the next tick."""
+        """Records a measurement of the shell; decisions that depend on it are made at the next tick."""
         match event:
             case LinkSampled(host, rtt_ms, lost, sent):
                 self._neighbourhood.links.sampled(host, rtt_ms, lost, sent)
@@ -188,7 +188,7 @@ class HostEngine:
 
     @property
     def placement(self) -> Placement | None:
-        """This host's place in the cube; None before the directory answered."""
+        """This host's position in the cube; None before the directory answered."""
         return self._neighbourhood.placement
 
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
@@ -282,9 +282,9 @@ class HostEngine:
         """Children are asked to find other parents first, and fed until they have."""
         self._downstream.leaving, self._leave_ticks = True, self._config.tree.leave_ticks
         children = self._downstream.dependants()
-        return [Send(child, Leaving()) for child in sorted(children)] if children else self._go()
+        return [Send(child, Leaving()) for child in sorted(children)] if children else self._leave_now()
 
-    def _go(self) -> list[Effect]:
+    def _leave_now(self) -> list[Effect]:
         self._leave_ticks = None
         return [*self._downstream.leave(), *self._neighbourhood.leave(), Leave()]
 
@@ -292,7 +292,7 @@ class HostEngine:
         heartbeat = self._downstream.heartbeat(self._admission.promised())
         self._failure_detector.tick(late_ms)
         effects, silent = self._neighbourhood.tick(self._downstream.in_use(), heartbeat, now)
-        self._neighbourhood.release_measured("probes")
+        self._neighbourhood.drop_measured("probes")
         self._ticks += 1
         if self._ticks % self._config.links.follow_ticks == 0:
             effects += self._neighbourhood.follow(self._downstream.parents(), now)
@@ -311,7 +311,7 @@ class HostEngine:
         if self._leave_ticks is not None:
             self._leave_ticks -= 1
             if self._leave_ticks <= 0 or not self._downstream.dependants():
-                effects += self._go()
+                effects += self._leave_now()
         return effects
 
     def _look_for_parent(self, branch: Branch) -> list[Effect]:
@@ -328,7 +328,7 @@ class HostEngine:
         if link is None or not link.up:
             return []
         link.silent_ticks = 0
-        self._failure_detector.heard_from(host)
+        self._failure_detector.on_message(host)
         match message:
             case Hello() | Heartbeat() | Ping() | Pong():
                 return self._neighbourhood.on_link_message(host, message, now)

@@ -11,7 +11,7 @@ from cubecast.types import ChannelName, HostId
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The directory has sent this host its place in the cube."""
+    """The directory has sent this host its position in the cube."""
 
     placement: Placement
 
@@ -170,7 +170,7 @@ class ResolveFailed:
 
 @dataclass(frozen=True, slots=True)
 class MediaSampled:
-    """Bytes received so far on the pull session to a host; of a channel of our own, from ourselves: bytes published."""
+    """Bytes received so far on the media session to a parent, or published so far; then `host` is this host itself."""
 
     channel: ChannelName
     host: HostId
@@ -187,7 +187,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The standby session to a host is open: a pull from it will be fast."""
+    """The standby session to a host is open: changing to it as parent will be fast."""
 
     channel: ChannelName
     host: HostId

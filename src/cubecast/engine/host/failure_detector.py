@@ -1,9 +1,9 @@
-"""How long a silent parent is waited for before it is declared dead, and whether this host is too slow to judge.
+"""The silence after which a parent is declared dead, and whether this host is too slow to judge others.
 
 On a machine short of CPU, hosts stall for longer than a parent may be silent. Switching parents under overload adds load
-and causes more timeouts. To stop that loop, a parent that is heard again soon after it was declared dead was only slow,
-a false alarm, and doubles the silence allowed to all parents for a while. A host that is late itself measures its own
-lateness on every link, and so does not switch parents for a gain.
+and causes more timeouts. To stop that loop, a parent that sends a message soon after it was declared dead was only slow:
+that is a false alarm, and doubles the silence allowed to all parents for a while. A host that is late itself measures
+its own lateness on every link, and so does not switch parents for a gain.
 """
 
 from cubecast.engine.host.config import FailureConfig
@@ -18,7 +18,7 @@ class FailureDetector:
         self.silence_ticks = config.silent_ticks
         """Silence after which a parent is declared dead now."""
         self._suspects: dict[HostId, int] = {}
-        """Parents declared dead lately, and the ticks for which a word from them is a false alarm."""
+        """Parents declared dead lately, and the ticks for which a message from them is a false alarm."""
         self._calm_ticks = 0
         self._late_ms = 0.0
 
@@ -33,7 +33,7 @@ class FailureDetector:
         return self._late_ms >= self._config.busy_ms
 
     def tick(self, late_ms: float) -> None:
-        """One tick has passed.
+        """Records that one tick has passed.
 
         Args:
             late_ms: how late it came.
@@ -46,12 +46,12 @@ class FailureDetector:
             self.silence_ticks, self._calm_ticks = max(config.silent_ticks, self.silence_ticks // 2), 0
 
     def declared_dead(self, host: HostId) -> None:
-        """A parent was left because it was silent."""
+        """Records that a parent was left because it was silent."""
         if len(self._suspects) < self._config.suspects_max:
             self._suspects[host] = self._config.revived_ticks
 
-    def heard_from(self, host: HostId) -> None:
-        """A message came from a host."""
+    def on_message(self, host: HostId) -> None:
+        """Records that a message came from a host."""
         if self._suspects and self._suspects.pop(host, None) is not None:
             self.silence_ticks = min(self._config.silent_ticks_max, 2 * self.silence_ticks)
             self._calm_ticks = 0

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from cubecast.engine.host.config import DEFAULT, EstimateConfig
 
 CLOCK_UNKNOWN_MS = 1e9
-"""Stands for the uncertainty of a clock that was not measured."""
+"""Stands for the uncertainty of a clock that was not measured, ms: 11 days, more than any measured one."""
 
 
 @dataclass(slots=True)
 class LinkEstimate:
-    """What was measured of one link; times in ms unless the name says otherwise."""
+    """Measurements of one link; times in ms unless the name says otherwise."""
 
     config: EstimateConfig = DEFAULT.estimate
     srtt_ms: float | None = None
@@ -53,7 +53,7 @@ class LinkEstimate:
             self.loss += self.config.loss_gain * (min(1.0, lost / sent) - self.loss)
 
     def clock(self, sent_s: float, seen_s: float, now_s: float) -> None:
-        """Adds the three times of a ping; of the last few, the one with the shortest round trip counts."""
+        """Adds the three times of one ping, s; of the last few pings the one with the shortest round trip counts."""
         round_trip_ms = (now_s - sent_s) * 1000
         if round_trip_ms < 0:
             return

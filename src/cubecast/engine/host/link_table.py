@@ -1,4 +1,4 @@
-"""The links of a host to others: their state, what was measured of them, and what the peers announced over them."""
+"""The links of a host to others: their state, their measurements, and what the peers announced over them."""
 
 from collections.abc import Container, ItemsView
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Link:
     slow: bool = False
     """The peer announced that its heartbeats are slow."""
     slow_announced: bool = False
-    """We announced that ours are."""
+    """We announced that our heartbeats are slow."""
     leaving: bool = False
     """The peer announced that it is about to leave."""
     silent_ticks: int = 0
@@ -93,7 +93,7 @@ class LinkTable:
         return 0.0 if link is None else link.estimate.rttvar_ms
 
     def sampled(self, host: HostId, rtt_ms: float, lost: int, sent: int) -> None:
-        """Takes the transport's statistics of a link into its estimate."""
+        """Adds the transport's statistics of a link to its estimate."""
         link = self.by_host.get(host)
         if link is None or not link.up:
             return

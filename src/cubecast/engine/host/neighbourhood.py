@@ -1,8 +1,8 @@
-"""The neighbourhood of a host: its place in the cube, which links it keeps, and heartbeats.
+"""The neighbourhood of a host: its position in the cube, the links it keeps, and heartbeats.
 
-Links lead to the neighbours in the cube, to parents and children, and to hosts that other parts of the engine want links
-to: possible parents. Of two neighbours the one with the smaller name dials; a wanted link is dialled by the host that
-wants it. Both ends send heartbeats; a link that is silent for too long is closed.
+Links lead to the neighbours in the cube, to parents and children, and to hosts that other components of the engine
+request links to: possible parents. Of two neighbours the one with the smaller name dials; a requested link is dialled by
+the host that requests it. Both ends send heartbeats; a link that is silent for too long is closed.
 """
 
 from collections.abc import Hashable, Iterable
@@ -37,7 +37,7 @@ class Neighbourhood:
         self._wanted_ticks: dict[Hashable, int] = {}
         """For how long links have been wanted to be measured, by purpose."""
 
-    # ------------------------------------------------------------------ the place in the cube
+    # ------------------------------------------------------------------ the position in the cube
 
     @property
     def cube(self) -> Cube | None:
@@ -62,7 +62,7 @@ class Neighbourhood:
         return set(self._first_hops.values())
 
     def on_placement(self, placement: Placement) -> list[Effect]:
-        """Takes a new place: dials new neighbours; links to former ones are closed once neither end needs them."""
+        """Stores a new placement and dials new neighbours; links to former ones are closed once neither end needs them."""
         if self.placement is not None and placement.version <= self.placement.version:
             return []
         self.placement = placement
@@ -78,10 +78,10 @@ class Neighbourhood:
     # ------------------------------------------------------------------ wanted links
 
     def want_links(self, purpose: Hashable, records: Iterable[HostRecord], *, at_once: bool = False) -> list[Effect]:
-        """Keeps links to these hosts, and to no others for this purpose; without hosts the purpose is over.
+        """Keeps links to these hosts for a purpose, and no others for it; without hosts the purpose ends.
 
         Args:
-            at_once: a user waits: dial without the pause after a failure.
+            at_once: dial without the pause after a failure, because a user waits.
         """
         wanted = {
             record.host: record for record in list(records)[: self._config.wanted_links_max] if record.host != self.host
@@ -99,15 +99,15 @@ class Neighbourhood:
         return effects
 
     def want_more_links(self, purpose: Hashable, records: Iterable[HostRecord]) -> list[Effect]:
-        """Keeps links to these hosts besides those for this purpose so far, the newest first."""
+        """Adds hosts to those to which links are kept for a purpose; the newest come first."""
         return self.want_links(purpose, [*records, *self._wanted.get(purpose, {}).values()])
 
     def wanted_hosts(self, purpose: Hashable) -> list[HostId]:
         """The hosts that links are wanted to for a purpose."""
         return list(self._wanted.get(purpose, ()))
 
-    def release_measured(self, purpose: Hashable) -> None:
-        """Ends the wish for links that were wanted to be measured, and are, or could not be in time."""
+    def drop_measured(self, purpose: Hashable) -> None:
+        """No longer keeps links that were requested to be measured, once they are or have taken too long."""
         wanted = self._wanted.get(purpose)
         if not wanted:
             return
@@ -131,10 +131,10 @@ class Neighbourhood:
         self.links.followed = hosts
         return [Send(host, Ping(now)) for host in sorted(hosts) if host in self.links and self.links[host].up]
 
-    # ------------------------------------------------------------------ links come and go
+    # ------------------------------------------------------------------ links up and down
 
     def on_link_up(self, host: HostId) -> list[Effect]:
-        """The link works. A host not known yet is kept for a while: its dial may be faster than the directory."""
+        """The link works. One from an unknown host is kept for a while: it may arrive before the directory's placement."""
         link = self.links.get(host)
         if link is None:
             link = self.links.by_host[host] = self._new_link(None)
@@ -207,8 +207,8 @@ class Neighbourhood:
         silent: list[HostId] = []
         neighbours = self.neighbours()
         wanted = {host for hosts in self._wanted.values() for host in hosts}
-        close = neighbours.union(needed)
-        keep = close | wanted
+        fast = neighbours.union(needed)
+        keep = fast | wanted
         for host, link in list(self.links.items()):
             if link.up:
                 link.silent_ticks += 1
@@ -217,7 +217,7 @@ class Neighbourhood:
                     effects.append(Suspect(host))
                     effects += self._drop(host)
                     continue
-                effects += self._beat(host, link, heartbeat, slow=host not in close, needs=host in keep, now=now)
+                effects += self._beat(host, link, heartbeat, slow=host not in fast, needs=host in keep, now=now)
             elif host in wanted or host in self.links.followed or (host in neighbours and self._dials(host)):
                 effects += self._redial(link)
             if host not in keep:
@@ -233,9 +233,9 @@ class Neighbourhood:
     def _beat(
         self, host: HostId, link: Link, heartbeat: Heartbeat, *, slow: bool, needs: bool, now: float
     ) -> list[Effect]:
-        """The heartbeat, where one is due."""
+        """The heartbeat, if one is due."""
         effects: list[Effect] = []
-        # A peer that does not know yet that heartbeats become slow would take us for late.
+        # A peer that does not know yet that our heartbeats become slow would consider us late.
         if link.ticks % self.links.heartbeat_period(slow=slow and link.slow_announced) == 0:
             link.slow_announced = slow
             effects = self._heartbeats(host, link, structs.replace(heartbeat, needs=needs, slow=slow), now)
@@ -269,7 +269,7 @@ class Neighbourhood:
     # ------------------------------------------------------------------ inside
 
     def _learn(self, record: HostRecord) -> list[Effect]:
-        """Keeps a record, and dials its host unless that one will dial us."""
+        """Stores a host's record, and dials that host unless it will dial us."""
         link = self.links.get(record.host)
         effects: list[Effect] = []
         if link is None:

@@ -4,10 +4,10 @@ Source: the feasibility condition of Babel (RFC 8966, section 2.4), which goes b
 increases a sequence number every second tick; path updates carry it down the tree. Each host records its feasibility
 distance: the newest number it has forwarded, and the least depth at which it did. It accepts a new parent only if that
 one's number is newer, or the same at a lesser depth. A descendant has its numbers from this host and so can never meet
-that condition, whatever it believed when it answered; no proof needs a lock, or a question to all hosts.
+that condition, even if its own view is outdated; neither a lock nor a query of all hosts is needed.
 
-A host that still has a parent stops forwarding numbers while it changes: any host that is no descendant soon has a newer
-one.
+A host that still has a parent stops forwarding numbers while it changes to another one: any host that is no descendant
+soon has a newer number.
 """
 
 import sys
@@ -16,7 +16,7 @@ import msgspec
 
 
 class FeasibilityDistance(msgspec.Struct, frozen=True):
-    """What a new parent must beat; made without arguments, every host does."""
+    """What a new parent must beat; every host beats the default one."""
 
     seqno: int = -1
     depth: int = sys.maxsize

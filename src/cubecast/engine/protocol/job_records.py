@@ -50,7 +50,7 @@ class JobProgress:
         frames_in: frames received from the source.
         frames_out: frames of the derived channel.
         overrun: frames dropped because the instance did not keep up.
-        processing_ms: how long deriving a frame takes, smoothed; None before the first.
+        processing_ms: time to derive a frame, smoothed; None before the first.
         us_per_frame: time that the extension runs per frame, microseconds; None before the first.
     """
 

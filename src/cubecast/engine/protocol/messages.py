@@ -1,4 +1,4 @@
-"""Messages between hosts: versioned msgspec structs, one a frame on the link's control track.
+"""Messages between hosts: versioned msgspec structs, one per frame on the link's control track.
 
 A path to a channel over the cube is found, then taken, in four messages that travel hop by hop:
 
@@ -26,15 +26,15 @@ from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
 
 VERSION = 4
-"""Of this protocol; hosts of another version refuse each other's messages."""
+"""Version of this protocol; hosts of different versions refuse each other's messages."""
 MESSAGE_BYTES_MAX = 64 * 1024
-"""Longest message accepted, bytes; a heartbeat with CARRIED_MAX channels over 8 hops has 17 000."""
+"""Maximum length of an accepted message, bytes; a heartbeat with CARRIED_MAX channels over 8 hops has 17 000."""
 HOPS_MAX = 256
-"""Longest path or trail accepted; the diameters of live cubes are far below."""
+"""Maximum number of hosts in an accepted path or trail; the diameters of live cubes are far below."""
 CARRIED_MAX = 64
-"""Channels announced in one heartbeat; a host that carries more announces them in turn."""
+"""Maximum number of channels in one heartbeat; a host that carries more announces them in turn."""
 RELATIVES_MAX = 16
-"""Hosts in one Relatives message."""
+"""Maximum number of hosts in one Relatives message; a child keeps links to fewer of them (TreeConfig.relative_links)."""
 SEQNO_MAX = 1 << 53
 """Largest sequence number: they are milliseconds since the Unix epoch, and floats hold them exactly up to here."""
 
@@ -158,7 +158,7 @@ class Commit(_Struct, frozen=True, tag="commit"):
 
 
 class Confirm(_Struct, frozen=True, tag="confirm"):
-    """The receiver is a child now and may pull the channel; path metrics from the publisher to the sender."""
+    """The receiver is a child now and may open a media session; path metrics from the publisher to the sender."""
 
     ask: int
     channel: ChannelName
@@ -172,7 +172,7 @@ class PathUpdate(_Struct, frozen=True, tag="pulse"):
         epoch, target: the publisher's seat, a label of that epoch.
         flowing: media has arrived at the parent without a pause for a while.
         fed: the parent publishes, or has a parent itself; else it looks for one.
-        tree: how parents are chosen, as the publisher wishes.
+        tree: how parents are chosen; the publisher decides it.
     """
 
     channel: ChannelName
@@ -192,7 +192,7 @@ class SubtreeContract(_Struct, frozen=True, tag="need"):
 
 
 class Relatives(_Struct, frozen=True, tag="kin"):
-    """From parent to child: its grandparent, uncles and siblings, any of which may replace the parent if it has room."""
+    """From parent to child: its grandparent, uncles and siblings; one with a copy left may replace the parent."""
 
     channel: ChannelName
     hosts: tuple[HostRecord, ...]
@@ -224,7 +224,7 @@ class Leaving(_Struct, frozen=True, tag="leaving"):
 
 
 class Release(_Struct, frozen=True, tag="release"):
-    """The sender no longer pulls the channel."""
+    """The sender no longer receives the channel from the receiver."""
 
     channel: ChannelName
 
@@ -309,7 +309,7 @@ def _check_ranges(message: Message) -> None:
         case PathRequest():
             numbers = _terms(message.contract)
             if len(message.trail) > HOPS_MAX or not 0 <= message.tries <= HOPS_MAX:
-                raise MessageError("a path request longer than any cube")
+                raise MessageError(f"a path request with a trail or a number of tries beyond {HOPS_MAX}")
         case StandbyRequest(trail=trail):
             if not 0 < len(trail) <= HOPS_MAX:
                 raise MessageError("a request with an impossible trail")

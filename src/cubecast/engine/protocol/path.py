@@ -9,9 +9,9 @@ import msgspec
 from cubecast.types import HostId
 
 NUMBER_MAX = 1e12
-"""The largest delay, rate or bound in a message; as a bound or a rate it stands for none."""
+"""Largest delay, rate or bound in a message (ms, bit/s); as a bound or a rate it stands for no limit."""
 RELAY_MS = 0.5
-"""Forwarding delay of one relay, added to every promised delay; measured: 0.35 ms (docs/decisions/0004)."""
+"""Forwarding delay of one relay, ms, added to every promised delay; measured: 0.35 ms (docs/decisions/0004)."""
 
 
 class PathMetrics(msgspec.Struct, frozen=True):
@@ -24,7 +24,7 @@ class PathMetrics(msgspec.Struct, frozen=True):
         seqno: the publisher's sequence number that it was computed with (cubecast.engine.protocol.feasibility).
         clock_offset_ms: publisher's clock minus the host's, give or take clock_uncertainty_ms (half the round trips).
         loss: share of packets lost on the way, which have to be sent again.
-        rate_bps: what the path carries, or could: the least that a host on it sends, or has left for one copy.
+        rate_bps: rate that the path carries or could carry: the least that a host on it sends, or has left for one copy.
     """
 
     delay_ms: float

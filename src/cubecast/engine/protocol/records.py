@@ -151,7 +151,7 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Compliance:
-    """How well a contract was kept, in seconds of the stream: each was kept, or violated in one or more terms.
+    """Seconds of a stream in which its contract was kept, or violated in one or more terms.
 
     Attributes:
         late_s: seconds with more frames late or lost than the contract allows.

@@ -1,8 +1,8 @@
-"""Standby parents: a host that a branch can move to at once when its parent dies, its media session open already.
+"""Standby parents: a branch can move to its standby at once when its parent dies, since the media session is open already.
 
 A host whose parent is not the publisher asks another one to be its standby: one that carries the channel, has a copy
 left, and does not get the channel through the same parent. A standby reserves no copy for that; it is standby for no
-more hosts than it has copies left, and tells them when that changes.
+more hosts than it has copies left, and notifies those for which it no longer is.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class StandbySelection:
         """No standbys yet.
 
         Args:
-            promised: copies that offers in flight may take.
+            promised: gives the copies reserved for requests of other hosts that are under way.
         """
         self._neighbourhood = neighbourhood
         self._downstream = downstream
@@ -57,32 +57,32 @@ class StandbySelection:
             return effects
         if branch.standby is not None:
             late = not branch.standby_ready and branch.standby_ticks >= config.wait_ticks
-            if late or not self._fits(branch, branch.standby):
-                return [*effects, *self._drop(branch, shun=late), *self._look(branch)]
+            if late or not self._is_eligible(branch, branch.standby):
+                return [*effects, *self._drop(branch, shun=late), *self._find_standby(branch)]
             if branch.ticks % config.ask_ticks == 0:
                 effects.append(self._ask(branch, branch.standby))
             return effects
-        return [*effects, *self._look(branch)]
+        return [*effects, *self._find_standby(branch)]
 
-    def _look(self, branch: Branch) -> list[Effect]:
-        """Asks the best host there is."""
+    def _find_standby(self, branch: Branch) -> list[Effect]:
+        """Asks the best host that is eligible, if any, to be the standby."""
         if branch.upstream is None or branch.finished_ticks is not None or len(branch.metrics.path) <= 2:
             return []
-        grandparent = branch.metrics.path[-3]  # when our parent dies, its slot there is free
+        grandparent = branch.metrics.path[-3]  # when our parent dies, the grandparent has its slot free
         others = self._candidates.on_tree(branch.channel, branch.wanted, Tree.HYBRID)
         for host in dict.fromkeys([grandparent, *others]):
-            if self._fits(branch, host) and (branch.channel, host) not in self._shunned:
+            if self._is_eligible(branch, host) and (branch.channel, host) not in self._shunned:
                 branch.standby, branch.standby_ready, branch.standby_ticks = host, False, 0
                 return [self._ask(branch, host)]
         return []
 
     def on_standby_status(self, host: HostId, m: StandbyStatus) -> list[Effect]:
-        """A host that was asked agrees or refuses, or has changed its mind."""
+        """A host that was asked agrees or refuses, or no longer agrees."""
         branch, record = self._downstream.branches.get(m.channel), self._neighbourhood.links.record(host)
         if branch is None or branch.standby != host or record is None:
             return [Send(host, Release(m.channel))] if m.ready and branch is None else []
         if not m.ready:
-            return [*self._drop(branch), *self._look(branch)]
+            return [*self._drop(branch), *self._find_standby(branch)]
         return [] if branch.standby_ready else [Prepare(m.channel, record)]
 
     def on_prepared(self, channel: ChannelName, host: HostId) -> list[Effect]:
@@ -99,8 +99,8 @@ class StandbySelection:
         branch = self._downstream.branches.get(channel)
         return [] if branch is None or branch.standby != host else self._drop(branch)
 
-    def _fits(self, branch: Branch, host: HostId) -> bool:
-        """Whether a host goes on when our parent does not."""
+    def _is_eligible(self, branch: Branch, host: HostId) -> bool:
+        """Whether a host can be the standby: it would still have the channel without our parent, and can be dialled."""
         links = self._neighbourhood.links
         there, record = links.carrying(branch.channel).get(host), links.record(host)
         return (
@@ -136,16 +136,20 @@ class StandbySelection:
             and branch.finished_ticks is None
             and host not in branch.metrics.path
             and host not in branch.children
-            and (host in branch.standby_children or self._room(branch) > 0 or self._is_heir(branch, m.parent))
+            and (
+                host in branch.standby_children
+                or self._copies_left(branch) > 0
+                or self._may_take_slot_of(branch, m.parent)
+            )
         )
         if ready and branch is not None:
             branch.standby_children[host] = StandbyChild(m.parent)
         return [Send(host, StandbyStatus(m.channel, ready))]
 
-    def _room(self, branch: Branch) -> int:
+    def _copies_left(self, branch: Branch) -> int:
         """Copies left beyond those that standby children of any channel may need.
 
-        One standby child of each child needs that child's own copy only.
+        One standby child of each child needs no further copy: it takes that child's.
         """
         needed = 0
         for each in self._downstream.branches.values():
@@ -154,18 +158,18 @@ class StandbySelection:
         return self._downstream.spare(branch.channel, self._promised()) - needed
 
     @staticmethod
-    def _is_heir(branch: Branch, parent: HostId) -> bool:
+    def _may_take_slot_of(branch: Branch, parent: HostId) -> bool:
         """Whether a parent is a child of this host whose slot is promised to no one yet."""
         promised = any(standby_child.parent == parent for standby_child in branch.standby_children.values())
         return parent in branch.children and not promised
 
     def _age_standby_children(self, branch: Branch) -> list[Effect]:
-        """Forgets those that no longer ask, and the newest ones where copies have become fewer."""
+        """Removes standby children that no longer ask, and the newest ones if copies have become too few."""
         effects: list[Effect] = []
         for standby_child in branch.standby_children.values():
             standby_child.silent_ticks += 1
         gone = [host for host, each in branch.standby_children.items() if each.silent_ticks >= self._child_ticks]
-        over = -self._room(branch) if branch.standby_children else 0
+        over = -self._copies_left(branch) if branch.standby_children else 0
         gone += [host for host in reversed(branch.standby_children) if host not in gone][: max(0, over)]
         for host in gone:
             del branch.standby_children[host]

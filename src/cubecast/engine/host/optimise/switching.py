@@ -23,16 +23,16 @@ from cubecast.types import ChannelName, HostId
 
 @dataclass(slots=True)
 class History:
-    """What is remembered of one branch's candidates and switches."""
+    """Past candidates and switches of one branch."""
 
     better_ticks: dict[HostId, int] = field(default_factory=dict)
-    """For how long each candidate has been better than the parent."""
+    """Ticks for which each candidate has been better than the parent."""
     left: list[HostId] = field(default_factory=list)
     """Former parents, the latest last."""
     settle_ticks: int = 0
-    """Until the next switch, after one."""
+    """Ticks until the next switch is allowed."""
     rest_ticks: int = 0
-    """Until candidates are compared again, after advice was followed."""
+    """Ticks until candidates are compared again, after advice was followed."""
     rest_ms: float = inf
     """The least delay since then, or since the last switch: a branch that has become slower does not rest."""
 
@@ -60,7 +60,7 @@ class ParentSwitching:
         """The parent that the directory proposes, and for how many ticks it has been tried."""
 
     def on_parent_changed(self, channel: ChannelName, before: HostId) -> None:
-        """A parent was left, for whatever reason."""
+        """A parent was left, for any reason."""
         history = self._history.setdefault(channel, History())
         history.left = [*[each for each in history.left if each != before], before][-self._config.left_max :]
         history.better_ticks.clear()
@@ -139,15 +139,15 @@ class ParentSwitching:
         return []
 
     def _may_gain(self, branch: Branch) -> bool:
-        """Whether any host at all offers a lower delay, by more than the least gain: a quick test before ranking."""
+        """Whether any host offers a delay lower by more than the least gain: a quick test before ranking."""
         config, links = self._config, self._neighbourhood.links
         enough_ms = branch.metrics.delay_ms - max(config.gain_ms, config.gain_share * branch.metrics.delay_ms)
         delays = ((there.delay_ms, links.one_way_ms(h)) for h, there in links.carrying(branch.channel).items())
         return any(link_ms is not None and delay_ms + link_ms <= enough_ms for delay_ms, link_ms in delays)
 
     def _gain(self, branch: Branch, wanted: Contract, host: HostId, metrics: PathMetrics, broken: bool) -> float:
-        """What a candidate gains, in thresholds: 1 is just worth a switch."""
-        assert branch.upstream is not None, "the caller looked"
+        """The gain of a candidate as a multiple of the threshold: 1 is just worth a switch."""
+        assert branch.upstream is not None, "the caller checked"
         config, links = self._config, self._neighbourhood.links
         short = wanted.rank(metrics)[0] - wanted.rank(branch.metrics)[0]
         if short:  # of the two paths one has the rate and loss asked for

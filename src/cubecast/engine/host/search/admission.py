@@ -1,4 +1,4 @@
-"""Admission control for requests of other hosts: is there a copy left, or a slot that a dead child has freed?"""
+"""Admission control for requests of other hosts: whether a copy is left, or a slot that a dead child has freed."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from cubecast.types import HostId
 
 
 class Admission:
-    """Looks at branches and searches; the searches own one."""
+    """Decides from branches and searches; SearchSteps owns one."""
 
     def __init__(self, host: HostId, downstream: Downstream, searches: Mapping[tuple[HostId, int], Search]) -> None:
         """A view on branches and searches.
@@ -35,8 +35,8 @@ class Admission:
             return False
         return self._downstream.leaving or self._downstream.slot_free_for(search.channel, search.asker) is None
 
-    def make_room(self, search: Search, branch: Branch) -> list[Effect]:
-        """Where no copy is left, gives the asker the slot of its dead parent."""
+    def free_slot(self, search: Search, branch: Branch) -> list[Effect]:
+        """If no copy is left, gives the asker the slot of its dead parent."""
         child = self._downstream.slot_free_for(search.channel, search.asker)
         if child is None or self._downstream.spare(search.channel, self.promised(search)) > 0:
             return []

@@ -1,4 +1,4 @@
-"""What comes back to a search: offers, refusals, confirmations, and links that break while it waits."""
+"""Answers to a search: offers, refusals, confirmations, and links that break while it waits."""
 
 from cubecast.engine.host.effects import Effect, Send
 from cubecast.engine.host.search.state import Offer, Phase, Purpose, Search
@@ -16,7 +16,7 @@ class SearchAnswers:
         self._steps = steps
 
     def on_offer(self, host: HostId, m: PathOffer) -> list[Effect]:
-        """A next hop found a path: keep the better of it and the best so far."""
+        """A next hop found a path: it is kept if it is better than the best so far."""
         steps = self._steps
         search = steps.asked.get(m.ask)
         if search is None or search.asked != (host, m.ask) or search.phase is not Phase.ASKING:
@@ -63,7 +63,7 @@ class SearchAnswers:
         return steps.advance(search)
 
     def on_confirm(self, host: HostId, m: Confirm) -> list[Effect]:
-        """A host accepts us as a child: adopt it as the parent, or decline when it will not do."""
+        """A host accepts us as a child: adopt it as the parent, or decline if it is not suitable."""
         steps = self._steps
         search, record = steps.asked.get(m.ask), steps.neighbourhood.links.record(host)
         if search is None:

@@ -1,4 +1,4 @@
-"""Whom a search asks: hosts that are known to carry the channel, and next hops over the cube."""
+"""The hosts that a search asks: those known to carry the channel, and next hops over the cube."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from cubecast.types import ChannelName, HostId, Label
 
 
 class Candidates:
-    """Looks at links and placement. The engine owns one."""
+    """Chooses from links and placement. The engine owns one."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Candidates:
     def on_tree(
         self, channel: ChannelName, contract: Contract, tree: Tree, without: HostId | None = None
     ) -> list[HostId]:
-        """Linked hosts that carry the channel and have a copy left; first those that keep the contract, soonest first.
+        """Linked hosts that carry the channel and have a copy left, those that keep the contract first, then by delay.
 
         Args:
             tree: under `cube` and `graft` only neighbours in the cube count.
@@ -46,20 +46,20 @@ class Candidates:
         branch = self._downstream.branches.get(channel)
         eligible = None if tree is Tree.HYBRID else self._neighbourhood.neighbours()
         related = {without} if branch is None else {without, branch.upstream, *branch.children}
-        former = None if branch is None else branch.former  # there this host has a slot, however full it is
+        former = None if branch is None else branch.former  # it keeps a slot for this host even when it is full
         ranked: list[tuple[bool, bool, float, HostId]] = []
         for host, there in self._neighbourhood.links.carrying(channel).items():
             link = self._neighbourhood.links[host]
             if host in related or (eligible is not None and host not in eligible):
                 continue
-            if not self._has_room(host, link, channel, host == former):
+            if not self._can_serve(host, link, channel, host == former):
                 continue
             metrics = self._upstream.metrics_through(host, there)
             if metrics is not None:
                 ranked.append((not contract.kept_by(metrics), *contract.rank(metrics), host))
         return [host for *_, host in sorted(ranked)[: self._config.search.direct_max]]
 
-    def _has_room(self, host: HostId, link: Link, channel: ChannelName, has_slot: bool) -> bool:
+    def _can_serve(self, host: HostId, link: Link, channel: ChannelName, has_slot: bool) -> bool:
         """Whether a host is alive, stays, and has a copy left or a slot for this host."""
         if link.spare.get(channel, 0) <= 0 and not has_slot:
             return False

@@ -15,7 +15,7 @@ class RelayRequests:
         self._steps = steps
 
     def on_request(self, host: HostId, m: PathRequest) -> list[Effect]:
-        """Another host looks for a channel through this one: offer what is carried here, or ask on."""
+        """Another host looks for a channel through this one: offer it if it is carried here, else ask the next hops."""
         steps = self._steps
         if self._is_too_many(host, m.ask):
             return [Send(host, PathRefusal(m.ask, m.channel, "too many requests at once", m.tries))]
@@ -79,12 +79,12 @@ class RelayRequests:
         return self._steps.grant(search) if branch.fed and feasible else []
 
     def on_cancel(self, host: HostId, m: Cancel) -> list[Effect]:
-        """The asker gives the offer back, or no longer waits for one."""
+        """The asker does not accept the offer, or no longer waits for one."""
         search = self._steps.searches.get((host, m.ask))
         return [] if search is None else self._steps.abandon(search)
 
     def on_commit(self, host: HostId, m: Commit) -> list[Effect]:
-        """The asker takes the offer: confirm it from what is carried here, or commit further up."""
+        """The asker accepts the offer: confirm it if the channel is carried here, or commit to the next hop's offer."""
         steps = self._steps
         search = steps.searches.get((host, m.ask))
         if search is None or search.phase is not Phase.OFFERED:

@@ -1,4 +1,4 @@
-"""One search for a parent: its purpose, the phase it is in, and what it knows so far."""
+"""One search for a parent: its purpose, its phase, and its results so far."""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -11,22 +11,22 @@ from cubecast.engine.protocol.records import SubscriptionRecord, Tree
 from cubecast.types import ORIGIN, ChannelName, HostId, Label
 
 RESHAPED = "the cube changes its shape"
-"""Reason: the labels of the request are of another epoch."""
+"""Reason for a refusal: the labels of the request are of another epoch."""
 UNFED = "looks for a parent itself"
-"""Reason, after a host's name: it has no parent for the channel at the moment."""
+"""Reason for a refusal, after a host's name: the host has no parent for the channel at the moment."""
 TRANSIENT = (RESHAPED, UNFED)
-"""Ends of reasons that no longer hold a moment later: the search is repeated."""
+"""Endings of reasons that soon no longer hold: a search refused for one of them is repeated."""
 
 
 class Purpose(Enum):
     """What a search is for."""
 
     JOIN = auto()
-    """The local subscriber; only a path that keeps its contract will do."""
+    """The local subscriber; only a path that keeps its contract is accepted."""
     RELAY = auto()
     """Another host asks through this one."""
     REPAIR = auto()
-    """A branch that has lost its parent: any path will do, a late stream is better than none."""
+    """A branch that has lost its parent; any path is accepted, since a late stream is better than none."""
     CHANGE = auto()
     """A branch for which a better parent is known, or whose parent is about to leave."""
 
@@ -59,7 +59,7 @@ RESERVING = (Phase.PARKED, Phase.OFFERED, Phase.COMMITTING)
 
 
 class Hop(NamedTuple):
-    """A host to ask over the cube, and the host it must ask next where that is not its own choice."""
+    """A host to ask over the cube, and the host it must ask next; None if it may choose."""
 
     host: HostId
     onward: HostId | None = None
@@ -107,7 +107,7 @@ class Search:
     """The host asked last, and the number of that request; None when it has answered."""
     best: Offer | None = None
     advised: bool = False
-    """A CHANGE on the directory's advice: it may be for the good of others."""
+    """The directory advised this CHANGE: it may help other hosts rather than this one."""
     nearest: PathMetrics | None = None
     """The best path that was declined because it does not keep the contract."""
     phase: Phase = Phase.ASKING
@@ -115,14 +115,14 @@ class Search:
     relocations: int = 0
     """Requests for a better label so far."""
     resolves: int = 0
-    """Repetitions so far."""
+    """Repetitions from resolving the channel on, so far."""
     age_ticks: int = 0
     wait_ticks: int = 0
     reason: str = "no next hop answers"
     """Why it has not succeeded so far; one line for the user."""
 
     def nearest_of(self, best: PathMetrics | None) -> PathMetrics | None:
-        """Of a path and those that were declined, the one that comes nearest to the contract."""
+        """The one of a path and the declined ones that comes nearest to the contract."""
         seen = [metrics for metrics in (best, self.nearest) if metrics is not None]
         return min(seen, key=self.contract.rank, default=None)
 
@@ -133,7 +133,7 @@ class Search:
         best_ms: float | None = None,
         path: tuple[HostId, ...] = (),
     ) -> Report:
-        """What the directory is sent of the local subscriber's search."""
+        """The report on the local subscriber's search to the directory."""
         terms = self.contract
         record = SubscriptionRecord(
             self.channel, self.asker, terms.bound_ms, state, promised_ms, best_ms, path, terms.rate_bps, terms.loss

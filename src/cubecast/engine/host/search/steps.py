@@ -1,4 +1,4 @@
-"""The steps that all searches share: ask the next candidate, settle on an offer, admit, refuse, give back.
+"""The steps that all searches share: ask the next candidate, settle on an offer, admit, refuse, cancel.
 
 Hosts that are known to carry the channel are asked first, best first; one of them may attach this host at once. Else the
 search goes over the cube, hop by hop: each host asks the next hops that its policy allows, best first, until an offer
@@ -59,7 +59,7 @@ class SearchSteps:
     # ------------------------------------------------------------------ the table of searches
 
     def open(self, purpose: Purpose, channel: ChannelName, contract: Contract) -> Search:
-        """A search of our own that has not begun."""
+        """Adds a search of our own; it asks no host yet."""
         search = Search(purpose, self.neighbourhood.host, self._next_ask(), channel, contract, self.config.tries)
         self.searches[search.asker, search.ask] = search
         return search
@@ -70,7 +70,7 @@ class SearchSteps:
         return [s for s in self.searches.values() if s.asker == mine and s.channel == channel]
 
     def abandon(self, search: Search) -> list[Effect]:
-        """Forgets a search and cancels what it holds at other hosts."""
+        """Removes a search, and cancels its offer and its open request at other hosts."""
         self.drop(search)
         effects = self._cancel_held(search)
         if search.purpose is Purpose.JOIN and search.channel not in self.downstream.branches:
@@ -78,11 +78,11 @@ class SearchSteps:
         return effects
 
     def drop(self, search: Search) -> None:
-        """Forgets a search that holds nothing."""
+        """Removes a search that has no offer and no open request."""
         self.searches.pop((search.asker, search.ask), None)
 
     def _cancel_held(self, search: Search) -> list[Effect]:
-        """Cancels the offer a search holds, and the request it waits for."""
+        """Cancels the offer that a search holds, and the request it waits for."""
         held = [] if search.asked is None else [search.asked]
         if search.best is not None:
             held.append((search.best.host, search.best.ask))
@@ -156,7 +156,7 @@ class SearchSteps:
     # ------------------------------------------------------------------ settling
 
     def settle(self, search: Search) -> list[Effect]:
-        """No candidate is left, or the best offer will do: commit, or fail; for another host, answer it."""
+        """Ends the asking, since no candidate is left or the best offer is good enough: commits, answers or fails."""
         best = search.best
         if search.purpose is Purpose.RELAY:
             if best is not None and self.admission.full(search):  # others may have taken the copies meanwhile
@@ -169,7 +169,7 @@ class SearchSteps:
         return [Send(best.host, Commit(best.ask))]
 
     def settle_at_deadline(self, search: Search) -> list[Effect]:
-        """Time is up for a search of our own: settle on the best offer so far."""
+        """Settles a search of our own, whose time is over, on the best offer so far."""
         if search.phase in (Phase.RESOLVING, Phase.COMMITTING):
             resolving = search.phase is Phase.RESOLVING
             search.reason = "the super-node did not answer in time" if resolving else "the path did not confirm in time"
@@ -200,7 +200,7 @@ class SearchSteps:
         return [Send(search.asker, offer)]
 
     def fail(self, search: Search, best: PathMetrics | None) -> list[Effect]:
-        """A search of our own found nothing that will do: relocate, repeat, or refuse."""
+        """A search of our own found no acceptable path: relocate, repeat, or refuse."""
         config = self.config
         if search.purpose is not Purpose.JOIN:
             branch = self.downstream.branches.get(search.channel)
@@ -224,7 +224,7 @@ class SearchSteps:
         return search.tree is not Tree.HYBRID and late and search.relocations < self.config.relocations_max
 
     def resolve_again(self, search: Search) -> list[Effect]:
-        """Asks the directory again in a moment, and then the parents it proposes."""
+        """Resolves the channel again after a pause; the parents that the directory proposes then are asked."""
         effects = self._cancel_held(search)
         search.resolves += 1
         search.direct.clear()
@@ -232,7 +232,7 @@ class SearchSteps:
         return effects
 
     def wait(self, search: Search, ticks: int) -> None:
-        """Begins a search anew after a while, from resolving its channel on."""
+        """Repeats a search after some ticks, from resolving its channel on."""
         search.phase, search.wait_ticks = Phase.WAITING, ticks
         search.over_cube, search.tries = False, self.config.tries
 
@@ -265,7 +265,7 @@ class SearchSteps:
             return self.answer(search, None)
         branch = self.downstream.branches[search.channel]
         metrics = branch.metrics
-        evicted = self.admission.make_room(search, branch)
+        evicted = self.admission.free_slot(search, branch)
         self.downstream.feed(branch, search.asker, search.contract)
         advertised = self.downstream.advertised(metrics, branch.rate_bps)
         confirm = Send(search.asker, Confirm(search.ask, branch.channel, advertised))

@@ -58,23 +58,23 @@ class Branch:
     """The hosts that forwarded `grant`, the subscriber it was issued to first; empty for our own."""
     grant: str = ""
     finished_ticks: int | None = None
-    """Since the publisher ended the channel; None while it goes on."""
+    """Since the publisher ended the channel; None before that."""
     tree: Tree = Tree.HYBRID
     epoch: int = 0
     target: Label = ORIGIN
     """The publisher's seat, a label of that epoch."""
     former: HostId | None = None
-    """The parent before, which feeds this host until media of the new one arrives."""
+    """The former parent, which feeds this host until media of the new one arrives."""
     former_ticks: int = 0
     """Since the change of parents began."""
     bytes_received: int = -1
-    """On the session to the parent, or published; -1 before the first count."""
+    """Received on the session to the parent, or published; -1 before the first count."""
     new_bytes: int = 0
     """Received or published since the rate was last measured."""
     rated_s: float = 0.0
-    """When that was."""
+    """When the rate was last measured."""
     rate_bps: float = 0.0
-    """What one copy of the channel takes; 0 before it was measured."""
+    """Rate of one copy of the channel; 0 before it was measured."""
     no_media_ticks: int = 0
     """Since media last arrived."""
     flowing_ticks: int = 0
@@ -111,7 +111,7 @@ class Branch:
         return wanted
 
     def count(self, bytes_received: int) -> None:
-        """Takes the running total of bytes received or published; it starts at 0 again with every media session."""
+        """Records the running total of bytes received or published; it starts at 0 again with every media session."""
         if bytes_received > self.bytes_received >= 0:
             self.new_bytes += bytes_received - self.bytes_received
         self.bytes_received = bytes_received

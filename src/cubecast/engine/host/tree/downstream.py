@@ -105,7 +105,7 @@ class Downstream:
         """Copies left for a channel: of the fan-out less what is reserved for others, and within the uplink.
 
         Args:
-            promised: copies that offers in flight may take.
+            promised: copies reserved for requests of other hosts that are under way.
         """
         if self.leaving:
             return 0
@@ -127,7 +127,7 @@ class Downstream:
         """The path to this host as announced to others: its rate is no more than the uplink has left.
 
         Args:
-            copy_bps: what the copy in question takes already.
+            copy_bps: rate of the receiver's own copy, which is sent already.
         """
         if self._uplink_bps >= NUMBER_MAX:
             return metrics
@@ -135,7 +135,11 @@ class Downstream:
         return structs.replace(metrics, rate_bps=max(0.0, left_bps))
 
     def heartbeat(self, promised: int) -> Heartbeat:
-        """Announces the channels that can be passed on and the copies left; of more than fit, each time others."""
+        """Announces the channels that can be forwarded and the copies left; of more than CARRIED_MAX, others each time.
+
+        Args:
+            promised: as in `spare`.
+        """
         able = [b for b in self.branches.values() if b.fed and b.finished_ticks is None]
         if len(able) > CARRIED_MAX:
             self._announced_from = (self._announced_from + CARRIED_MAX) % len(able)
@@ -203,13 +207,13 @@ class Downstream:
         return standby_child.parent
 
     def slot_free_for(self, channel: ChannelName, host: HostId) -> HostId | None:
-        """The child whose slot a standby child takes now: it asks because that child died, which is silent here too."""
+        """The child whose slot a standby child takes now: that child is its parent, and is silent here too; else None."""
         child = self.slot_promised_to(channel, host)
         dead = child is not None and self._neighbourhood.links.is_silent(child, self._config.dead_ticks)
         return child if dead else None
 
     def on_subtree_contract(self, host: HostId, m: SubtreeContract) -> list[Effect]:
-        """A child is alive, and says what it needs."""
+        """A child is alive and sends its subtree contract."""
         branch = self.branches.get(m.channel)
         if branch is None or host not in branch.children:
             return []
@@ -263,7 +267,7 @@ class Downstream:
         return [*self._send_ended(branch, m), *self.prune(branch)]
 
     def give_up(self, branch: Branch, host: HostId, reason: str) -> list[Effect]:
-        """No new parent was found: everyone below is notified, and the branch removed."""
+        """No new parent was found: children and the local subscriber are notified, and the branch is removed."""
         return [*self._send_ended(branch, Ended(branch.channel, False, host, reason)), *self.remove(branch)]
 
     def _send_ended(self, branch: Branch, ended: Ended) -> list[Effect]:
@@ -314,7 +318,7 @@ class Downstream:
         return effects + self.prune(branch)
 
     def report(self, branch: Branch, state: str) -> Report:
-        """What the directory is sent of the local subscription."""
+        """The report on the local subscription to the directory."""
         terms, metrics = branch.contract or Contract(0.0), branch.metrics
         return Report(
             SubscriptionRecord(

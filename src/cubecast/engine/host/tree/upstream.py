@@ -2,8 +2,8 @@
 
 A parent is lost when its media session fails, when media and heartbeats are both missing, when it has had no new
 sequence number itself for long, or when media flows there and does not arrive here. The host then looks for another one
-while its children wait: their streams pause, and their path updates say no more than that. A change of parents is make
-before break: the former parent feeds this host until media of the new one arrives.
+while its children wait: their streams pause, and path updates report that this host has no parent. A change of parents
+is make before break: the former parent feeds this host until media of the new one arrives.
 """
 
 from msgspec import structs
@@ -91,7 +91,7 @@ class Upstream:
 
     @staticmethod
     def _keep_former(branch: Branch, before: HostId | None, parent: HostId) -> list[Effect]:
-        """The parent before feeds on until the new one does; one from a change before that is released now."""
+        """Keeps the previous parent as the former one until media of the new one arrives; an older former one is released."""
         effects: list[Effect] = []
         if before is not None and before != parent:
             if branch.former is not None and branch.former not in (before, parent):
@@ -107,7 +107,7 @@ class Upstream:
         if before is None or before == parent:
             return []
         leaves = self._neighbourhood.links.is_leaving(before)
-        return [ParentChanged(branch.channel, before, parent, "it leaves" if leaves else "sooner")]
+        return [ParentChanged(branch.channel, before, parent, "it leaves" if leaves else "a better parent was found")]
 
     def on_pulled(self, channel: ChannelName, host: HostId) -> list[Effect]:
         """Media of a new parent has arrived: the former one is released."""
@@ -130,7 +130,7 @@ class Upstream:
         return []
 
     def lose(self, branch: Branch, reason: str) -> list[Effect]:
-        """The parent is lost: children stay and are sent that, and the next tick starts a repair."""
+        """The parent is lost: children stay and are sent a path update that reports it; the next tick starts a repair."""
         host = branch.upstream
         if host is None:
             return []
@@ -138,7 +138,7 @@ class Upstream:
             effects: list[Effect] = [StopPull(branch.channel, host), Send(host, Release(branch.channel))]
         elif branch.former is None:
             branch.former, effects = host, []
-        else:  # the change under way has failed: the parent before feeds this host as long as it can
+        else:  # the change under way has failed: the former parent feeds this host as long as it can
             effects = [StopPull(branch.channel, host), Send(host, Release(branch.channel))]
         branch.upstream, branch.lost, branch.failure = None, (host, reason), ""
         branch.orphan_ticks = branch.retry_ticks = 0
@@ -146,7 +146,7 @@ class Upstream:
         return effects + self._downstream.forward(branch, branch.metrics)
 
     def on_ended(self, host: HostId, m: Ended) -> list[Effect]:
-        """The parent has given the channel up."""
+        """The parent has given up the channel."""
         branch = self._downstream.branches.get(m.channel)
         if branch is None or branch.upstream != host or branch.finished_ticks is not None:
             return []
@@ -171,7 +171,7 @@ class Upstream:
     # ------------------------------------------------------------------ messages
 
     def on_path_update(self, host: HostId, m: PathUpdate) -> list[Effect]:
-        """The parent's path now; the path from here is sent to the children at once."""
+        """The parent has sent its path; the path to this host is sent to the children at once."""
         branch = self._downstream.branches.get(m.channel)
         if branch is None or branch.upstream != host:
             waiting = branch is not None and (branch.former == host or branch.upstream is None)
@@ -187,14 +187,14 @@ class Upstream:
             branch.newest_seqno, branch.stale_ticks = m.metrics.seqno, 0
         branch.epoch, branch.target, branch.tree = m.epoch, m.target, m.tree
         if m.flowing and branch.no_media_ticks >= self._config.stalled_ticks:
-            branch.failure = "media flows there and does not come here"
+            branch.failure = "it receives media, but none arrives from it"
             return self.lose(branch, branch.failure)
         if branch.hold_seqno:
             metrics = structs.replace(metrics, seqno=branch.metrics.seqno)
         return self._downstream.forward(branch, metrics)
 
     def on_relatives(self, host: HostId, m: Relatives) -> list[Effect]:
-        """Our relatives: links to the first few are kept, so that one of them can become the parent at once."""
+        """The parent has sent our relatives: links to the first few are kept, so that one can become the parent at once."""
         branch = self._downstream.branches.get(m.channel)
         if branch is None or branch.upstream != host:
             return []
@@ -203,7 +203,7 @@ class Upstream:
         return self._neighbourhood.want_links(m.channel, m.hosts[: self._config.relative_links])
 
     def on_media(self, channel: ChannelName, host: HostId, bytes_received: int) -> None:
-        """Takes the running total of bytes received from a host; of a channel of our own, bytes published."""
+        """Records the running total of bytes received from a host; for a published channel, of bytes published."""
         branch = self._downstream.branches.get(channel)
         if branch is None:
             return

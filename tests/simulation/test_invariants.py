@@ -1,4 +1,4 @@
-"""The laws of a simulation: a healthy overlay keeps them all, and each one reports what breaks it."""
+"""The invariants of a simulation: a healthy overlay keeps them all, and each one reports what breaks it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.protocol.path import Contract
 from cubecast.overlay.cube import Cube
 from cubecast.simulation import observation
-from cubecast.simulation.invariants import broken_at, broken_labels, lacks_decision, lost_unnoticed
+from cubecast.simulation.invariants import broken_at, broken_labels, lacks_decision, lost_without_notice
 from cubecast.simulation.run import simulate
 from cubecast.simulation.scenario import load_scenario
 from cubecast.simulation.shells.host import SimulatedHost
@@ -68,7 +68,7 @@ def test_a_healthy_overlay_keeps_every_law(overlay: Overlay) -> None:
         here = overlay.hosts[host]
         subscriber = LocalSubscriber(CHANNEL, Contract(BOUND_MS), requests=1, outcomes=here.outcomes)
         assert not lacks_decision(here, subscriber)
-        assert not lost_unnoticed(overlay, here, subscriber)
+        assert not lost_without_notice(overlay, here, subscriber)
 
 
 def test_a_loop_of_parents_is_reported(overlay: Overlay) -> None:
@@ -126,21 +126,23 @@ def test_a_subscriber_that_gets_nothing_without_notice_is_reported(overlay: Over
     child, _ = child_of_relay(overlay)
     subscriber = LocalSubscriber(CHANNEL, Contract(BOUND_MS), requests=1, outcomes=list(child.outcomes))
     child.sessions[CHANNEL].clear()
-    assert lost_unnoticed(overlay, child, subscriber)
+    assert lost_without_notice(overlay, child, subscriber)
     subscriber.outcomes.append(fx.StreamEnded(CHANNEL, finished=False, host=child.host, reason="no parent"))
-    assert not lost_unnoticed(overlay, child, subscriber)
+    assert not lost_without_notice(overlay, child, subscriber)
 
 
 @pytest.mark.parametrize(
-    ("law", "reported"),
-    [("lost_unnoticed", "without notice"), ("lacks_decision", "has no decision"), ("broken_labels", "label 7")],
+    ("invariant", "reported"),
+    [("lost_without_notice", "without notice"), ("lacks_decision", "has no decision"), ("broken_labels", "label 7")],
 )
-def test_a_run_reports_broken_laws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, law: str, reported: str) -> None:
+def test_a_run_reports_broken_invariants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invariant: str, reported: str
+) -> None:
     path = tmp_path / "small.toml"
     path.write_text(SCENARIO)
     assert simulate(load_scenario(path), 1).invariants_broken == []
-    broken = ["label 7: held by two"] if law == "broken_labels" else True
-    monkeypatch.setattr(observation, law, lambda *_: broken)
+    broken = ["label 7: held by two"] if invariant == "broken_labels" else True
+    monkeypatch.setattr(observation, invariant, lambda *_: broken)
     path.write_text(SCENARIO + "[churn]\nshare = 0.3\n")
     lines = simulate(load_scenario(path), 1).invariants_broken
     assert lines

@@ -1,1 +1,1 @@
-"""The two engines that run live, run on an event queue: thousands of hosts, without sockets and without a clock."""
+"""Runs the two engines of the live system on an event queue: thousands of hosts, without sockets and without a clock."""

@@ -5,8 +5,8 @@ import numpy as np
 from cubecast.simulation.population import add_newcomer
 from cubecast.simulation.simulated_run import SimulatedRun
 
-RECONNECT_LOOK_S = 0.02
-"""Resolution of the measured times to reconnect, s."""
+RECONNECT_CHECK_S = 0.02
+"""Time between two checks whether cut streams flow again, s: the resolution of the measured times to reconnect."""
 
 
 def schedule_faults(run: SimulatedRun) -> None:
@@ -48,11 +48,11 @@ def _remove_host(run: SimulatedRun) -> None:
             run.cut.setdefault(each, overlay.now)
     if run.cut and not run.watching_cuts:
         run.watching_cuts = True
-        overlay.queue.after(RECONNECT_LOOK_S, _watch_cuts, run)
+        overlay.queue.after(RECONNECT_CHECK_S, _watch_cuts, run)
 
 
 def _watch_cuts(run: SimulatedRun) -> None:
-    """Records which streams flow again; scheduled while some do not."""
+    """Records which cut streams flow again; runs repeatedly until all do."""
     overlay = run.overlay
     for host, since in list(run.cut.items()):
         if not overlay.hosts[host].alive:
@@ -62,7 +62,7 @@ def _watch_cuts(run: SimulatedRun) -> None:
             del run.cut[host]
     run.watching_cuts = bool(run.cut)
     if run.watching_cuts:
-        overlay.queue.after(RECONNECT_LOOK_S, _watch_cuts, run)
+        overlay.queue.after(RECONNECT_CHECK_S, _watch_cuts, run)
 
 
 def _cut_off(run: SimulatedRun, share: float) -> None:

@@ -1,4 +1,4 @@
-"""The laws of the overlay: what must hold after every event.
+"""The invariants of the overlay: what must hold after every event.
 
 - A host has one parent per channel, and no chain of parents is a loop.
 - A host sends no more copies than its fan-out.
@@ -7,7 +7,7 @@
 - Every subscriber that asked has a decision, or the search for a parent is under way.
 - A subscriber whose stream died is notified.
 
-The laws of jobs are in cubecast.simulation.job_laws.
+The invariants of jobs are in cubecast.simulation.job_invariants.
 """
 
 from cubecast.engine.directory.engine import DirectoryEngine
@@ -22,7 +22,7 @@ Parents = dict[HostId, dict[ChannelName, HostId | None]]
 
 
 def broken_at(overlay: SimulatedOverlay, here: SimulatedHost, before: Parents) -> list[str]:
-    """The laws that a host breaks now, one line each; to be called after every event that it handled.
+    """The invariants that a host breaks now, one line each; to be called after every event that it handled.
 
     Args:
         before: the parents that were checked, updated by every call: only a changed parent can close a loop.
@@ -78,7 +78,7 @@ def lacks_decision(here: SimulatedHost, subscriber: LocalSubscriber) -> bool:
     return subscriber.unanswered and not here.engine.searching(subscriber.channel)
 
 
-def lost_unnoticed(overlay: SimulatedOverlay, here: SimulatedHost, subscriber: LocalSubscriber) -> bool:
+def lost_without_notice(overlay: SimulatedOverlay, here: SimulatedHost, subscriber: LocalSubscriber) -> bool:
     """Whether a subscriber of a living host was admitted last but gets no media, and no new parent is looked for."""
     channel = subscriber.channel
     admitted = here.alive and subscriber.admitted

@@ -1,4 +1,4 @@
-"""What is measured and checked during a run: the digest of its events, who is served, and the laws."""
+"""What is measured and checked during a run: the digest of its events, who is served, and the invariants."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from operator import attrgetter
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
-from cubecast.simulation.invariants import Parents, broken_at, broken_labels, lacks_decision, lost_unnoticed
-from cubecast.simulation.job_laws import LOOK_S, JobLaws
+from cubecast.simulation.invariants import Parents, broken_at, broken_labels, lacks_decision, lost_without_notice
+from cubecast.simulation.job_invariants import CHECK_S, JobInvariants
 from cubecast.simulation.shells.host import SimulatedHost
 from cubecast.simulation.simulated_run import SimulatedRun
 from cubecast.types import HostId
@@ -16,7 +16,8 @@ from cubecast.types import HostId
 SAMPLE_S = 5.0
 """Time between two samples of who is served, s."""
 NOTICED_TICKS = DEFAULT.tree.repair_ticks + 60
-"""Ticks in which a subscriber whose stream was cut receives it again or is notified that it ended."""
+"""Ticks within which a subscriber whose stream was cut receives it again or is notified that it ended: those of a repair,
+and a margin."""
 SETTLED_S = 15.0
 """Age from which a subscription counts in the success ratio, s."""
 
@@ -31,11 +32,11 @@ _HOST_OF: dict[type, Callable[[fx.Effect], object]] = {
 class Observation:
     """Observes one run."""
 
-    def __init__(self, run: SimulatedRun, job_laws: JobLaws) -> None:
-        """Begins to trace every event and to check the laws after it."""
+    def __init__(self, run: SimulatedRun, job_invariants: JobInvariants) -> None:
+        """Begins to trace every event and to check the invariants after it."""
         self.served_shares: list[float] = []
         """Share of the subscribers that were served, at each sample."""
-        self.job_laws = job_laws
+        self.job_invariants = job_invariants
         self._run = run
         self._digest = hashlib.blake2b(digest_size=16)
         self._parents: Parents = {}
@@ -43,8 +44,8 @@ class Observation:
         """Subscribers that were admitted and receive nothing, and since when."""
         overlay = run.overlay
         overlay.trace, overlay.check, overlay.supernode.on_placed = self._trace, self._check, self._check_labels
-        if job_laws.owners:
-            overlay.queue.after(LOOK_S, self._look_at_jobs)
+        if job_invariants.owners:
+            overlay.queue.after(CHECK_S, self._check_jobs)
 
     def start_sampling(self) -> None:
         """Samples who is served, from now on."""
@@ -52,7 +53,7 @@ class Observation:
 
     @property
     def digest(self) -> str:
-        """Of the trace: every event of every host, and which hosts its effects concern."""
+        """Digest of the trace, hex: every event of every host, and which hosts its effects concern."""
         return self._digest.hexdigest()
 
     def _trace(self, here: SimulatedHost, event: ev.Event, effects: list[fx.Effect]) -> None:
@@ -60,17 +61,17 @@ class Observation:
         self._digest.update(f"{self._run.overlay.now:.6f} {here.host} {type(event).__name__} {names}\n".encode())
 
     def _check(self, here: SimulatedHost) -> None:
-        for law in broken_at(self._run.overlay, here, self._parents):
-            self._run.note_broken(law)
+        for line in broken_at(self._run.overlay, here, self._parents):
+            self._run.record_broken(line)
 
     def _check_labels(self) -> None:
-        for law in broken_labels(self._run.overlay.directory):
-            self._run.note_broken(law)
+        for line in broken_labels(self._run.overlay.directory):
+            self._run.record_broken(line)
 
-    def _look_at_jobs(self) -> None:
-        for law in self.job_laws.look():
-            self._run.note_broken(law)
-        self._run.overlay.queue.after(LOOK_S, self._look_at_jobs)
+    def _check_jobs(self) -> None:
+        for line in self.job_invariants.check():
+            self._run.record_broken(line)
+        self._run.overlay.queue.after(CHECK_S, self._check_jobs)
 
     def _sample(self) -> None:
         overlay, subscriptions = self._run.overlay, self._run.subscriptions
@@ -94,13 +95,13 @@ class Observation:
             if not here.alive or host in self._run.leaving:
                 continue
             if lacks_decision(here, subscription.subscriber):
-                self._run.note_broken(f"{host}: its subscriber has no decision, and no search is under way")
-            if not lost_unnoticed(overlay, here, subscription.subscriber):
+                self._run.record_broken(f"{host}: its subscriber has no decision, and no search is under way")
+            if not lost_without_notice(overlay, here, subscription.subscriber):
                 self._dead_since.pop(host, None)
                 continue
             dead_s = overlay.now - self._dead_since.setdefault(host, overlay.now)
             if dead_s > patience_s:
-                self._run.note_broken(f"{host}: its stream has been dead for {dead_s:.0f} s without notice")
+                self._run.record_broken(f"{host}: its stream has been dead for {dead_s:.0f} s without notice")
                 del self._dead_since[host]  # reported once per patience_s
 
 

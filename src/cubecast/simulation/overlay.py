@@ -69,7 +69,7 @@ class SimulatedOverlay:
         Args:
             delay_ms: shape (n, n), one-way delays between the places that hosts may have.
             seed: of seats, policies, losses and the moments of ticks.
-            config: tunables of the hosts' engines; what is counted in ticks takes longer with longer ones.
+            config: tunables of the hosts' engines; with longer ticks, everything counted in ticks takes longer.
             wire: whether messages are encoded and decoded on the way, as between real hosts.
             directory_config: tunables of the directory's engine.
         """
@@ -153,7 +153,7 @@ class SimulatedOverlay:
     # ------------------------------------------------------------------ hosts
 
     def run(self, seconds: float) -> None:
-        """Lets time pass."""
+        """Advances simulated time."""
         self.queue.run(seconds)
 
     def join(
@@ -171,7 +171,7 @@ class SimulatedOverlay:
         Args:
             fan_out, uplink_bps, reserve: as the engine takes them.
             seat: the label it asks for, spelled in digits; empty for any.
-            processing: what it is willing to process for others.
+            processing: its offer to process for others.
         """
         rng = np.random.default_rng([self.seed, 3, index])
         engine = HostEngine(host, self.policy, fan_out, rng, self.config, uplink_bps, reserve)
@@ -188,7 +188,7 @@ class SimulatedOverlay:
         return here
 
     def crash(self, host: HostId) -> None:
-        """As kill -9: the host sends nothing any more."""
+        """Crashes a host, as kill -9 does: it sends nothing any more."""
         self.hosts[host].alive = False
 
     def leave(self, host: HostId) -> None:
@@ -196,11 +196,11 @@ class SimulatedOverlay:
         self.handle(host, ev.LeaveRequested())
 
     def stall(self, host: HostId) -> None:
-        """As SIGSTOP."""
+        """Stalls a host, as SIGSTOP does."""
         self.hosts[host].stalled = True
 
     def resume(self, host: HostId) -> None:
-        """As SIGCONT: what waited in its sockets arrives."""
+        """Resumes a stalled host, as SIGCONT does: events that arrived meanwhile are handled now."""
         here = self.hosts[host]
         here.stalled = False
         waiting, here.frozen = here.frozen, []

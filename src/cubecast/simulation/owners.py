@@ -1,6 +1,6 @@
 """The owners of a run's jobs: each requests a derived channel, renews the request, and tries again when it failed.
 
-As `cubecast process --at auto` does, run again by a person who wants the channel as long as the run lasts.
+An owner behaves as `cubecast process --at auto` that is started again whenever it fails.
 """
 
 import hashlib
@@ -12,27 +12,27 @@ from cubecast.simulation.population import AGAIN_S, channel_name, derived_name
 from cubecast.simulation.simulated_run import SimulatedRun
 
 RENEW_S = 2.0
-"""Time between two requests of an owner, s; as in cubecast.cli.commands.remote_process."""
+"""Time between two requests of an owner, s; as in cubecast.client.remote_job."""
 BEGIN_SHARE = 0.2
-"""Share of the warm-up after which owners request their jobs; publishers have published by then."""
+"""Share of the warm-up after which owners request their jobs, 0 to 1; publishers have published by then."""
 
 
 @dataclass(slots=True, eq=False)
 class JobOwner:
-    """One owner, and what it wants."""
+    """One owner and its job."""
 
     number: int
     job: Job
     since: float
-    """When it requested the job first, s."""
+    """When it first requested the job, s."""
     attempt: int = 0
     """Number of times that the job failed."""
     failures: list[str] = field(default_factory=list)
-    """Why, one line each."""
+    """The reasons of these failures, one line each."""
 
 
 def add_owners(run: SimulatedRun) -> list[JobOwner]:
-    """Lets the owners of all jobs begin."""
+    """Adds the owners of all jobs and schedules their first requests."""
     begin_s = BEGIN_SHARE * run.scenario.warm_s
     owners = [JobOwner(number, _job(run, number, 0), run.overlay.now + begin_s) for number in range(run.scenario.jobs)]
     for owner in owners:

@@ -1,4 +1,4 @@
-"""The hosts of a run: they start, publish, subscribe, and ask again when they lost their stream."""
+"""The hosts of a run: they start, publish, subscribe, and subscribe again when they were refused or lost their stream."""
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
@@ -52,7 +52,7 @@ def populate(run: SimulatedRun) -> None:
 
 
 def add_newcomer(run: SimulatedRun) -> None:
-    """A new host joins at a place that no host has; while there is none it waits."""
+    """A new host joins at a free row of the delay matrix; it waits while there is none."""
     if not run.places:
         run.queueing += 1
         return
@@ -67,7 +67,7 @@ def add_newcomer(run: SimulatedRun) -> None:
 
 
 def _processing(run: SimulatedRun) -> ProcessingOffer:
-    """What the next host is willing to process for others."""
+    """The processing that the next host offers to others."""
     scenario = run.scenario
     if not scenario.jobs or run.jobs_rng.random() >= scenario.willing:
         return ProcessingOffer()

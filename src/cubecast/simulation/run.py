@@ -1,4 +1,4 @@
-"""Runs a scenario with a seed; the same two give the same run, event by event."""
+"""Runs a scenario with a seed; the same scenario and seed give the same run, event by event."""
 
 import gc
 import time
@@ -12,7 +12,7 @@ from msgspec import structs
 from cubecast.overlay.region import live_region
 from cubecast.physical.catalogue import load_network
 from cubecast.simulation.faults import schedule_faults
-from cubecast.simulation.job_laws import JobLaws
+from cubecast.simulation.job_invariants import JobInvariants
 from cubecast.simulation.observation import Observation
 from cubecast.simulation.overlay import SimulatedOverlay
 from cubecast.simulation.owners import add_owners
@@ -21,7 +21,8 @@ from cubecast.simulation.scenario import Scenario
 from cubecast.simulation.simulated_run import SimulatedRun
 
 SPARE_SHARE = 20
-"""One place for a newcomer per this many hosts, at least one."""
+"""Number of hosts for each of which the delay matrix has one more row for newcomers; there is at least one such row. Fewer
+rows would make newcomers wait until hosts have left."""
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ def simulate(scenario: Scenario, seed: int) -> SimulationResult:
     run = SimulatedRun(scenario, seed, overlay, np.random.default_rng([seed, 64]), np.random.default_rng([seed, 65]))
     run.places = list(range(scenario.hosts, scenario.hosts + spare))
     populate(run)
-    observation = Observation(run, JobLaws(overlay, add_owners(run), run.leaving))
+    observation = Observation(run, JobInvariants(overlay, add_owners(run), run.leaving))
     begun = time.perf_counter()
     with _without_collector():
         overlay.run(scenario.warm_s)
@@ -97,7 +98,7 @@ def _result(run: SimulatedRun, observation: Observation, took_s: float) -> Simul
         changes=sum(here.changes for here in overlay.hosts.values()),
         streams_ended=run.streams_ended,
         messages=overlay.messages,
-        jobs_running=_mean(observation.job_laws.running_shares),
+        jobs_running=_mean(observation.job_invariants.running_shares),
     )
 
 
@@ -107,7 +108,7 @@ def _mean(shares: list[float]) -> float | None:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Without the collector of cycles: engines leave no garbage in cycles, and the search takes a sixth of the time."""
+    """Disables Python's cyclic garbage collector: engines leave no cyclic garbage, and its search takes a sixth of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

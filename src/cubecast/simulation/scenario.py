@@ -50,7 +50,7 @@ class DirectoryOutage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is simulated.
+    """A scenario; its fields are those of the TOML file.
 
     Attributes:
         hosts: number of hosts at a time, about.

@@ -1,4 +1,4 @@
-"""The state of one run of a scenario, shared by what acts on the overlay and what measures it."""
+"""The state of one run of a scenario, shared by the modules that act on the overlay and those that measure it."""
 
 from dataclasses import dataclass, field
 
@@ -10,12 +10,12 @@ from cubecast.simulation.shells.subscribers import LocalSubscriber
 from cubecast.types import HostId
 
 BROKEN_MAX = 100
-"""Broken laws that are kept; more would say nothing new."""
+"""Maximum number of broken invariants that are recorded: bounds memory; later ones usually follow from the first."""
 
 
 @dataclass(slots=True)
 class Subscription:
-    """The subscriber that a host has from a moment on, s."""
+    """The subscriber of a host, and since when it has it, s."""
 
     subscriber: LocalSubscriber
     since: float
@@ -30,7 +30,7 @@ class SimulatedRun:
     overlay: SimulatedOverlay
     rng: np.random.Generator
     jobs_rng: np.random.Generator
-    """For everything that only runs with jobs draw, so that runs without jobs draw the same as ever."""
+    """Random numbers for jobs only, so that `rng` gives the same sequence in runs with and without jobs."""
     subscriptions: dict[HostId, Subscription] = field(default_factory=dict)
     publishers: list[HostId] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
@@ -40,7 +40,7 @@ class SimulatedRun:
     reconnect_s: list[float] = field(default_factory=list)
     """Times from a crash until media flowed again."""
     watching_cuts: bool = False
-    """Whether the next look at `cut` is scheduled."""
+    """Whether the next check of `cut` is scheduled."""
     leaving: set[HostId] = field(default_factory=set)
     """Hosts that leave, or have left."""
     newcomers: int = 0
@@ -48,12 +48,12 @@ class SimulatedRun:
     """Newcomers that wait for a place."""
     streams_ended: int = 0
     broken: list[str] = field(default_factory=list)
-    """Broken laws, with their times."""
+    """Broken invariants, one line each, with their times."""
 
-    def note_broken(self, law: str) -> None:
-        """Records a broken law."""
+    def record_broken(self, line: str) -> None:
+        """Records a broken invariant."""
         if len(self.broken) < BROKEN_MAX:
-            self.broken.append(f"{self.overlay.now:.3f} {law}")
+            self.broken.append(f"{self.overlay.now:.3f} {line}")
 
     def living_subscribers(self) -> list[HostId]:
         """Hosts that live and have a subscriber."""

@@ -26,9 +26,9 @@ from cubecast.simulation.shells.store import MemoryStore
 from cubecast.types import ChannelName, HostId
 
 DIRECTORY_S = 0.01
-"""Time an answer or push of the super-node takes, s."""
+"""Time between a request and its answer, and between an effect and its push, s."""
 LEASE_TICK_S = 0.5
-"""Time between two looks at expired leases, s; as in cubecast.supernode.service."""
+"""Time between two checks of leases, s; as in cubecast.supernode.service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class SimulatedDirectory:
         """Called after every event by which a host got a new placement, and after a restart."""
         self._setup, self._network, self._queue, self._handle = setup, network, queue, handle
         self._modules: set[str] = set()
-        """SHA-256 of the modules that owners have brought since the last start."""
+        """SHA-256 of the modules that owners have uploaded since the last start."""
         self._queue.after(LEASE_TICK_S, self._lease_tick)
 
     # ------------------------------------------------------------------ start and stop
@@ -86,7 +86,7 @@ class SimulatedDirectory:
         self._restore()
 
     def stop(self) -> None:
-        """Answers nobody from now on; all that is not in the store is lost."""
+        """Stops: requests get no answer from now on; all that is not in the store is lost."""
         self.stopped = True
 
     def restart(self) -> None:
@@ -238,7 +238,7 @@ class SimulatedDirectory:
     # ------------------------------------------------------------------ requests of owners of jobs
 
     def want_job(self, job: Job) -> JobStatus | None:
-        """Requests or renews a job at any host, and brings its module if that is missing.
+        """Requests or renews a job at any host, and uploads its module if that is missing.
 
         Returns:
             Its state; None while the super-node is stopped.

@@ -1,4 +1,4 @@
-"""The state of one simulated host: its engine, and what its shell would hold."""
+"""The state of one simulated host: its engine, and the state that a live host's shell has."""
 
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ class SimulatedHost:
     host: HostId
     number: int
     index: int
-    """Its row in the matrix of delays."""
+    """Its row in the delay matrix."""
     fan_out: int
     engine: HostEngine
     subscribers: LocalSubscribers

@@ -60,7 +60,7 @@ class HostShell:
             case fx.Prepare(channel, record):
                 self._media.prepare(here, channel, record.host)
             case fx.StartStandby(channel, host):
-                self._media.rouse(here, channel, host)
+                self._media.start_media(here, channel, host)
             case fx.StopPull(channel, parent):
                 self._media.stop(here, channel, parent)
             case fx.Evict(channel, host):

@@ -40,7 +40,7 @@ class JobServices(Protocol):
 
 @dataclass(slots=True)
 class ProcessingOffer:
-    """What a host is willing to process for others.
+    """A host's offer to process for others.
 
     Attributes:
         slots: extensions that it runs at a time.
@@ -77,7 +77,7 @@ class HostJobs:
         self.running: dict[ChannelName, RunningJob] = {}
         """Every assigned job, by its derived channel; one that failed stays until the super-node takes it away."""
         self.failures: Counter[ChannelName] = Counter()
-        """How often a job of each derived channel has failed here."""
+        """Number of failures of each derived channel's job here."""
         self._draw_ms = offer.draw_ms
         self._engine, self._subscribers, self._services = engine, subscribers, services
         self._wanted: dict[ChannelName, Job] = {}

@@ -19,9 +19,9 @@ FRAME_BYTES = 1000
 PUSH_WAIT_S = 5.0
 """Time a child waits for the session that its hidden parent opens, s; as PUSHED_S of cubecast.host.media.parent_sessions."""
 PUSH_TRIES = 8
-"""How often a hidden parent tries to open the session to a child; as in cubecast.host.media.channels."""
+"""Maximum number of attempts of a hidden parent to open the session to a child; as in cubecast.host.media.channels."""
 PUSH_PAUSE_S = 0.25
-"""Time between two of these tries, s: a child may learn of its parent a moment after the parent."""
+"""Time between two of these attempts, s: the child may get its Confirm shortly after the first."""
 
 
 class MediaSessions:
@@ -37,7 +37,7 @@ class MediaSessions:
     def pull(self, here: SimulatedHost, channel: ChannelName, record: HostRecord, *, fed: bool) -> None:
         """Opens a session to a parent, over a standby if one is open and no other parent feeds the host.
 
-        Ends in Pulled or PullFailed. To a hidden parent nobody can dial: the session waits for that parent's `push`.
+        Ends in Pulled or PullFailed. A hidden parent cannot be dialled: the session waits for that parent's `push`.
         """
         sessions = here.sessions.setdefault(channel, {})
         is_open = sessions.setdefault(record.host, False)
@@ -57,8 +57,8 @@ class MediaSessions:
         """Opens a standby; ends in Prepared or PullFailed."""
         self._queue.after(self._network.handshake_s(here.host, host), self._prepare, here, channel, host)
 
-    def rouse(self, here: SimulatedHost, channel: ChannelName, host: HostId) -> None:
-        """Asks an open standby to send; media flows BRIDGE_S after the pull, whether it was asked or not."""
+    def start_media(self, here: SimulatedHost, channel: ChannelName, host: HostId) -> None:
+        """Requests the media of an open standby; with or without that, media flows BRIDGE_S after the pull."""
         if (channel, host) in here.prepared:
             here.prepared[channel, host] = True
 
@@ -116,7 +116,7 @@ class MediaSessions:
             self._queue.after(pause_s, self._push, here, channel, child, tries - 1)
 
     def evict(self, here: SimulatedHost, channel: ChannelName, host: HostId) -> None:
-        """Closes the sessions of a host that is no longer a child; it learns that a one-way delay later."""
+        """Closes the sessions of a host that is no longer a child; the host notices that after the one-way delay."""
         if host in self._network.hosts:
             self._queue.after(self._network.delay_s(here.host, host), self._close, host, channel, here.host)
 

@@ -19,7 +19,7 @@ DIAL_ROUND_TRIPS = 3
 DIAL_S_MIN = 0.005
 """Shortest time a handshake takes, s."""
 DIAL_FAILS_S = 3.0
-"""Time after which a host that does not answer is given up, s."""
+"""Time after which dialling a host that does not answer fails, s; DIAL_S of cubecast.host.media.sessions."""
 PACKETS = 100
 """Packets that every link sends between two samples of its statistics."""
 
@@ -70,7 +70,7 @@ class SimulatedNetwork:
         return float(self.delay_ms[self.hosts[a].index, self.hosts[b].index]) / 1000
 
     def handshake_s(self, a: HostId, b: HostId) -> float:
-        """How long opening a session takes, s; for a host that never existed, until that is given up."""
+        """Time to open a session, s; for a host that never existed, the time until the attempt fails."""
         return max(DIAL_S_MIN, 2 * DIAL_ROUND_TRIPS * self.delay_s(a, b)) if b in self.hosts else DIAL_FAILS_S
 
     def send(self, here: SimulatedHost, to: HostId, message: Message) -> None:

@@ -25,7 +25,7 @@ class LocalSubscriber:
     channel: ChannelName
     contract: Contract
     requests: int = 0
-    """How often it asked."""
+    """Number of its requests."""
     outcomes: list[Outcome] = field(default_factory=list)
     """Every decision and every end of the stream, in order."""
 
@@ -36,7 +36,7 @@ class LocalSubscriber:
 
     @property
     def unanswered(self) -> bool:
-        """Whether it asked more often than it got a decision."""
+        """Whether one of its requests has no decision yet."""
         return sum(not isinstance(each, fx.StreamEnded) for each in self.outcomes) < self.requests
 
 
@@ -68,7 +68,7 @@ class LocalSubscribers:
             self._waiting.setdefault(subscriber.channel, []).append(subscriber)
 
     def release(self, subscriber: LocalSubscriber) -> None:
-        """Ends a subscription; with the last one of a channel the engine's ends too. A second call does nothing."""
+        """Ends a subscription; the engine's ends with the last one of a channel. A second call does nothing."""
         channel = subscriber.channel
         subscribers = self._subscribers.get(channel, [])
         if subscriber not in subscribers:
@@ -81,7 +81,7 @@ class LocalSubscribers:
             self._handle(ev.UnsubscribeRequested(channel))
 
     def decided(self, outcome: Outcome) -> None:
-        """Hands an outcome of the engine to the subscribers it is for."""
+        """Passes an outcome of the engine to the subscribers that it concerns."""
         subscribers = self._subscribers.get(outcome.channel, [])
         if isinstance(outcome, fx.StreamEnded):
             asking = self._asking.get(outcome.channel)

@@ -1,11 +1,11 @@
-"""The laws of jobs, checked by looking again and again.
+"""The invariants of jobs, checked once per second of simulated time.
 
 - Every wanted job runs, if a host is willing and able to run it; so a job whose host crashed moves. A host where the job
   has just failed is not able: the directory leaves it out for JobsConfig.avoid_s.
 - A job runs at one host at a time.
 
-Each may be broken for a while, until hosts and the super-node have found out; faults that prevent them from that give
-them more time.
+Each may be broken for a while, until hosts and the super-node have learnt of the change; that time does not begin before
+faults that keep them from learning of it have ended.
 """
 
 from collections.abc import Iterator
@@ -17,38 +17,38 @@ from cubecast.simulation.owners import JobOwner
 from cubecast.simulation.shells.host import SimulatedHost
 from cubecast.types import ChannelName, HostId
 
-LOOK_S = 1.0
-"""Time between two looks, s."""
+CHECK_S = 1.0
+"""Time between two checks, s."""
 START_S = 25.0
-"""Time in which a job must run at another host, s: a lease (6 s), two retries of the directory (2 s each), three refreshes
+"""Time within which a job must run at another host, s: a lease (6 s), two retries of the directory (2 s each), three refreshes
 of hosts (2 s each), and nine for hosts that failed at it; the search for a parent is counted in ticks."""
 START_TICKS = 150
-"""Ticks in which the host finds a parent for the source and media arrives: a search and its repair (100 ticks)."""
+"""Ticks within which the host finds a parent for the source and media arrives: a search and its repair (100 ticks)."""
 TWICE_S = 3 * DIRECTORY_DEFAULTS.lease.lease_s
-"""Time in which a host learns that its job has moved, s: until its lease ends, and it reports its jobs again."""
+"""Time within which a host learns that its job has moved, s: until its lease ends and it reports its jobs again."""
 
 
 @dataclass(slots=True)
-class JobLaws:
-    """Looks at the jobs of one overlay."""
+class JobInvariants:
+    """Checks the jobs of one overlay."""
 
     overlay: SimulatedOverlay
     owners: list[JobOwner]
     leaving: set[HostId]
     """Hosts that are about to leave: they need not run anything."""
     running_shares: list[float] = field(default_factory=list)
-    """Share of the wanted jobs that ran, at each look."""
+    """Share of the wanted jobs that ran, at each check."""
     _idle_since: dict[ChannelName, float] = field(default_factory=dict)
     _twice_since: dict[ChannelName, float] = field(default_factory=dict)
     _assigned: dict[ChannelName, HostId] = field(default_factory=dict)
-    """The living host that had a job at the last look."""
+    """The living host that had a job at the last check."""
     _failures: dict[tuple[ChannelName, HostId], int] = field(default_factory=dict)
-    """Failures of a job at a host, as counted at the last look."""
+    """Failures of a job at a host, as counted at the last check."""
     _failed_at: dict[tuple[ChannelName, HostId], float] = field(default_factory=dict)
     """When the last of them was seen."""
 
-    def look(self) -> list[str]:
-        """The laws that are broken now, one line each."""
+    def check(self) -> list[str]:
+        """The invariants that are broken now, one line each."""
         wanted = [owner for owner in self.owners if owner.since <= self.overlay.now]
         ran = [bool(self._hosts_running(owner.job.channel)) for owner in wanted]
         if ran:
@@ -89,7 +89,7 @@ class JobLaws:
         return self.overlay.supernode.stopped or bool(self.overlay.island)
 
     def _hampered(self, channel: ChannelName) -> bool:
-        """Whether such a fault is there, or the host that had the job died since the last look."""
+        """Whether there is such a fault, or the host that had the job died since the last check."""
         before = self._assigned.pop(channel, None)
         for host, here in self.overlay.hosts.items():
             if here.alive and host not in self.leaving and self.overlay.directory.jobs.derives(host, channel):
@@ -113,7 +113,7 @@ class JobLaws:
         if self.overlay.directory.jobs.derives(here.host, channel):
             return True
         failed_at = self._failed_at.get((channel, here.host))
-        if failed_at is not None and self.overlay.now - failed_at <= DIRECTORY_DEFAULTS.jobs.avoid_s + LOOK_S:
+        if failed_at is not None and self.overlay.now - failed_at <= DIRECTORY_DEFAULTS.jobs.avoid_s + CHECK_S:
             return False
         copies = sum(len(branch.children) for branch in here.engine.branches())
         free = len(self.overlay.directory.jobs.of(here.host)) < here.jobs.slots

@@ -1,4 +1,4 @@
-"""The laws of jobs: kept by runs with every fault, and each one reports what breaks it."""
+"""The invariants of jobs: kept by runs with every fault, and each one reports what breaks it."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cubecast.engine.directory.config import DIRECTORY_DEFAULTS
-from cubecast.simulation.job_laws import LOOK_S, START_S, START_TICKS, TWICE_S, JobLaws
+from cubecast.simulation.job_invariants import CHECK_S, START_S, START_TICKS, TWICE_S, JobInvariants
 from cubecast.simulation.owners import JobOwner
 from cubecast.simulation.run import simulate
 from cubecast.simulation.scenario import Churn, DirectoryOutage, Partition, Scenario
@@ -17,27 +17,27 @@ from tests.simulation.test_jobs import DERIVED, JOB, JobOverlay
 
 @dataclass
 class Watched:
-    """An overlay whose jobs are looked at while time passes."""
+    """An overlay whose jobs are checked while time passes."""
 
     overlay: JobOverlay
-    laws: JobLaws
+    invariants: JobInvariants
 
     def run(self, seconds: float) -> list[str]:
         broken = []
-        for _ in range(round(seconds / LOOK_S)):
+        for _ in range(round(seconds / CHECK_S)):
             self.overlay.supernode.want_job(JOB)
-            self.overlay.run(LOOK_S)
-            broken += self.laws.look()
+            self.overlay.run(CHECK_S)
+            broken += self.invariants.check()
         return broken
 
 
 @pytest.fixture
 def watched() -> Watched:
     overlay = JobOverlay({3: 1, 6: 1})
-    return Watched(overlay, JobLaws(overlay, [JobOwner(0, JOB, overlay.now)], set()))
+    return Watched(overlay, JobInvariants(overlay, [JobOwner(0, JOB, overlay.now)], set()))
 
 
-def test_a_healthy_job_keeps_the_laws_and_so_does_one_whose_host_crashes(watched: Watched) -> None:
+def test_a_healthy_job_keeps_the_invariants_and_so_does_one_whose_host_crashes(watched: Watched) -> None:
     assert watched.run(20.0) == []
     watched.overlay.crash(watched.overlay.makers()[0])
     assert watched.run(60.0) == []
@@ -68,9 +68,9 @@ def test_a_job_that_failed_at_every_willing_host_has_more_time_but_no_more_than_
 
 def test_a_job_is_not_reported_where_no_host_is_willing() -> None:
     overlay = JobOverlay({})
-    watched = Watched(overlay, JobLaws(overlay, [JobOwner(0, JOB, overlay.now)], set()))
+    watched = Watched(overlay, JobInvariants(overlay, [JobOwner(0, JOB, overlay.now)], set()))
     assert watched.run(60.0) == []
-    assert set(watched.laws.running_shares) == {0.0}
+    assert set(watched.invariants.running_shares) == {0.0}
 
 
 def test_a_job_that_runs_twice_is_reported(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ ENDED_S = LINGER_S + DEFAULT.drain_s
 UNREACHED_MAX = 1024
 """Maximum number of unreachable hosts whose failed dials are counted; it bounds memory."""
 UNREACHED_REPORTED = 3
-"""Number of failed dials to a host in a row after which the user is notified, once."""
+"""Number of failed dials in a row to a host after which the user is notified, once."""
 
 
 class HostRuntime:
@@ -105,7 +105,7 @@ class HostRuntime:
 
     @property
     def placement(self) -> Placement:
-        """This host's place in the cube, as the super-node last sent it."""
+        """This host's position in the cube, as the super-node last sent it."""
         placement = self._engine.placement
         assert placement is not None, "start() has joined"
         return placement
@@ -201,7 +201,7 @@ class HostRuntime:
         """Finds a path that keeps the contract, and joins the channel over it.
 
         Raises:
-            ChannelUnknown: nobody announces the channel.
+            ChannelUnknown: no host announces the channel.
             BoundRefused: no path keeps the contract; it carries a counter-offer.
             TokenError: the token does not allow it.
             DirectoryError: the super-node does not answer.
@@ -299,7 +299,7 @@ class HostRuntime:
             case fx.Prepare(channel, record):
                 self._plane.standbys.prepare(channel, record)
             case fx.StartStandby(channel, host):
-                self._plane.standbys.rouse(channel, host)
+                self._plane.standbys.start_media(channel, host)
             case fx.Evict(channel, host):
                 self._plane.channels.evict(channel, host)
             case fx.StopPull(channel, host):
@@ -340,7 +340,7 @@ class HostRuntime:
         try:
             message = messages.decode(payload)
         except MessageError:
-            self.malformed_messages += 1  # the peer's mistake: drop the message and go on
+            self.malformed_messages += 1  # the peer's mistake: drop the message and continue
             return
         if isinstance(message, messages.PathRequest | messages.Attach | messages.StandbyRequest):
             try:

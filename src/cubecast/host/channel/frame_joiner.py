@@ -1,4 +1,4 @@
-"""Joins frames with their timing records, which arrive separately, late, twice, or not at all."""
+"""Joins frames with their timing records, which arrive separately and may be late, duplicated or lost."""
 
 import asyncio
 from collections import OrderedDict
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from cubecast.host.channel.tracks import FrameRecord
 
 RECORDS_MAX = 8192
-"""Timing records kept without their frames; the oldest are dropped first."""
+"""Maximum number of timing records that wait for their frames: bounds memory; the oldest are dropped first."""
 SEEN_MAX = 4096
-"""Frames of a track remembered, to recognise those that are sent again after a change of parents."""
+"""Maximum number of frames of a track whose times are stored, to recognise those that are sent again after a change of
+parents. A smaller one would deliver some of them twice."""
 
 
 @dataclass(slots=True)
@@ -35,7 +36,7 @@ class FrameJoiner:
         self.arrived.set()
 
     async def take(self, track: int, pts_us: int, until: float) -> FrameRecord | None:
-        """The record of a frame, waited for until a time of the loop's clock; None then."""
+        """Waits for the record of a frame, until a time of the loop's clock; None if it has not arrived by then."""
         loop = asyncio.get_running_loop()
         while True:
             record = self.records.pop((track, pts_us), None)
@@ -51,7 +52,7 @@ class FrameJoiner:
 
 @dataclass(slots=True)
 class TrackProgress:
-    """How far one track has been read."""
+    """The position up to which one track has been read."""
 
     seen: OrderedDict[int, None] = field(default_factory=OrderedDict)
     next_number: int | None = None
@@ -61,7 +62,7 @@ class TrackProgress:
     """Subscriptions in a row that brought no frame."""
 
     def is_new(self, pts_us: int) -> bool:
-        """Whether a frame was not delivered yet; from now on it counts as delivered."""
+        """Whether a frame was not delivered yet; marks it as delivered."""
         if pts_us in self.seen:
             return False
         self.seen[pts_us] = None
@@ -70,10 +71,10 @@ class TrackProgress:
         return True
 
     def forget(self, pts_us: int) -> None:
-        """A frame was not delivered after all."""
+        """Marks a frame as not delivered."""
         self.seen.pop(pts_us, None)
 
     def passed(self, record: FrameRecord) -> None:
-        """A frame was delivered in order."""
+        """Records that a frame was delivered in order."""
         self.next_number = max(self.next_number or 0, record.number + 1)
         self.group = max(self.group or 0, record.group)

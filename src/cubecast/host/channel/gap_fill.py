@@ -7,19 +7,19 @@ from contextlib import suppress
 import moq
 
 FILL_GROUPS_MAX = 1024
-"""Groups fetched for one gap: 20 s of a sound track, which has some 50 groups a second."""
+"""Maximum number of groups fetched for one gap: 20 s of a sound track, which has some 50 groups a second."""
 FILL_AT_ONCE = 128
-"""Groups fetched at the same time."""
+"""Maximum number of groups fetched at the same time; more would compete with the media that is still arriving."""
 FILL_S = 4.0
-"""Time limit for all groups of one gap."""
+"""Time limit for all groups of one gap, s; the reader delivers no newer frame of the track in this time."""
 FILL_PAUSE_S = 0.15
-"""Pause before a group that failed is requested again: a route that changes is back within two of them."""
+"""Pause before a group that failed is requested again, s: a route that changes is back within two of them."""
 
 
 async def fetch_groups(
     broadcast: Callable[[], moq.BroadcastConsumer], track: int, groups: Sequence[int], until_pts_us: int | None = None
 ) -> AsyncIterator[moq.MediaFrame]:
-    """The frames of groups, in order, as far as they arrive within FILL_S.
+    """The frames of groups, in order; those that do not arrive within FILL_S are left out.
 
     Args:
         broadcast: the channel's, as it is announced now.
@@ -39,7 +39,7 @@ async def fetch_groups(
 async def _fetch(
     broadcast: Callable[[], moq.BroadcastConsumer], track: int, group: int, until_pts_us: int | None, deadline: float
 ) -> list[moq.MediaFrame]:
-    """Requests a group until it comes: a route that changes fails at first, and a new parent may not have it yet."""
+    """Requests a group until it arrives: requests fail while a route changes, and a new parent may not have it yet."""
     found: list[moq.MediaFrame] = []
     with suppress(TimeoutError):
         async with asyncio.timeout_at(deadline):

@@ -25,17 +25,18 @@ from cubecast.host.channel.tracks import (
 from cubecast.host.tasks import Tasks
 
 REPAIR_S = DEFAULT.repair_s + 1.0
-"""Beyond its bound a subscriber waits this long for a late group before it is skipped: the time of a repair."""
+"""Time, s, beyond its bound for which a subscriber waits for a late group before it is skipped: that of a repair."""
 VERDICT_S = REPAIR_S + 1.0
-"""A broken stream waits this long for the overlay to find another parent, or to report which host was lost."""
+"""Longest time, s, that a broken stream waits for the overlay to find another parent, or to report which host was lost."""
 QUEUE_MAX = 4096
-"""Frames read and not yet consumed; the reader waits when it is full."""
+"""Maximum number of frames that wait for the consumer: bounds memory; the reader pauses while the queue is full."""
 REOPENS_MAX = 80
-"""Subscriptions to a track in a row that bring no frame, before it counts as broken."""
+"""Maximum number of subscriptions in a row to a track that bring no frame; after them the track counts as broken. They
+take at least 4 s (REOPEN_PAUSE_S each)."""
 END_S = 0.05
-"""The EndRecord may arrive this much later than the end of a track."""
+"""Longest time, s, by which the EndRecord may arrive after the end of a track."""
 LAST_S = 0.3
-"""The last frames may arrive this much later than the EndRecord before they are fetched."""
+"""Time, s, after the EndRecord at which frames that have not arrived are fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,9 @@ class ChannelReader:
         self._timing = TimingReader(self._current, self._subscription, self._verdict.done)
         self.tracks: tuple[TrackFormat, ...] = ()
         self.replayed = 0
-        """Frames that arrived again after a change of parents, and were dropped."""
+        """Number of frames that arrived again after a change of parents, and were dropped."""
         self.filled = 0
-        """Frames that were fetched, since a parent died before it had sent them."""
+        """Number of frames that were fetched, since a parent died before it had sent them."""
 
     @property
     def published(self) -> tuple[int, ...] | None:
@@ -96,7 +97,7 @@ class ChannelReader:
             raise RemoteError(f"the channel cannot be opened: {error}") from error
 
     def start(self, tasks: Tasks) -> None:
-        """Begins to read every track, in tasks."""
+        """Starts tasks that read every track."""
         self._reading = len(self.tracks)
         self._running = [*self._timing.start(tasks), tasks.create_task(self._read_warm_up(self._current()))]
         self._running += [tasks.create_task(self._read(n)) for n in range(len(self.tracks))]
@@ -137,7 +138,7 @@ class ChannelReader:
             self._queue.put_nowait(None)
 
     async def _read(self, number: int) -> None:
-        """Reads one track to its end; after a break it goes on once the overlay has found another parent.
+        """Reads one track to its end; after a break it continues once the overlay has found another parent.
 
         After a change of parents the transport may send the current group again from its start; frames that were
         delivered already are dropped here.
@@ -167,36 +168,37 @@ class ChannelReader:
     async def _read_once(self, number: int, progress: TrackProgress) -> None:
         """Reads one subscription until it ends, breaks, or stalls while timing records of more frames arrive.
 
-        The tracks of a channel that has ended stay open for a while: the publisher's count says when all have arrived.
+        The tracks of a channel that has ended stay open for a while: the publisher's count of frames shows whether all
+        have arrived.
         """
         media = self._frames(number, progress)
-        coming = asyncio.ensure_future(_next(media))
-        told = asyncio.ensure_future(self._timing.over.wait())
+        next_frame = asyncio.ensure_future(_next(media))
+        ended = asyncio.ensure_future(self._timing.over.wait())
         try:
             while not self._complete(number, progress):
-                over = told.done()
-                waiting, patience_s = ((coming,), LAST_S) if over else ((coming, told), STUCK_S)
+                over = ended.done()
+                waiting, patience_s = ((next_frame,), LAST_S) if over else ((next_frame, ended), STUCK_S)
                 await asyncio.wait(waiting, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-                if coming.done():
-                    raw = coming.result()
+                if next_frame.done():
+                    raw = next_frame.result()
                     if raw is None:
                         return
-                    coming = asyncio.ensure_future(_next(media))
+                    next_frame = asyncio.ensure_future(_next(media))
                     if raw.payload:  # else it is the marker at the end of a group
                         await self._deliver(number, raw, progress)
-                elif over or (not told.done() and self._timing.ahead(number, progress.next_number)):
+                elif over or (not ended.done() and self._timing.ahead(number, progress.next_number)):
                     return
-                elif not told.done():
+                elif not ended.done():
                     self._timing.doubted.set()
         finally:
-            for future in (coming, told):
+            for future in (next_frame, ended):
                 future.cancel()
                 with suppress(asyncio.CancelledError, moq.Error):
                     await future
             await media.aclose()
 
     async def _frames(self, number: int, progress: TrackProgress) -> AsyncGenerator[moq.MediaFrame]:
-        """The frames of one subscription, from the first group on, or from the group where reading broke off."""
+        """The frames of one subscription, from the first group on, or from the group at which reading stopped."""
         if progress.group is None:
             progress.group = await self._first_group(number)
         known = self._subscription
@@ -211,8 +213,8 @@ class ChannelReader:
     async def _first_group(self, number: int) -> int | None:
         """The oldest group of a track that is not older than the bound, or else the newest; None when it has none.
 
-        A subscription is first sent all groups younger than its max_age, which includes the time for repairs: a newcomer
-        would get some ten seconds of the past.
+        A subscription is first sent all groups younger than its max_age, which includes the time for repairs: a new
+        subscriber would get some ten seconds of old frames.
         """
         recent = moq.Subscription(priority=MEDIA_PRIORITY, max_age_us=self._bound_us)
         track = await self._current().subscribe_track(str(number), recent)
@@ -259,7 +261,7 @@ class ChannelReader:
                 continue
             record = await self._timing.record(number, raw.timestamp_us)
             if record is not None and until is not None and record.number > until.number:
-                progress.forget(raw.timestamp_us)  # delivered in its turn
+                progress.forget(raw.timestamp_us)  # it is delivered later, in order
                 continue
             self.filled += 1
             self._copies.into_python += 1
@@ -280,7 +282,7 @@ class ChannelReader:
             async with asyncio.timeout(VERDICT_S):
                 self._broadcast = await self._announced()
                 return True
-        if self._timing.over.is_set():  # no host has the rest; the count shows what is missing
+        if self._timing.over.is_set():  # no host has the rest; the publisher's count shows what is missing
             self._broken.clear()
         return False
 

@@ -13,13 +13,13 @@ from cubecast.host.channel.tracks import FORMAT, TIMING, TIMING_GROUP, EndRecord
 from cubecast.host.tasks import Tasks
 
 JOIN_S = 0.5
-"""Longest wait of a frame for its timing record."""
+"""Longest time, s, that a frame waits for its timing record; then it is delivered without one."""
 ASK_S = 0.5
-"""Time limit for the channel's format, which is read to learn whether the channel has ended."""
+"""Time limit, s, for reading the channel's format, which shows whether the channel has ended."""
 STUCK_S = 0.8
-"""A track without a frame for this long, while its timing records continue, is subscribed to again."""
+"""Time, s, after which a track without a frame is subscribed to again, if its timing records continue to arrive."""
 REOPEN_PAUSE_S = 0.05
-"""Pause before a track is subscribed to again."""
+"""Pause, s, before a track is subscribed to again."""
 
 
 class TimingReader:
@@ -50,7 +50,7 @@ class TimingReader:
         """The publisher's counts at the end."""
 
     def start(self, tasks: Tasks) -> list[asyncio.Task[None]]:
-        """Begins to read, in tasks."""
+        """Starts the tasks that read."""
         return [tasks.create_task(self._read()), tasks.create_task(self._look_for_end())]
 
     async def record(self, track: int, pts_us: int) -> FrameRecord | None:
@@ -119,7 +119,7 @@ class TimingReader:
                         return
 
     async def _look_for_end(self) -> None:
-        """When in doubt, reads the channel's format, which has the end too: the timing track itself may be stuck."""
+        """Whenever `doubted` is set, reads the channel's format for the end: the timing track itself may be stuck."""
         while not self.over.is_set() and not self._is_lost():
             await self.doubted.wait()
             self.doubted.clear()

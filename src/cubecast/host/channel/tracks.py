@@ -20,19 +20,24 @@ from cubecast.frames import EncodedFrame, Kind, TrackFormat
 
 BROADCAST = "stream"
 """Name of the broadcast in the channel's origin."""
-TIMING, FORMAT, WARM_UP = "timing", "format", "warm-up"
-"""Names of the side tracks."""
+TIMING = "timing"
+"""Name of the side track of timing records."""
+FORMAT = "format"
+"""Name of the side track that describes the media tracks, and has the channel's end once it has ended."""
+WARM_UP = "warm-up"
+"""Name of the side track of padding."""
 WARM_UP_FRAMES = 16
-"""Frames of padding sent to each new reader. A QUIC session starts with a window of about 14 kB, so that a first keyframe
-would take several round trips on every hop; the padding opens the windows along the path before the media needs them."""
+"""Number of frames of padding sent to each new reader. A QUIC session starts with a window of about 14 kB, so that a first
+keyframe would take several round trips on every hop; the padding opens the windows along the path before the media needs
+them."""
 WARM_UP_BYTES = 16 * 1024
-"""Size of such a frame, bytes; 256 KiB in all."""
+"""Size of a frame of padding, bytes; WARM_UP_FRAMES of them are 256 KiB."""
 MEDIA_PRIORITY = 100
 """MoQ priority of the media and timing tracks."""
 TIMING_GROUP = 64
-"""Timing records in one group: a group that was lost is fetched again whole."""
+"""Number of timing records in one group: a group that was lost is fetched again as a whole."""
 TRACKS_MAX = 16
-"""Tracks of one channel."""
+"""Maximum number of tracks of one channel; a format that describes more is refused."""
 PLAIN = {"pcm_mulaw"}
 """Codecs that moq has no name for and that need no configuration; carried as data tracks are."""
 

@@ -32,8 +32,10 @@ TICK_S = 0.1
 """Period at which host events are checked, s; it is that of the timer event."""
 REPORT_S = 0.5
 """Interval at which the processing time is reported to the engine, s."""
-ALPHA, BETA = 1 / 8, 1 / 4
-"""Weights of a new value in the smoothed mean and deviation (RFC 6298)."""
+ALPHA = 1 / 8
+"""Weight of a new value in the smoothed mean (RFC 6298)."""
+BETA = 1 / 4
+"""Weight of a new value in the smoothed mean deviation (RFC 6298)."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Host events delivered to an extension: the slides' kernel events, as observed at the host that runs the extension."""
+"""Host events delivered to an extension: the slides' kernel events, observed at the host that runs the extension."""
 
 import time
 from collections.abc import Callable

@@ -102,7 +102,7 @@ class LocalSubscribers:
             self._handle(ev.UnsubscribeRequested(channel))
 
     def report_compliance(self) -> None:
-        """Reports to the engine how well local contracts are kept: of several on a channel, the one violated most."""
+        """Reports the compliance of local contracts to the engine: of several on a channel, that of the one violated most."""
         for channel in self._subscribers:
             self._report_compliance(channel)
 

@@ -1,8 +1,8 @@
 """The channels a host carries: their origins, and the media sessions of children that read from them.
 
-An origin shows its best route only. So each host that carries a channel announces a broadcast named after itself beside
-it, its mark: a mark that arrives over one hop proves that the session to that host has announced its broadcasts
-(docs/decisions/0010).
+A mark is a broadcast named after a host, which each host announces together with a channel that it carries. A mark that
+arrives over one hop proves that the session to that host has announced its broadcasts; the channel's own broadcast does
+not, since an origin shows only its best route (docs/decisions/0010).
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from cubecast.host.tasks import Tasks
 from cubecast.types import ChannelName, HostId
 
 MARK = "at/"
-"""Names of marks begin with this."""
+"""Prefix of the names of marks."""
 MARKED_S = 0.02
-"""The channel's broadcast may arrive this much later than the mark announced with it."""
+"""Time allowed for a channel's broadcast to arrive after the mark announced with it, s."""
 PUSH_PATH = ".push/"
-"""Path of sessions that a parent opens to its child."""
+"""Prefix of the path of sessions that a parent opens to its child."""
 PUSH_TRIES = 8
-"""Attempts to open such a session: the child may get its Confirm a moment later than the session."""
+"""Maximum number of attempts to open such a session: the child may get its Confirm shortly after the session."""
 PUSH_PAUSE_S = 0.25
-"""Pause between two attempts."""
+"""Pause between two attempts, s."""
 CACHE_BYTES = 32 << 20
-"""A channel's cache, bytes: 24 Mbit/s for the 11 s of a repair."""
+"""Size of a channel's cache, bytes: 24 Mbit/s for the 11 s of a repair. Frames older than that cannot be fetched."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +60,7 @@ class Channels:
         return self._carried[channel].origin
 
     def copy_count(self, channel: ChannelName) -> CopyCount:
-        """The channel's counter of frames that cross into Python."""
+        """The channel's counter of frames that cross between Rust and Python."""
         return self.copies.setdefault(channel, CopyCount())
 
     def send_rates_bps(self, channel: ChannelName) -> list[float]:
@@ -114,10 +114,8 @@ class Channels:
         request.set_publish(carried.origin)
         request.set_consume(None)
         session = await request.accept()
-        if (
-            not self._hooks.may_pull(channel, host) or self._carried.get(channel) is not carried
-        ):  # things may have changed meanwhile
-            session.shutdown()
+        if not self._hooks.may_pull(channel, host) or self._carried.get(channel) is not carried:
+            session.shutdown()  # the host is no longer a child, or the channel was closed, since the checks above
             return
         children = self._children.setdefault(channel, {})
         children[session] = host

@@ -23,9 +23,9 @@ from cubecast.tokens import Identity, Verifier
 from cubecast.types import ORIGIN, ChannelName, HostId
 
 SESSIONS_MAX = 4096
-"""Sessions accepted at a time; more are rejected as busy."""
+"""Maximum number of sessions accepted at a time: bounds memory; further ones are rejected as busy."""
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  compared, not bound
-"""The loopback address of a host that listens on every address."""
+"""By address that stands for all addresses of a machine: the loopback address at which such a host reaches itself."""
 
 
 class DataPlane:

@@ -15,15 +15,17 @@ from cubecast.types import HostId
 LINK_PATH = ".link"
 """Path of a link in a session's URL; channel names cannot begin with a dot."""
 LEFT = "the session ended"
-"""Reason given for a link that worked; any other reason is of one that could not be opened."""
-CONTROL, MESSAGES = "control", "messages"
-"""Names of the broadcast and its track."""
+"""Reason for which a link that worked went down; with any other reason the link could not be opened."""
+CONTROL = "control"
+"""Name of the broadcast that each end publishes on a link."""
+MESSAGES = "messages"
+"""Name of that broadcast's only track."""
 MESSAGES_PER_GROUP = 64
-"""Messages in one group; they are delivered in order within it."""
+"""Number of messages in one group; they are delivered in order within it."""
 LINK_CACHE_BYTES = 1 << 20
-"""Messages cached for a slow peer, bytes."""
+"""Maximum size of the messages cached for a slow peer, bytes: bounds memory for each link."""
 LINK_AGE_US = 30_000_000
-"""Messages older than this are skipped, us; a silent link is closed long before."""
+"""Age beyond which messages are skipped, microseconds; a silent link is closed long before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Links:
                 link.send(payload)
 
     def stats(self, hosts: Iterable[HostId]) -> dict[HostId, SessionStats]:
-        """Statistics of the links to these hosts, as far as there are any."""
+        """Statistics of the links to those of these hosts that have one."""
         return {host: stats_of(self._links[host].session) for host in hosts if host in self._links}
 
     def close(self) -> None:
@@ -171,7 +173,7 @@ class Links:
                 self._hooks.link_down(link.host, reason)
 
     def _is_twin(self, older: _Link, link: _Link) -> bool:
-        """Whether both ends dialled at the same time and the older link stays: the one dialled by the smaller name."""
+        """Whether both ends dialled at once and the older link is kept, since the host with the smaller name dialled it."""
         both = asyncio.get_running_loop().time() - older.opened_at < DIAL_S
         ours_first = self._host < link.host
         return both and (older.client is not None) == ours_first and (link.client is not None) != ours_first

@@ -1,4 +1,4 @@
-"""Pulls: the media sessions to a channel's parents, the new one beside the former one.
+"""Pulls: the media sessions to a channel's parents. During a change of parents the new and the former one are open.
 
 The frames of a pull arrive in the channel's origin. A change of parents opens the new pull on the same origin; moq moves
 the media over without loss or duplicate once the new route is announced, and the former pull is closed after that. If a
@@ -19,13 +19,13 @@ from cubecast.host.tasks import Tasks
 from cubecast.types import ChannelName, HostId
 
 MARK_S = 10.0
-"""Longest wait for a new parent's mark: while media flows there is no hurry."""
+"""Longest wait for a new parent's mark, s; it may be long, since the former parent or a bridge still carries the media."""
 PUSHED_S = 5.0
-"""Longest wait for the session of a parent that cannot be dialled and opens it itself."""
+"""Longest wait for the session of a parent that cannot be dialled and opens it itself, s."""
 SETTLE_S = 3.0
-"""How long a bridge carries the media before a session is dialled in its place, and before each further attempt."""
+"""Time for which a bridge carries the media before a session is dialled in its place, and before each further attempt, s."""
 SETTLE_TRIES = 10
-"""Attempts to dial it."""
+"""Maximum number of attempts to dial that session; then the pull counts as failed."""
 
 
 @dataclass(slots=True, eq=False)

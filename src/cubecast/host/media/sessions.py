@@ -11,11 +11,17 @@ from cubecast.tokens import Identity
 from cubecast.types import ChannelName, HostId
 
 DIAL_S = 3.0
-"""Time limit for opening a session: some ten round trips across the world, and a lost packet's time-outs."""
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND, BUSY = 401, 403, 404, 503
-"""Codes of rejections, as HTTP's."""
+"""Time limit for opening a session, s: some ten round trips across the world, and the time-outs of a lost packet."""
+UNAUTHORIZED = 401
+"""Code of a rejection, as HTTP's: the host token is not accepted."""
+FORBIDDEN = 403
+"""Code of a rejection, as HTTP's: the host is not a child for the channel."""
+NOT_FOUND = 404
+"""Code of a rejection, as HTTP's: the channel, bridge or awaited session does not exist here."""
+BUSY = 503
+"""Code of a rejection, as HTTP's: too many sessions are open."""
 REJECTED = 64
-"""moq adds this to the code of a rejection on the wire."""
+"""Offset that moq adds to the code of a rejection on the wire."""
 
 
 class Hooks(Protocol):
@@ -40,7 +46,7 @@ class Hooks(Protocol):
         """A session to a parent or standby closed, or could not be opened."""
 
     def prepared(self, channel: ChannelName, host: HostId) -> None:
-        """A standby session is open: a pull from that host will be fast."""
+        """A standby session is open: changing to that host as parent will be fast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ def stats_of(session: moq.Session) -> SessionStats:
 
 
 def reason_of(error: BaseException | None) -> str:
-    """Why a session closed, in a few words."""
+    """The reason why a session closed, as a short phrase for the user."""
     if error is None:
         return "closed"
     if moq.is_auth(error):

@@ -23,19 +23,19 @@ from cubecast.host.tasks import Tasks
 from cubecast.types import ChannelName, HostId
 
 BRIDGE_PATH = ".bridge/"
-"""Path of bridges in a session's URL."""
+"""Prefix of the path of bridges in a session's URL."""
 BRIDGE_MARK = "bridge/"
-"""Names of bridges' marks begin with this."""
+"""Prefix of the names of bridges' marks."""
 BRIDGE_S = 2.0
-"""Time limit for opening a bridge; 5 to 10 ms on an idle machine."""
+"""Time limit for opening a bridge, s; it takes 5 to 10 ms on an idle machine."""
 STANDBY_CACHE_BYTES = 8 << 20
-"""Cache of a standby session's origin, bytes: it holds media only between Rouse and the bridge."""
+"""Size of the cache of a standby session's origin, bytes: it holds media only between StartStandby and the bridge."""
 WARM_UP_S = 10.0
-"""Time limit for reading the padding."""
-ROUSED_AGE_US = 10_000_000
-"""Age of the media asked for by Rouse: everything since the parent fell silent."""
-ROUSED_S = 5.0
-"""Media asked for by Rouse is read for this long: by then the bridge reads it, or another parent was chosen."""
+"""Time limit for reading the padding, s."""
+START_AGE_US = 10_000_000
+"""Greatest age of the media requested at StartStandby, microseconds: everything since the parent became silent."""
+START_S = 5.0
+"""Time for which that media is read, s: by then the bridge reads it, or another parent was chosen."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,8 +47,8 @@ class Standby:
     origin: moq.OriginProducer
     broadcast: moq.BroadcastConsumer
     tracks: tuple[str, ...]
-    roused: bool = False
-    """Whether its media was asked for before the bridge is up."""
+    started: bool = False
+    """Whether its media was requested, before the bridge is up."""
 
 
 @dataclass(slots=True, eq=False)
@@ -88,19 +88,19 @@ class StandbySessions:
         for key in [k for k in self._slots if k[0] == channel and host in (None, k[1])]:
             self._slots.pop(key).task.cancel()
 
-    def rouse(self, channel: ChannelName, host: HostId) -> None:
+    def start_media(self, channel: ChannelName, host: HostId) -> None:
         """Starts the media of an open standby session; it arrives in the standby's origin."""
         slot = self._slots.get((channel, host))
-        if slot is not None and slot.standby is not None and not slot.standby.roused:
-            slot.standby.roused = True
-            self._tasks.create_task(_rouse(slot.standby))
+        if slot is not None and slot.standby is not None and not slot.standby.started:
+            slot.standby.started = True
+            self._tasks.create_task(_start_media(slot.standby))
 
     def channels(self) -> set[ChannelName]:
         """The channels that have standby sessions."""
         return {channel for channel, _ in self._slots}
 
     def take(self, channel: ChannelName, host: HostId) -> Standby | None:
-        """Hands an open standby session over to the caller, who closes it; None without one."""
+        """Removes an open standby session and returns it to the caller, who closes it; None without one."""
         slot = self._slots.get((channel, host))
         if slot is None or slot.standby is None:
             return None
@@ -193,16 +193,16 @@ async def _tracks(broadcast: moq.BroadcastConsumer) -> tuple[str, ...]:
     return (*map(str, range(len(described))), TIMING)
 
 
-async def _rouse(standby: Standby) -> None:
-    """Subscribes to every track for a while."""
-    wanted = moq.Subscription(priority=MEDIA_PRIORITY, max_age_us=ROUSED_AGE_US)
+async def _start_media(standby: Standby) -> None:
+    """Subscribes to every track for START_S."""
+    wanted = moq.Subscription(priority=MEDIA_PRIORITY, max_age_us=START_AGE_US)
     with suppress(moq.Error):
         asked = [standby.broadcast.subscribe_track(name, wanted) for name in standby.tracks]
         tracks = await asyncio.gather(*asked)
-        await asyncio.sleep(ROUSED_S)
+        await asyncio.sleep(START_S)
         for track in tracks:
             track.cancel()
-    standby.roused = False
+    standby.started = False
 
 
 async def _warm_up(broadcast: moq.BroadcastConsumer) -> None:

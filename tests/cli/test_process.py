@@ -103,7 +103,7 @@ def test_a_new_version_takes_over_without_losing_a_frame(tmp_path: Path, name: s
         until(lambda: size(made) > upgraded + part, 20, lambda: maker.text)
         file.write_bytes(b"no module")
         maker.popen.send_signal(signal.SIGHUP)
-        maker.wait_for("the version before works on")
+        maker.wait_for("the previous version continues")
         assert subscriber.popen.wait(30) == 0, subscriber.text
         assert ", 0 lost" in subscriber.text
         assert maker.popen.wait(20) == 0, maker.text

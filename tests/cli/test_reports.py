@@ -117,17 +117,17 @@ CASES: list[tuple[ev.Event, str, str]] = [
     (ev.ExtensionFailing(NEWS, PROGRESS), "channel news: 1 failure(s) so far, the last one: deadline", ""),
     (
         ev.DerivedFinished(NEWS, PROGRESS),
-        "channel news finished: 4 frames in, 3 out, 1 failure(s), 2.0 ms in the making",
+        "channel news finished: 4 frames in, 3 out, 1 failure(s), 2.0 ms of processing",
         f'{{"event": "finished", {PROGRESS_JSON}}}',
     ),
 ]
 ALWAYS_TEXT: list[tuple[ev.Event, str]] = [
     (ev.Notice("trying again"), "trying again"),
     (ev.Waiting(NEWS), "channel 'news' is not announced yet; waiting for it"),
-    (ev.ChannelFailed(NEWS, "refused"), "refused; the host goes on without it"),
+    (ev.ChannelFailed(NEWS, "refused"), "refused; the host continues without it"),
     (ev.ContractViolated(NEWS, Compliance(0, 2, 2, 0, 1)), "news: contract violated in 2 s (late in 2, slow in 1)"),
     (ev.ExtensionUpgraded(NEWS, "thin 2"), "thin 2 takes over"),
-    (ev.UpgradeFailed(NEWS, "no module"), "no module; the version before works on"),
+    (ev.UpgradeFailed(NEWS, "no module"), "no module; the previous version continues"),
     (ev.EventsDropped(3), "3 events were dropped"),
 ]
 

@@ -1,1 +1,1 @@
-"""The command line: reads arguments, composes the floors below, prints for people or as JSON."""
+"""The command line: parses arguments, calls the packages that do the work, prints text for people or JSON."""

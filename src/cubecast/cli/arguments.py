@@ -37,7 +37,7 @@ BOUND_MS_MAX = 3_600_000.0
 RATE_BPS_MAX = 1e12
 """The largest rate, bit/s, that an option accepts: the largest number in a message of the protocol."""
 PROCESS_MAX = 1024
-"""The largest number of extensions that a host can be asked to run for others."""
+"""The largest number of extensions that a host may offer to run for others; the super-node's SLOTS_MAX."""
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -69,7 +69,7 @@ def milliseconds(text: str) -> float:
     """An argparse type: a time such as 150ms, 0.2s or 150 (ms)."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)?", text.strip())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 150ms or 0.2s")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write 150ms or 0.2s")
     value = float(match[1]) * (1000 if match[2] == "s" else 1)
     if not 0 < value <= BOUND_MS_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is outside 0..{BOUND_MS_MAX:.0f} ms")
@@ -92,7 +92,7 @@ def rate(text: str) -> float:
     """An argparse type: bits a second such as 900k, 2.5M or 64000."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMG])?", text.strip())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no rate; write 900k or 2.5M bit/s")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate; write 900k or 2.5M bit/s")
     value = float(match[1]) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[match[2] or ""]
     if not 0 < value <= RATE_BPS_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is outside 0..1000G bit/s")
@@ -103,7 +103,7 @@ def share(text: str) -> float:
     """An argparse type: a share such as 1% or 0.01."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%)?", text.strip())
     if match is None or not 0 <= float(match[1]) / (100 if match[2] else 1) <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share; write 1% or 0.01")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share; write 1% or 0.01")
     return float(match[1]) / (100 if match[2] else 1)
 
 

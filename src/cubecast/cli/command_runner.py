@@ -19,9 +19,16 @@ from cubecast.errors import CubecastError, LocalError, RemoteError, Subscription
 T = TypeVar("T")
 
 LINE_MAX = 64 * 1024
-"""Maximum length, bytes, of a line that is read from standard input; longer ones are ignored."""
+"""Maximum length, bytes, of a line that is read from standard input: bounds memory; longer ones are ignored."""
 
-BAD_INPUT, BROKEN, INTERRUPTED, INTERNAL = 2, 1, 130, 70
+BROKEN = 1
+"""Exit status when a stream broke, or a check of the command failed."""
+BAD_INPUT = 2
+"""Exit status for bad input, as argparse has it."""
+INTERNAL = 70
+"""Exit status for an error in this program (EX_SOFTWARE of <sysexits.h>)."""
+INTERRUPTED = 130
+"""Exit status of a command that the user interrupted: as a shell reports a program that SIGINT ended."""
 
 
 def notify(line: str) -> None:

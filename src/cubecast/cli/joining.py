@@ -1,4 +1,4 @@
-"""What the commands that run a host share: joining with the parsed arguments, and the printing of events."""
+"""For all commands that run a host: joining with the parsed arguments, and the printing of events."""
 
 import argparse
 from collections.abc import Callable

@@ -6,11 +6,14 @@ import sys
 
 from cubecast import __version__
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT = 2
+"""Exit status for bad input, as argparse has it."""
+INTERRUPTED = 130
+"""Exit status of a command that the user interrupted: as a shell reports a program that SIGINT ended."""
 OUTPUT_CLOSED = 141
 """Exit status when the reader of standard output has closed it: as a shell reports a program that SIGPIPE ended."""
 ARGUMENT_MAX = 4096
-"""Maximum number of characters of one argument; no option needs as many."""
+"""Maximum length of one argument, characters; every valid argument is shorter."""
 
 COMMANDS = {
     "demo": "watch a clip go to several subscribers over an emulated Internet",
@@ -65,7 +68,7 @@ def run(arguments: list[str]) -> int:
         print(f"cubecast {__version__}")
         return 0
     if max((len(argument) for argument in arguments), default=0) > ARGUMENT_MAX:
-        print(f"cubecast: an argument has more than {ARGUMENT_MAX} characters; none needs so many", file=sys.stderr)
+        print(f"cubecast: an argument has more than {ARGUMENT_MAX} characters, the maximum", file=sys.stderr)
         return BAD_INPUT
     if first not in COMMANDS:
         print(f"cubecast: there is no command {first!r}; commands are {', '.join(COMMANDS)}", file=sys.stderr)

@@ -86,7 +86,7 @@ class Derivation:
         self._upgrade_requested.set()
 
     async def run(self, runtime: HostRuntime, emit: Callable[[Event], None]) -> None:
-        """Makes the channel until its source ends; used by Host.process, which says what can go wrong."""
+        """Makes the channel until its source ends; used by Host.process, which documents the errors."""
         derived = self._derived
 
         def announced(subscription: Subscription, pipeline: Pipeline) -> None:

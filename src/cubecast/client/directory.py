@@ -1,4 +1,4 @@
-"""What the super-node knows of the overlay."""
+"""The overview of the overlay, from the super-node."""
 
 from collections.abc import Callable
 from pathlib import Path

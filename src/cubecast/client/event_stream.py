@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 from cubecast.client.events import Event, EventsDropped
 
 EVENTS_MAX = 1024
-"""Maximum number of events that wait for the reader; the oldest are dropped, and an EventsDropped says how many."""
+"""Maximum number of events that wait for the reader: bounds memory. Beyond it the oldest are dropped, and an EventsDropped
+reports their number."""
 
 
 class EventStream:

@@ -1,4 +1,4 @@
-"""The events that a host reports to its user: what the command line prints, as typed values."""
+"""The events that a host reports to its user, as typed values; the command line prints them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ class HostStatus:
 
 @dataclass(frozen=True, slots=True)
 class Carrying:
-    """The host carries other channels, or to another number of children, than before: that number by channel."""
+    """The carried channels, or their numbers of children, have changed: the number of children of each channel now."""
 
     children: Mapping[ChannelName, int]
 
@@ -218,7 +218,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class ChannelFailed:
-    """A publication or subscription has failed; the host goes on without it."""
+    """A publication or subscription has failed; the host continues without it."""
 
     channel: ChannelName
     reason: str
@@ -245,7 +245,7 @@ class JobAnnounced:
 
 @dataclass(frozen=True, slots=True)
 class DerivedStatus:
-    """What the extension of a derived channel has done so far."""
+    """Counters and times of the extension of a derived channel so far."""
 
     channel: ChannelName
     progress: JobProgress
@@ -264,7 +264,7 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class ExtensionFailing:
-    """The extension of a derived channel has failed since the last such event; the channel goes on."""
+    """The extension of a derived channel has failed since the last such event; the channel continues."""
 
     channel: ChannelName
     progress: JobProgress
@@ -280,7 +280,7 @@ class ExtensionUpgraded:
 
 @dataclass(frozen=True, slots=True)
 class UpgradeFailed:
-    """A new version of the extension cannot be used; the version before goes on."""
+    """A new version of the extension cannot be used; the previous version continues."""
 
     channel: ChannelName
     reason: str
@@ -296,7 +296,7 @@ class DerivedFinished:
 
 @dataclass(frozen=True, slots=True)
 class EventsDropped:
-    """The reader of `Host.events` was too slow: so many events were dropped, the oldest first."""
+    """The reader of `Host.events` was too slow: `count` events were dropped, the oldest first."""
 
     count: int
 

@@ -1,4 +1,4 @@
-"""A host of the overlay, as its user sees it."""
+"""A host of the overlay: the interface for its user."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId
 
 RETRY_S = 3.0
-"""Interval, s, at which a channel that is not announced yet is asked for again."""
+"""Interval, s, at which a channel that is not announced yet is requested again."""
 
 
 class ChannelWork(Protocol):
@@ -68,8 +68,8 @@ class Host:
     async def events(self) -> AsyncGenerator[Event]:
         """Everything that the host reports, from Joined on, until it leaves; for one reader.
 
-        At most EVENTS_MAX events wait for the reader. If it is slower the oldest are dropped, and an EventsDropped says
-        how many.
+        At most EVENTS_MAX events wait for the reader. If it is too slow the oldest are dropped, and an EventsDropped
+        reports their number.
 
         Raises:
             UsageError: the host was joined with `on_event`, which gets the events.
@@ -143,8 +143,8 @@ class Host:
     async def run_all(self, works: Sequence[ChannelWork]) -> None:
         """Runs publications and recordings at the same time, each to its end.
 
-        One that fails does not stop the others: a ChannelFailed reports it. A channel that is not announced yet is asked
-        for again every 3 s.
+        One that fails does not stop the others: a ChannelFailed reports it. A channel that is not announced yet is
+        requested again every 3 s.
         """
         async with asyncio.TaskGroup() as group:
             for work in works:

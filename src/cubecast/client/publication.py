@@ -112,7 +112,9 @@ class Publication:
         now_s = self._runtime.clock()
         if isinstance(content, bytes):
             elapsed_us = int((now_s - self._began_s) * US)
-            time_us = max(elapsed_us, self._last_us.get(track, -1) + 1)  # a subscriber tells frames apart by their time
+            time_us = max(
+                elapsed_us, self._last_us.get(track, -1) + 1
+            )  # two frames of a track never have the same time
             self._last_us[track] = time_us
             content = EncodedFrame(track, time_us, time_us, 0, keyframe=True, payload=content)
         self._writer.write(content, now_s if captured_s is None else captured_s)

@@ -33,9 +33,9 @@ from cubecast.types import ChannelName, HostId
 RENEW_S = 2.0
 """Interval, s, at which a running job is renewed; until it runs it is requested four times as often."""
 START_S = 5.0
-"""Time, s, after which a job is given up if the super-node finds no host for it and none has ever had it."""
+"""Time, s, after which a job that has not run yet is given up, if the super-node finds no host for it."""
 MODULE_BYTES_MAX = 1 << 20
-"""Largest module, bytes, that is sent to another host."""
+"""Maximum size, bytes, of a module that is sent to another host; SENT_MODULE_BYTES_MAX of the super-node."""
 
 
 class RemoteJob:
@@ -57,7 +57,7 @@ class RemoteJob:
         token: str | Path | None = None,
         on_event: Callable[[Event], None] = lambda _: None,
     ) -> None:
-        """A job that nobody has been asked for yet.
+        """A job; nothing is requested before `run`.
 
         Args:
             source, channel, extension, bound_ms, config, rate_bps, loss, tree: as for Derivation; the extension is a
@@ -140,7 +140,7 @@ class RemoteJob:
         except DirectoryUnreachable as error:
             if not self._has_run:
                 raise
-            self._emit(Notice(f"{error}; the job goes on"))
+            self._emit(Notice(f"{error}; the job continues"))
             return None
         return status
 

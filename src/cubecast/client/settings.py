@@ -1,4 +1,4 @@
-"""What a host joins with: the super-node, the token and the host's own settings, with the defaults of the command line."""
+"""The settings with which a host joins: super-node, token and the host's own, with the defaults of the command line."""
 
 import os
 import re
@@ -125,11 +125,13 @@ def _check_source_address(address: str) -> None:
     """Checks that outgoing sessions can come from an address.
 
     Raises:
-        UsageError: it is no address of this machine.
+        UsageError: it is not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((address, 0))
         except OSError as error:
-            raise UsageError(f"--source-address {address!r} is no address of this machine: {error.strerror}") from error
+            raise UsageError(
+                f"--source-address {address!r} is not an address of this machine: {error.strerror}"
+            ) from error

@@ -78,7 +78,7 @@ class Source:
         await self.close()
 
     async def frames(self) -> AsyncGenerator[EncodedFrame]:
-        """Each frame when it is due; one that comes late from a live source comes at once.
+        """Each frame when it is due; a frame that a live source delivers late is yielded at once.
 
         Raises:
             MediaError: the source broke.

@@ -90,7 +90,7 @@ class Subscription:
 
     @property
     def promised_ms(self) -> float:
-        """The promised delay, ms: what the path's links and hosts take, measured at the admission."""
+        """The promised delay, ms: the sum over the path's links and hosts, as measured at the admission."""
         return self._open().terms.metrics.delay_ms
 
     @property

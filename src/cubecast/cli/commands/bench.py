@@ -61,7 +61,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.5 <= seconds <= 600:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration; give 0.5 to 600 seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; give 0.5 to 600 seconds")
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""`cubecast demo`: shows on one machine, over an emulated Internet, what the overlay promises and keeps."""
+"""`cubecast demo`: runs an overlay on one machine, over an emulated Internet, and checks that its promises are kept."""
 
 import argparse
 import asyncio
@@ -32,11 +32,11 @@ from cubecast.physical.catalogue import load_network
 from cubecast.physical.network import PhysicalNetwork
 
 HOSTS_DEFAULT = 12
-"""Hosts started by default; 12 fit on two cores within a minute."""
+"""Number of hosts started by default; a run with 12 takes less than a minute on two cores."""
 HOSTS_MAX = 250
 """Maximum number of hosts, each a process of this machine."""
 FAN_OUT_DEFAULT = 3
-"""Copies a host sends by default: so few that the publisher cannot feed all subscribers itself."""
+"""Default number of copies a host sends, small enough that the publisher cannot feed all subscribers itself."""
 SUBSCRIBERS_SHARE = 0.75
 """Share of the hosts that subscribe by default."""
 CLIP_S = 8.0
@@ -49,7 +49,7 @@ PLAIN_WIDTH = 100
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What one demo consists of."""
+    """The plan and options of one demo."""
 
     plan: Plan
     network: PhysicalNetwork

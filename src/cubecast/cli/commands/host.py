@@ -74,7 +74,7 @@ def _bound_and_output(channel: str, value: str, outputs: list[Output]) -> tuple[
     except argparse.ArgumentTypeError as error:
         raise UsageError(f"--subscribe {channel}: {error}") from error
     if file == "-" or (file and re.fullmatch(r"\s*", Path(file).name)):
-        raise UsageError(f"--subscribe {channel}: {file!r} is no file to write to")
+        raise UsageError(f"--subscribe {channel}: {file!r} cannot be written to; give the path of a file")
     outputs.append(Output(file))
     return bound_ms, outputs[-1]
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from cubecast.lab.experiment import Experiment, ExperimentResult, Parameters
 
 PACKAGES = ("numba", "joblib", "matplotlib", "pyarrow")
-"""Packages of the extra `lab`, without which only `network` works."""
+"""Packages of the optional dependency group `lab`, without which only `network` works."""
 PLAIN_WIDTH = 160
-"""Width of a table, in characters, if standard output is no terminal."""
+"""Width of a table, in characters, if standard output is not a terminal."""
 SEEDS_MAX = 1000
 """Maximum number of seeds in a run."""
 FAN_OUT_MAX = 256
@@ -136,7 +136,9 @@ def _seeds(text: str) -> tuple[int, ...]:
     except ValueError:
         seeds = ()
     if not seeds or min(seeds) < 0 or max(seeds) >= 2**31 or len(seeds) > SEEDS_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} are no seeds; write 1, 1,5,9 or 1:4, at most {SEEDS_MAX} of them")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of seeds; write 1, 1,5,9 or 1:4, at most {SEEDS_MAX} of them"
+        )
     return tuple(dict.fromkeys(seeds))
 
 
@@ -176,7 +178,7 @@ def _run(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None and not any(name in experiment.options for experiment, _ in chosen):
             option = "--" + name.replace("_", "-")
             raise UsageError(
-                f"{option} is no option of {', '.join(args.names)}; cubecast lab list shows the options of each"
+                f"{option} is not an option of {', '.join(args.names)}; cubecast lab list shows the options of each"
             )
     output = args.output or (None if args.json else RESULTS)
     if output is not None:
@@ -288,7 +290,7 @@ def _simulate(args: argparse.Namespace) -> int:
     runs = []
     for done in run_simulations(scenario, args.seeds, args.jobs):
         runs.append(done)
-        laws = len(done.invariants_broken)
+        broken = len(done.invariants_broken)
         served = "no subscribers" if done.success_ratio is None else f"success ratio {done.success_ratio:.3f}"
         p50, p99 = done.reconnect_ms["p50"], done.reconnect_ms["p99"]
         again = (
@@ -297,7 +299,7 @@ def _simulate(args: argparse.Namespace) -> int:
             else f"reconnect p50 {p50:.0f} ms, p99 {p99:.0f} ms over {done.reconnects}, "
         )
         notify(
-            f"seed {done.seed}: {served}, {again}{laws or 'no'} law(s) broken, "
+            f"seed {done.seed}: {served}, {again}{broken or 'no'} invariant(s) broken, "
             f"{done.events} events, {done.events_per_second:.0f} a second, digest {done.digest}"
         )
     if args.json:

@@ -23,9 +23,9 @@ RUNS_MAX = 1000
 CLIP_S = 8.0
 """Length in seconds of the clip that is made if none is given; publishers repeat it."""
 LIGHT_FROM = 24
-"""Number of hosts from which the clip that is made has less data, so that the machine keeps up."""
+"""Number of hosts from which on the clip that is made has a lower rate, so that the machine keeps up."""
 QUIET = ("holding; press Enter", "super-node", "host ")
-"""Starts of lines of the processes that are not shown, as they are the same in every run."""
+"""Prefixes of output lines of the processes that are not shown, since they are the same in every run."""
 
 
 def run(arguments: list[str]) -> int:

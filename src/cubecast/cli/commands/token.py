@@ -8,6 +8,7 @@ from cubecast.supernode.server import KEY_FILE
 from cubecast.tokens import Authority, Permission
 
 DAYS_MAX = 3650
+"""Longest validity of a join token, days: ten years."""
 
 
 def run(arguments: list[str]) -> int:

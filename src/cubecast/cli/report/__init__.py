@@ -1,1 +1,1 @@
-"""What commands print: text for people, JSON lines for programs."""
+"""The output of commands: text for people, JSON lines for programs."""

@@ -1,4 +1,4 @@
-"""What a demo has found: one row for each subscriber, measures of the whole run, and whether it showed what it should."""
+"""The report of a demo: one row for each subscriber, metrics of the whole run, and whether it succeeded."""
 
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -74,7 +74,7 @@ class TreeEdge:
 
 @dataclass(slots=True)
 class KillReport:
-    """What was seen of the relay that was killed.
+    """The effects of killing a relay.
 
     Attributes:
         fed: its children, `recovered` those of them that received again over another parent.
@@ -89,14 +89,14 @@ class KillReport:
 
 @dataclass(slots=True)
 class DemoReport:
-    """Everything a demo has found.
+    """The report of a demo.
 
     Attributes:
         success_ratio: share of the subscribers that were served, without the killed one and the impossible one.
         tree_before: the delivery tree while the stream ran, before the kill if there was one.
         tree_after: the same after the recovery; empty without a kill.
         impossible: the subscriber whose bound no path can keep, "" if there is none.
-        kill: what was seen of the killed relay, None if no host was killed.
+        kill: the effects of killing a relay; None if no host was killed.
         kill_missing: why no relay was killed although one should have been.
     """
 
@@ -168,7 +168,7 @@ class DemoReport:
 
 
 def make_report(bed: Testbed, network: PhysicalNetwork, tree: str, failure: RelayFailure) -> DemoReport:
-    """Works the report out from what the processes have reported."""
+    """Computes the report from the events that the processes have reported."""
     plan = bed.plan
     published = sum(_counts(bed.publisher.events["finished"]["frames"]))
     impossible = "" if plan.impossible is None else str(plan.name(plan.impossible))

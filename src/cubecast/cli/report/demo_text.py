@@ -1,4 +1,4 @@
-"""How a demo is printed: the live table while it runs, and the report at its end, as text or as a picture."""
+"""Prints a demo: the live table while it runs, and the report at its end, as text or as a picture."""
 
 import io
 import re
@@ -22,7 +22,7 @@ LEFT_ALIGNED = ("host", "subscriber", "state", "result")
 
 
 def live_table(bed: Testbed) -> Table:
-    """How the subscribers are doing now."""
+    """The table of the subscribers' current states."""
     table = Table(title=f"channel over {bed.plan.cube}", title_justify="left")
     for column in ("subscriber", "bound", "promised", "delay p50", "frames", "state"):
         table.add_column(column, justify="left" if column in LEFT_ALIGNED else "right")
@@ -133,7 +133,7 @@ def _table(report: DemoReport) -> Table:
 
 
 def _result(row: SubscriberReport) -> str:
-    """What happened to a subscriber, in a few words."""
+    """The outcome for a subscriber, as a short phrase."""
     if not row.admitted:
         return "not served" if row.best_ms is None else f"refused; offered {row.best_ms:.0f}"
     if row.killed:

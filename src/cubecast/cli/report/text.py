@@ -10,7 +10,7 @@ from cubecast.engine.protocol.records import Compliance
 
 
 def print_event(event: ev.Event) -> None:
-    """Prints an event; those that only watching programs need, such as statuses, print nothing."""
+    """Prints an event; those meant for programs only, such as statuses, print nothing."""
     line = _line(event)
     if line:
         notify(line)
@@ -30,7 +30,7 @@ def _line(event: ev.Event) -> str:
         case ev.Waiting(channel):
             return f"channel {channel!r} is not announced yet; waiting for it"
         case ev.ChannelFailed(_, reason):
-            return f"{reason}; the host goes on without it"
+            return f"{reason}; the host continues without it"
         case ev.EventsDropped(count):
             return f"{count} events were dropped"
         case ev.Announced(channel, tracks):
@@ -66,11 +66,11 @@ def _derived_line(event: ev.Event) -> str:
         case ev.ExtensionUpgraded(_, extension):
             return f"{extension} takes over"
         case ev.UpgradeFailed(_, reason):
-            return f"{reason}; the version before works on"
+            return f"{reason}; the previous version continues"
         case ev.DerivedFinished(channel, progress):
             return (
                 f"channel {channel} finished: {progress.frames_in} frames in, {progress.frames_out} out, "
-                f"{progress.failures} failure(s), {progress.processing_ms or 0.0:.1f} ms in the making"
+                f"{progress.failures} failure(s), {progress.processing_ms or 0.0:.1f} ms of processing"
             )
         case _:
             return ""

@@ -1,6 +1,6 @@
 """Dial-back: finds out whether a host can be dialled at its address, or is behind a NAT or firewall.
 
-A host never sends datagrams to the super-node, so no NAT has a mapping that lets the dial-back in by chance. The datagram
+A host never sends datagrams to the super-node, so no NAT has a mapping that would admit the dial-back by chance. The datagram
 is a QUIC packet of a version that does not exist; any QUIC endpoint answers with the versions it supports (RFC 9000,
 section 6).
 """
@@ -11,17 +11,17 @@ import secrets
 from cubecast.errors import AddressError
 
 TRIES = 3
-"""How many datagrams are sent before a host counts as hidden: one may be lost."""
+"""Number of datagrams sent before a host counts as hidden: one may be lost."""
 WAIT_S = 0.3
-"""How long each waits for the answer, s: a round trip between any two continents."""
+"""Longest wait for the answer to one datagram, s: a round trip between any two continents."""
 DATAGRAM_BYTES = 1200
-"""Size of the datagram; an endpoint may ignore a smaller first one (RFC 9000, section 14.1)."""
+"""Size of the datagram, bytes; an endpoint may ignore a smaller first one (RFC 9000, section 14.1)."""
 RESERVED_VERSION = bytes.fromhex("1a2a3a4a")
 """Versions of the form 0x?a?a?a?a are reserved to provoke version negotiation (RFC 9000, section 15)."""
 LONG_HEADER = 0xC0
 """First byte of a packet with a long header (RFC 9000, section 17.2)."""
 ID_BYTES = 8
-"""Length of each connection ID."""
+"""Length of each connection ID, bytes."""
 
 
 class _DialBack(asyncio.DatagramProtocol):

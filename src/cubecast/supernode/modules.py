@@ -1,4 +1,4 @@
-"""Modules of extensions, in memory for as long as a job needs them; after a restart their owners upload them again."""
+"""Modules of extensions, kept in memory while a job needs them; after a restart their owners upload them again."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""What waits to be pushed to one host over its open stream."""
+"""The changes that wait to be pushed to one host over its open stream."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ PROBES_MAX = 16
 
 @dataclass(slots=True)
 class Outbox:
-    """The latest of each kind only, so it stays small however slowly the host reads."""
+    """Keeps only the latest of each kind, so its size is bounded even if the host reads slowly."""
 
     placed: bool = False
     """Whether the host's placement has changed."""

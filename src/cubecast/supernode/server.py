@@ -28,7 +28,7 @@ STORE_FILE = "directory.sqlite"
 REQUESTS_MAX = 4096
 """Maximum number of open requests and connections; further ones are answered with status 503. Each host keeps one open."""
 SHUTDOWN_S = 2
-"""How long open requests may take to finish when the super-node stops, s."""
+"""Time that open requests have to finish when the super-node stops, s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ SLOTS_MAX = 1024
 JOBS_REPORTED_MAX = 128
 """Maximum number of jobs in one report of a host that are read; a host is assigned 64 at most (JobsConfig)."""
 OWNER_CHARACTERS_MAX = 64
-"""Maximum length of an owner's number, characters."""
+"""Maximum length of an owner's random number, characters: bounds the memory for a job."""
 CONFIG_CHARACTERS_MAX = 16 * 1024
 """Maximum length of a job's settings, names and values together, characters: they are pushed with every change of jobs."""
 DIAL_BACK_INTERVAL_S = 60.0
@@ -138,7 +138,7 @@ class Service:
             return False
 
     async def expire_leases(self) -> None:
-        """Lets the engine check its leases at intervals, until stopped."""
+        """Makes the engine check its leases at intervals, until stopped."""
         while not self.stopping.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), LEASE_TICK_S)

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS hosts (host TEXT PRIMARY KEY, record BLOB NOT NULL) S
 CREATE TABLE IF NOT EXISTS channels (channel TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
 """
 BUSY_S = 5.0
-"""How long to wait for another process that has the file open, s: a super-node that is just stopping."""
+"""Longest wait for another process that has the file open, s: a super-node that is just stopping."""
 
 
 class SqliteStore:

@@ -25,11 +25,11 @@ from cubecast.errors import AddressError, UsageError
 from cubecast.types import Floats
 
 COALESCE_S = 0.0003
-"""Seconds by which a datagram may be sent late, so that datagrams due within it share one wake-up."""
+"""Time by which a datagram may be sent late, s, so that datagrams due within it share one wake-up."""
 BURST = 64
 """Maximum number of datagrams read from one socket before the others are served."""
 QUEUE_MAX = 200_000
-"""Maximum number of datagrams that are delayed at a time; more are dropped."""
+"""Maximum number of datagrams that are delayed at a time: bounds memory; further ones are dropped."""
 FLOWS_MAX = 16_384
 """Maximum number of flows, each with a socket of its own; the one unused for longest is closed for a new one."""
 SPARE_DESCRIPTORS = 64

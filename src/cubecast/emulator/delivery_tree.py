@@ -1,4 +1,4 @@
-"""Questions about a delivery tree, given as the parent of each host that has one, by index."""
+"""Queries on a delivery tree, given as the parent of each host that has one, by index."""
 
 from collections.abc import Collection, Mapping
 

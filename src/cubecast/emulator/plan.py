@@ -1,4 +1,4 @@
-"""What a testbed run consists of: seats, subscribers, bounds and the order of subscriptions, all fixed by the seed."""
+"""The plan of a testbed run: seats, subscribers, bounds and the order of subscriptions, all fixed by the seed."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ IMPOSSIBLE_MIN_MS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run consists of; a pure function of the arguments of `make_plan`.
+    """The plan of a run; a pure function of the arguments of `make_plan`.
 
     Attributes:
         seats: label of each host; host 0 publishes.

@@ -1,4 +1,4 @@
-"""Real processes of a testbed: `cubecast` commands that report as JSON lines and are all ended with it."""
+"""Real processes of a testbed: `cubecast` commands that report as JSON lines and end with the testbed."""
 
 import asyncio
 import json

@@ -9,19 +9,19 @@ from cubecast.emulator.processes import CommandProcess
 from cubecast.emulator.testbed import Testbed
 
 STREAMS_S = 2.0
-"""Seconds that the stream runs before the relay is killed."""
+"""Time for which the stream runs before the relay is killed, s."""
 RECEIVING_S = 10.0
-"""Seconds that all admitted subscribers have to receive their first frames."""
+"""Longest wait for all admitted subscribers to receive their first frames, s."""
 RECOVER_S = 10.0
-"""Seconds that the children of a killed relay have to receive again; a host gives a channel up after 10 s without a
+"""Longest wait for the children of a killed relay to receive again, s; a host gives up a channel after 10 s without a
 parent (docs/decisions/0010)."""
 POLL_S = 0.1
-"""Seconds between two looks at what the hosts have reported; they report every 0.5 s."""
+"""Time between two checks of the hosts' reports, s; they report every 0.5 s."""
 
 
 @dataclass(slots=True)
 class RelayFailure:
-    """What happened to the delivery tree during a stream; hosts are indices of the plan.
+    """The delivery tree before and after the kill of a relay; hosts are indices of the plan.
 
     Attributes:
         before: the parent of each host before the kill, or in a run without one.

@@ -32,8 +32,8 @@ START_S_PER_HOST = 2.0
 ANSWER_S = 30.0
 """Seconds a subscriber waits for its first track, or the refusal."""
 UNCHANGED_S = 6.0
-"""Seconds without a change of parent after which the tree counts as settled; after a change a host makes no other one
-for a gain for 5 s (SETTLE_TICKS in cubecast.engine.host.optimise.switching)."""
+"""Time without a change of parent after which the tree counts as settled, s; after a change a host makes no other one
+for a gain for 5 s (SwitchingConfig.settle_ticks in cubecast.engine.host.config)."""
 SETTLE_MAX_S = 25.0
 """Seconds after which the tree is used even if it has not settled."""
 SETTLE_POLL_S = 0.25
@@ -111,7 +111,7 @@ class Testbed:
         return ["--json", *(part for option in options.items() for part in option)]
 
     def kill(self, index: int) -> None:
-        """Ends a host with kill -9, as a power cut would: it notifies nobody."""
+        """Ends a host with kill -9, as a power cut would: it sends no further message."""
         self.hosts[index].send_signal(signal.SIGKILL)
 
     def inject(self, fault: Fault) -> None:

@@ -18,7 +18,7 @@ class ScenarioEntry:
     """A scenario and the default size of its runs.
 
     Attributes:
-        text: what happens, for --help.
+        text: a description, for --help.
         network: as --network takes it.
         spare: number of hosts that join later, besides `hosts`.
         publishers: number of hosts that publish, each a channel of its own.

@@ -25,7 +25,7 @@ EVERY_S = 5.0
 AWAY_S = 12.0
 """Least time in seconds from a host's crash to its restart; its lease has expired by then."""
 DOWN_ONE_IN = 3
-"""Once one host in this many is down, the next event is a restart."""
+"""When one host in this many is down, the next event is a restart."""
 LIVING_MIN = 2
 """Least number of living hosts besides the publishers."""
 JOIN_S = 30.0
@@ -40,7 +40,7 @@ WARM_S = 8.0
 
 @dataclass(slots=True)
 class Watch:
-    """What is observed of the hosts over time.
+    """Observations of the hosts over time.
 
     Attributes:
         admitted_s: when each subscriber was first seen admitted, s since the Unix epoch.

@@ -16,7 +16,7 @@ DOWN_S = 60.0
 AFTER_S = 12.0
 """Seconds of the stream after the super-node has been started again."""
 FAN_OUT = 3
-"""Copies a host may send: so few that there are relays."""
+"""Number of copies a host may send, small enough that there are relays."""
 
 
 async def directory_down(setting: Setting) -> Run:

@@ -11,7 +11,7 @@ BOUND_MS = 2_000.0
 BEFORE_S = 4.0
 """Seconds of the stream before the host joins."""
 GROWN_S = 12.0
-"""Seconds that the host stays."""
+"""Time for which the host stays, s."""
 AFTER_S = 10.0
 """Seconds of the stream after the cube may have shrunk again."""
 

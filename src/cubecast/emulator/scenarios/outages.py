@@ -26,7 +26,7 @@ ISLAND_SHARE = 0.25
 BURST_LOSS = 0.1
 """Share of the datagrams that is lost on each link."""
 FAN_OUT = 3
-"""Copies a host may send: so few that there are relays."""
+"""Number of copies a host may send, small enough that there are relays."""
 
 
 async def stall(setting: Setting) -> Run:

@@ -13,7 +13,7 @@ SECONDS = 7.0
 KILL_AT_S = (2.0, 4.0)
 """Range from which the time of the kill is drawn, seconds after the start of the stream."""
 FAN_OUT = 3
-"""Copies a host may send: so few that the publisher cannot feed all subscribers itself."""
+"""Number of copies a host may send, small enough that the publisher cannot feed all subscribers itself."""
 
 
 async def relay_kill(setting: Setting) -> Run:

@@ -1,4 +1,4 @@
-"""What every scenario needs and returns: the settings of a run, its result, and the steps that scenarios share."""
+"""For all scenarios: the settings of a run, its result, and the steps that scenarios share."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager
@@ -142,7 +142,7 @@ SERVED_SHARE = 0.99
 def record_delivery(
     run: Run, subscribers: list[CommandProcess], after_s: float, affected: Container[str] | None = None
 ) -> None:
-    """Records in `run` what the subscribers got: losses, duplicates, gaps, success.
+    """Records in `run` the subscribers' losses, duplicates and gaps, and the success ratio.
 
     Args:
         after_s: only gaps that ended after this time count, s since the Unix epoch.

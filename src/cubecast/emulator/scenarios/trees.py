@@ -1,4 +1,4 @@
-"""trees: delays of frames in the tree asked for and in the cube's tree, on the same hosts with the same delays."""
+"""trees: delays of frames in the tree of --tree and in the cube's tree, on the same hosts with the same delays."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ BOUND_MS = 5_000.0
 SECONDS = 120.0
 """Default length of the stream: time for the tree to be measured, planned and changed."""
 LOOK_S = 3.0
-"""Delays are read this many seconds before the end of the stream."""
+"""Time before the end of the stream at which delays are read, s."""
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class MeasuredDelays:
 
 
 async def trees(setting: Setting) -> Run:
-    """Streams once over the tree asked for and once over the cube's tree."""
+    """Streams once over the tree of --tree and once over the cube's tree."""
     run = await _over(setting)
     if setting.tree != "cube":
         (setting.folder / "cube").mkdir()

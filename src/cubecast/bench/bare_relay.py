@@ -12,7 +12,7 @@ import sys
 import moq
 
 CACHE_BYTES = 32 << 20
-"""Capacity of each origin's cache."""
+"""Capacity of each origin's cache, bytes; as CACHE_BYTES of cubecast.host.media.channels."""
 
 
 def client(address: str, fingerprint: str, origin: moq.OriginProducer) -> moq.Client:

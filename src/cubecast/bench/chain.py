@@ -18,10 +18,11 @@ from cubecast.media.synthesis import synthesise
 from cubecast.media.verification import count_decodable
 
 CLIP_S = 10.0
+"""Duration of the clip that is made if none is given, s."""
 SETTLE_S = 3.0
-"""Time between the last subscription and the first frame."""
+"""Time between the last subscription and the first frame, s."""
 RUN_S = 120.0
-"""Maximum duration of the run; a longer one counts as failed."""
+"""Maximum duration of the run, s; a longer one counts as failed."""
 BOUNDS_MS = (100, 150, 250, 400)
 """Bounds of the subscribers to the original channel, one subscriber each."""
 STEPS = (("thinned", "thin"), ("small", "downscale"), ("marked", "watermark"))

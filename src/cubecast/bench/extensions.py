@@ -23,13 +23,17 @@ from cubecast.sandbox.wasm.engine import compiled, deadlines
 from cubecast.sandbox.wasm.module import ModuleCode
 
 ROUNDS = 5
-CALLS, SLOW_CALLS = 20_000, 2_000
-"""Calls in a round: as the sandbox makes them, and as wasmtime for Python makes them."""
+"""Rounds of each measurement; the fastest counts, since other load on the machine makes the others slower."""
+CALLS = 20_000
+"""Number of calls in a round, made as the sandbox makes them."""
+SLOW_CALLS = 2_000
+"""Number of calls in a round, made as wasmtime for Python makes them: fewer, since each takes at least ten times as long."""
 BATCH = 64
 """Packets in a batch."""
 BATCHES = 40
-"""Calls of which the fastest is taken, sandboxed or native."""
+"""Number of calls of which the fastest counts, sandboxed or native."""
 PACKET_BYTES = 1200
+"""Payload of a packet, bytes: about that of a QUIC packet on the Internet."""
 CALL_BAR = 0.1
 """Maximum time of a pre-bound call, relative to wasmtime's own call."""
 TRIP_BAR = 1 / 3
@@ -38,16 +42,22 @@ BATCH_BAR = 1 / 20
 """Maximum time for a packet in a batch, relative to a packet alone."""
 NATIVE_BAR = 1.6
 """Maximum time in the sandbox, relative to native code: geometric mean of SPEED_EXTENSIONS."""
-DEADLINE_MS, DEADLINE_BAR = 5, 2.5
-"""A deadline, and the maximum time until a call that never returns has failed, relative to a sleep of that length."""
+DEADLINE_MS = 5
+"""Deadline of the calls that are measured, ms."""
+DEADLINE_BAR = 2.5
+"""Maximum time until a call that never returns has failed, relative to a sleep of DEADLINE_MS."""
 RESTART_BAR = 2.0
 """Maximum time from a trap to the next good result, relative to starting an instance that has not failed."""
 TRIES = 10
+"""Number of measured deadlines, of which the slowest counts, and of measured restarts, of which the fastest counts."""
 SPEED_EXTENSIONS = ("gain", "mulaw", "downscale", "thin")
 """Shipped extensions that are compared with native builds of the same source."""
 PICTURE = TrackFormat(Kind.VIDEO, "rawvideo", b"", 1280, 720, 25.0)
+"""Track of decoded 720p pictures."""
 SOUND = TrackFormat(Kind.AUDIO, "pcm_s16le", sample_rate=48_000, channels=2)
+"""Track of decoded stereo sound."""
 CODED = TrackFormat(Kind.VIDEO, "h264", b"", 1280, 720, 25.0)
+"""Track of encoded 720p video."""
 
 ADD = '(module (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))'
 BAD = """(module (memory (export "memory") 18)
@@ -60,7 +70,12 @@ BAD = """(module (memory (export "memory") 18)
     (if (i32.eq (i32.load (i32.const 1048)) (i32.const 2)) (then (loop $on (br $on))))
     (i32.const 0)))"""
 """An extension that behaves as the size of its first frame says: 1 traps, 2 never returns, others succeed."""
-TRAPS, NEVER_RETURNS, SUCCEEDS = 1, 2, 3
+TRAPS = 1
+"""Size of a frame with which BAD traps, bytes."""
+NEVER_RETURNS = 2
+"""Size of a frame with which BAD never returns, bytes."""
+SUCCEEDS = 3
+"""Size of a frame with which BAD succeeds, bytes."""
 
 
 def measure(clip: Path | None = None) -> Iterator[Row]:

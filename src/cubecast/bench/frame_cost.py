@@ -13,11 +13,14 @@ from cubecast.sandbox.frame_exchange import Batch
 from cubecast.sandbox.loading import Extension
 from cubecast.sandbox.supervision import Instance
 
-FRAMES_MAX, BYTES_MAX = 256, 128 << 20
-"""Maximum frames given to the extension, and bytes of input read for them."""
+FRAMES_MAX = 256
+"""Maximum number of frames given to the extension; more would make a round longer."""
+BYTES_MAX = 128 << 20
+"""Maximum size of the extension's input that is kept for the rounds, bytes: bounds memory."""
 ROUNDS = 5
+"""Rounds of each measurement; the fastest counts, since other load on the machine makes the others slower."""
 BATCH = 16
-"""Frames in a batch."""
+"""Number of frames in a batch."""
 
 
 @dataclass(frozen=True)

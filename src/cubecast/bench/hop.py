@@ -19,11 +19,13 @@ BAR = 1.8
 """Maximum end-to-end delay through the processing host, relative to the delay through the relay in the same run. It is
 1.5 ms on top of the relay's 1.88 ms, as measured for docs/bench/extensions.md."""
 ROUNDS = 3
+"""Number of rounds; the one with the smallest ratio counts."""
 CLIP_S = 10.0
+"""Duration of the published clip, s."""
 SETTLE_S = 2.0
-"""Time between the last subscription and the first frame."""
+"""Time between the last subscription and the first frame, s."""
 RUN_S = 90.0
-"""Maximum duration of a round; a longer one counts as failed."""
+"""Maximum duration of a round, s; a longer one counts as failed."""
 NAME = f"median delay through a processing host, best of {ROUNDS}"
 
 

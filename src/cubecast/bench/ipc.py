@@ -30,10 +30,14 @@ if TYPE_CHECKING:
 
 WORKING_SETS = (0, 16, 64, 256, 1024)
 """Sizes of the other side's working set, pages."""
-PASSES, ROUNDS = 4, 5
-"""Passes over all ways of exchange, and rounds of each way in a pass; the best round counts."""
-TRIPS, WARM_UP_TRIPS = 1000, 20
-"""Exchanges in a round, and exchanges before the first round."""
+PASSES = 4
+"""Number of passes over all ways of exchange, so that a disturbance of the machine does not affect one way only."""
+ROUNDS = 5
+"""Number of rounds of each way in a pass; the best round of all passes counts."""
+TRIPS = 1000
+"""Number of exchanges in a round."""
+WARM_UP_TRIPS = 20
+"""Number of exchanges before the first round of a pass, which are not measured."""
 STRIDE = 4160
 """Bytes between two touched bytes, as in the slides: a page of 4096 and a cache line of 64."""
 MESSAGE = b"ping"

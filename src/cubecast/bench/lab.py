@@ -23,13 +23,18 @@ from cubecast.lab.sweep import run_experiments
 from cubecast.overlay.cube import Cube, label_count
 from cubecast.overlay.many_routes import GREEDY, route_all
 
-ROUTES, PLAIN_ROUTES = 1_000_000, 300
-"""Routes timed with compiled and with plain functions."""
+ROUTES = 1_000_000
+"""Number of routes timed with compiled functions."""
+PLAIN_ROUTES = 300
+"""Number of routes timed with plain Python functions: fewer, since each takes at least 1 / ROUTES_BAR times as long."""
 ROUNDS = 5
+"""Rounds of each measurement; the fastest counts, since other load on the machine makes the others slower."""
 ROUTES_BAR = 0.01
 """Maximum time for a route, compiled relative to plain Python."""
-MEMORY_BAR_GB, ALL_BAR_MINUTES = 2.0, 6.0
-"""Absolute bars: peak memory with 2^20 hosts, and the duration of `cubecast lab run all`."""
+MEMORY_BAR_GB = 2.0
+"""Absolute bar: maximum peak memory with 2^20 hosts, GB."""
+ALL_BAR_MINUTES = 6.0
+"""Absolute bar: maximum duration of `cubecast lab run all`, minutes."""
 MATRIX_BARS = {4: 0.99, 8: 0.95, 16: 0.93}
 """Maximum RAD on PlanetLab delays, by fan-out."""
 SEEDS = (1, 2, 3)

@@ -11,6 +11,7 @@ from cubecast.overlay.cube import Cube, label_count
 from cubecast.overlay.many_routes import GREEDY, route_all
 
 ROUTES = 1_000_000
+"""Number of routes; their delays and hops count towards the peak, 16 bytes each."""
 
 
 def peak_gb() -> float:

@@ -22,24 +22,34 @@ BAR = 1.1
 """Maximum CPU time per GB of the cubecast relay, relative to the bare relay."""
 SIZES = (1200, 16_384)
 """Frame sizes, bytes."""
-ROUNDS, SECONDS = 5, 6.0
-"""Defaults of the command: rounds for each frame size, and duration of the load in each."""
+ROUNDS = 5
+"""Default number of rounds for each frame size."""
+SECONDS = 6.0
+"""Default duration of the load in a round, s."""
 LOAD_SHARE = 0.6
 """Rate offered first, relative to the greatest rate of calibration: a margin for other load on the machine."""
-REDUCTION, REDUCTIONS_MAX = 0.5, 4
-"""Factor, and maximum number of times, by which the offered rate is reduced after a round that lost frames. The cubecast path
-carries less than the bare one: its publisher and subscriber are whole hosts in one Python process."""
-FIRST_RATE, RATE_MAX = 100, 32_000
-"""Rates, frames/s, at which calibration starts and stops."""
+REDUCTION = 0.5
+"""Factor by which the offered rate is reduced after a round that lost frames. The cubecast path carries less than the bare
+one: its publisher and subscriber are whole hosts in one Python process."""
+REDUCTIONS_MAX = 4
+"""Maximum number of reductions; then the benchmark fails, since the machine is too busy."""
+FIRST_RATE = 100
+"""Rate at which calibration starts, frames/s."""
+RATE_MAX = 32_000
+"""Greatest rate that calibration tries, frames/s."""
 BISECTIONS = 2
 """Steps of calibration between the last rate that was carried and the first that was not."""
 TRIAL_S = 0.7
-"""Duration of a load in calibration."""
+"""Duration of a load in calibration, s."""
 DELIVERED_MIN = 0.999
-"""A load is carried if at least this share of its frames arrives."""
+"""Least share of a load's frames that must arrive for it to count as carried."""
 SLOWER_MAX = 1.1
-"""A load is carried if sending takes at most this much longer than planned; beyond, the sender is the limit."""
-BARE, OURS = "bare moq-rs relay", "cubecast relay"
+"""Greatest duration of sending, relative to the planned one, at which a load counts as carried; beyond, the sender is the
+limit and not the relay."""
+BARE = "bare moq-rs relay"
+"""Name of the reference in rows."""
+OURS = "cubecast relay"
+"""Name of the measured relay in rows."""
 
 
 class RelayCost(NamedTuple):

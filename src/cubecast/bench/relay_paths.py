@@ -33,21 +33,21 @@ TRACK = TrackFormat(Kind.VIDEO, "vp8", width=640, height=360)
 KEYFRAME = b"\x10\x00\x00\x9d\x01\x2a\x80\x02\x68\x01"
 """Header of a VP8 keyframe of 640 x 360 pixels; zeros fill the frame up to its size."""
 INTERFRAME = b"\x11\x00\x00"
-"""Header of a VP8 frame that is no keyframe; filled up likewise."""
+"""Header of a VP8 frame that is not a keyframe; filled up likewise."""
 GROUP = 50
 """Frames in a group."""
 BOUND_MS = 1000.0
-"""The subscriber's bound on both paths."""
+"""The subscriber's bound on both paths, ms."""
 WARM_UP_S = 1.5
-"""Time for the subscription and its warm-up padding to cross the relay before the load starts."""
+"""Time for the subscription and its warm-up padding to cross the relay before the load starts, s."""
 IDLE_S = 1.0
-"""Time after the warm-up in which the relay's CPU use without load is measured."""
+"""Time after the warm-up in which the relay's CPU use without load is measured, s."""
 DRAIN_S = 0.5
-"""Maximum time between sending the last frame and its arrival; a frame that needs longer counts as lost."""
+"""Maximum time between sending the last frame and its arrival, s; a frame that needs longer counts as lost."""
 CPU_CLOCK = 2
 """Linux's CPUCLOCK_SCHED: user and system time from the scheduler."""
 YIELD_FRAMES = 32
-"""A sender behind its schedule lets the reader run once in this many frames."""
+"""Number of frames after which a sender behind its schedule yields to the reader once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class RelayPath:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What became of the frames of one load.
+    """The result of one load.
 
     Attributes:
         sent: frames.

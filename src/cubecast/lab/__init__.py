@@ -1,1 +1,1 @@
-"""The lab: the published experiments, the rivals and what goes beyond them, with the functions that hosts call."""
+"""The lab: the published experiments, rival systems and further experiments, run with the functions that hosts call."""

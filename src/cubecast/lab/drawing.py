@@ -12,6 +12,7 @@ from cubecast.errors import LabError
 PANEL_INCHES = (5.2, 3.9)
 """Width and height of a panel."""
 DPI = 110
+"""Resolution of figures, pixels per inch: a panel is 572 pixels wide. A higher one would make larger files."""
 
 __all__ = ["Axes", "save_figure"]
 

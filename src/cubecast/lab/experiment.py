@@ -17,7 +17,7 @@ Row: TypeAlias = dict[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a user may choose; each experiment uses some of these.
+    """The parameters that a user may choose; each experiment uses some of them.
 
     Attributes:
         network: a name or file that `physical.catalogue` accepts.

@@ -40,7 +40,7 @@ class _Stored(msgspec.Struct):
 
 
 def ensure_writable(folder: Path) -> None:
-    """Checks before a run that results can be written to a folder. Whatever it creates it removes again.
+    """Checks before a run that results can be written to a folder; files and folders it creates are removed again.
 
     Raises:
         LabError: the folder cannot be written.
@@ -192,8 +192,8 @@ def verdict(holds: bool | None) -> str:
 def compare(ours: dict[str, ExperimentResult], baseline: dict[str, ExperimentResult]) -> tuple[Table, list[str]]:
     """Compares results with a baseline.
 
-    Rows are matched by what is not measured: two rows correspond if their texts and their chosen numbers (such as group
-    or seed) are equal and they have the same place among the rows with that key.
+    Two rows correspond if their texts and their parameters (such as group or seed) are equal, and they have the same
+    position among the rows of which that holds; measured values do not matter.
 
     Returns:
         A table of changed figures; and a line for each claim that held in the baseline and does not now, and for each row

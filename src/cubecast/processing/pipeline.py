@@ -25,7 +25,7 @@ class Pipeline:
 
         Args:
             tracks: tracks of the stream.
-            config: settings on top of the manifest's defaults.
+            config: settings that override the manifest's defaults.
             clock: monotonic, s.
 
         Raises:

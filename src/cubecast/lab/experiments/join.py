@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from cubecast.lab.drawing import Axes
 
 GROUP = 1024
+"""Default number of subscribers; a larger group takes longer, since newcomers join one by one."""
 BUDGETS = (1, 2, 4, 8, 16, 32)
-"""Maximum probes of a newcomer."""
+"""Maximum numbers of probes of a newcomer, one run for each."""
 BOUND_FACTORS = (1.1, 3.0)
 """Range of the random factor by which a newcomer's bound exceeds its direct delay."""
 

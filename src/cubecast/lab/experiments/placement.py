@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from cubecast.lab.drawing import Axes
 
 LANDMARKS = 32
-"""Hosts to which all others measure their delay, for coordinates."""
+"""Number of hosts to which all others measure their delay, for coordinates."""
 CLOSE = 32
-"""Nearest hosts by coordinates that a swap tries to make neighbours."""
+"""Number of nearest hosts, by coordinates, that a swap tries to make neighbours."""
 TRIES_PER_HOST = (0, 50, 100, 150)
 """Tries of label swaps for each host, after each of which routes are measured."""
-RAD_BAR, P90_BAR = 2.35, 3.7
-"""Maximum RAD, and maximum 90th percentile of RDP, for 65 536 hosts on 2^16 after all swaps, with lookahead."""
+RAD_BAR = 2.35
+"""Bar: maximum RAD for 65 536 hosts on 2^16 after all swaps, with lookahead."""
+P90_BAR = 3.7
+"""Bar: maximum 90th percentile of RDP for the same hosts."""
 
 
 def tasks(parameters: Parameters) -> list[Task]:

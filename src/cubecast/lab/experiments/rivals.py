@@ -38,8 +38,9 @@ PNS = {"none": NO_PNS, "sampled": SAMPLES, "full": FULL_PNS}
 BASES = (2, 4, 16)
 """Pastry's bases."""
 CAN_DIMENSIONS = 4
+"""Dimensions of CAN's torus: every host has 8 links."""
 LEFT_LABEL_STATES = (10, 20)
-"""Systems with this many links have their labels left of their points: systems with more have theirs on the right."""
+"""Range of links per host within which a system's name stands left of its point in the plot; others' stand right of it."""
 NARADA_GROUPS = (128, 512, 1024)
 """Subscribers in the comparison with Narada."""
 

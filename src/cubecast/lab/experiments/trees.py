@@ -41,7 +41,7 @@ GROUP = 4096
 PROBES_BAR = 64.0
 """Maximum mean number of round trips that a host measures for the hybrid tree."""
 FASTER_BY = 0.01
-"""Maximum relative difference of RAD at which two trees count as equally fast."""
+"""Maximum relative difference of RAD at which two trees count as equally fast, 0 to 1."""
 
 
 def tasks_of(name: str) -> Callable[[Parameters], list[Task]]:

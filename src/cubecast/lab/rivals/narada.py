@@ -17,12 +17,18 @@ from cubecast.types import Bools, Floats, Ints
 
 HOSTS_MAX = 4096
 """Maximum hosts of a mesh."""
-LINKS_START, LINKS_MAX = 4, 12
-"""Mean links of a member at the start, and the number beyond which it drops links."""
-ROUNDS_MAX, PROBES = 80, 4
-"""Maximum number of rounds, and random members that each member probes in a round."""
-PATIENCE, GAIN_MIN = 5, 0.005
-"""The mesh has settled if PATIENCE rounds together shorten its mean path by less than the share GAIN_MIN."""
+LINKS_START = 4
+"""Mean number of links of a member at the start."""
+LINKS_MAX = 12
+"""Number of links beyond which a member drops links."""
+ROUNDS_MAX = 80
+"""Maximum number of rounds; the mesh is used then even if it has not settled."""
+PROBES = 4
+"""Number of random members that each member probes in a round."""
+PATIENCE = 5
+"""Number of rounds over which a mesh that has settled improves by less than GAIN_MIN."""
+GAIN_MIN = 0.005
+"""Least share by which the mean path must become shorter in PATIENCE rounds, or else the mesh has settled."""
 ADD_GAIN = 0.005
 """Minimum utility of a link to be added: the share of delay that it saves its end, averaged over all members (the paper
 takes the sum)."""

@@ -16,8 +16,10 @@ from cubecast.overlay.delays import Delays, delay_ms
 from cubecast.overlay.kernel import kernel
 from cubecast.types import Floats, Indices, Ints
 
-NO_PNS, FULL_PNS = 1, 0
-"""Number of candidates of an entry; FULL_PNS means all."""
+NO_PNS = 1
+"""Number of candidates of an entry without PNS."""
+FULL_PNS = 0
+"""Stands for all candidates of an entry: full PNS."""
 SAMPLES = 16
 """Number of candidates of an entry with sampled PNS."""
 

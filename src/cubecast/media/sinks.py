@@ -23,6 +23,7 @@ from cubecast.frames import US, EncodedFrame, Kind, TrackFormat
 from cubecast.media.levels import FLAC_MARKER_BYTES
 
 _TIME_BASE = Fraction(1, US)
+"""Unit of the time stamps given to FFmpeg: a microsecond, in s."""
 TS_CODECS = {"h264", "hevc", "aac", "mp3", "opus"}
 """Codecs that can be written to MPEG-TS."""
 MP4_CODECS = TS_CODECS | {"av1", "vp9", "flac"}

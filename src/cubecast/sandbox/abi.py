@@ -25,6 +25,7 @@ from cubecast.errors import ExtensionRefused
 from cubecast.frames import Kind
 
 ABI_VERSION = 1
+"""Version of the interface between extensions and hosts (docs/abi.md); a manifest that names another one is refused."""
 SECTION = "cubecast"
 """Name of the custom section that holds the manifest."""
 MODULE_BYTES_MAX = 16 * 2**20

@@ -11,8 +11,10 @@ from cubecast.engine.protocol.job_records import Job
 from cubecast.overlay.operators import rank_sites
 from cubecast.types import Bools, HostId, Ints
 
-PUBLISHER, AUTO = "publisher", "auto"
-"""Where a job may be requested beside the name of a host: at the publisher of its source, or anywhere."""
+PUBLISHER = "publisher"
+"""Place of a job, besides the name of a host: at the publisher of its source."""
+AUTO = "auto"
+"""Place of a job, besides the name of a host: anywhere, as the directory chooses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,7 +298,7 @@ class HostRuntime:
                 self._plane.channels.push(channel, record)
             case fx.Prepare(channel, record):
                 self._plane.standbys.prepare(channel, record)
-            case fx.StartStandby(channel, host):
+            case fx.Rouse(channel, host):
                 self._plane.standbys.start_media(channel, host)
             case fx.Evict(channel, host):
                 self._plane.channels.evict(channel, host)

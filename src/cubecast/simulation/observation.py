@@ -22,7 +22,7 @@ SETTLED_S = 15.0
 """Age from which a subscription counts in the success ratio, s."""
 
 _HOST_OF: dict[type, Callable[[fx.Effect], object]] = {
-    **dict.fromkeys((fx.Send, fx.HangUp, fx.StartStandby, fx.Evict, fx.StopPull, fx.Suspect), attrgetter("host")),
+    **dict.fromkeys((fx.Send, fx.HangUp, fx.Rouse, fx.Evict, fx.StopPull, fx.Suspect), attrgetter("host")),
     **dict.fromkeys((fx.Dial, fx.Pull, fx.Push, fx.Prepare), attrgetter("record.host")),
     fx.ParentChanged: attrgetter("after"),
 }

@@ -97,7 +97,7 @@ class Prepare:
 
 
 @dataclass(frozen=True, slots=True)
-class StartStandby:
+class Rouse:
     """Start the media of a standby session, if it is open: the standby is about to become the parent."""
 
     channel: ChannelName
@@ -197,7 +197,7 @@ Effect: TypeAlias = (
     | Pull
     | Push
     | Prepare
-    | StartStandby
+    | Rouse
     | Evict
     | StopPull
     | Admitted

@@ -29,11 +29,11 @@ BRIDGE_MARK = "bridge/"
 BRIDGE_S = 2.0
 """Time limit for opening a bridge, s; it takes 5 to 10 ms on an idle machine."""
 STANDBY_CACHE_BYTES = 8 << 20
-"""Size of the cache of a standby session's origin, bytes: it holds media only between StartStandby and the bridge."""
+"""Size of the cache of a standby session's origin, bytes: it holds media only between Rouse and the bridge."""
 WARM_UP_S = 10.0
 """Time limit for reading the padding, s."""
 START_AGE_US = 10_000_000
-"""Greatest age of the media requested at StartStandby, microseconds: everything since the parent became silent."""
+"""Greatest age of the media requested at Rouse, microseconds: everything since the parent became silent."""
 START_S = 5.0
 """Time for which that media is read, s: by then the bridge reads it, or another parent was chosen."""
 

@@ -59,7 +59,7 @@ class HostShell:
                 self._media.push(here, channel, record.host)
             case fx.Prepare(channel, record):
                 self._media.prepare(here, channel, record.host)
-            case fx.StartStandby(channel, host):
+            case fx.Rouse(channel, host):
                 self._media.start_media(here, channel, host)
             case fx.StopPull(channel, parent):
                 self._media.stop(here, channel, parent)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from cubecast.engine.host.config import EngineConfig
-from cubecast.engine.host.effects import Effect, Resolve, Send, StartStandby
+from cubecast.engine.host.effects import Effect, Resolve, Rouse, Send
 from cubecast.engine.host.neighbourhood import Neighbourhood
 from cubecast.engine.host.search.answers import SearchAnswers
 from cubecast.engine.host.search.candidates import Candidates
@@ -67,7 +67,7 @@ class Searches:
         search.direct = self._candidates.on_tree(branch.channel, search.contract, Tree.HYBRID, shunned)
         if branch.standby is not None and branch.standby_ready:  # faster than any other
             search.direct = [branch.standby, *(host for host in search.direct if host != branch.standby)]
-            effects.append(StartStandby(branch.channel, branch.standby))
+            effects.append(Rouse(branch.channel, branch.standby))
         return effects + self.steps.advance(search)
 
     def change(self, branch: Branch, hosts: list[HostId], *, advised: bool = False) -> list[Effect]:

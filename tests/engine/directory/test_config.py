@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import fields
 
 from cubecast.engine.directory import events as d
 from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig, LeaseConfig
@@ -47,6 +48,46 @@ def test_a_value_out_of_range_is_refused_in_one_line_that_names_it(settings: dic
     with pytest.raises(UsageError, match=field) as refused:
         msgspec.convert(settings, DirectoryConfig)
     assert "\n" not in str(refused.value)
+
+
+COMPONENTS = {each.name: type(getattr(DIRECTORY_DEFAULTS, each.name)) for each in fields(DIRECTORY_DEFAULTS)}
+NUMBERS = [
+    (component, each.name, each.type)
+    for component, config in COMPONENTS.items()
+    for each in fields(config)
+    if each.type in (int, float)
+]
+
+
+@pytest.mark.parametrize(("component", "field", "kind"), NUMBERS)
+def test_no_number_may_be_negative_or_unlimited(component: str, field: str, kind: type) -> None:
+    for value in (-1, 1 << 30, *([float("nan"), float("inf")] if kind is float else [])):
+        with pytest.raises(UsageError, match=field):
+            msgspec.convert({component: {field: value}}, DirectoryConfig)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_no_component_takes_a_field_it_does_not_have(component: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match="unknown field"):
+        msgspec.convert({component: {"no_such_field": 1}}, DirectoryConfig)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"relocation": {"hosts_max": 0}},
+        {"relocation": {"subscribers_max": 0}},
+        {"planner": {"group_max": 0}},
+        {"channels": {"proposals_max": 0}},
+        {"jobs": {"jobs_max": 0}},
+    ],
+)
+def test_a_limit_of_zero_is_allowed_and_turns_off_what_it_limits(settings: dict[str, Any]) -> None:
+    config = msgspec.convert(settings, DirectoryConfig)
+    assert {
+        component: {name: getattr(getattr(config, component), name) for name in given}
+        for component, given in settings.items()
+    } == settings
 
 
 def test_the_engine_obeys_its_configuration() -> None:

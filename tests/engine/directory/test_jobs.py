@@ -111,6 +111,37 @@ def test_a_job_that_fails_goes_elsewhere_and_one_that_is_refused_goes_nowhere() 
     assert request(directory, now=9.0) is None
 
 
+def test_a_job_that_may_run_anywhere_is_given_up_after_its_last_failure_and_no_earlier() -> None:
+    directory = overlay("p", "a", "b", "c", slots=1)
+    failures_max, now = DIRECTORY_DEFAULTS.jobs.failures_max, 0.0
+    for failures in range(1, failures_max + 1):
+        host = request(directory, now=now)
+        assert host is not None, f"after {failures - 1} failures it is tried again"
+        directory.handle(d.JobsReported(host, 1, (JobReport(JOB, "failed", "no path"),)), now)
+        assert directory.jobs.status(SMALL).state == ("failed" if failures == failures_max else "waiting")
+        now += RETRY_S
+    assert request(directory, now=now) is None
+
+
+def test_a_job_that_may_run_at_one_host_only_is_given_up_when_it_fails_there() -> None:
+    directory = overlay("p", "a", slots=1)
+    assert request(directory, at="a") == "a"
+    directory.handle(d.JobsReported(HostId("a"), 1, (JobReport(JOB, "failed", "no path"),)), 1.0)
+    assert directory.jobs.status(SMALL).state == "failed"
+    assert request(directory, at="a", now=1.0 + RETRY_S) is None
+
+
+def test_a_job_that_its_owner_does_not_request_any_more_ends_at_its_host() -> None:
+    directory = overlay("p")
+    request(directory)
+    assert not keep_alive(directory, JOB_LEASE_S / 2)
+    request(directory, now=JOB_LEASE_S / 2)
+    assert not keep_alive(directory, JOB_LEASE_S + 0.1), "the request was repeated"
+    assert keep_alive(directory, 1.5 * JOB_LEASE_S + 0.1) == [d.Assign(HostId("p"), ())]
+    with pytest.raises(DirectoryError, match="no job derives"):
+        directory.jobs.status(SMALL)
+
+
 def test_only_the_owner_can_change_or_end_a_job_and_none_is_derived_from_itself() -> None:
     directory = overlay("p")
     request(directory)

@@ -114,6 +114,28 @@ def test_a_planned_tree_is_not_changed_again(hosts: int, seed: int) -> None:
     assert sum(group.run(2 * PLAN_S, PLAN_S + 20)) == 0
 
 
+def test_a_group_planned_for_the_first_time_changes_for_less_than_one_that_was_planned_before() -> None:
+    publisher, near, far = (group := Group(3, 2, 1)).names
+    small = (PLANS.gain_min + PLANS.gain_min_again) / 2
+
+    def detour_by(share: float) -> None:
+        """The mean delay of a chain is 125 ms, and that of direct connections less by a share of it."""
+        direct_ms = 150.0 - share * 250.0
+        group.delay_ms = np.array([[0.0, 100.0, direct_ms], [100.0, 0.0, 50.0], [direct_ms, 50.0, 0.0]])
+        for at in (0.0, DELAYS.increase_window_s):
+            group.delay_table.report(far, {publisher: direct_ms, near: 50.0}, at)
+
+    group.parents = {near: publisher, far: near}
+    detour_by(small)
+    group.run(PLANS.settle_s + 5)
+    assert group.parents[far] == publisher
+    group.parents = {near: publisher, far: near}
+    assert sum(group.run(3 * PLANS.replan_after_s, PLANS.settle_s + 5)) == 0, "the same gain again is jitter"
+    detour_by(PLANS.gain_min_again + small)
+    group.run(3 * PLANS.replan_after_s, 100.0)
+    assert group.parents[far] == publisher
+
+
 def test_a_group_that_has_just_changed_is_not_planned_yet() -> None:
     group = Group(10, 4, 1)
     assert sum(group.run(PLANS.settle_s)) == 0

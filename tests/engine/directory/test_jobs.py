@@ -111,6 +111,23 @@ def test_a_job_that_fails_goes_elsewhere_and_one_that_is_refused_goes_nowhere() 
     assert request(directory, now=9.0) is None
 
 
+def test_where_no_host_is_willing_the_owner_is_sent_that_reason() -> None:
+    directory = overlay("p", "a", slots=0)
+    assert request(directory) is None
+    assert directory.jobs.status(SMALL).reason == "no host processes for others; start one with --process N"
+
+
+def test_when_a_host_leaves_its_jobs_go_elsewhere_and_those_of_others_stay() -> None:
+    directory = overlay("p", "a", "b", slots=1)
+    other = replace(JOB, channel=ChannelName("other"), extension="b" * 64)
+    assert request(directory, at="a") == "a"
+    assert request(directory, other, at="b") == "b"
+    directory.handle(d.HostLeft(HostId("a")), 1.0)
+    status = directory.jobs.status(SMALL)
+    assert (status.host, status.state, status.reason) == (None, "waiting", "host a has left")
+    assert directory.jobs.status(other.channel).host == "b"
+
+
 def test_a_job_that_may_run_anywhere_is_given_up_after_its_last_failure_and_no_earlier() -> None:
     directory = overlay("p", "a", "b", "c", slots=1)
     failures_max, now = DIRECTORY_DEFAULTS.jobs.failures_max, 0.0

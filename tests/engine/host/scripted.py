@@ -1,5 +1,7 @@
 """One host's engine alone; its two neighbours say what a test lets them say, tick by tick."""
 
+from typing import TypeVar
+
 import numpy as np
 
 from cubecast.engine.host import effects as fx
@@ -12,6 +14,8 @@ from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Neighbou
 from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId, Label
 
+E = TypeVar("E", bound=fx.Effect)
+M = TypeVar("M", bound=m.Message)
 CHANNEL = ChannelName("clip")
 ME, PUBLISHER = HostId("me"), HostId("p")
 SEATS = {HostId("a"): 1, HostId("b"): 2, ME: 3}
@@ -33,17 +37,26 @@ class Peer:
         self.confirms_ms: float | None = None
         """Delay that it confirms to a new child; None for `delay_ms`."""
         self.fed = True
+        self.above: tuple[HostId, ...] = (PUBLISHER,)
+        """The hosts above it on the path from the publisher."""
+        self.alive = True
+        """Whether it sends and answers anything."""
+        self.offers = False
+        """Whether it answers requests over the cube, with an offer, and then confirms it."""
+        self.spare = 8
 
 
 class ScriptedHost:
     """The engine of `me`. Links are steady, both peers carry the channel, and each takes any child at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, fan_out: int = 8) -> None:
         self.now, self.ticks, self.bytes = 1000.0, 0, 0
-        self.engine = HostEngine(ME, Policy.GREEDY, 8, np.random.default_rng(0))
+        self.engine = HostEngine(ME, Policy.GREEDY, fan_out, np.random.default_rng(0))
         self.peers = {host: Peer() for host in SEATS if host != ME}
         self.sent: list[tuple[int, HostId, m.Message]] = []
         """Messages of the engine: the tick, to whom, and what."""
+        self.effects: list[tuple[int, fx.Effect]] = []
+        """Effects of the engine, with the tick."""
         self.lost: list[fx.ParentChanged] = []
         neighbours = tuple(Neighbour(Label(SEATS[host]), record(host)) for host in self.peers)
         self.handle(ev.Placed(Placement(1, 0, 2, 2, record(ME), (Label(SEATS[ME]),), neighbours)))
@@ -54,10 +67,32 @@ class ScriptedHost:
 
     def subscribe(self) -> None:
         """Subscribes to the channel, and waits until it has a parent."""
-        self.handle(ev.SubscribeRequested(CHANNEL, Contract(10_000.0)))
-        self.handle(ev.ChannelResolved(ChannelRecord(CHANNEL, PUBLISHER, Label(0), 0, Tree.HYBRID), ""))
+        self.search()
         self.run(5)
         assert self.parent is not None
+
+    def search(
+        self, bound_ms: float = 10_000.0, tree: Tree = Tree.HYBRID, grant: str = "", rate_bps: float = 0.0
+    ) -> None:
+        """Begins a subscription, and resolves its channel."""
+        self.handle(ev.SubscribeRequested(CHANNEL, Contract(bound_ms, rate_bps)))
+        self.resolve(tree, grant)
+
+    def resolve(self, tree: Tree = Tree.HYBRID, grant: str = "") -> None:
+        """The directory's answer to Resolve."""
+        self.handle(ev.ChannelResolved(ChannelRecord(CHANNEL, PUBLISHER, Label(0), 0, tree), grant))
+
+    def receive(self, host: HostId, message: m.Message) -> list[fx.Effect]:
+        """A message of a peer, or of any other host."""
+        return self.handle(ev.Received(host, message))
+
+    def done(self, kind: type[E]) -> list[E]:
+        """All effects of a kind so far."""
+        return [effect for _, effect in self.effects if isinstance(effect, kind)]
+
+    def sent_to(self, host: HostId, kind: type[M]) -> list[M]:
+        """All messages of a kind that a host was sent so far."""
+        return [message for _, to, message in self.sent if to == host and isinstance(message, kind)]
 
     @property
     def parent(self) -> HostId | None:
@@ -77,13 +112,15 @@ class ScriptedHost:
             self.now += DEFAULT.tick_s
             parent = self.parent
             for host, peer in self.peers.items():
+                if not peer.alive:
+                    continue
                 self.handle(ev.LinkSampled(host, 1000 * RTT_S, 0, 0))
-                carried = m.Carried(CHANNEL, self._metrics(host, peer.delay_ms), spare=8)
+                carried = m.Carried(CHANNEL, self.metrics_at(host, peer.delay_ms), peer.spare)
                 self.handle(ev.Received(host, m.Heartbeat((carried,), needs=True)))
                 if host == parent:
                     self.bytes += BYTES_PER_TICK
                     self.handle(ev.MediaSampled(CHANNEL, host, self.bytes))
-                    metrics = self._metrics(host, peer.delay_ms)
+                    metrics = self.metrics_at(host, peer.delay_ms)
                     update = m.PathUpdate(CHANNEL, metrics, 0, Label(0), flowing=False, fed=peer.fed)
                     self.handle(ev.Received(host, update))
             self.handle(ev.Tick(0.0))
@@ -91,6 +128,7 @@ class ScriptedHost:
     def handle(self, event: ev.Event) -> list[fx.Effect]:
         effects = self.engine.handle(event, self.now)
         for effect in effects:
+            self.effects.append((self.ticks, effect))
             match effect:
                 case fx.Send(host, message):
                     self.sent.append((self.ticks, host, message))
@@ -102,14 +140,21 @@ class ScriptedHost:
         return effects
 
     def _answer(self, host: HostId, message: m.Message) -> None:
-        peer = self.peers[host]
+        peer = self.peers.get(host)
+        if peer is None or not peer.alive:
+            return
         match message:
+            case m.PathRequest(ask=ask, channel=channel, tries=tries) if peer.offers:
+                self.handle(ev.Received(host, m.PathOffer(ask, channel, self.metrics_at(host, peer.delay_ms), tries)))
+            case m.Commit(ask=ask) if peer.offers:
+                self.handle(ev.Received(host, m.Confirm(ask, CHANNEL, self.metrics_at(host, peer.delay_ms))))
             case m.Attach(ask=ask, channel=channel):
                 delay_ms = peer.delay_ms if peer.confirms_ms is None else peer.confirms_ms
-                self.handle(ev.Received(host, m.Confirm(ask, channel, self._metrics(host, delay_ms))))
+                self.handle(ev.Received(host, m.Confirm(ask, channel, self.metrics_at(host, delay_ms))))
             case m.Ping(sent_s):
                 self.now += RTT_S
                 self.handle(ev.Received(host, m.Pong(sent_s, sent_s + RTT_S / 2)))
 
-    def _metrics(self, host: HostId, delay_ms: float) -> PathMetrics:
-        return PathMetrics(delay_ms, 0.0, (PUBLISHER, host), self.ticks)
+    def metrics_at(self, host: HostId, delay_ms: float) -> PathMetrics:
+        """The path from the publisher to a peer."""
+        return PathMetrics(delay_ms, 0.0, (*self.peers[host].above, host), self.ticks)

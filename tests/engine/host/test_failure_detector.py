@@ -31,6 +31,16 @@ def test_each_false_alarm_doubles_the_silence_allowed_up_to_a_limit_and_calm_bri
     assert detector.silence_ticks == DEFAULT.failure.silent_ticks
 
 
+def test_each_calm_period_halves_the_silence_allowed() -> None:
+    detector = FailureDetector(DEFAULT.failure)
+    for _ in range(3):
+        detector.declared_dead(PARENT)
+        detector.heard_from(PARENT)
+    for halvings in range(1, 3):
+        ticking(detector, DEFAULT.failure.calm_ticks)
+        assert detector.silence_ticks == 8 * DEFAULT.failure.silent_ticks // 2**halvings
+
+
 def test_a_parent_that_stays_silent_was_rightly_given_up() -> None:
     detector = FailureDetector(DEFAULT.failure)
     detector.declared_dead(PARENT)

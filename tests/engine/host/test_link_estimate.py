@@ -52,6 +52,11 @@ def test_the_estimate_stays_within_what_was_seen_and_spread_grows_with_variation
     )
 
 
+def test_before_the_first_sample_nothing_is_known_to_vary() -> None:
+    link = LinkEstimate()
+    assert (link.one_way_ms, link.rttvar_ms, link.spread_ms) == (None, 0.0, DEFAULT.estimate.spread_ms_min)
+
+
 def test_loss_approaches_the_share_of_packets_lost() -> None:
     link = LinkEstimate()
     for n in range(1, 80):

@@ -3,9 +3,11 @@
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
-from cubecast.engine.protocol.messages import Ping, Pong
+from cubecast.engine.protocol.messages import Goodbye, Heartbeat, Ping, Pong
+from cubecast.engine.protocol.records import HostRecord, Neighbour, Placement
 from cubecast.overlay.cube import Cube
-from cubecast.types import HostId
+from cubecast.types import HostId, Label
+from tests.engine.host.scripted import ME, ScriptedHost, record
 from tests.engine.host.test_subscribe import ready
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
 
@@ -87,3 +89,41 @@ def test_nobody_is_called_late_where_nothing_is_lost() -> None:
                 assert not [
                     host for host in up if engine._neighbourhood.links.is_overdue(host, DEFAULT.failure.silent_ticks)
                 ]
+
+
+def test_a_host_dials_neighbours_with_a_greater_name_at_once_and_no_others() -> None:
+    host = ScriptedHost()
+    host.run(10)
+    assert not host.done(fx.Dial), "its two neighbours dial it"
+    greater, lesser = (HostRecord(HostId(name), f"{name}:1", "", "", Label(0)) for name in ("z", "c"))
+    for version, new in ((2, greater), (3, lesser)):
+        neighbours = (Neighbour(Label(1), record(HostId("a"))), Neighbour(Label(2), new))
+        effects = host.handle(ev.Placed(Placement(version, 0, 2, 2, record(ME), (Label(3),), neighbours)))
+        assert [effect.record for effect in effects if isinstance(effect, fx.Dial)] == [greater] * (new == greater)
+    host.run(10)
+    assert [effect.record for effect in host.done(fx.Dial)] == [greater], "one dial is under way until it is answered"
+
+
+def test_a_host_that_leaves_is_hung_up_on_and_not_suspected() -> None:
+    host, gone = ScriptedHost(), HostId("a")
+    host.peers[gone].alive = False
+    assert fx.HangUp(gone) in host.receive(gone, Goodbye())
+    host.run(2 * DEFAULT.links.silent_ticks)
+    assert not host.done(fx.Suspect)
+
+
+def test_a_link_is_closed_once_neither_end_has_needed_it_for_long_enough() -> None:
+    host, stranger = ScriptedHost(), HostId("x")
+    host.handle(ev.LinkUp(stranger))
+    host.receive(stranger, Heartbeat(needs=True))
+    for _ in range(2 * DEFAULT.links.unneeded_ticks):
+        host.run(1)
+        host.receive(stranger, Heartbeat(needs=True))
+    assert not host.done(fx.HangUp)
+    for ticks in range(1, 2 * DEFAULT.links.unneeded_ticks):
+        host.receive(stranger, Heartbeat(needs=False))
+        host.run(1)
+        if host.done(fx.HangUp):
+            break
+    assert host.done(fx.HangUp) == [fx.HangUp(stranger)]
+    assert ticks == DEFAULT.links.unneeded_ticks

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
+from cubecast.engine.protocol import messages as m
 from cubecast.simulation.shells.host import SimulatedHost
 from cubecast.types import ChannelName, HostId
+from tests.engine.host.scripted import PUBLISHER, ScriptedHost
 from tests.engine.host.test_subscribe import NO_BOUND_MS, ready
 from tests.engine.in_memory import CHANNEL, Overlay
 
@@ -104,3 +106,63 @@ def test_a_standby_is_let_go_when_nobody_needs_it() -> None:
     overlay.crash(host)
     overlay.run(60 * DEFAULT.tick_s)
     assert host not in next(b.standby_children for b in overlay.engines[standby].branches())
+
+
+def ask_to_stand_by(host: ScriptedHost, asker: HostId, parent: str = "another") -> bool:
+    """Whether a host agrees to be the standby of a peer that has some parent."""
+    host.receive(asker, m.StandbyRequest(CHANNEL, (asker,), "", HostId(parent)))
+    return host.sent_to(asker, m.StandbyStatus)[-1].ready
+
+
+def test_a_host_stands_by_for_as_many_hosts_as_it_has_copies_left() -> None:
+    host = ScriptedHost(fan_out=1)
+    host.subscribe()
+    host.peers[host.other()].spare = 0  # so that nobody changes parents
+    assert ask_to_stand_by(host, host.other())
+    assert ask_to_stand_by(host, host.other()), "it asks again and again"
+    stranger = HostId("x")
+    host.handle(ev.LinkUp(stranger))
+    assert not ask_to_stand_by(host, stranger)
+
+
+def test_a_host_that_does_not_carry_the_channel_stands_by_for_nobody() -> None:
+    host = ScriptedHost()
+    assert not ask_to_stand_by(host, HostId("a"))
+
+
+def test_a_host_that_declines_to_stand_by_is_not_asked_again_for_a_while() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    assert host.parent is not None
+    other = host.other()
+    host.run(DEFAULT.standby.look_ticks)
+    asked = len(host.sent_to(other, m.StandbyRequest))
+    assert asked > 0
+    host.receive(other, m.StandbyStatus(CHANNEL, ready=False))
+    host.run(DEFAULT.standby.shun_ticks - DEFAULT.standby.look_ticks)
+    assert len(host.sent_to(other, m.StandbyRequest)) == asked
+    host.run(2 * DEFAULT.standby.look_ticks)
+    assert len(host.sent_to(other, m.StandbyRequest)) > asked
+
+
+def test_a_host_whose_parent_is_the_publisher_needs_no_standby() -> None:
+    host = ScriptedHost()
+    for peer in host.peers.values():
+        peer.above = ()
+    host.subscribe()
+    host.run(3 * DEFAULT.standby.ask_ticks)
+    assert not [peer for peer in host.peers if host.sent_to(peer, m.StandbyRequest)]
+
+
+def test_a_standby_that_gets_the_channel_through_the_parent_is_replaced() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent, other = host.parent, host.other()
+    assert parent is not None
+    host.run(DEFAULT.standby.look_ticks)
+    host.receive(other, m.StandbyStatus(CHANNEL, ready=True))
+    host.handle(ev.Prepared(CHANNEL, other))
+    host.peers[other].above = (PUBLISHER, parent)
+    host.run(2 * DEFAULT.standby.look_ticks)
+    assert host.sent_to(other, m.Release)
+    assert fx.StopPull(CHANNEL, other) in host.done(fx.StopPull)

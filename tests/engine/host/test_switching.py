@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol import messages as m
-from cubecast.engine.protocol.records import Tree
-from cubecast.types import HostId
+from cubecast.engine.protocol.records import Advice, HostRecord, Tree
+from cubecast.types import HostId, Label
 from tests.engine.host.scripted import ScriptedHost
 from tests.engine.host.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay
@@ -187,3 +187,26 @@ def test_a_parent_that_turns_out_to_be_worse_is_declined_unless_the_present_one_
     host.handle(ev.Received(parent, m.Leaving()))
     host.run(2 * DEFAULT.switching.look_ticks)
     assert host.parent == other
+
+
+def test_advice_that_cannot_be_followed_is_given_up_and_the_host_compares_for_itself_again() -> None:
+    host = scripted()
+    better = host.other()
+    unknown = HostRecord(HostId("x"), "x:1", "", "", Label(0))
+    host.handle(ev.Advised(Advice(CHANNEL, unknown)))
+    host.peers[better].delay_ms = 40.0
+    host.run(DEFAULT.switching.advice_ticks)
+    assert not host.asked(better), "the directory's plan goes first"
+    host.run(DEFAULT.switching.hold_ticks_min + 2 * DEFAULT.switching.look_ticks)
+    assert host.parent == better
+
+
+def test_advice_is_followed_although_the_parent_advised_is_no_better_for_this_host() -> None:
+    host = scripted()
+    advised = host.other()
+    host.peers[advised].delay_ms = 160.0
+    host.handle(ev.Advised(Advice(CHANNEL, HostRecord(advised, f"{advised}:1", "", "", Label(2)))))
+    host.run(5)
+    assert host.parent == advised
+    host.run(DEFAULT.switching.advice_ticks)
+    assert host.parent == advised, "it rests, so that the directory can complete its plan"

@@ -1,0 +1,146 @@
+"""Searches of one host, step by step: what it asks, what ends them, and what it answers to others."""
+
+from itertools import count
+
+import pytest
+
+from cubecast.engine.host import effects as fx
+from cubecast.engine.host import events as ev
+from cubecast.engine.host.config import DEFAULT
+from cubecast.engine.protocol import messages as m
+from cubecast.engine.protocol.feasibility import FeasibilityDistance
+from cubecast.engine.protocol.path import NUMBER_MAX, Contract
+from cubecast.engine.protocol.records import Tree, Verdict
+from cubecast.types import HostId, Label
+from tests.engine.host.scripted import CHANNEL, ME, PUBLISHER, ScriptedHost
+
+A, B = HostId("a"), HostId("b")
+NO_BOUND = Contract(10_000.0)
+ASK = 7
+
+
+def attach(host: HostId, feasibility: FeasibilityDistance = FeasibilityDistance()) -> m.Attach:  # noqa: B008
+    return m.Attach(ASK, CHANNEL, NO_BOUND, (host,), "", feasibility)
+
+
+def path_request(host: HostId, grant: str = "") -> m.PathRequest:
+    return m.PathRequest(ASK, CHANNEL, 0, Label(0), NO_BOUND, 5, (host,), grant)
+
+
+def refuse(host: ScriptedHost, reason: str) -> None:
+    """Every request over the cube that a peer was sent last, and has not answered, is refused."""
+    for peer in host.peers:
+        for request in host.sent_to(peer, m.PathRequest)[-1:]:
+            host.receive(peer, m.PathRefusal(request.ask, CHANNEL, reason, request.tries))
+
+
+def test_a_request_that_repeats_a_number_is_refused_and_the_first_goes_on() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    host.receive(host.other(), attach(host.other(), FeasibilityDistance(host.ticks + 2, 0)))  # waits for this number
+    assert host.receive(host.other(), attach(host.other())) == [
+        fx.Send(host.other(), m.PathRefusal(ASK, CHANNEL, "too many requests at once", 0))
+    ]
+    host.run(4)
+    assert [confirm.ask for confirm in host.sent_to(host.other(), m.Confirm)] == [ASK]
+
+
+def test_no_host_on_the_path_from_the_publisher_becomes_a_child() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent, above = host.parent, host.other()
+    assert parent is not None
+    host.peers[parent].above = (PUBLISHER, above)
+    host.run(2)
+    for ancestor in (parent, above):
+        host.receive(ancestor, attach(ancestor))
+        assert not host.sent_to(ancestor, m.Confirm)
+        assert host.sent_to(ancestor, m.PathRefusal)[-1].reason == f"{ME} is a descendant of {ancestor}"
+
+
+def test_a_better_label_is_not_asked_for_where_it_is_not_the_bound_that_is_broken() -> None:
+    host = ScriptedHost()
+    for peer in host.peers.values():
+        peer.offers = True
+    host.search(tree=Tree.CUBE)
+    (admitted,) = host.done(fx.Admitted)
+    host.handle(ev.UnsubscribeRequested(CHANNEL))
+    host.search(admitted.metrics.least_bound_ms, Tree.CUBE, rate_bps=2 * NUMBER_MAX)
+    assert host.done(fx.Refused)
+    assert not host.done(fx.Relocate)
+
+
+def test_a_search_asks_for_better_labels_a_few_times_and_is_then_refused() -> None:
+    host = ScriptedHost()
+    for peer in host.peers.values():
+        peer.offers = True
+    host.search(bound_ms=50.0, tree=Tree.CUBE)
+    for _ in range(2 * DEFAULT.search.relocations_max):
+        if host.done(fx.Refused):
+            break
+        host.handle(ev.Relocated(CHANNEL, Verdict.MOVED))
+        host.run(DEFAULT.search.settle_ticks)
+        host.resolve(Tree.CUBE)
+    assert len(host.done(fx.Relocate)) == DEFAULT.search.relocations_max
+    (refused,) = host.done(fx.Refused)
+    assert refused.best is not None
+    assert refused.best.least_bound_ms > 50.0
+
+
+@pytest.mark.parametrize("before_deadline", [3, 10, 40])
+def test_a_refusal_that_may_not_hold_long_is_followed_by_another_search_also_near_the_deadline(
+    before_deadline: int,
+) -> None:
+    host = ScriptedHost()
+    host.search(tree=Tree.CUBE)
+    host.run(DEFAULT.search.search_ticks - before_deadline)
+    for _ in host.peers:
+        refuse(host, "the cube changes its shape")
+    host.run(2 * DEFAULT.search.resolve_ticks)
+    assert not host.done(fx.Refused)
+    assert len(host.done(fx.Resolve)) == 2
+    for peer in host.peers.values():
+        peer.offers = True
+    host.resolve(Tree.CUBE)
+    host.run(1)
+    assert host.done(fx.Admitted)
+
+
+def test_a_host_that_refuses_again_and_again_for_a_moment_ends_the_search_at_last() -> None:
+    host = ScriptedHost()
+    host.search(tree=Tree.CUBE)
+    for attempt in count():
+        for _ in host.peers:
+            refuse(host, "the cube changes its shape")
+        host.run(DEFAULT.search.resolve_ticks)
+        if host.done(fx.Refused):
+            break
+        host.resolve(Tree.CUBE)
+        assert attempt <= DEFAULT.search.resolves_max
+    assert len(host.done(fx.Resolve)) == 1 + DEFAULT.search.resolves_max
+
+
+def test_a_link_that_breaks_before_the_offer_is_confirmed_ends_the_search_with_that_reason() -> None:
+    host = ScriptedHost()
+    host.search(tree=Tree.CUBE)
+    (asked,) = (peer for peer in host.peers if host.sent_to(peer, m.PathRequest))
+    (request,) = host.sent_to(asked, m.PathRequest)
+    host.receive(asked, m.PathOffer(request.ask, CHANNEL, host.metrics_at(asked, 100.0), request.tries))
+    assert host.sent_to(asked, m.Commit) == [m.Commit(request.ask)]
+    host.handle(ev.LinkDown(asked, "closed"))
+    assert [refused.reason for refused in host.done(fx.Refused)] == [f"{asked} is silent"]
+
+
+def test_a_relay_that_subscribes_itself_asks_on_with_its_own_grant_from_then_on() -> None:
+    host = ScriptedHost()
+    host.peers[A].offers = True
+    host.receive(B, path_request(B, "grant of b"))
+    host.receive(B, m.Commit(ASK))
+    assert host.parent == A
+    assert [request.grant for request in host.sent_to(A, m.PathRequest)] == ["grant of b"]
+    host.search(grant="our grant")
+    assert host.done(fx.Admitted)
+    host.handle(ev.PullFailed(CHANNEL, A, "closed"))
+    host.run(2 * DEFAULT.search.shun_ticks)
+    asked = [message for _, _, message in host.sent if isinstance(message, m.PathRequest)][-1]
+    assert (asked.grant, asked.trail) == ("our grant", (ME,))

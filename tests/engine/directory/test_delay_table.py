@@ -74,3 +74,11 @@ def test_one_host_is_asked_to_measure_few_others_at_a_time_and_the_rest_later() 
     assert len(first) == DELAYS.probes_per_request_max
     second = delay_table.take_requests(0.1, [A, *others])[A]
     assert {*first, *second} == set(others), "those that were not requested yet come first"
+
+
+def test_a_pair_that_is_not_reported_is_requested_again_after_a_while_and_not_for_ever() -> None:
+    delay_table = DelayTable(DELAYS)
+    delay_table.delays_ms([pair(A, B)], 0.0)
+    times = np.arange(0.0, 5 * DELAYS.requests_max * DELAYS.retry_after_s, 0.5).tolist()
+    requested_at = [now for now in times if delay_table.take_requests(now, [A, B])]
+    assert requested_at == [number * DELAYS.retry_after_s for number in range(DELAYS.requests_max)]

@@ -1,5 +1,7 @@
 """Laws of the directory: seats, placements, channels, leases."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from cubecast.engine.directory import events as d
 from cubecast.engine.directory.config import DIRECTORY_DEFAULTS
 from cubecast.engine.directory.engine import DirectoryEngine
-from cubecast.engine.protocol.records import SubscriptionRecord
+from cubecast.engine.protocol.records import FAN_OUT_MAX, SubscriptionRecord, Tree
 from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, format_label, label_count, neighbours
 from cubecast.simulation.invariants import broken_labels
@@ -249,3 +251,46 @@ def test_limits_hold() -> None:
     assert len(directory.subscriptions()) == SUBSCRIPTIONS_MAX
     with pytest.raises(DirectoryError, match="fan-out"):
         directory.handle(d.HostJoined(HostId("b"), "10.0.0.2:1", "f" * 64, "b", -1), 0.0)
+
+
+@pytest.mark.parametrize("tree", Tree)
+def test_parents_are_proposed_for_hybrid_trees_only(tree: Tree) -> None:
+    directory = engine()
+    for host in ("p", "a", "b"):
+        directory.handle(joined(host), 0.0)
+    assert directory.proposals(HostId("b"), CLIP) == (), "it is not announced"
+    directory.handle(d.ChannelAnnounced(HostId("p"), CLIP, tree), 0.0)
+    path = (HostId("p"), HostId("a"))
+    report = SubscriptionRecord(CLIP, HostId("a"), 100.0, "receiving", 10.0, 10.0, path)
+    directory.handle(d.SubscriptionReported(report), 0.0)
+    proposed = {record.host for record in directory.proposals(HostId("b"), CLIP)}
+    assert proposed == ({"p", "a"} if tree is Tree.HYBRID else set())
+
+
+def test_the_greatest_fan_out_is_accepted_and_one_more_is_not() -> None:
+    directory = engine()
+    directory.handle(replace(joined("a"), fan_out=int(str(FAN_OUT_MAX))), 0.0)
+    assert directory.members[HostId("a")].record.fan_out == FAN_OUT_MAX
+    with pytest.raises(DirectoryError, match="fan-out"):
+        directory.handle(replace(joined("b"), fan_out=FAN_OUT_MAX + 1), 0.0)
+
+
+def test_two_hosts_cannot_share_a_name_however_their_keys_compare() -> None:
+    for key in ("0", "z"):
+        directory = engine()
+        directory.handle(joined("m"), 0.0)
+        with pytest.raises(DirectoryError, match="the name m is taken"):
+            directory.handle(replace(joined("m"), key=key), 0.0)
+
+
+@pytest.mark.parametrize("hidden", [set(), {"a"}, {"b"}, {"a", "b"}])
+def test_a_third_host_relays_between_two_neighbours_only_where_neither_can_be_dialled(hidden: set[str]) -> None:
+    directory = engine(Cube(2, 2))
+    for host, seat in (("a", "00"), ("b", "01"), ("c", "10"), ("e", "11")):
+        directory.handle(joined(host, seat), 0.0)
+    for host in hidden:
+        directory.handle(d.HostTested(HostId(host), reachable=False), 0.0)
+    for host, other in (("a", "b"), ("b", "a")):
+        (near,) = (n for n in directory.placement(HostId(host)).neighbours if n.record.host == other)
+        assert (near.via is not None) == (len(hidden) == 2)
+        assert near.first.reachable or other in hidden

@@ -1,6 +1,7 @@
 """Laws of jobs: which host derives which channel, and for how long."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -99,6 +100,17 @@ def test_a_host_that_has_no_copy_left_to_send_gets_no_job() -> None:
     assert request(directory) == "a"
 
 
+def test_copies_of_streams_that_are_not_received_and_reports_without_a_parent_do_not_count() -> None:
+    directory = overlay("p", "a", slots=1)
+    for number in range(8):
+        directory.handle(joined(f"s{number}"), 0.0)
+        host = HostId(f"s{number}")
+        path = (HostId("p"), host) if number % 2 else (host,)
+        state = "ended" if number % 2 else "receiving"
+        directory.handle(d.SubscriptionReported(SubscriptionRecord(NEWS, host, 9.0, state, path=path)), 0.0)
+    assert request(directory) == "p"
+
+
 def test_a_job_that_fails_goes_elsewhere_and_one_that_is_refused_goes_nowhere() -> None:
     directory = overlay("p", "a", slots=1)
     assert request(directory) == "p"
@@ -174,6 +186,16 @@ def test_only_the_owner_can_change_or_end_a_job_and_none_is_derived_from_itself(
     directory.handle(d.JobEnded(SMALL, "you"), 0.0)
     assert directory.jobs.status(SMALL).host == "p"
     assert d.Assign(HostId("p"), ()) in directory.handle(d.JobEnded(SMALL, "me"), 0.0)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_no_channel_is_derived_from_itself_however_long_the_way_round(length: int) -> None:
+    directory = overlay("p")
+    names = [ChannelName(f"c{number}") for number in range(length)]
+    for source, channel in pairwise(names):
+        request(directory, Job(channel, source, "me", "a" * 64))
+    with pytest.raises(DirectoryError, match="from itself"):
+        request(directory, Job(names[0], names[-1], "me", "a" * 64))
 
 
 def test_a_new_version_reaches_the_host_once_its_module_is_there() -> None:

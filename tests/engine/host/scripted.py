@@ -44,6 +44,8 @@ class Peer:
         self.offers = False
         """Whether it answers requests over the cube, with an offer, and then confirms it."""
         self.spare = 8
+        self.needs = True
+        """Whether it announces that it needs the link."""
 
 
 class ScriptedHost:
@@ -116,7 +118,7 @@ class ScriptedHost:
                     continue
                 self.handle(ev.LinkSampled(host, 1000 * RTT_S, 0, 0))
                 carried = m.Carried(CHANNEL, self.metrics_at(host, peer.delay_ms), peer.spare)
-                self.handle(ev.Received(host, m.Heartbeat((carried,), needs=True)))
+                self.handle(ev.Received(host, m.Heartbeat((carried,), peer.needs)))
                 if host == parent:
                     self.bytes += BYTES_PER_TICK
                     self.handle(ev.MediaSampled(CHANNEL, host, self.bytes))

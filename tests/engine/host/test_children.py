@@ -1,10 +1,14 @@
 """What a host does for its children, tick by tick."""
 
+from itertools import pairwise
+
 from cubecast.engine.host import effects as fx
+from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.path import Contract
-from cubecast.types import HostId
+from cubecast.engine.protocol.records import Tree
+from cubecast.types import ChannelName, HostId
 from tests.engine.host.scripted import CHANNEL, ScriptedHost
 
 NO_BOUND = Contract(10_000.0)
@@ -18,6 +22,22 @@ def feeding() -> tuple[ScriptedHost, HostId]:
     host.receive(child, m.Attach(1, CHANNEL, NO_BOUND, (child,), ""))
     assert host.sent_to(child, m.Confirm)
     return host, child
+
+
+def test_the_directory_is_sent_reports_of_the_local_subscriber_now_and_then_and_of_nobody_else() -> None:
+    host, _ = feeding()
+    before, periods = len(host.done(fx.Report)), 4
+    for _ in range(periods * DEFAULT.tree.report_ticks):
+        host.receive(host.other(), m.SubtreeContract(CHANNEL, NO_BOUND))
+        host.run(1)
+    assert len(host.done(fx.Report)) - before == periods
+    host.handle(ev.UnsubscribeRequested(CHANNEL))
+    left = len(host.done(fx.Report))
+    for _ in range(periods * DEFAULT.tree.report_ticks):
+        host.receive(host.other(), m.SubtreeContract(CHANNEL, NO_BOUND))
+        host.run(1)
+    assert host.parent is not None, "its child needs the channel still"
+    assert len(host.done(fx.Report)) == left
 
 
 def test_a_child_that_sends_no_contract_loses_its_copy() -> None:
@@ -36,3 +56,19 @@ def test_a_child_that_sends_its_contract_keeps_its_copy() -> None:
         host.receive(child, m.SubtreeContract(CHANNEL, NO_BOUND))
     assert not host.done(fx.Evict)
     assert host.engine.may_pull(CHANNEL, child)
+
+
+def test_the_end_of_one_channel_delays_no_other() -> None:
+    host, own, child = ScriptedHost(), ChannelName("own"), HostId("x")
+    host.subscribe()
+    host.handle(ev.PublishRequested(own, Tree.HYBRID))
+    host.handle(ev.LinkUp(child))
+    host.receive(child, m.Attach(1, own, NO_BOUND, (child,), ""))
+    for peer in host.peers.values():
+        peer.alive = False
+    while host.engine.metrics(CHANNEL) is not None:
+        host.receive(child, m.SubtreeContract(own, NO_BOUND))
+        host.run(1)
+    host.run(2 * DEFAULT.tree.update_ticks)
+    updated = [tick for tick, _, message in host.sent if isinstance(message, m.PathUpdate) and message.channel == own]
+    assert {later - earlier for earlier, later in pairwise(updated)} == {DEFAULT.tree.update_ticks}

@@ -3,7 +3,7 @@
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
-from cubecast.engine.protocol.messages import Goodbye, Heartbeat, Ping, Pong
+from cubecast.engine.protocol.messages import Goodbye, Heartbeat, Hello, Ping, Pong
 from cubecast.engine.protocol.records import HostRecord, Neighbour, Placement
 from cubecast.overlay.cube import Cube
 from cubecast.types import HostId, Label
@@ -120,10 +120,71 @@ def test_a_link_is_closed_once_neither_end_has_needed_it_for_long_enough() -> No
         host.run(1)
         host.receive(stranger, Heartbeat(needs=True))
     assert not host.done(fx.HangUp)
-    for ticks in range(1, 2 * DEFAULT.links.unneeded_ticks):
+    for _ in range(DEFAULT.links.unneeded_ticks):
+        assert not host.done(fx.HangUp)
         host.receive(stranger, Heartbeat(needs=False))
         host.run(1)
-        if host.done(fx.HangUp):
-            break
     assert host.done(fx.HangUp) == [fx.HangUp(stranger)]
-    assert ticks == DEFAULT.links.unneeded_ticks
+
+
+def test_a_link_opened_to_be_measured_stays_until_the_directory_has_the_result_and_no_longer() -> None:
+    host, measured = ScriptedHost(), HostRecord(HostId("x"), "x:1", "", "", Label(0))
+    assert host.handle(ev.ProbesWanted((measured,))) == [fx.Dial(measured)]
+    host.handle(ev.LinkUp(measured.host))
+    for sample in range(DEFAULT.links.samples_ready):
+        host.handle(ev.LinkSampled(measured.host, 40.0, 0, 0))
+        assert (measured.host in host.engine.links_ms()) == (sample + 1 == DEFAULT.links.samples_ready)
+        host.receive(measured.host, Heartbeat())
+        host.run(1)
+    for _ in range(DEFAULT.links.measured_ticks - 2):
+        host.receive(measured.host, Heartbeat())
+        host.run(1)
+    assert not host.done(fx.HangUp)
+    host.run(2)
+    assert host.done(fx.HangUp) == [fx.HangUp(measured.host)]
+
+
+def test_a_host_that_cannot_be_measured_is_not_dialled_for_ever() -> None:
+    host, absent = ScriptedHost(), HostRecord(HostId("x"), "x:1", "", "", Label(0))
+    host.handle(ev.ProbesWanted((absent,)))
+    answered = 0
+
+    def dials_within(ticks: int) -> int:
+        nonlocal answered
+        before = answered
+        for _ in range(ticks):
+            if len(host.done(fx.Dial)) > answered:
+                answered += 1
+                host.handle(ev.LinkDown(absent.host, "no answer"))
+            host.run(1)
+        return answered - before
+
+    assert dials_within(DEFAULT.links.measure_ticks) > 1
+    assert dials_within(4 * max(DEFAULT.links.redial_ticks)) == 0
+
+
+def test_a_neighbour_hears_that_this_host_has_moved() -> None:
+    host = ScriptedHost()
+    period = DEFAULT.links.hello_again_heartbeats * DEFAULT.links.heartbeat_ticks
+    host.run(2 * period)
+    moved = HostRecord(ME, "elsewhere:1", "", "", Label(0))
+    neighbours = tuple(Neighbour(record(peer).seat, record(peer)) for peer in host.peers)
+    host.handle(ev.Placed(Placement(2, 0, 2, 2, moved, (Label(0),), neighbours)))
+    host.run(period)
+    for peer in host.peers:
+        hellos = host.sent_to(peer, Hello)
+        assert hellos[-1].record == moved
+        assert len(hellos) <= DEFAULT.links.hello_heartbeats + 5, "in few of the heartbeats"
+
+
+def test_the_link_to_a_parent_is_kept_wherever_the_parent_is_in_the_cube() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent = host.parent
+    assert parent is not None
+    host.handle(ev.Placed(Placement(2, 0, 2, 2, record(ME), (Label(3),), ())))
+    for peer in host.peers.values():
+        peer.needs = False
+    host.run(3 * DEFAULT.links.unneeded_ticks)
+    assert host.parent == parent
+    assert fx.HangUp(parent) not in host.done(fx.HangUp)

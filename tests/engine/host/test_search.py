@@ -3,15 +3,16 @@
 from itertools import count
 
 import pytest
+from msgspec import structs
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract
-from cubecast.engine.protocol.records import Tree, Verdict
-from cubecast.types import HostId, Label
+from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
+from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Tree, Verdict
+from cubecast.types import ChannelName, HostId, Label
 from tests.engine.host.scripted import CHANNEL, ME, PUBLISHER, ScriptedHost
 
 A, B = HostId("a"), HostId("b")
@@ -43,6 +44,40 @@ def test_a_request_that_repeats_a_number_is_refused_and_the_first_goes_on() -> N
     ]
     host.run(4)
     assert [confirm.ask for confirm in host.sent_to(host.other(), m.Confirm)] == [ASK]
+
+
+def test_a_waiting_host_is_accepted_with_the_very_update_that_brings_its_number() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent, child, number = host.parent, host.other(), host.ticks + 1000
+    assert parent is not None
+    host.receive(child, attach(child, FeasibilityDistance(number, 0)))
+    own, never = ChannelName("own"), FeasibilityDistance(2**60, 0)
+    host.handle(ev.PublishRequested(own, Tree.HYBRID))
+    host.receive(
+        child, m.Attach(ASK + 1, own, NO_BOUND, (child,), "", never)
+    )  # another channel's number is not its own
+    assert not host.sent_to(child, m.Confirm)
+    metrics = structs.replace(host.metrics_at(parent, 100.0), seqno=number + 1)
+    host.receive(parent, m.PathUpdate(CHANNEL, metrics, 0, Label(0), flowing=False, fed=True))
+    assert [confirm.ask for confirm in host.sent_to(child, m.Confirm)] == [ASK]
+
+
+def test_one_failed_dial_of_a_proposed_parent_does_not_end_the_wait_for_it() -> None:
+    host, proposed = ScriptedHost(), HostRecord(HostId("x"), "x:1", "", "", Label(0))
+    host.handle(ev.SubscribeRequested(CHANNEL, NO_BOUND))
+    host.handle(ev.ChannelResolved(ChannelRecord(CHANNEL, PUBLISHER, Label(0), 0, Tree.HYBRID), "", (proposed,)))
+    host.handle(ev.LinkDown(proposed.host, "it was just closing"))
+    host.run(DEFAULT.links.redial_ticks[0])
+    assert len(host.done(fx.Dial)) == 2
+    assert not any(host.asked(peer) for peer in host.peers), "those that are known already"
+    host.handle(ev.LinkUp(proposed.host))
+    carried = m.Carried(CHANNEL, PathMetrics(5.0, 0.0, (PUBLISHER, proposed.host)), spare=8)
+    host.receive(proposed.host, m.Heartbeat((carried,)))
+    for _ in range(DEFAULT.search.probe_samples):
+        host.handle(ev.LinkSampled(proposed.host, 10.0, 0, 0))
+    host.run(1)
+    assert host.asked(proposed.host)
 
 
 def test_no_host_on_the_path_from_the_publisher_becomes_a_child() -> None:

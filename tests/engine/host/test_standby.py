@@ -166,3 +166,16 @@ def test_a_standby_that_gets_the_channel_through_the_parent_is_replaced() -> Non
     host.run(2 * DEFAULT.standby.look_ticks)
     assert host.sent_to(other, m.Release)
     assert fx.StopPull(CHANNEL, other) in host.done(fx.StopPull)
+
+
+def test_a_host_that_no_longer_asks_for_a_standby_loses_it() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    asker = host.other()
+    assert ask_to_stand_by(host, asker)
+    host.run(DEFAULT.tree.child_ticks - 1)
+    assert host.engine.may_pull(CHANNEL, asker)
+    host.run(1)
+    assert not host.engine.may_pull(CHANNEL, asker)
+    assert host.done(fx.Evict) == [fx.Evict(CHANNEL, asker)]
+    assert host.sent_to(asker, m.StandbyStatus)[-1] == m.StandbyStatus(CHANNEL, ready=False)

@@ -210,3 +210,30 @@ def test_advice_is_followed_although_the_parent_advised_is_no_better_for_this_ho
     assert host.parent == advised
     host.run(DEFAULT.switching.advice_ticks)
     assert host.parent == advised, "it rests, so that the directory can complete its plan"
+
+
+def test_a_better_parent_without_a_copy_left_is_not_asked() -> None:
+    host = scripted()
+    better = host.other()
+    host.peers[better].delay_ms, host.peers[better].spare = 20.0, 0
+    host.run(3 * DEFAULT.switching.hold_ticks)
+    assert not host.asked(better)
+
+
+def test_while_the_bound_is_broken_a_small_gain_is_enough_and_none_is_not() -> None:
+    host = ScriptedHost()
+    host.search(bound_ms=200.0)
+    host.run(10)
+    parent, other = host.parent, host.other()
+    assert parent is not None
+    host.peers[parent].delay_ms = host.peers[other].delay_ms = 300.0
+    host.run(3 * DEFAULT.switching.hold_ticks)
+    assert host.parent == parent
+    host.peers[other].delay_ms -= 2 * DEFAULT.switching.broken_gain_ms
+    host.run(DEFAULT.switching.hold_ticks + 2 * DEFAULT.switching.look_ticks)
+    assert host.parent == other
+    host.peers[parent].delay_ms = 100.0
+    begun = host.ticks
+    host.run(DEFAULT.switching.return_ticks + 2 * DEFAULT.switching.look_ticks)
+    assert host.parent == parent, "a greater gain counts as well"
+    assert host.asked(parent)[-1] - begun >= DEFAULT.switching.return_ticks - DEFAULT.switching.look_ticks

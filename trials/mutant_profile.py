@@ -1,4 +1,4 @@
-"""A pytest plugin for trials/mutants.py: laws are tried on few examples, the same in every run, after all other tests."""
+"""A pytest plugin for trials/mutants.py: few examples of each law, the same in every run, and the slow tests last or not at all."""
 
 import os
 
@@ -7,10 +7,28 @@ from hypothesis import Phase, settings
 
 EXAMPLES = "MUTANT_EXAMPLES"
 """Environment variable with the maximum number of examples of one test."""
+SLOW_TESTS = "MUTANT_SLOW_TESTS"
+"""Environment variable: `yes` to run the slow tests too."""
+MODULE = "MUTANT_MODULE"
+"""Environment variable with the name of the mutated module: its own tests run first."""
+SLOW = (
+    "trees/test_surveyed_trees.py",
+    "host/test_chaos.py",
+    "host/test_repair.py",
+    "host/test_standby.py",
+    "host/test_switching.py",
+    "test_fan_out_holds_when_everyone_asks_at_once",
+)
+"""Parts of the names of slow tests: those of large surveyed trees, and of many hosts over seconds of the engine's time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Caps the examples of every law, also of those whose own settings ask for more; failures are not shrunk."""
+    """Caps the examples of every law, also of those whose own settings ask for more; failures are not shrunk.
+
+    The tests of the mutated module run first, and then in the order of their cost: examples, laws, slow tests.
+    """
+    if os.environ[SLOW_TESTS] != "yes":
+        items[:] = [item for item in items if not _is_slow(item)]
     most = int(os.environ[EXAMPLES])
     for item in items:
         law = getattr(item, "obj", None)
@@ -28,4 +46,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             deadline=None,
             phases=(Phase.explicit, Phase.generate),
         )
-    items.sort(key=lambda item: getattr(getattr(item, "obj", None), "is_hypothesis_test", False))  # these take longest
+    module = os.environ[MODULE]
+    items.sort(key=lambda item: (_is_slow(item), f"test_{module}.py" not in item.nodeid, _is_law(item)))
+
+
+def _is_law(item: pytest.Item) -> bool:
+    return bool(getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return any(part in item.nodeid for part in SLOW)

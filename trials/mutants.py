@@ -1,10 +1,14 @@
 """Mutation testing of the overlay and the engine: which small changes of the code does no test notice?
 
 A sample of the mutants of Cosmic Ray's operators is drawn by seed, one per place in the code. Each is made in a copy of
-the tree, and the tests of its package are run on it, up to the first failure. Results are appended to a JSON lines
-file as they come, so a run that was stopped continues where it ended, and parts of a sample may run one after another:
+the tree, and the tests of its package are run on it, up to the first failure: first without the slow tests and with few
+examples of each law, then, if none of them failed, all tests with more examples. Only a mutant that passes both counts
+as a survivor. Results are appended to a JSON lines file as they come, so a run that was stopped continues where it
+ended. Parts of a sample, or of its packages, may run one after another; the sample is drawn from all packages, so the
+results of several runs add up:
 
     python trials/mutants.py --sample 300 --seed 7 --jobs 2 --part 1/6
+    python trials/mutants.py --sample 300 --seed 7 --jobs 1 --package src/cubecast/overlay --package src/cubecast/engine/protocol
 
 Results belong to the text of the mutated file: after a change of the tests use another results file.
 
@@ -42,15 +46,24 @@ EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 COPIED = ("src", "tests", "pyproject.toml", "README.md", "LICENSE", "requirements.lock")
 TESTS = {
     "src/cubecast/overlay": ("tests/overlay",),
-    "src/cubecast/engine/protocol": ("tests/engine/protocol", "tests/engine/host"),
+    "src/cubecast/engine/protocol": ("tests/engine/protocol", "tests/engine/host", "tests/engine/directory"),
     "src/cubecast/engine/directory": ("tests/engine/directory",),
     "src/cubecast/engine/host": ("tests/engine/host",),
 }
 """The folders of tests that are run for the mutants of a package."""
-PYTEST = ("-x", "-q", "-p", "no:randomly", "-n", "0", "-m", "not system", "-k", "not compiled", "-p", "mutant_profile")
-"""Tests of the compiled form of a kernel are left out: its plain form is tested, and compiling takes seconds."""
+PYTEST = (
+    *("-x", "-q", "-p", "no:randomly", "-n", "0", "-m", "not system", "-k", "not compiled", "-p", "mutant_profile"),
+    *("-W", "ignore::SyntaxWarning"),
+)
+"""Options of pytest for every mutant.
+
+Tests of the compiled form of a kernel are left out: its plain form is tested, and compiling takes seconds. A mutant that
+only makes the compiler warn, such as `0 is not n`, is not killed by the warning: a test has to fail.
+"""
 PATIENCE, LIMIT_S_MIN = 4.0, 30.0
 """A mutant may take this many times as long as the tests take without it, and at least this long, s."""
+LIMIT_ALL_S = 3600.0
+"""Maximum duration of all tests with more examples, s; one test is stopped by pytest's own limit long before."""
 PASSED, FAILED, STOPPED = 0, 1, 2
 """Exit codes of pytest; STOPPED is also that of a module that cannot be imported."""
 
@@ -72,10 +85,10 @@ def main() -> None:
     options = _options()
     part, parts = options.part
     sample = draw(ROOT, list(TESTS), options.sample, options.seed)
-    mine = [mutant for index, mutant in enumerate(sample) if index % parts == part - 1]
+    mine = [m for index, m in enumerate(sample) if index % parts == part - 1 and m.package in options.package]
     known = _read(options.results)
     missing = [mutant for mutant in mine if mutant.key not in known]
-    print(f"{len(sample)} mutants, {len(mine)} of them in this part, {len(missing)} left to run", flush=True)
+    print(f"{len(sample)} mutants, {len(mine)} of them in this run, {len(missing)} left to run", flush=True)
     if missing:
         packages = {mutant.package: _baseline(mutant.package, options.examples) for mutant in missing}
         with _copies(options.jobs) as copies:
@@ -84,11 +97,11 @@ def main() -> None:
                 known[result.key] = result
                 _append(options.results, result)
             limits_s = {p: max(LIMIT_S_MIN, PATIENCE * known[key].seconds) for p, key in packages.items()}
-            attempt = partial(_try, limits_s=limits_s, examples=options.examples)
+            attempt = partial(_try, limits_s=limits_s, examples=options.examples, more=options.more_examples)
             for result in _each(attempt, missing, copies):
                 _append(options.results, result)
         known = _read(options.results)
-    _report([known[mutant.key] for mutant in sample if mutant.key in known], len(sample))
+    _report([known[mutant.key] for mutant in mine if mutant.key in known], len(mine))
 
 
 def _options() -> argparse.Namespace:
@@ -97,11 +110,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7, metavar="N", help="of the sample (7)")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants tested at the same time (2)")
     parser.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="run the Ith of N parts only (1/1)")
-    parser.add_argument("--examples", type=int, default=2, metavar="N", help="most examples of one law (2)")
+    parser.add_argument(
+        "--package", action="append", choices=list(TESTS), help="run the mutants of this package only; may be repeated"
+    )
+    parser.add_argument("--examples", type=int, default=5, metavar="N", help="most examples of one law (5)")
+    parser.add_argument(
+        "--more-examples", type=int, default=50, metavar="N", help="the same, for mutants that pass with fewer (50)"
+    )
     parser.add_argument(
         "--results", type=Path, default=Path("lab-results/mutants.jsonl"), metavar="FILE", help="(%(default)s)"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.package = options.package or list(TESTS)
+    return options
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -158,13 +179,13 @@ def _each(work: Callable[[T, Path], R], items: Iterable[T], copies: Sequence[Pat
 
 
 def _without_mutant(package: str, copy: Path, examples: int) -> Result:
-    """Runs the tests of a package as they are.
+    """Runs the tests of a package as they are, without the slow ones.
 
     Raises:
         SystemExit: they fail.
     """
     begun = time.monotonic()
-    code, output = _pytest(copy, TESTS[package], examples, limit_s=3600)
+    code, output = _pytest(copy, TESTS[package], examples, limit_s=3600.0, slow=False)
     if code != PASSED:
         raise SystemExit(f"the tests of {package} fail without a mutant:\n{output}")
     return Result(_baseline(package, examples), package, package, "baseline", round(time.monotonic() - begun, 1), "")
@@ -179,14 +200,17 @@ def _baseline(package: str, examples: int) -> str:
     return f"baseline:{package}:{examples}:{digest.hexdigest()[:12]}"
 
 
-def _try(mutant: Mutant, copy: Path, limits_s: dict[str, float], examples: int) -> Result:
-    """Runs the tests on one mutant."""
-    file = copy / mutant.path
+def _try(mutant: Mutant, copy: Path, limits_s: dict[str, float], examples: int, more: int) -> Result:
+    """Runs the tests on one mutant: all of them, with more examples, if it passes the fast ones."""
+    file, tests = copy / mutant.path, TESTS[mutant.package]
     before = file.read_text()
     begun = time.monotonic()
     try:
         file.write_text(mutated(before, mutant))
-        code, output = _pytest(copy, TESTS[mutant.package], examples, limits_s[mutant.package])
+        code, output = _pytest(copy, tests, examples, limits_s[mutant.package], slow=False, first=file.stem)
+        if code == PASSED:
+            print(f"passed the fast tests: {mutant.place}\n{mutant.diff(before)}", flush=True)
+            code, output = _pytest(copy, tests, more, LIMIT_ALL_S, slow=True, first=file.stem)
     finally:
         file.write_text(before)
     if code not in (None, PASSED, FAILED, STOPPED):
@@ -197,13 +221,17 @@ def _try(mutant: Mutant, copy: Path, limits_s: dict[str, float], examples: int) 
     )
 
 
-def _pytest(copy: Path, tests: Sequence[str], examples: int, limit_s: float) -> tuple[int | None, str]:
+def _pytest(
+    copy: Path, tests: Sequence[str], examples: int, limit_s: float, *, slow: bool, first: str = ""
+) -> tuple[int | None, str]:
     """The exit code of pytest and the end of its output; no code if it did not end within the limit."""
     path = os.pathsep.join(filter(None, (str(copy / "src"), str(copy), os.environ.get("PYTHONPATH", ""))))
     env = os.environ | {
         "PYTHONPATH": path,
         "PYTHONDONTWRITEBYTECODE": "1",  # a mutant of the same size and second would run as the one before
         mutant_profile.EXAMPLES: str(examples),
+        mutant_profile.SLOW_TESTS: "yes" if slow else "no",
+        mutant_profile.MODULE: first,
     }
     command = [sys.executable, "-m", "pytest", *PYTEST, *tests]
     with (
@@ -245,27 +273,31 @@ def _read(file: Path) -> dict[str, Result]:
     return {result.key: result for result in results}
 
 
-def _equivalent() -> dict[tuple[str, str, str], str]:
-    """Reasons by file and by the lines that the mutant takes out and puts in."""
-    listed = tomllib.loads(EQUIVALENT.read_text()).get("mutant", [])
-    return {(each["file"], each["line"], each["mutant"]): each["reason"] for each in listed}
+def _is_equivalent(result: Result) -> bool:
+    """Whether the mutant is listed: by its file, the line it takes out and puts in, and the line above if one is given."""
+    file, line, mutant, above = _changed_lines(result)
+    return any(
+        (each["file"], each["line"], each["mutant"], each.get("above", above)) == (file, line, mutant, above)
+        for each in tomllib.loads(EQUIVALENT.read_text()).get("mutant", [])
+    )
 
 
-def _changed_lines(result: Result) -> tuple[str, str, str]:
-    """The file, and the first line that a mutant takes out and puts in."""
+def _changed_lines(result: Result) -> tuple[str, str, str, str]:
+    """The file, the first line that a mutant takes out and puts in, and the line above it."""
     lines = result.diff.splitlines()
     out = next((line[1:].strip() for line in lines if line.startswith("-") and not line.startswith("---")), "")
     new = next((line[1:].strip() for line in lines if line.startswith("+") and not line.startswith("+++")), "")
-    return result.place.partition(":")[0], out, new
+    file, _, place = result.place.partition(":")
+    above = (ROOT / file).read_text().splitlines()[int(place.split()[0]) - 2].strip()
+    return file, out, new, above
 
 
 def _report(results: Sequence[Result], drawn: int) -> None:
-    equivalent = _equivalent()
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     survivors = []
     for result in results:
         outcome = result.outcome
-        if outcome == "survived" and _changed_lines(result) in equivalent:
+        if outcome == "survived" and _is_equivalent(result):
             outcome = "equivalent"
         if outcome == "survived":
             survivors.append(result)

@@ -50,3 +50,5 @@ def test_shapes_that_differ_and_impossible_values_are_refused(function: object) 
         function(np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match="positive"):
         function(np.ones(2), np.zeros(2))
+    with pytest.raises(ValueError, match="positive"):
+        function(np.ones(2), -np.ones(2))

@@ -1,13 +1,14 @@
 """Label swaps."""
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubecast.overlay.cube import label_count
+from cubecast.overlay.cube import Cube, label_count
 from cubecast.overlay.delays import Delays, delay_matrix, full_delays
 from cubecast.overlay.many_routes import neighbour_table
 from cubecast.overlay.placement import mean_link_ms, swap_gain_ms, swapped_labels
@@ -58,3 +59,23 @@ def test_swaps_only_shorten_the_links_and_keep_every_host(
     after = run(neighbour, host, delays, close, tries, np.random.default_rng(seed))
     assert sorted(after) == sorted(host)
     assert mean_link_ms(neighbour, after, delays) <= mean_link_ms(neighbour, host, delays) + 1e-4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_attempt_makes_every_swap_that_gains_among_those_it_may_try(seed: int) -> None:
+    """The first attempt takes any label and a neighbour of the seat of a host close to its host."""
+    rng = np.random.default_rng(seed)
+    neighbour, host, close = neighbour_table(Cube(2, 3)), rng.permutation(8), rng.integers(0, 8, size=(8, 2))
+    delays = full_delays(np.linalg.norm(np.subtract.outer(*[rng.uniform(0, 100, size=8)] * 2)[..., None], axis=2))
+    possible = {tuple(host.tolist())}
+    for a, near, port in product(range(8), range(2), range(3)):
+        b = int(neighbour[np.flatnonzero(host == close[host[a], near])[0], port])
+        if a != b and swap_gain_ms(neighbour, host, delays, a, b) > 0:
+            after = host.copy()
+            after[[a, b]] = host[[b, a]]
+            possible.add(tuple(after.tolist()))
+    found = {
+        tuple(swapped_labels(neighbour, host, delays, close, 1, np.random.default_rng(draw)).tolist())
+        for draw in range(800)
+    }
+    assert found == possible

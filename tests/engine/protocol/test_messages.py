@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
-from cubecast.engine.protocol.path import Contract, PathMetrics
+from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
@@ -133,6 +133,14 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
         m.Heartbeat((m.Carried(ChannelName("c"), PathMetrics(-1.0, 1.0, (HostId("z"),))),)),
         m.Attach(1, ChannelName("c"), Contract(1.0, rate_bps=float("inf")), (HostId("z"),), ""),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), loss=1.5)),
+        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), loss=-0.5)),
+        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, -0.5, (HostId("z"),))),
+        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), seqno=-1)),
+        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),) * (m.HOPS_MAX + 1))),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), -1, (), ""),
+        m.Attach(1, ChannelName("c"), Contract(1.0), (HostId("z"),) * (m.HOPS_MAX + 1), ""),
+        m.StandbyRequest(ChannelName("c"), (), "", HostId("p")),
+        m.StandbyRequest(ChannelName("c"), (HostId("z"),) * (m.HOPS_MAX + 1), "", HostId("p")),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), rate_bps=-1.0)),
         m.Relatives(ChannelName("c"), (HostRecord(HostId("h"), "a", "f", "k", Label(0)),) * (m.RELATIVES_MAX + 1)),
         m.SubtreeContract(ChannelName("c"), Contract(float("inf"))),
@@ -141,6 +149,28 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
 def test_values_out_of_range_are_refused(message: m.Message) -> None:
     with pytest.raises(MessageError):
         m.decode(m.encode(message))
+
+
+LONGEST = (HostId("h"),) * m.HOPS_MAX
+GREATEST = PathMetrics(1.0, 1.0, LONGEST, seqno=m.SEQNO_MAX, loss=1.0, rate_bps=NUMBER_MAX)
+LEAST = PathMetrics(0.0, 0.0, (HostId("h"),), seqno=0, loss=0.0, rate_bps=0.0)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(NUMBER_MAX), m.HOPS_MAX, LONGEST, ""),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(0.0), 0, (), ""),
+        m.Attach(1, ChannelName("c"), Contract(1.0), LONGEST, ""),
+        m.StandbyRequest(ChannelName("c"), LONGEST, "", HostId("p")),
+        m.Confirm(1, ChannelName("c"), GREATEST),
+        m.Confirm(1, ChannelName("c"), LEAST),
+        m.Heartbeat((m.Carried(ChannelName("c"), LEAST),) * m.CARRIED_MAX),
+        m.Relatives(ChannelName("c"), (HostRecord(HostId("h"), "a", "f", "k", Label(0)),) * m.RELATIVES_MAX),
+    ],
+)
+def test_the_greatest_and_least_values_in_range_arrive(message: m.Message) -> None:
+    assert m.decode(m.encode(message)) == message
 
 
 def test_a_message_that_is_too_long_is_refused() -> None:

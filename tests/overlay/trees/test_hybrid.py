@@ -1,0 +1,54 @@
+"""Parts of the hybrid tree: how far a refinement searches, and what measuring relatives is good for."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from cubecast.overlay.trees import hybrid
+from cubecast.overlay.trees.hybrid import (
+    EFFORT,
+    clustered_alone,
+    clustered_refined,
+    equal_requirements,
+    objective,
+    refined,
+)
+from cubecast.overlay.trees.measured import Measured, Survey, run_survey
+from cubecast.types import Floats, Ints
+
+
+def all_measured(matrix: Floats) -> Measured:
+    measured = Measured(len(matrix), len(matrix) ** 2)
+    a, b = np.triu_indices(len(matrix), 1)
+    run_survey(measured.measure(a, b), lambda pairs: matrix[pairs[:, 0], pairs[:, 1]])
+    return measured
+
+
+@pytest.mark.parametrize(("sweeps", "improves"), [(0.99, False), (1.0, True)])
+def test_a_deep_tree_gets_fewer_sweeps_so_that_their_work_keeps_its_limit(
+    sweeps: float, improves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work of one sweep is the number of measured pairs, in both directions, times the depth of the tree."""
+    nodes = 12
+    matrix = np.ones((nodes, nodes)) - np.eye(nodes)
+    chain = np.arange(nodes) - 1
+    measured, required = all_measured(matrix), equal_requirements(nodes, nodes - 1)
+    monkeypatch.setattr(hybrid, "SWEEP_WORK_MAX", int(sweeps * nodes * (nodes - 1) * (nodes - 1)))
+    after = refined(measured, chain, required, EFFORT, np.random.default_rng(1))
+    assert (objective(measured, after, required, EFFORT) < objective(measured, chain, required, EFFORT)) == improves
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_measuring_relatives_makes_a_clustered_tree_better(seed: int) -> None:
+    nodes = 24
+    raw = np.triu(np.random.default_rng(seed).uniform(1, 100, size=(nodes, nodes)), 1)
+    matrix = raw + raw.T
+    required, measured = equal_requirements(nodes, 3), all_measured(matrix)
+
+    def cost(method: Callable[..., Survey[Ints]]) -> float:
+        survey = method(required, np.random.default_rng(seed))
+        parent, _ = run_survey(survey, lambda pairs: matrix[pairs[:, 0], pairs[:, 1]])
+        return objective(measured, parent, required, EFFORT)
+
+    assert cost(clustered_refined) < cost(clustered_alone)

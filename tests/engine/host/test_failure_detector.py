@@ -35,7 +35,7 @@ def test_each_calm_period_halves_the_silence_allowed() -> None:
     detector = FailureDetector(DEFAULT.failure)
     for _ in range(3):
         detector.declared_dead(PARENT)
-        detector.heard_from(PARENT)
+        detector.on_message(PARENT)
     for halvings in range(1, 3):
         ticking(detector, DEFAULT.failure.calm_ticks)
         assert detector.silence_ticks == 8 * DEFAULT.failure.silent_ticks // 2**halvings

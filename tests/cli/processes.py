@@ -1,4 +1,4 @@
-"""Real `cubecast` processes for tests: started, spoken to, ended."""
+"""Real `cubecast` processes for tests: started, controlled, ended."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def cubecast(
 
 
 class Process:
-    """A command that runs; what it prints goes to a file."""
+    """A running command; its output goes to a file."""
 
     def __init__(self, folder: Path, arguments: tuple[str, ...], env: dict[str, str], stdin: IO[bytes] | int) -> None:
         descriptor, name = tempfile.mkstemp(dir=folder)
@@ -46,7 +46,7 @@ class Process:
         return self.log.read_text(errors="replace")
 
     def wait_for(self, pattern: str, seconds: float = 20) -> re.Match[str]:
-        """Waits until it printed something."""
+        """Waits until its output matches a pattern."""
         found: list[re.Match[str]] = []
 
         def look() -> bool:
@@ -81,7 +81,7 @@ def size(path: Path) -> int:
 
 
 class Overlay:
-    """A super-node and whoever joins it."""
+    """A super-node and the hosts that join it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -94,7 +94,7 @@ class Overlay:
         return self.start("supernode", "--listen", listen, "--shape", "2^2", "--state", str(self.folder / "sn"))
 
     def restart_supernode(self) -> None:
-        """Kills it, and starts it again on what it left."""
+        """Kills it, and starts it again with the same state folder."""
         self.supernode.end(signal.SIGKILL)
         self.supernode = self._supernode(self.url.removeprefix("http://"))
         self.supernode.wait_for("super-node at")

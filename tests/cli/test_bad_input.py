@@ -175,21 +175,21 @@ CASES: list[tuple[tuple[str, ...], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), CASES, ids=[" ".join(c[0])[:40] for c in CASES])
+@pytest.mark.parametrize(("arguments", "expected"), CASES, ids=[" ".join(c[0])[:40] for c in CASES])
 def test_one_clear_line_and_exit_status_2(
-    files: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], told: str
+    files: dict[str, str], tmp_path: Path, arguments: tuple[str, ...], expected: str
 ) -> None:
     done = cubecast(*(argument.format(**files) for argument in arguments), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     lines = done.stderr.strip().splitlines()
-    assert told in lines[-1]
+    assert expected in lines[-1]
     assert lines[-1].startswith("cubecast: ")
     assert all("try" in line or "--clip" in line for line in lines[:-1]), lines
     assert not list(tmp_path.iterdir()), "a refused command left something behind"
 
 
-def test_every_command_tells_what_it_takes() -> None:
+def test_every_command_prints_its_options() -> None:
     listed = cubecast("--help").stdout
     for command in COMMANDS:
         assert command in listed

@@ -49,14 +49,14 @@ def test_a_new_extension_builds_is_in_order_runs_and_keeps_its_golden_file(
     assert "clip.golden is not a golden file" in broken.stderr
 
 
-def test_a_file_goes_through_an_extension_and_the_figures_are_told(tmp_path: Path, clip: Path) -> None:
+def test_a_file_goes_through_an_extension_and_the_figures_are_printed(tmp_path: Path, clip: Path) -> None:
     out = tmp_path / "out.mp4"
     done = cubecast("extension", "run", "downscale", str(clip), "-o", str(out), "--json", timeout=110)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["frames_in"] == told["frames_out"] == 20
-    assert (told["traps"], told["errors"], told["dropped"]) == (0, 0, 0)
-    assert told["us_per_frame"] > 0
+    figures = json.loads(done.stdout)
+    assert figures["frames_in"] == figures["frames_out"] == 20
+    assert (figures["traps"], figures["errors"], figures["dropped"]) == (0, 0, 0)
+    assert figures["us_per_frame"] > 0
     with av.open(str(out)) as container:
         pictures = list(container.decode(video=0))
     assert len(pictures) == 20
@@ -71,10 +71,10 @@ def test_an_author_learns_what_a_frame_costs_beside_native_code(tmp_path: Path, 
     adownscalest = ("--native", str(library), "--trusted", str(keys))
     done = cubecast("extension", "bench", "downscale", str(clip), *adownscalest, "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["frames"] > 0
-    assert told["ratio"] == pytest.approx(told["batch_us"] / told["native_us"])
-    assert min(told["alone_us"], told["native_us"]) > 0
+    figures = json.loads(done.stdout)
+    assert figures["frames"] > 0
+    assert figures["ratio"] == pytest.approx(figures["batch_us"] / figures["native_us"])
+    assert min(figures["alone_us"], figures["native_us"]) > 0
     other = cubecast("extension", "bench", "thin", str(clip), *adownscalest)
     assert (other.returncode, other.stdout) == (2, "")
     assert "--native is a build of downscale, not of thin" in other.stderr

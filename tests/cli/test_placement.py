@@ -11,7 +11,7 @@ from cubecast.frames import Kind
 from cubecast.media.verification import count_decodable
 from cubecast.sandbox.abi import Manifest
 from tests.cli.processes import Overlay, Process, overlay
-from tests.cli.test_process import held_publisher, let_go
+from tests.cli.test_process import held_publisher, publish_all
 from tests.media.test_sources_and_sinks import packets
 from tests.sandbox.modules import module, wat
 
@@ -41,15 +41,15 @@ def test_two_that_want_the_same_share_an_instance_beside_the_publisher(tmp_path:
         assert re.search("host p runs as many extensions as it is willing to; see --process", other.text)
         paths = [tmp_path / f"{channel}.ts" for channel in ("small", "little", "news")]
         receiving = [receive(running, path.stem, path) for path in paths]
-        let_go(publisher)
+        publish_all(publisher)
         for subscriber, path in zip(receiving, paths, strict=True):
             assert subscriber.popen.wait(20) == 0, subscriber.text
             assert ", 0 lost" in subscriber.text
             assert count_decodable(str(path))[Kind.VIDEO] == packets(clip)["video"], path
         for owner in (small, little):
             assert owner.popen.wait(20) == 0, owner.text
-        told = json.loads(re.findall(r"\{.*\"finished\".*\}", small.text)[-1])
-        assert told["frames_in"] == packets(clip)["video"]
+        figures = json.loads(re.findall(r"\{.*\"finished\".*\}", small.text)[-1])
+        assert figures["frames_in"] == packets(clip)["video"]
         assert "Traceback" not in "".join(p.text for p in running.processes)
 
 

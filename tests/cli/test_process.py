@@ -29,7 +29,7 @@ def held_publisher(running: Overlay, clip: Path, *options: str) -> Process:
     return publisher
 
 
-def let_go(publisher: Process) -> None:
+def publish_all(publisher: Process) -> None:
     """Starts a held publisher, and waits until it has sent everything."""
     start_media(publisher)
     assert publisher.popen.wait(30) == 0, publisher.text
@@ -49,14 +49,14 @@ def test_a_derived_channel_is_subscribed_to_like_any_other(tmp_path: Path, clip:
         ]
         for subscriber in receiving:
             subscriber.wait_for("receiving h264")
-        let_go(publisher)
+        publish_all(publisher)
         for subscriber in receiving:
             assert subscriber.popen.wait(20) == 0, subscriber.text
             assert ", 0 lost" in subscriber.text
         assert maker.popen.wait(20) == 0, maker.text
-        told = json.loads(re.findall(r"\{.*\"finished\".*\}", maker.text)[-1])
-        assert told["frames_in"] == told["frames_out"] == packets(clip)["video"]
-        assert (told["failures"], told["overrun"], told["dropped"]) == (0, 0, 0)
+        figures = json.loads(re.findall(r"\{.*\"finished\".*\}", maker.text)[-1])
+        assert figures["frames_in"] == figures["frames_out"] == packets(clip)["video"]
+        assert (figures["failures"], figures["overrun"], figures["dropped"]) == (0, 0, 0)
         with av.open(str(small)) as container:
             pictures = list(container.decode(video=0))
         assert len(pictures) == packets(clip)["video"]
@@ -75,7 +75,7 @@ def test_extensions_make_a_chain(tmp_path: Path, clip: Path) -> None:
         second.wait_for("channel meter is made from soft")
         subscriber = running.join("subscribe", "meter", "--bound", "4s", name="s")
         subscriber.wait_for("receiving h264")
-        let_go(publisher)
+        publish_all(publisher)
         assert subscriber.popen.wait(20) == 0, subscriber.text
         assert ", 0 lost" in subscriber.text
         for maker in (first, second):
@@ -107,13 +107,13 @@ def test_a_new_version_takes_over_without_losing_a_frame(tmp_path: Path, name: s
         assert subscriber.popen.wait(30) == 0, subscriber.text
         assert ", 0 lost" in subscriber.text
         assert maker.popen.wait(20) == 0, maker.text
-        told = json.loads(re.findall(r"\{.*\"finished\".*\}", maker.text)[-1])
-        assert (told["upgrades"], told["overrun"], told["failures"]) == (1, 0, 0)
-        assert told["frames_in"] == told["frames_out"] == packets(clip)["video"]
+        figures = json.loads(re.findall(r"\{.*\"finished\".*\}", maker.text)[-1])
+        assert (figures["upgrades"], figures["overrun"], figures["failures"]) == (1, 0, 0)
+        assert figures["frames_in"] == figures["frames_out"] == packets(clip)["video"]
         assert count_decodable(str(tmp_path / "made.ts"))[Kind.VIDEO] == packets(clip)["video"]
 
 
-def test_an_extension_is_told_of_subscribers_while_others_are_served(tmp_path: Path, clip: Path) -> None:
+def test_an_extension_gets_events_of_subscribers_while_others_are_served(tmp_path: Path, clip: Path) -> None:
     file = tmp_path / "startled.wasm"
     manifest = Manifest(name="startled", memory_mib=4, deadline_ms=5, events=("subscriber_joined",))
     file.write_bytes(module(wat(event="unreachable"), manifest))
@@ -123,14 +123,14 @@ def test_an_extension_is_told_of_subscribers_while_others_are_served(tmp_path: P
         maker.wait_for('"announced"')
         subscriber = running.join("subscribe", "made", "--bound", "2s", name="s")
         subscriber.wait_for("receiving h264")
-        let_go(publisher)
+        publish_all(publisher)
         assert subscriber.popen.wait(20) == 0, subscriber.text
         assert ", 0 lost" in subscriber.text
         assert maker.popen.wait(20) == 0, maker.text
-        told = json.loads(re.findall(r"\{.*\"finished\".*\}", maker.text)[-1])
-        assert told["failures"] >= 1
-        assert "on_event" in told["last_failure"]
-        assert told["frames_in"] == told["frames_out"]
+        figures = json.loads(re.findall(r"\{.*\"finished\".*\}", maker.text)[-1])
+        assert figures["failures"] >= 1
+        assert "on_event" in figures["last_failure"]
+        assert figures["frames_in"] == figures["frames_out"]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.system
 
 
 def in_the_cube(running: Overlay, hosts: int) -> None:
-    """Waits until so many hosts are listed."""
+    """Waits until this number of hosts is listed."""
 
     def look() -> bool:
         done = cubecast("channels", "--json", "--supernode", running.url, "--token", running.token)
@@ -140,13 +140,13 @@ def test_a_player_that_is_closed_ends_the_subscription_in_order(tmp_path: Path, 
             os.close(writing)
             assert os.read(reading, 1000)[:1] == b"G"
             os.close(reading)
-            _, told = subscriber.communicate(timeout=20)
-        assert subscriber.returncode == 0, told
-        assert "the output was closed" in told
-        assert "ended: " in told
+            _, errors = subscriber.communicate(timeout=20)
+        assert subscriber.returncode == 0, errors
+        assert "the output was closed" in errors
+        assert "ended: " in errors
 
 
-def test_a_transcoded_source_is_told_and_arrives(tmp_path: Path) -> None:
+def test_a_transcoded_source_is_reported_and_arrives(tmp_path: Path) -> None:
     encode(tmp_path / "old.mpg", "mpeg2video", "mp2", seconds=1.0)
     with overlay(tmp_path) as running:
         publisher = running.join("publish", "old", str(tmp_path / "old.mpg"), "--loop", name="p")
@@ -170,7 +170,7 @@ def test_refusals_are_one_line_and_disturb_nobody(tmp_path: Path, clip: Path) ->
         options = ("--supernode", running.url, "--token", running.token, "--listen", "127.0.0.1:0")
         older = tmp_path / "older.ts"
         older.write_bytes(b"kept")
-        for arguments, told in (
+        for arguments, expected in (
             (
                 ("subscribe", "nothing", "-o", str(tmp_path / "new.ts"), *options),
                 "channel 'nothing' is not announced; announced now: news",
@@ -183,7 +183,7 @@ def test_refusals_are_one_line_and_disturb_nobody(tmp_path: Path, clip: Path) ->
         ):
             done = cubecast(*arguments)
             assert done.returncode == 2, done.stderr
-            assert told in done.stderr.strip().splitlines()[-1]
+            assert expected in done.stderr.strip().splitlines()[-1]
             assert "Traceback" not in done.stderr
         assert older.read_bytes() == b"kept"
         assert not (tmp_path / "new.ts").exists()
@@ -204,7 +204,7 @@ def test_a_token_of_less_allows_less(tmp_path: Path, clip: Path) -> None:
         assert "does not allow subscribing" in done.stderr
 
 
-def test_kill_9_of_a_relay_is_repaired_and_of_the_publisher_told(tmp_path: Path, clip: Path) -> None:
+def test_kill_9_of_a_relay_is_repaired_and_of_the_publisher_reported(tmp_path: Path, clip: Path) -> None:
     with overlay(tmp_path) as running:
         media = ("--publish", f"news={clip}", "--loop", "--tree", "cube", "--json")
         publisher = running.join("host", *media, name="p", label="00")

@@ -1,4 +1,4 @@
-"""A simulated overlay of hosts h000, h001, ... with one channel, for tests; its laws are checked after every event."""
+"""A simulated overlay of hosts h000, h001, ... with one channel, for tests; its invariants are checked after every event."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""The backlog of an extension is bounded, and what is left of a track can always be decoded."""
+"""The backlog of an extension is bounded, and the remaining frames of a track can always be decoded."""
 
 import asyncio
 

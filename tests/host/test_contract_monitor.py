@@ -1,4 +1,4 @@
-"""Laws of the ledger: every second with frames is judged once, by what came of it."""
+"""Properties of the contract monitor: every second with frames is judged once, by the frames that arrived of it."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ START_S = 1_000_000.0
 def fare(
     contract: Contract, delays_ms: list[float], gone: frozenset[int] = frozenset(), size: int = SIZE
 ) -> Compliance:
-    """The account after frames at an even pace; `gone` never come."""
+    """The compliance after frames at an even pace; those in `gone` never arrive."""
     ledger = ContractMonitor(contract)
     arrivals = sorted((round(n / FPS + ms / 1000, 6), n, ms) for n, ms in enumerate(delays_ms) if n not in gone)
     for _, number, ms in arrivals:

@@ -85,7 +85,7 @@ async def host(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     monkeypatch.setattr(module, "REFRESH_S", REFRESH_S)
 
     async def rejoin(_: DirectorySession) -> None:
-        """The super-node has forgotten the host, and does not take it back yet."""
+        """The super-node has removed the host, and refuses to let it join again yet."""
 
     monkeypatch.setattr(DirectorySession, "_rejoin", rejoin)
     async with asyncio.TaskGroup() as group:
@@ -117,7 +117,7 @@ async def test_suspicions_and_records_of_a_failed_refresh_are_sent_with_the_next
     assert host.client.lines() == {"news": "ended"}
 
 
-async def test_a_host_that_is_heard_from_again_is_no_longer_suspected(host: Host) -> None:
+async def test_a_host_that_answers_again_is_no_longer_suspected(host: Host) -> None:
     for name in ("back", "dead"):
         host.session.suspect(HostId(name))
     await host.fails_again()

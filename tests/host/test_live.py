@@ -231,7 +231,7 @@ async def test_when_a_relay_leaves_its_subscriber_moves_over_without_losing_a_fr
         assert_all_arrived(sent, await reading)
 
 
-async def test_when_the_publisher_is_gone_its_subscribers_are_told(start: Start, clip: Path) -> None:
+async def test_when_the_publisher_is_gone_its_subscribers_are_notified(start: Start, clip: Path) -> None:
     async with start("s", "11") as subscriber, contextlib.AsyncExitStack() as stack:
         publisher = await stack.enter_async_context(start("p", "00"))
         await eventually(lambda: subscriber.ready() and publisher.ready())
@@ -246,7 +246,7 @@ async def test_when_the_publisher_is_gone_its_subscribers_are_told(start: Start,
                 await reading
 
 
-async def test_a_port_in_use_and_a_name_in_use_are_told(start: Start) -> None:
+async def test_a_port_in_use_and_a_name_in_use_are_reported(start: Start) -> None:
     async with start("a") as first:
         with pytest.raises(AddressError, match="--listen"):
             async with start("b", listen=first.address):

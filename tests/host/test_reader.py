@@ -1,4 +1,4 @@
-"""Reading a channel from an origin while parts of it stand still."""
+"""Reading a channel from an origin while some of its tracks are stalled."""
 
 import asyncio
 import time
@@ -41,7 +41,7 @@ async def frames_of(reader: ChannelReader) -> AsyncIterator[AsyncGenerator[Recei
 
 
 @pytest.mark.parametrize("for_good", [False, True])
-async def test_the_end_is_told_though_the_timing_track_stood_still(
+async def test_the_end_is_noticed_although_the_timing_track_stalled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, for_good: bool
 ) -> None:
     synthesise_light(tmp_path / "clip.mp4", 2.0)
@@ -123,7 +123,7 @@ async def test_sound_that_was_missed_for_seconds_is_fetched(
     writer.close()
 
 
-async def test_a_newcomer_is_not_sent_what_is_older_than_its_bound(tmp_path: Path) -> None:
+async def test_a_new_subscriber_is_not_sent_frames_older_than_its_bound(tmp_path: Path) -> None:
     synthesise_light(tmp_path / "clip.mp4", 8.0)
     with MediaSource(str(tmp_path / "clip.mp4")) as source:
         frames, tracks = list(source.frames()), source.tracks

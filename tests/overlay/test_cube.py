@@ -1,4 +1,4 @@
-"""Laws of k-ary n-cubes."""
+"""Properties of k-ary n-cubes."""
 
 from itertools import product
 

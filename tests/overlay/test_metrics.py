@@ -1,4 +1,4 @@
-"""Metrics: cases worked out by hand, and laws."""
+"""Metrics: cases worked out by hand, and properties."""
 
 import numpy as np
 import pytest

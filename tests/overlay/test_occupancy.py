@@ -1,4 +1,4 @@
-"""Laws of incomplete occupation."""
+"""Properties of incomplete occupation."""
 
 import pytest
 from hypothesis import assume, given

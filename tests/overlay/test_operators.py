@@ -1,4 +1,4 @@
-"""Laws of operator placement."""
+"""Properties of operator placement."""
 
 import numpy as np
 import pytest

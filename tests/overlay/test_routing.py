@@ -1,4 +1,4 @@
-"""Laws of next hops."""
+"""Properties of next hops."""
 
 import numpy as np
 import pytest

@@ -107,7 +107,7 @@ scenarios = st.builds(
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scenarios, st.integers(1, 1000))
-def test_small_runs_with_jobs_keep_every_law_and_are_repeatable(scenario: Scenario, seed: int) -> None:
+def test_small_runs_with_jobs_keep_every_invariant_and_are_repeatable(scenario: Scenario, seed: int) -> None:
     result = simulate(scenario, seed)
     assert result.invariants_broken == []
     assert result.jobs_running is not None

@@ -1,4 +1,4 @@
-"""Laws of the directory's configuration: it is read from a dict, checked, and each component obeys its part."""
+"""Properties of the directory's configuration: it is read from a dict, checked, and each component obeys its part."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Laws of the directory: seats, placements, channels, leases."""
+"""Properties of the directory: seats, placements, channels, leases."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Laws of jobs: which host derives which channel, and for how long."""
+"""Properties of jobs: which host derives which channel, and for how long."""
 
 from dataclasses import replace
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Laws of the planner: plans of hybrid trees, carried out move by move by hosts that measure what they are asked to."""
+"""Properties of the planner: plans of hybrid trees, carried out move by move by hosts that measure what they are asked to."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Laws of live relocation: every seat has one host, the host that asks is helped, and no kept bound is broken."""
+"""Properties of live relocation: every seat has one host, the host that asks is helped, and no kept bound is broken."""
 
 import numpy as np
 import pytest

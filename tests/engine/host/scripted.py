@@ -1,4 +1,4 @@
-"""One host's engine alone; its two neighbours say what a test lets them say, tick by tick."""
+"""One host's engine alone; a test scripts what its two neighbours send, tick by tick."""
 
 from typing import TypeVar
 
@@ -29,7 +29,7 @@ def record(host: HostId) -> HostRecord:
 
 
 class Peer:
-    """What one neighbour says of the channel."""
+    """The values that one neighbour announces for the channel."""
 
     def __init__(self) -> None:
         self.delay_ms = 100.0
@@ -49,7 +49,7 @@ class Peer:
 
 
 class ScriptedHost:
-    """The engine of `me`. Links are steady, both peers carry the channel, and each takes any child at once."""
+    """The engine of `me`. Links are steady, both peers carry the channel, and each accepts any child at once."""
 
     def __init__(self, fan_out: int = 8) -> None:
         self.now, self.ticks, self.bytes = 1000.0, 0, 0

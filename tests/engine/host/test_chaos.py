@@ -1,4 +1,4 @@
-"""Failures in the middle of things: nobody is forgotten, nothing is held for ever."""
+"""Failures during searches and repairs: every host gets an answer, and no reservation is held for ever."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -31,7 +31,7 @@ def assert_nothing_is_held(overlay: Overlay) -> None:
 
 @settings(max_examples=20)
 @given(st.integers(6, 18), st.integers(0, 10_000), st.sampled_from([0.02, 0.1, 0.4]))
-def test_lost_messages_delay_a_decision_but_never_swallow_it(hosts: int, seed: int, loss: float) -> None:
+def test_lost_messages_delay_a_decision_but_never_prevent_it(hosts: int, seed: int, loss: float) -> None:
     overlay = ready(hosts, seed)
     overlay.loss = loss
     for index in range(1, hosts):
@@ -68,7 +68,7 @@ def test_crashes_while_everyone_subscribes_leave_whole_trees(hosts: int, seed: i
 
 @settings(max_examples=15)
 @given(st.integers(0, 10_000))
-def test_coming_and_going_leaves_nothing_behind(seed: int) -> None:
+def test_hosts_that_join_and_leave_leave_no_state_behind(seed: int) -> None:
     overlay = ready(12, seed)
     rng = np.random.default_rng(seed)
     for _ in range(60):
@@ -114,7 +114,7 @@ def test_a_finished_channel_takes_no_new_subscriber_and_is_forgotten_in_the_end(
     assert not overlay.hosts[overlay.names[0]].engine.view().branches
 
 
-def test_answers_nobody_asked_for_are_given_back_or_ignored() -> None:
+def test_answers_that_were_not_requested_are_cancelled_or_ignored() -> None:
     overlay = ready(4, 1, cube=Cube(2, 2))
     host = overlay.names[0]
     engine = overlay.hosts[host].engine
@@ -164,7 +164,7 @@ def test_requests_beyond_the_limit_are_refused_until_one_is_over() -> None:
     missing = ChannelName("missing")
 
     def ask(number: int) -> list[fx.Effect]:
-        """A request that is passed on to the other neighbour, which does not answer."""
+        """A request that is forwarded to the other neighbour, which does not answer."""
         request = m.PathRequest(number, missing, 0, Label(0), Contract(1000.0), 5, (asker,), "")
         return host.handle(ev.Received(asker, request))
 
@@ -228,7 +228,7 @@ def test_publishing_twice_or_before_joining_does_nothing() -> None:
     ]
 
 
-def test_whoever_leaves_tells_parents_and_neighbours() -> None:
+def test_a_host_that_leaves_notifies_parents_and_neighbours() -> None:
     overlay = ready(8, 3)
     host = overlay.names[3]
     overlay.subscribe(3, NO_BOUND_MS)
@@ -244,7 +244,9 @@ def test_whoever_leaves_tells_parents_and_neighbours() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(6, 16), st.integers(0, 10_000), st.data())
-def test_whoever_feeds_others_leaves_when_they_have_other_parents(hosts: int, seed: int, data: st.DataObject) -> None:
+def test_a_host_that_feeds_others_leaves_when_they_have_other_parents(
+    hosts: int, seed: int, data: st.DataObject
+) -> None:
     overlay = ready(hosts, seed)
     for index in range(1, hosts):
         overlay.subscribe(index, NO_BOUND_MS)

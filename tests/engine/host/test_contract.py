@@ -1,4 +1,4 @@
-"""Laws of contracts: terms hop by hop, counter-offers that are granted, uplinks and reserved copies that are respected."""
+"""Properties of contracts: terms hop by hop, counter-offers that are granted, uplinks and reserved copies that are respected."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_what_keeps_both_contracts_keeps_each(
 
 
 def test_a_relay_leaves_a_lossy_parent_for_those_below_it() -> None:
-    """The relay itself asked for no bound on loss, and whoever did has no other place that keeps its delay."""
+    """The relay itself has no bound on loss; its child has one, and no other parent keeps the child's bound on delay."""
     delay_ms = np.full((4, 4), 10.0)
     delay_ms[0, 2] = delay_ms[2, 0] = delay_ms[3, 2] = delay_ms[2, 3] = 400.0
     overlay = Overlay(delay_ms, Cube(2, 2), seed=2, fan_out=4)
@@ -150,7 +150,7 @@ def children(overlay: Overlay, channel: ChannelName) -> list[HostId]:
     return [c for b in overlay.engines[overlay.names[0]].branches() if b.channel == channel for c in b.children]
 
 
-def test_the_directory_hears_how_a_contract_fares() -> None:
+def test_the_compliance_with_a_contract_is_reported_to_the_directory() -> None:
     overlay = overlay_of(6, 6)
     overlay.publish(0)
     overlay.subscribe(4, Contract(NO_BOUND_MS, rate_bps=1.0, loss=0.5))

@@ -1,4 +1,4 @@
-"""A channel made from another: its promises count what receiving and making take, whatever becomes of the source."""
+"""Derived channels: their promised delays include the source's delay and the processing time, also when these change."""
 
 import pytest
 from hypothesis import given, settings

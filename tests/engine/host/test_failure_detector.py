@@ -46,7 +46,7 @@ def test_a_parent_that_stays_silent_was_rightly_given_up() -> None:
     detector.declared_dead(PARENT)
     detector.on_message(HostId("another"))
     ticking(detector, DEFAULT.failure.revived_ticks + 1)
-    detector.on_message(PARENT)  # it has come back: that says nothing of how slow it was
+    detector.on_message(PARENT)  # it sent a message only after it had been forgotten: no false alarm
     assert detector.silence_ticks == DEFAULT.failure.silent_ticks
 
 
@@ -55,7 +55,7 @@ def test_a_host_that_pauses_again_and_again_is_left_a_few_times_and_not_at_every
     for index in range(1, 8):
         overlay.subscribe(index, NO_BOUND_MS)
     overlay.run(30.0)
-    slow = overlay.names[0]  # the publisher: whoever leaves it comes back
+    slow = overlay.names[0]  # the publisher: a host that leaves it comes back
     alarms: list[int] = []
 
     def trace(_here: SimulatedHost, _event: ev.Event, effects: list[fx.Effect]) -> None:

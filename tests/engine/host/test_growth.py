@@ -1,4 +1,4 @@
-"""Laws of growth: the cube changes its shape while streams run, and nobody's stream stops for a moment."""
+"""Properties of growth: the cube changes its shape while streams run, and no stream pauses."""
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,7 +24,7 @@ def everyone_receives_for(overlay: Overlay, seconds: float) -> None:
 
 @settings(max_examples=6, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([Cube(2, 2), Cube(3, 1), Cube(2, 4)]), st.sampled_from(list(Tree)))
-@example(2004, Cube(2, 4), Tree.HYBRID)  # the parent that still fed was asked to stand by, could not, and was let go
+@example(2004, Cube(2, 4), Tree.HYBRID)  # the feeding parent was asked to be the standby, refused, and was released
 def test_one_host_more_than_there_are_labels_and_one_less_again(seed: int, cube: Cube, tree: Tree) -> None:
     hosts = cube.radix**cube.dimensions
     delays = random_delays(hosts + 1, seed)

@@ -16,7 +16,7 @@ def test_of_two_neighbours_one_dials_and_both_measure() -> None:
     overlay = Overlay(random_delays(8, 1), Cube(2, 3))
     overlay.run(3)
     assert all(engine.ready() for engine in overlay.engines.values())
-    overlay.run(15)  # links of the time before everyone had joined are let go
+    overlay.run(15)  # links that were needed only before all had joined are closed
     for host, engine in overlay.engines.items():
         view = engine.view()
         assert tuple(link.host for link in view.links if link.up) == view.neighbours
@@ -52,7 +52,7 @@ def test_a_ping_is_answered_with_both_clocks() -> None:
     assert effects == [fx.Send(second, Pong(5.0, 9.0))]
 
 
-def test_messages_of_strangers_are_ignored() -> None:
+def test_messages_of_unknown_hosts_are_ignored() -> None:
     overlay = Overlay(random_delays(2, 1), Cube(2, 1))
     overlay.run(3)
     assert overlay.hosts[overlay.names[0]].engine.handle(ev.Received(HostId("nobody"), Ping(5.0)), 9.0) == []
@@ -63,18 +63,18 @@ def test_a_link_is_kept_while_either_end_needs_it() -> None:
     overlay.run(3)
     host = overlay.names[0]
     engine = overlay.engines[host]
-    stranger = next(h for h in overlay.names[1:] if h not in engine.view().neighbours)
-    record = overlay.directory.members[stranger].record
-    for wish in ((record,), ()):
-        for effect in engine._neighbourhood.want_links("a test", wish):
+    other = next(h for h in overlay.names[1:] if h not in engine.view().neighbours)
+    record = overlay.directory.members[other].record
+    for wanted in ((record,), ()):
+        for effect in engine._neighbourhood.want_links("a test", wanted):
             overlay.perform(overlay.hosts[host], effect)
         overlay.run(30)
         linked = {link.host for link in engine.view().links if link.up}
-        assert (stranger in linked) == bool(wish), "as long as it is wished for"
-        assert (host in overlay.hosts[stranger].dialled) == bool(wish)
+        assert (other in linked) == bool(wanted), "the link exists while it is wanted"
+        assert (host in overlay.hosts[other].dialled) == bool(wanted)
 
 
-def test_nobody_is_called_late_where_nothing_is_lost() -> None:
+def test_no_host_is_considered_late_where_nothing_is_lost() -> None:
     overlay = ready(12, 168)
     for index in range(1, 12):
         overlay.subscribe(index, 5.0)  # mostly refused
@@ -82,7 +82,7 @@ def test_nobody_is_called_late_where_nothing_is_lost() -> None:
         overlay.subscribe(index, 1e6)
         overlay.run(0.1)
         overlay.handle(overlay.names[index], ev.UnsubscribeRequested(CHANNEL))
-        for _ in range(30):  # beats become slow where a link carries a stream no more
+        for _ in range(30):  # heartbeats become slow on a link that no longer carries a stream
             overlay.run(DEFAULT.tick_s)
             for engine in overlay.engines.values():
                 up = [link.host for link in engine.view().links if link.up]

@@ -1,4 +1,4 @@
-"""Laws of hosts that can dial and not be dialled: they take part, and never hang on each other."""
+"""Properties of hidden hosts: they take part, and one never feeds another."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,9 +20,7 @@ def overlay_of(hosts: int, hidden: set[int], seed: int) -> Overlay:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(3, 14), st.integers(0, 10_000), st.sampled_from(list(Tree)), st.data())
-def test_everyone_receives_as_long_as_some_can_be_dialled(
-    hosts: int, seed: int, tree: Tree, data: st.DataObject
-) -> None:
+def test_all_receive_if_some_hosts_can_be_dialled(hosts: int, seed: int, tree: Tree, data: st.DataObject) -> None:
     hidden = data.draw(st.sets(st.integers(0, hosts - 1), max_size=hosts // 2))
     overlay = overlay_of(hosts, hidden, seed)
     overlay.publish(0, tree=tree)
@@ -35,7 +33,7 @@ def test_everyone_receives_as_long_as_some_can_be_dialled(
     assert all(overlay.flows(host, CHANNEL) for host in overlay.names)
 
 
-def test_a_link_of_the_cube_between_two_of_them_is_carried_by_a_third() -> None:
+def test_a_link_between_two_hidden_hosts_is_relayed_by_a_third() -> None:
     overlay = overlay_of(8, {1, 2, 3, 4}, 3)
     carried = 0
     for host in (overlay.names[index] for index in (1, 2, 3, 4)):
@@ -53,7 +51,7 @@ def test_a_link_of_the_cube_between_two_of_them_is_carried_by_a_third() -> None:
     assert carried
 
 
-def test_two_that_cannot_be_dialled_and_nobody_else_are_told_what_is_missing() -> None:
+def test_two_hidden_hosts_alone_get_the_reason_why_there_is_no_path() -> None:
     overlay = overlay_of(2, {0, 1}, 1)
     overlay.publish(0, tree=Tree.CUBE)
     overlay.run(2.0)
@@ -64,7 +62,7 @@ def test_two_that_cannot_be_dialled_and_nobody_else_are_told_what_is_missing() -
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(6, 14), st.integers(0, 10_000), st.data())
-def test_a_dead_parent_is_replaced_among_them_as_well(hosts: int, seed: int, data: st.DataObject) -> None:
+def test_a_dead_parent_is_replaced_among_hidden_hosts_too(hosts: int, seed: int, data: st.DataObject) -> None:
     hidden = data.draw(st.sets(st.integers(1, hosts - 1), min_size=1, max_size=hosts // 3))
     overlay = overlay_of(hosts, hidden, seed)
     overlay.publish(0)

@@ -1,6 +1,6 @@
-"""Laws of repair: whoever loses its parent finds another one, nobody loses the stream, and no loop ever comes about.
+"""Properties of repair: a host that loses its parent finds another one, no stream ends, and no loop ever forms.
 
-The overlay checks its laws (cubecast.simulation.invariants) after every event of every test here.
+The overlay checks its invariants (cubecast.simulation.invariants) after every event of every test here.
 """
 
 import numpy as np
@@ -51,7 +51,7 @@ def test_a_crash_is_repaired_within_a_second_and_nobodys_stream_ends(
 
 
 @pytest.mark.parametrize("ticks", range(0, 24, 2))
-def test_who_comes_while_those_on_the_tree_look_for_parents_is_not_turned_away(ticks: int) -> None:
+def test_a_subscriber_that_joins_while_hosts_look_for_parents_is_not_refused(ticks: int) -> None:
     overlay = ready(4, 7, fan_out=1)  # so the tree is a chain
     for index in (1, 2):
         overlay.run(3)  # links to relatives are up
@@ -91,7 +91,7 @@ def test_repair_works_while_messages_get_lost(hosts: int, seed: int, loss: float
     assert_trees_hold(overlay, 8)
 
 
-def test_when_the_publisher_crashes_everyone_is_told_who_was_lost() -> None:
+def test_when_the_publisher_crashes_every_subscriber_learns_which_host_was_lost() -> None:
     overlay = streaming(10, 4)
     overlay.crash(overlay.names[0])
     overlay.run((DEFAULT.tree.repair_ticks + DEFAULT.failure.silent_ticks + 20) * DEFAULT.tick_s)
@@ -105,9 +105,7 @@ def test_when_the_publisher_crashes_everyone_is_told_who_was_lost() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(6, 16), st.integers(0, 10_000), st.data())
-def test_a_host_that_stands_still_for_three_seconds_costs_nobody_the_stream(
-    hosts: int, seed: int, data: st.DataObject
-) -> None:
+def test_a_host_that_is_stalled_for_three_seconds_ends_no_stream(hosts: int, seed: int, data: st.DataObject) -> None:
     overlay = streaming(hosts, seed)
     sleeper = overlay.names[data.draw(st.integers(0, hosts - 1))]
     overlay.stall(sleeper)
@@ -159,10 +157,10 @@ def test_a_media_session_that_breaks_is_opened_again() -> None:
     assert not overlay.ended()
 
 
-def test_media_that_flows_at_the_parent_and_does_not_come_is_asked_for_anew() -> None:
+def test_media_that_the_parent_has_and_that_does_not_arrive_is_requested_again() -> None:
     overlay = streaming(6, 3)
     host = next(h for h in overlay.names if overlay.engines[h].upstream(CHANNEL) == overlay.names[0])
-    overlay.hosts[host].sessions[CHANNEL][overlay.names[0]] = False  # it stands, and nothing comes over it
+    overlay.hosts[host].sessions[CHANNEL][overlay.names[0]] = False  # it is open, and nothing arrives over it
     assert not overlay.flows(host, CHANNEL)
     overlay.run(5)
     assert overlay.flows(host, CHANNEL)
@@ -197,7 +195,7 @@ def test_everyone_may_look_for_another_parent_at_once(seed: int) -> None:
     assert all(overlay.flows(host, CHANNEL) for host in served)
 
 
-def test_a_parent_that_has_no_parent_itself_is_left_although_it_still_passes_sequence_numbers_on() -> None:
+def test_a_parent_that_has_no_parent_itself_is_left_although_it_still_forwards_sequence_numbers() -> None:
     host = ScriptedHost()
     host.subscribe()
     parent, other = host.parent, host.other()

@@ -1,4 +1,4 @@
-"""Laws of standbys: they would go on when the parent does not, cost nobody a copy, and are who takes over."""
+"""Properties of standbys: they do not depend on the parent, reserve no copy, and take over when the parent dies."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,7 +78,7 @@ def test_the_orphans_of_a_dead_relay_move_to_their_standbys_at_once(hosts: int, 
 
 @settings(max_examples=3, deadline=None)
 @given(st.integers(6, 10), st.integers(0, 10_000), st.integers(2, 4))
-def test_nobody_stands_by_for_more_hosts_than_it_has_copies_left_whatever_the_channels(
+def test_a_host_is_standby_for_no_more_hosts_than_it_has_copies_left_over_all_channels(
     hosts: int, seed: int, fan_out: int
 ) -> None:
     overlay = settled(hosts, seed, fan_out)
@@ -100,7 +100,7 @@ def test_nobody_stands_by_for_more_hosts_than_it_has_copies_left_whatever_the_ch
         assert copies + needed <= fan_out
 
 
-def test_a_standby_is_let_go_when_nobody_needs_it() -> None:
+def test_a_standby_is_released_when_no_branch_needs_it() -> None:
     overlay = settled(12, 7, 3)
     host, (_, standby) = next(iter(standbys(overlay).items()))
     overlay.crash(host)

@@ -1,4 +1,4 @@
-"""Laws of subscribing: admission, grafting, fan-out, refusal, and the end of streams."""
+"""Properties of subscribing: admission, grafting, fan-out, refusal, and the end of streams."""
 
 from itertools import pairwise
 
@@ -91,7 +91,7 @@ def test_a_bound_is_kept_or_refused_with_one_that_would_have_been(hosts: int, se
         assert outcome.best is not None
         assert outcome.best.least_bound_ms > bound_ms
         again = overlay.subscribe(index, outcome.best.least_bound_ms + 1)
-        assert isinstance(again, fx.Admitted), "the bound it was told is possible was refused"
+        assert isinstance(again, fx.Admitted), "the counter-offer was refused"
         overlay.handle(overlay.names[index], ev.UnsubscribeRequested(CHANNEL))
         overlay.run(1)
     assert_trees_hold(overlay, 8)
@@ -171,17 +171,17 @@ def test_unsubscribing_releases_the_whole_branch() -> None:
     assert overlay.hosts[overlay.names[0]].engine.view().branches[0].children == ()
 
 
-def test_offers_that_are_not_taken_do_not_hold_places() -> None:
+def test_offers_that_are_not_accepted_reserve_no_copies() -> None:
     overlay = ready(16, 9, fan_out=2)
     for index in range(1, 16):
-        outcome = overlay.subscribe(index, 0.5)  # below any link: refused, every offer given back
+        outcome = overlay.subscribe(index, 0.5)  # below any link's delay: refused, every offer cancelled
         assert isinstance(outcome, fx.Refused)
     overlay.run(2)
     assert all(not b.children for e in overlay.engines.values() for b in e.view().branches)
     assert isinstance(overlay.subscribe(1, NO_BOUND_MS), fx.Admitted)
 
 
-def test_an_unknown_channel_is_told_at_once() -> None:
+def test_an_unknown_channel_is_reported_at_once() -> None:
     overlay = Overlay(random_delays(4, 1), Cube(2, 2))
     overlay.run(WARM_S)
     outcome = overlay.subscribe(1, NO_BOUND_MS)

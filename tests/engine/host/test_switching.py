@@ -76,7 +76,7 @@ def test_traffic_leaves_a_link_that_became_slow_and_comes_back_when_it_was_good_
 
 @settings(max_examples=3, deadline=None)
 @given(st.integers(8, 14), st.integers(0, 10_000))
-def test_delays_that_wander_a_little_move_nobody(hosts: int, seed: int) -> None:
+def test_small_variations_of_delays_cause_no_switch(hosts: int, seed: int) -> None:
     overlay = settled(hosts, seed)
     before = {host: overlay.hosts[host].changes for host in overlay.names}
     rng, steady = np.random.default_rng(seed), overlay.delay_ms.copy()
@@ -89,7 +89,7 @@ def test_delays_that_wander_a_little_move_nobody(hosts: int, seed: int) -> None:
 
 @settings(max_examples=4, deadline=None)
 @given(st.integers(10, 16), st.integers(0, 10_000))
-def test_the_planned_tree_is_sooner_than_the_cubes(hosts: int, seed: int) -> None:
+def test_the_planned_tree_has_less_delay_than_the_cubes(hosts: int, seed: int) -> None:
     def mean_ms(tree: Tree) -> float:
         overlay = ready(hosts, seed, fan_out=3, tree=tree)
         for index in range(1, hosts):
@@ -148,7 +148,7 @@ def test_a_better_parent_is_asked_after_its_gain_has_held_the_larger_the_sooner(
     )
 
 
-def test_a_gain_that_comes_and_goes_moves_nobody() -> None:
+def test_a_gain_that_does_not_last_causes_no_switch() -> None:
     host = scripted()
     parent, better = host.parent, host.other()
     for _ in range(10):

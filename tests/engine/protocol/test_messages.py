@@ -1,4 +1,4 @@
-"""The wire format: what we send is what arrives, and garbage is refused in one way."""
+"""The wire format: decoding gives the message that was encoded, and malformed input raises MessageError only."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""Trees built from measurements: laws of all methods, and why the hybrid tree is the default."""
+"""Trees built from measurements: properties of all methods, and why the hybrid tree is the default."""
 
 from collections.abc import Callable
 

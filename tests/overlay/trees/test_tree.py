@@ -1,4 +1,4 @@
-"""Laws of trees."""
+"""Properties of trees."""
 
 from collections.abc import Callable
 

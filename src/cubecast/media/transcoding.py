@@ -121,7 +121,7 @@ class Transcoder:
     """Decodes a track and encodes it to H.264 (low latency) or AAC.
 
     Attributes:
-        note: tells the user that the track is transcoded, and to what.
+        note: line for the user: that the track is transcoded, and to what.
         ready: always true: `format` is known from the start.
     """
 

@@ -81,7 +81,7 @@ def equal_requirements(nodes: int, fan_out: int) -> Requirements:
         UsageError: a fan-out below 1.
     """
     if fan_out < 1:
-        raise UsageError(f"fan-out {fan_out}: give 1 or more, because a host that sends nothing serves nobody")
+        raise UsageError(f"fan-out {fan_out}: give 1 or more, because with 0 no host may send a copy")
     return Requirements(
         np.full(nodes, min(fan_out, max(1, nodes - 1)), np.int64), np.ones(nodes), np.full(nodes, np.inf)
     )

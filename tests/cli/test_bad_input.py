@@ -152,7 +152,7 @@ CASES: list[tuple[tuple[str, ...], str]] = [
     (("lab", "run", "trees", "--fan-out", "4096"), "--fan-out"),
     (("lab", "run", "shape", "--shape", "4294967296^1"), "more than 2^22 labels"),
     (("lab", "run", "shape", "--scheduler", "foo", "--json"), "is not the address of a Dask scheduler"),
-    (("lab", "run", "shape", "--fan-out", "3"), "--fan-out is no option of shape"),
+    (("lab", "run", "shape", "--fan-out", "3"), "--fan-out is not an option of shape"),
     (("lab", "run", "routing", "--shape", "1^4"), "shape 1^4 is impossible"),
     (("lab", "run", "routing", "--shape", "2^1", "--network", "{text}", "--json"), "text.txt, line 2"),
     (

@@ -14,7 +14,7 @@ from cubecast.lab.experiments import EXPERIMENTS
 from tests.cli.processes import ENV, cubecast
 from tests.conditions import until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]  # the first run compiles the kernels
 
 NETWORK = "transit-stub:3x2x3x4"
 TREES = ("lab", "run", "trees", "--network", NETWORK, "--size", "60", "--group", "30", "--fan-out", "4")

@@ -14,6 +14,8 @@ from cubecast.lab.plots import plot
 from cubecast.lab.report import claims_table, compare, load, load_all, rows_table, save
 from cubecast.lab.sweep import run_experiments
 
+pytestmark = pytest.mark.timeout(600)  # the first call compiles the kernels
+
 NETWORK = "transit-stub:3x2x3x4"
 SMALL = {
     "shape": {"pairs": 2000},

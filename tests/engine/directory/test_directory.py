@@ -160,6 +160,17 @@ def test_a_cube_that_has_grown_by_one_host_returns_to_its_first_shape_without_it
     assert {e.host for e in effects if isinstance(e, d.PushPlacement)} == set(directory.members)
 
 
+@given(cubes(labels_max=40))
+def test_a_full_cube_keeps_its_shape_while_nobody_else_joins(first: Cube) -> None:
+    directory = engine(first)
+    for number in range(label_count(first)):
+        directory.handle(joined(f"h{number}"), 0.0)
+    for now in np.arange(0.0, 3 * SHRINK_S, 2.0).tolist():
+        refresh_all(directory, now)
+        directory.handle(d.LeaseTick(), now)
+    assert (directory.cube, directory.epoch) == (first, 0)
+
+
 def refresh_all(directory: DirectoryEngine, now: float) -> None:
     for host in directory.members:
         directory.handle(d.HostRefreshed(host), now)

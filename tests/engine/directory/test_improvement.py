@@ -126,6 +126,15 @@ def test_of_the_subscribers_over_the_cube_only_those_whose_bound_is_broken_are_m
         assert not moved(kept.handle(d.LeaseTick(), 1.0))
 
 
+def test_a_subscriber_is_moved_past_others_whose_bounds_stay_kept() -> None:
+    directory = late_over_the_cube(300.0)
+    for host in (HostId("h001"), HostId("h110")):
+        path = (HostId("h000"), host)
+        report = SubscriptionRecord(CLIP, host, 5000.0, "receiving", best_ms=100.0, path=path)
+        directory.handle(d.SubscriptionReported(report), 0.0)
+    assert HostId("h111") in moved(directory.handle(d.LeaseTick(), 1.0))
+
+
 def test_a_late_subscriber_of_a_hybrid_tree_does_not_keep_one_over_the_cube_from_being_moved() -> None:
     directory = late_over_the_cube(300.0)
     other, late = HostId("h011"), HostId("h101")  # looked at before the one over the cube

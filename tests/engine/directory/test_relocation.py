@@ -136,6 +136,33 @@ def test_a_change_of_seats_helps_the_one_and_breaks_no_bound_of_another(
         assert not each.kept or late_ms(each.host, after, each.publisher) <= each.bound_ms
 
 
+@pytest.mark.parametrize(
+    ("form", "partner"),
+    [
+        (RelocationForm.BREADTH_FIRST, "h110"),
+        (RelocationForm.PUBLISHED, "h101"),
+        (RelocationForm.OFF, Verdict.STAYS),
+    ],
+)
+def test_each_form_chooses_the_partner_that_it_is_defined_by(form: RelocationForm, partner: HostId | Verdict) -> None:
+    """No neighbour of the publisher is farther from it than the subscriber is.
+
+    Of the hosts two hops away h110 is the farthest; beside the farthest neighbour h001, h101 is the farthest from that.
+    """
+    placed = {HostId(f"h{seat:03b}"): Label(seat) for seat in range(8)}
+    to_publisher_ms = dict(zip(placed, (0.0, 30.0, 20.0, 40.0, 20.0, 40.0, 200.0, 50.0), strict=True))
+    publisher, *_, subscriber = placed
+    delay_table = DelayTable(DelayTableConfig())
+    for host in placed:
+        links_ms = {other: 10.0 if subscriber in (host, other) else 100.0 for other in placed}
+        delay_table.report(host, {other: ms for other, ms in links_ms.items() if other not in (host, publisher)}, 0.0)
+    delay_table.report(publisher, {other: ms for other, ms in to_publisher_ms.items() if ms}, 20.0)
+    delay_table.report(HostId("h001"), {HostId("h011"): 90.0}, 20.0)
+    requested = CubeSubscription(subscriber, publisher, 1.0, kept=False)
+    relocation = Relocation(delay_table, RelocationConfig(form))
+    assert relocation.partner(Cube(2, 3), placed, {publisher}, requested, []) == partner
+
+
 def test_an_unknown_delay_to_the_publisher_is_measured_first() -> None:
     delay_table = DelayTable(DelayTableConfig())
     placed = {HostId("p"): Label(0), HostId("s"): Label(3), HostId("f"): Label(1)}

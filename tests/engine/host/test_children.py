@@ -72,3 +72,46 @@ def test_the_end_of_one_channel_delays_no_other() -> None:
     host.run(2 * DEFAULT.tree.update_ticks)
     updated = [tick for tick, _, message in host.sent if isinstance(message, m.PathUpdate) and message.channel == own]
     assert {later - earlier for earlier, later in pairwise(updated)} == {DEFAULT.tree.update_ticks}
+
+
+def test_a_host_that_leaves_feeds_its_children_for_a_while_and_accepts_no_more() -> None:
+    host, child = feeding()
+    late = HostId("x")
+    host.handle(ev.LinkUp(late))
+    host.handle(ev.LeaveRequested())
+    assert host.sent_to(child, m.Leaving)
+    host.receive(late, m.Attach(1, CHANNEL, NO_BOUND, (late,), ""))
+    assert not host.sent_to(late, m.Confirm)
+    assert host.sent_to(late, m.PathRefusal)
+    host.run(DEFAULT.links.heartbeat_ticks)
+    assert [each.spare for each in host.sent_to(child, m.Heartbeat)[-1].carried] == [0]
+    host.run(DEFAULT.tree.leave_ticks - DEFAULT.links.heartbeat_ticks - 1)
+    assert not host.done(fx.Leave)
+    host.run(1)
+    assert host.done(fx.Leave)
+
+
+def test_a_host_that_leaves_goes_once_its_children_have_other_parents() -> None:
+    host, child = feeding()
+    host.handle(ev.LeaveRequested())
+    host.run(2)
+    assert not host.done(fx.Leave)
+    host.receive(child, m.Release(CHANNEL))
+    host.run(1)
+    assert host.done(fx.Leave)
+
+
+def test_a_channel_that_has_ended_is_kept_until_the_last_frames_have_arrived() -> None:
+    host, own = ScriptedHost(), ChannelName("own")
+    host.subscribe()
+    assert not host.engine.ends(CHANNEL)
+    host.handle(ev.PublishRequested(own, Tree.HYBRID))
+    assert not host.engine.ends(own)
+    host.handle(ev.PublishFinished(own))
+    host.handle(ev.PublishFinished(CHANNEL))  # another host publishes it
+    assert (host.engine.ends(own), host.engine.ends(CHANNEL)) == (True, False)
+    host.run(DEFAULT.tree.drain_ticks - 1)
+    assert host.engine.ends(own)
+    host.run(1)
+    assert not host.engine.publishes(own)
+    assert host.parent is not None

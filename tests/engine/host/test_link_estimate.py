@@ -52,6 +52,12 @@ def test_the_estimate_stays_within_what_was_seen_and_spread_grows_with_variation
     )
 
 
+def test_a_link_within_one_machine_may_cost_nothing() -> None:
+    link = LinkEstimate()
+    link.sample(0.0, 0, 0)
+    assert (link.one_way_ms, link.samples) == (0.0, 1)
+
+
 def test_before_the_first_sample_nothing_is_known_to_vary() -> None:
     link = LinkEstimate()
     assert (link.one_way_ms, link.rttvar_ms, link.spread_ms) == (None, 0.0, DEFAULT.estimate.spread_ms_min)

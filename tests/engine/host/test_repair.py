@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
+from cubecast.engine.protocol import messages as m
 from cubecast.types import HostId
-from tests.engine.host.scripted import ScriptedHost
+from tests.engine.host.scripted import PUBLISHER, ScriptedHost
 from tests.engine.host.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay
 
@@ -208,3 +209,20 @@ def test_a_parent_that_has_no_parent_itself_is_left_although_it_still_forwards_s
     host.run(4)
     assert host.parent == other
     assert [(change.before, change.reason) for change in host.lost] == [(parent, "it has lost its own parent")]
+
+
+@pytest.mark.parametrize("parent", ["a", "b"])
+def test_only_the_parent_can_say_that_the_stream_is_lost_or_over(parent: str) -> None:
+    for finished in (False, True):
+        host = ScriptedHost()
+        host.peers[HostId(parent)].delay_ms = 50.0
+        host.subscribe()
+        assert host.parent == parent
+        ended = m.Ended(CHANNEL, finished, PUBLISHER, "it has gone")
+        host.receive(host.other(), ended)
+        assert host.parent == parent
+        assert not host.done(fx.StreamEnded)
+        host.receive(HostId(parent), ended)
+        assert bool(host.done(fx.StreamEnded)) == finished
+        host.run(2 * DEFAULT.search.shun_ticks)
+        assert [change.reason for change in host.lost] == ["it has gone"] * (not finished)

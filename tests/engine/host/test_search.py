@@ -49,10 +49,10 @@ def test_a_request_that_repeats_a_number_is_refused_and_the_first_goes_on() -> N
 def test_a_waiting_host_is_accepted_with_the_very_update_that_brings_its_number() -> None:
     host = ScriptedHost()
     host.subscribe()
-    parent, child, number = host.parent, host.other(), host.ticks + 1000
+    parent, child, number = host.parent, host.other(), 2**40
     assert parent is not None
     host.receive(child, attach(child, FeasibilityDistance(number, 0)))
-    own, never = ChannelName("own"), FeasibilityDistance(2**60, 0)
+    own, never = ChannelName("own"), FeasibilityDistance(number - 1, 0)
     host.handle(ev.PublishRequested(own, Tree.HYBRID))
     host.receive(
         child, m.Attach(ASK + 1, own, NO_BOUND, (child,), "", never)
@@ -164,6 +164,18 @@ def test_a_link_that_breaks_before_the_offer_is_confirmed_ends_the_search_with_t
     assert host.sent_to(asked, m.Commit) == [m.Commit(request.ask)]
     host.handle(ev.LinkDown(asked, "closed"))
     assert [refused.reason for refused in host.done(fx.Refused)] == [f"{asked} is silent"]
+
+
+def test_a_search_whose_offer_has_expired_asks_again_at_once() -> None:
+    host = ScriptedHost()
+    host.search(tree=Tree.CUBE)
+    (asked,) = (peer for peer in host.peers if host.sent_to(peer, m.PathRequest))
+    (request,) = host.sent_to(asked, m.PathRequest)
+    host.receive(asked, m.PathOffer(request.ask, CHANNEL, host.metrics_at(asked, 100.0), request.tries))
+    for peer in host.peers.values():
+        peer.offers = True
+    host.receive(asked, m.PathRefusal(request.ask, CHANNEL, "the offer has expired", 0))
+    assert host.done(fx.Admitted)
 
 
 def test_a_relay_that_subscribes_itself_asks_on_with_its_own_grant_from_then_on() -> None:

@@ -229,7 +229,7 @@ def test_while_the_bound_is_broken_a_small_gain_is_enough_and_none_is_not() -> N
     host.peers[parent].delay_ms = host.peers[other].delay_ms = 300.0
     host.run(3 * DEFAULT.switching.hold_ticks)
     assert host.parent == parent
-    host.peers[other].delay_ms -= 2 * DEFAULT.switching.broken_gain_ms
+    host.peers[other].delay_ms -= 2.1 * DEFAULT.switching.broken_gain_ms
     host.run(DEFAULT.switching.hold_ticks + 2 * DEFAULT.switching.look_ticks)
     assert host.parent == other
     host.peers[parent].delay_ms = 100.0

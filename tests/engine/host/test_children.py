@@ -104,14 +104,14 @@ def test_a_host_that_leaves_goes_once_its_children_have_other_parents() -> None:
 def test_a_channel_that_has_ended_is_kept_until_the_last_frames_have_arrived() -> None:
     host, own = ScriptedHost(), ChannelName("own")
     host.subscribe()
-    assert not host.engine.ends(CHANNEL)
+    assert not host.engine.is_ending(CHANNEL)
     host.handle(ev.PublishRequested(own, Tree.HYBRID))
-    assert not host.engine.ends(own)
+    assert not host.engine.is_ending(own)
     host.handle(ev.PublishFinished(own))
     host.handle(ev.PublishFinished(CHANNEL))  # another host publishes it
-    assert (host.engine.ends(own), host.engine.ends(CHANNEL)) == (True, False)
+    assert (host.engine.is_ending(own), host.engine.is_ending(CHANNEL)) == (True, False)
     host.run(DEFAULT.tree.drain_ticks - 1)
-    assert host.engine.ends(own)
+    assert host.engine.is_ending(own)
     host.run(1)
     assert not host.engine.publishes(own)
     assert host.parent is not None

@@ -3,12 +3,13 @@
 A sample of the mutants of Cosmic Ray's operators is drawn by seed, one per place in the code. Each is made in a copy of
 the tree, and the tests of its package are run on it, up to the first failure: first without the slow tests and with few
 examples of each law, then, if none of them failed, all tests with more examples. Only a mutant that passes both counts
-as a survivor. Results are appended to a JSON lines file as they come, so a run that was stopped continues where it
-ended. Parts of a sample, or of its packages, may run one after another; the sample is drawn from all packages, so the
-results of several runs add up:
+as a survivor; the second run is left out for a mutant that is listed as equivalent.
+
+Results are appended to a JSON lines file as they come, so a run that was stopped continues where it ended. Parts of a
+sample, or of its packages, may run one after another; the sample is drawn from all packages, so their results add up:
 
     python trials/mutants.py --sample 300 --seed 7 --jobs 2 --part 1/6
-    python trials/mutants.py --sample 300 --seed 7 --jobs 1 --package src/cubecast/overlay --package src/cubecast/engine/protocol
+    python trials/mutants.py --sample 300 --seed 7 --jobs 2 --package src/cubecast/overlay
 
 Results belong to the text of the mutated file: after a change of the tests use another results file.
 
@@ -53,12 +54,13 @@ TESTS = {
 """The folders of tests that are run for the mutants of a package."""
 PYTEST = (
     *("-x", "-q", "-p", "no:randomly", "-n", "0", "-m", "not system", "-k", "not compiled", "-p", "mutant_profile"),
-    *("-W", "ignore::SyntaxWarning"),
+    *("-W", "ignore::SyntaxWarning", "--timeout-method", "thread"),
 )
 """Options of pytest for every mutant.
 
 Tests of the compiled form of a kernel are left out: its plain form is tested, and compiling takes seconds. A mutant that
-only makes the compiler warn, such as `0 is not n`, is not killed by the warning: a test has to fail.
+only makes the compiler warn, such as `0 is not n`, is not killed by the warning: a test has to fail. A test that
+exceeds pytest's own limit ends the process: Hypothesis would catch an exception and run the same example again.
 """
 PATIENCE, LIMIT_S_MIN = 4.0, 30.0
 """A mutant may take this many times as long as the tests take without it, and at least this long, s."""
@@ -201,24 +203,23 @@ def _baseline(package: str, examples: int) -> str:
 
 
 def _try(mutant: Mutant, copy: Path, limits_s: dict[str, float], examples: int, more: int) -> Result:
-    """Runs the tests on one mutant: all of them, with more examples, if it passes the fast ones."""
+    """Runs the tests on one mutant: all of them, with more examples, if it passes the fast ones and is not listed."""
     file, tests = copy / mutant.path, TESTS[mutant.package]
     before = file.read_text()
+    diff = mutant.diff(before)
     begun = time.monotonic()
     try:
         file.write_text(mutated(before, mutant))
         code, output = _pytest(copy, tests, examples, limits_s[mutant.package], slow=False, first=file.stem)
-        if code == PASSED:
-            print(f"passed the fast tests: {mutant.place}\n{mutant.diff(before)}", flush=True)
+        if code == PASSED and not _is_equivalent(mutant.place, diff):
+            print(f"passed the fast tests: {mutant.place}\n{diff}", flush=True)
             code, output = _pytest(copy, tests, more, LIMIT_ALL_S, slow=True, first=file.stem)
     finally:
         file.write_text(before)
     if code not in (None, PASSED, FAILED, STOPPED):
         raise RuntimeError(f"pytest ended with {code} on {mutant.place}:\n{output}")
     outcome = "timeout" if code is None else "survived" if code == PASSED else "killed"
-    return Result(
-        mutant.key, mutant.package, mutant.place, outcome, round(time.monotonic() - begun, 1), mutant.diff(before)
-    )
+    return Result(mutant.key, mutant.package, mutant.place, outcome, round(time.monotonic() - begun, 1), diff)
 
 
 def _pytest(
@@ -273,23 +274,17 @@ def _read(file: Path) -> dict[str, Result]:
     return {result.key: result for result in results}
 
 
-def _is_equivalent(result: Result) -> bool:
-    """Whether the mutant is listed: by its file, the line it takes out and puts in, and the line above if one is given."""
-    file, line, mutant, above = _changed_lines(result)
-    return any(
-        (each["file"], each["line"], each["mutant"], each.get("above", above)) == (file, line, mutant, above)
-        for each in tomllib.loads(EQUIVALENT.read_text()).get("mutant", [])
-    )
-
-
-def _changed_lines(result: Result) -> tuple[str, str, str, str]:
-    """The file, the first line that a mutant takes out and puts in, and the line above it."""
-    lines = result.diff.splitlines()
+def _is_equivalent(place: str, diff: str) -> bool:
+    """Whether a mutant is listed: by its file, the line it takes out and puts in, and the line above if one is given."""
+    file, _, rest = place.partition(":")
+    above = (ROOT / file).read_text().splitlines()[int(rest.split()[0]) - 2].strip()
+    lines = diff.splitlines()
     out = next((line[1:].strip() for line in lines if line.startswith("-") and not line.startswith("---")), "")
     new = next((line[1:].strip() for line in lines if line.startswith("+") and not line.startswith("+++")), "")
-    file, _, place = result.place.partition(":")
-    above = (ROOT / file).read_text().splitlines()[int(place.split()[0]) - 2].strip()
-    return file, out, new, above
+    return any(
+        (each["file"], each["line"], each["mutant"], each.get("above", above)) == (file, out, new, above)
+        for each in tomllib.loads(EQUIVALENT.read_text()).get("mutant", [])
+    )
 
 
 def _report(results: Sequence[Result], drawn: int) -> None:
@@ -297,7 +292,7 @@ def _report(results: Sequence[Result], drawn: int) -> None:
     survivors = []
     for result in results:
         outcome = result.outcome
-        if outcome == "survived" and _is_equivalent(result):
+        if outcome == "survived" and _is_equivalent(result.place, result.diff):
             outcome = "equivalent"
         if outcome == "survived":
             survivors.append(result)

@@ -65,12 +65,10 @@ def test_swaps_only_shorten_the_links_and_keep_every_host(
 def test_an_attempt_makes_every_swap_that_gains_among_those_it_may_try(seed: int) -> None:
     """The first attempt takes any label and a neighbour of the seat of a host close to its host."""
     rng = np.random.default_rng(seed)
-    neighbour, host, close = (
-        neighbour_table(Cube(2, 3)),
-        rng.permutation(8).astype(np.int32),
-        rng.integers(0, 8, size=(8, 2)).astype(np.int32),
-    )
-    delays = full_delays(np.linalg.norm(np.subtract.outer(*[rng.uniform(0, 100, size=8)] * 2)[..., None], axis=2))
+    neighbour, host = neighbour_table(Cube(2, 3)), rng.permutation(8).astype(np.int32)
+    close = rng.integers(0, 8, size=(8, 2), dtype=np.int32)
+    spots = rng.uniform(0, 100, size=(8, 2))
+    delays = full_delays(np.linalg.norm(spots[:, None] - spots[None], axis=2))
     possible = {tuple(host.tolist())}
     for a, near, port in product(range(8), range(2), range(3)):
         b = int(neighbour[np.flatnonzero(host == close[host[a], near])[0], port])

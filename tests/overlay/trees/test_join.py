@@ -32,6 +32,8 @@ def test_a_join_takes_the_best_measured_parent_or_counter_offers_its_delay(
         assert joined.parent == REFUSED
         assert np.isinf(joined.best_ms)
         return
+    expected = late + np.linalg.norm(positions - positions[-1], axis=1)
+    assert expected[shortlist] == pytest.approx(np.sort(expected[able])[:probes])
     best = (late[shortlist] + matrix[shortlist, nodes - 1]).min()
     assert joined.best_ms == pytest.approx(best)
     assert (joined.parent == REFUSED) == (best > bound_ms)

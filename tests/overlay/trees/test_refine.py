@@ -27,7 +27,9 @@ def cases(draw: st.DrawFn) -> Case:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     slots = np.full(len(matrix), limit) - rng.integers(0, 2, size=len(matrix))
     slots = np.maximum(slots, np.bincount(parent[1:], minlength=len(matrix)))
-    return matrix, parent, draw(some_edges(matrix, parent)), slots, rng.uniform(0.1, 3, size=len(matrix))
+    everyone = np.argwhere(np.triu(np.ones_like(matrix), 1))  # displacements need many measured pairs
+    edges = draw(st.one_of(some_edges(matrix, parent), st.just(everyone)))
+    return matrix, parent, edges, slots, rng.uniform(0.1, 3, size=len(matrix))
 
 
 def objective(matrix: Floats, parent: Ints, weight: Floats, link_weight: float) -> float:
@@ -64,8 +66,24 @@ def possible(case: Case, node: int) -> Iterator[tuple[Ints, Move]]:
 def test_the_best_move_is_the_best_of_all(
     run: Callable[..., Move], case: Case, link_weight: float, data: st.DataObject
 ) -> None:
+    check_best_move(run, case, data.draw(st.integers(1, len(case[0]) - 1)), link_weight)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_move_in_a_full_tree_displaces_the_right_child(seed: int) -> None:
+    """All pairs are measured and few hosts may send another copy, so that most moves displace a child."""
+    rng = np.random.default_rng(seed)
+    nodes, raw = 15, np.triu(rng.uniform(1, 100, size=(15, 15)), 1).astype(np.float32).astype(np.float64)
+    parent = (np.arange(nodes) - 1) // 2
+    slots = np.maximum(np.bincount(parent[1:], minlength=nodes), rng.random(nodes) < 0.2)
+    case = raw + raw.T, parent, np.argwhere(raw), slots, rng.uniform(0.1, 3, size=nodes)
+    for node in range(1, nodes):
+        check_best_move(best_move, case, node, 0.5)
+
+
+def check_best_move(run: Callable[..., Move], case: Case, node: int, link_weight: float) -> None:
+    """The gain is that of the best of all possible moves, and of the move that was chosen."""
     matrix, parent, edges, slots, weight = case
-    node = data.draw(st.integers(1, len(matrix) - 1))
     graph = graph_of(matrix, edges)
     found = run(graph, tree_state(graph, parent, slots, weight), slots, node, link_weight)
     before = objective(matrix, parent, weight, link_weight)
@@ -114,6 +132,17 @@ def test_a_refined_tree_is_a_tree_no_worse_within_fan_outs_and_bounds(
 
 
 @given(cases(), st.integers(0, 2**32 - 1))
+def test_a_node_at_its_bound_never_gets_later(case: Case, seed: int) -> None:
+    """The nodes of little weight are at their bounds: they may neither move to a later place nor be displaced to one."""
+    matrix, parent, edges, slots, weight = case
+    before = tree_delays(parent, full_delays(matrix))
+    bounds = np.where(weight < 1.5, before + 1e-6, np.inf)
+    after = refined_tree(graph_of(matrix, edges), parent, slots, weight, bounds, 0.5, 10, np.random.default_rng(seed))
+    late = tree_delays(after, full_delays(matrix))
+    assert (late <= bounds + 1e-3).all()
+
+
+@given(cases(), st.integers(0, 2**32 - 1))
 def test_a_tree_refined_to_the_end_has_no_move_left_worth_making(case: Case, seed: int) -> None:
     matrix, parent, edges, slots, weight = case
     graph = graph_of(matrix, edges)
@@ -123,3 +152,16 @@ def test_a_tree_refined_to_the_end_has_no_move_left_worth_making(case: Case, see
     for node in range(1, len(matrix)):
         gain = best_move(graph, state, slots, node, 0.0).gain
         assert gain <= 2 * SWEEP_GAIN_MIN * objective(matrix, after, weight, 0.0) + 1e-2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_sweep_starts_from_the_delays_that_the_moves_before_have_left(seed: int) -> None:
+    """Deep subtrees move, from a chain of hosts; with outdated delays below them the search would end too early."""
+    nodes, rng = 30, np.random.default_rng(seed)
+    raw = np.triu(rng.uniform(1, 100, size=(nodes, nodes)), 1).astype(np.float32).astype(np.float64)
+    matrix, slots, weight, none = raw + raw.T, np.full(nodes, 3), np.ones(nodes), np.full(nodes, np.inf)
+    graph = graph_of(matrix, np.argwhere(raw))
+    after = refined_tree(graph, np.arange(nodes) - 1, slots, weight, none, 0.0, 500, rng)
+    state = tree_state(graph, after, slots, weight)
+    left = max(best_move(graph, state, slots, node, 0.0).gain for node in range(1, nodes))
+    assert left <= SWEEP_GAIN_MIN * objective(matrix, after, weight, 0.0)

@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             phases=(Phase.explicit, Phase.generate),
         )
     module = os.environ[MODULE]
-    items.sort(key=lambda item: (_is_slow(item), f"test_{module}.py" not in item.nodeid, _is_law(item)))
+    items.sort(key=lambda item: (f"test_{module}.py" not in item.nodeid, _is_slow(item), _is_law(item)))
 
 
 def _is_law(item: pytest.Item) -> bool:

@@ -2,8 +2,8 @@
 
 A sample of the mutants of Cosmic Ray's operators is drawn by seed, one per place in the code. Each is made in a copy of
 the tree, and the tests of its package are run on it, up to the first failure: first without the slow tests and with few
-examples of each law, then, if none of them failed, all tests with more examples. Only a mutant that passes both counts
-as a survivor; the second run is left out for a mutant that is listed as equivalent.
+examples of each law, then, if none of them failed, all tests with more examples, for a limited time. A mutant that both
+have not failed on counts as a survivor; the second run is left out for a mutant that is listed as equivalent.
 
 Results are appended to a JSON lines file as they come, so a run that was stopped continues where it ended. Parts of a
 sample, or of its packages, may run one after another; the sample is drawn from all packages, so their results add up:
@@ -64,8 +64,6 @@ exceeds pytest's own limit ends the process: Hypothesis would catch an exception
 """
 PATIENCE, LIMIT_S_MIN = 4.0, 30.0
 """A mutant may take this many times as long as the tests take without it, and at least this long, s."""
-LIMIT_ALL_S = 3600.0
-"""Maximum duration of all tests with more examples, s; one test is stopped by pytest's own limit long before."""
 PASSED, FAILED, STOPPED = 0, 1, 2
 """Exit codes of pytest; STOPPED is also that of a module that cannot be imported."""
 
@@ -99,7 +97,13 @@ def main() -> None:
                 known[result.key] = result
                 _append(options.results, result)
             limits_s = {p: max(LIMIT_S_MIN, PATIENCE * known[key].seconds) for p, key in packages.items()}
-            attempt = partial(_try, limits_s=limits_s, examples=options.examples, more=options.more_examples)
+            attempt = partial(
+                _try,
+                limits_s=limits_s,
+                examples=options.examples,
+                more=options.more_examples,
+                more_s=options.more_seconds,
+            )
             for result in _each(attempt, missing, copies):
                 _append(options.results, result)
         known = _read(options.results)
@@ -118,6 +122,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--examples", type=int, default=5, metavar="N", help="most examples of one law (5)")
     parser.add_argument(
         "--more-examples", type=int, default=50, metavar="N", help="the same, for mutants that pass with fewer (50)"
+    )
+    parser.add_argument(
+        "--more-seconds", type=float, default=300.0, metavar="S", help="time for those, after which it survives (300)"
     )
     parser.add_argument(
         "--results", type=Path, default=Path("lab-results/mutants.jsonl"), metavar="FILE", help="(%(default)s)"
@@ -202,7 +209,7 @@ def _baseline(package: str, examples: int) -> str:
     return f"baseline:{package}:{examples}:{digest.hexdigest()[:12]}"
 
 
-def _try(mutant: Mutant, copy: Path, limits_s: dict[str, float], examples: int, more: int) -> Result:
+def _try(mutant: Mutant, copy: Path, limits_s: dict[str, float], examples: int, more: int, more_s: float) -> Result:
     """Runs the tests on one mutant: all of them, with more examples, if it passes the fast ones and is not listed."""
     file, tests = copy / mutant.path, TESTS[mutant.package]
     before = file.read_text()
@@ -213,7 +220,8 @@ def _try(mutant: Mutant, copy: Path, limits_s: dict[str, float], examples: int, 
         code, output = _pytest(copy, tests, examples, limits_s[mutant.package], slow=False, first=file.stem)
         if code == PASSED and not _is_equivalent(mutant.place, diff):
             print(f"passed the fast tests: {mutant.place}\n{diff}", flush=True)
-            code, output = _pytest(copy, tests, more, LIMIT_ALL_S, slow=True, first=file.stem)
+            code, output = _pytest(copy, tests, more, more_s, slow=True, first=file.stem)
+            code = PASSED if code is None else code  # nothing has failed within the time
     finally:
         file.write_text(before)
     if code not in (None, PASSED, FAILED, STOPPED):

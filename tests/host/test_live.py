@@ -13,13 +13,14 @@ from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Tree
 from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost
 from cubecast.frames import EncodedFrame
+from cubecast.host.advertised import reachable_address
 from cubecast.host.channel.reader import ReceivedFrame
 from cubecast.host.channel.tracks import ChannelWriter, _PlainTrack
 from cubecast.host.config import HostConfig
 from cubecast.host.local.reception_stats import FrameCounts, ReceptionStats
 from cubecast.host.local.subscription import Subscription
 from cubecast.host.open_host import open_host
-from cubecast.host.runtime import HostRuntime, _reachable
+from cubecast.host.runtime import HostRuntime
 from cubecast.media.sources import MediaSource
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
@@ -312,7 +313,7 @@ async def test_a_host_that_cannot_be_dialled_publishes_and_receives(start: Start
     "url", ["http://127.0.0.1", "http://127.0.0.1:7000/", "127.0.0.1", "https://user:word@127.0.0.1"]
 )
 def test_the_address_towards_the_supernode_is_found_whatever_form_its_url_has(url: str) -> None:
-    assert _reachable(HostConfig(HostId("h"), url, ""), "0.0.0.0:4443") == "127.0.0.1:4443"
+    assert reachable_address(HostConfig(HostId("h"), url, ""), "0.0.0.0:4443") == "127.0.0.1:4443"
 
 
 async def test_one_host_has_several_subscribers_to_a_channel_even_to_its_own_each_with_its_own_bound(

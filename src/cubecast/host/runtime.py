@@ -4,12 +4,10 @@ Every decision of the protocol is the engine's; the shell verifies grants, since
 """
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import assert_never
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -17,16 +15,18 @@ from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.host.engine import HostEngine
+from cubecast.engine.host.search.machine import IllegalMove
 from cubecast.engine.host.snapshot import HostView
 from cubecast.engine.protocol import messages
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Placement, Tree
-from cubecast.errors import AddressError, CubecastError, MessageError, TokenError, UsageError
+from cubecast.errors import CubecastError, MessageError, TokenError, UsageError
 from cubecast.frames import TrackFormat
+from cubecast.host.advertised import reachable_address
 from cubecast.host.channel.reader import ChannelReader
 from cubecast.host.channel.tracks import ChannelWriter, CopyCount
 from cubecast.host.config import HostConfig
-from cubecast.host.directory.client import DirectoryClient, supernode_url
+from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.directory.session import DirectorySession, JobRunner
 from cubecast.host.local.subscribers import LocalSubscribers
 from cubecast.host.local.subscription import Subscription
@@ -72,7 +72,10 @@ class HostRuntime:
             np.random.default_rng(config.seed),
             uplink_bps=config.uplink_bps,
             reserve=config.reserve,
+            on_illegal_move=self._illegal_move,
         )
+        self.illegal_moves = 0
+        """Faults of the engine that a search survived, or that ended it; each was reported to the user in a line."""
         source = f"{config.source}:0" if config.source else ""
         self._plane = DataPlane(config.listen, source, config.name, client.identity, self, tasks)
         self._verifier: Verifier | None = None
@@ -91,6 +94,10 @@ class HostRuntime:
         """Messages from other hosts that could not be decoded and were dropped."""
         self.on_parent_changed: Callable[[fx.ParentChanged], None] = lambda _: None
         """Called whenever a channel gets another parent."""
+
+    def _illegal_move(self, fault: IllegalMove) -> None:
+        self.illegal_moves += 1
+        self.notify(f"internal fault, please report it: {fault}; the host goes on")
 
     # ------------------------------------------------------------------ for the client and derived channels
 
@@ -232,7 +239,7 @@ class HostRuntime:
             TokenError: the join token is not accepted.
         """
         bound = await self._plane.listen()
-        self._address = self.config.advertise or _reachable(self.config, bound)
+        self._address = self.config.advertise or reachable_address(self.config, bound)
         answer = await self._directory_session.join(self._address, self._plane.fingerprint)
         self._verifier = Verifier(bytes.fromhex(answer.public_key))
         self._plane.open_for(self._verifier)
@@ -378,21 +385,3 @@ class HostRuntime:
     def pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> None:
         """See Hooks."""
         self._handle(ev.PullFailed(channel, host, reason))
-
-
-def _reachable(config: HostConfig, bound: str) -> str:
-    """The address that peers should dial: the bound one, or this machine's address on the route to the super-node."""
-    host, _, port = bound.rpartition(":")
-    if host not in ("0.0.0.0", "[::]", "::"):  # noqa: S104  compared, not bound
-        return bound
-    target = urlsplit(supernode_url(config.supernode)).hostname or "127.0.0.1"
-    try:
-        info = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(info[0], socket.SOCK_DGRAM) as probe:
-            probe.connect(info[4])
-            name = str(probe.getsockname()[0])
-    except OSError as error:
-        raise AddressError(
-            f"cannot find this machine's address on the route to {target}: {error.strerror}; give it with --advertise"
-        ) from error
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

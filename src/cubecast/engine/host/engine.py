@@ -1,6 +1,6 @@
 """HostEngine: one host's whole protocol as handle(event, now) -> effects. Passes each event to its components."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -39,9 +39,9 @@ from cubecast.engine.host.neighbourhood import Neighbourhood
 from cubecast.engine.host.optimise.standby import StandbySelection
 from cubecast.engine.host.optimise.switching import ParentSwitching
 from cubecast.engine.host.search.candidates import Candidates
+from cubecast.engine.host.search.machine import IllegalMove
 from cubecast.engine.host.search.searches import Searches
 from cubecast.engine.host.snapshot import BranchView, HostView, LinkView
-from cubecast.engine.host.subscriptions import Subscriptions
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.engine.host.tree.upstream import Upstream
@@ -86,6 +86,7 @@ class HostEngine:
         config: EngineConfig = DEFAULT,
         uplink_bps: float = NUMBER_MAX,
         reserve: Mapping[ChannelName, int] = MappingProxyType({}),
+        on_illegal_move: Callable[[IllegalMove], None] | None = None,
     ) -> None:
         """A host that has not joined yet.
 
@@ -95,8 +96,11 @@ class HostEngine:
             config: tunables; config.tick_s is the period of Tick.
             uplink_bps: greatest rate of all copies together.
             reserve: copies reserved for channels.
+            on_illegal_move: called instead of raising IllegalMove, which is a fault of the engine; it then ends the searches
+                concerned and goes on.
         """
         self.host = host
+        self._on_illegal_move = on_illegal_move
         self._config = config
         self._neighbourhood = near = Neighbourhood(host, config)
         self._downstream = down = Downstream(near, fan_out, uplink_bps, reserve, config.tree)
@@ -105,7 +109,6 @@ class HostEngine:
         self._candidates = Candidates(near, down, up, policy, rng, config)
         self._searches = Searches(near, down, up, self._candidates, config)
         self._admission = self._searches.steps.admission
-        self._subscriptions = Subscriptions(down, self._searches)
         self._standbys = StandbySelection(near, down, self._candidates, self._admission.promised, config)
         self._switching = ParentSwitching(near, up, self._candidates, self._searches, self._failure_detector, config)
         self._ticks = 0
@@ -117,8 +120,17 @@ class HostEngine:
 
         Args:
             now: this host's clock, s since the Unix epoch, never running backwards.
+
+        Raises:
+            IllegalMove: a fault of the engine, unless `on_illegal_move` was given.
         """
-        effects = self._handle(event, now)
+        try:
+            effects = self._handle(event, now)
+        except IllegalMove as fault:
+            if self._on_illegal_move is None:
+                raise
+            self._on_illegal_move(fault)
+            effects = self._searches.end_undecided()
         for effect in effects:
             if isinstance(effect, ParentChanged):
                 self._switching.on_parent_changed(effect.channel, effect.before)
@@ -149,21 +161,21 @@ class HostEngine:
             case PublishFinished(channel):
                 return [Withdraw(channel), *self._downstream.finish(channel)]
             case SubscribeRequested(channel, contract):
-                return self._subscriptions.subscribe(channel, contract)
+                return self._searches.joins.subscribe(channel, contract)
             case UnsubscribeRequested(channel):
-                return self._subscriptions.unsubscribe(channel)
+                return self._searches.joins.unsubscribe(channel)
             case ChannelResolved(record, grant, proposals):
-                return self._subscriptions.on_resolved(record, grant, proposals)
+                return self._searches.joins.on_resolved(record, grant, proposals)
             case Relocated(channel, verdict):
-                return self._searches.on_relocated(channel, verdict)
+                return self._searches.joins.on_relocated(channel, verdict)
             case Advised(advice):
                 return self._switching.on_advice(advice)
             case ProbesWanted(hosts):
                 return self._neighbourhood.want_more_links("probes", hosts)
             case ResolveFailed(channel, reason):
-                return self._subscriptions.on_resolve_failed(channel, reason)
+                return self._searches.joins.on_resolve_failed(channel, reason)
             case ChannelNotFound(channel, known):
-                return self._subscriptions.on_not_found(channel, known)
+                return self._searches.joins.on_not_found(channel, known)
             case Pulled(channel, host):
                 return self._upstream.on_pulled(channel, host)
             case Prepared(channel, host):
@@ -318,9 +330,9 @@ class HostEngine:
         """Looks for another parent where there is none, where it leaves, or where a better one is known."""
         if not branch.fed:
             self._neighbourhood.redial_soon()
-            return self._searches.repair(branch) if branch.retry_ticks <= 0 else []
+            return self._searches.repairs.begin(branch) if branch.retry_ticks <= 0 else []
         if branch.upstream is not None and self._neighbourhood.links.is_leaving(branch.upstream):
-            return self._searches.escape(branch) if branch.retry_ticks <= 0 else []
+            return self._searches.changes.escape(branch) if branch.retry_ticks <= 0 else []
         return self._switching.tick(branch)
 
     def _received(self, host: HostId, message: Message, now: float) -> list[Effect]:

@@ -95,7 +95,7 @@ class ParentSwitching:
             return []
         history = self._history.setdefault(branch.channel, History())
         history.rest_ticks, history.rest_ms = config.rest_ticks, inf
-        return self._searches.change(branch, [record.host], advised=True)
+        return self._searches.changes.begin(branch, [record.host], advised=True)
 
     # ------------------------------------------------------------------ the host's own comparison
 
@@ -132,10 +132,10 @@ class ParentSwitching:
                 hold_ticks = max(config.hold_ticks_min, config.hold_ticks / share)
                 if better[host] >= (config.return_ticks if host in history.left else hold_ticks):
                     history.better_ticks = {}
-                    return self._searches.change(branch, [host])
+                    return self._searches.changes.begin(branch, [host])
         history.better_ticks = better
         if broken and not better and branch.tree is not Tree.HYBRID and branch.ticks % config.cube_ticks == 0:
-            return self._searches.change(branch, [])
+            return self._searches.changes.begin(branch, [])
         return []
 
     def _may_gain(self, branch: Branch) -> bool:

@@ -1,9 +1,10 @@
 """Answers to a search: offers, refusals, confirmations, and links that break while it waits."""
 
 from cubecast.engine.host.effects import Effect, Send
-from cubecast.engine.host.search.state import Offer, Phase, Purpose, Search
+from cubecast.engine.host.search.join import Joins
+from cubecast.engine.host.search.machine import Move, Phase
+from cubecast.engine.host.search.state import Offer, Purpose, Search
 from cubecast.engine.host.search.steps import SearchSteps
-from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.protocol.messages import Cancel, Confirm, PathOffer, PathRefusal
 from cubecast.engine.protocol.path import PathMetrics
 from cubecast.types import HostId
@@ -12,15 +13,17 @@ from cubecast.types import HostId
 class SearchAnswers:
     """Handles the answers to requests that this host sent."""
 
-    def __init__(self, steps: SearchSteps) -> None:
+    def __init__(self, steps: SearchSteps, joins: Joins) -> None:
         self._steps = steps
+        self._joins = joins
 
     def on_offer(self, host: HostId, m: PathOffer) -> list[Effect]:
         """A next hop found a path: it is kept if it is better than the best so far."""
         steps = self._steps
         search = steps.asked.get(m.ask)
-        if search is None or search.asked != (host, m.ask) or search.phase is not Phase.ASKING:
+        if search is None or search.asked != (host, m.ask) or search.phase is not Phase.REQUESTING:
             return [Send(host, Cancel(m.ask))]
+        search.move(Move.CHOOSE)
         search.asked, search.tries = None, min(search.tries, m.tries)
         metrics = steps.upstream.metrics_through(host, m.metrics)
         if metrics is None:
@@ -45,22 +48,28 @@ class SearchAnswers:
         if search is None:
             return []
         if search.phase is Phase.COMMITTING and search.best is not None and search.best.host == host:
-            search.reason = m.reason
-            steps.asked.pop(search.best.ask, None)
-            search.best = None
-            if search.purpose is Purpose.RELAY:
-                return steps.settle(search)
-            search.over_cube, search.phase = False, Phase.ASKING  # the tree has changed meanwhile: look again
-            return steps.advance(search)
+            return self._offer_is_gone(search, m.reason)
         if search.asked != (host, m.ask):
             return []
         steps.asked.pop(m.ask, None)
         search.asked, search.reason = None, m.reason
-        if search.phase is Phase.ASKING:
+        if search.phase is Phase.REQUESTING:
             search.tries = min(search.tries, m.tries)
         else:
             steps.neighbourhood.links.drop_channel(host, search.channel)
-        return steps.advance(search)
+        return steps.choose(search)
+
+    def _offer_is_gone(self, search: Search, reason: str) -> list[Effect]:
+        """The best offer is no longer held: the tree has changed meanwhile, so next hops are asked again."""
+        steps = self._steps
+        assert search.best is not None, "the caller checked"
+        steps.asked.pop(search.best.ask, None)
+        search.reason, search.best = reason, None
+        if search.purpose is Purpose.RELAY:
+            search.move(Move.CHOOSE)
+            return steps.settle(search)
+        search.over_cube = False
+        return steps.choose(search)
 
     def on_confirm(self, host: HostId, m: Confirm) -> list[Effect]:
         """A host accepts us as a child: adopt it as the parent, or decline if it is not suitable."""
@@ -71,6 +80,7 @@ class SearchAnswers:
         attached = search.phase is Phase.ATTACHING and search.asked == (host, m.ask)
         if not attached and not _commits_to(search, host):
             return steps.decline(host, m.channel)
+        search.move(Move.CHOOSE)
         steps.asked.pop(m.ask, None)
         search.asked = search.best = None
         metrics = steps.upstream.metrics_through(host, m.metrics)
@@ -79,16 +89,7 @@ class SearchAnswers:
             search.reason = reason
             onward = steps.advance(search) if attached else steps.settle(search)
             return [*steps.decline(host, m.channel), *onward]
-        branch = steps.downstream.branches.get(search.channel)
-        if search.purpose in (Purpose.REPAIR, Purpose.CHANGE):
-            if branch is None:
-                return [*steps.decline(host, m.channel), *steps.abandon(search)]
-            return [*steps.abandon(search), *steps.upstream.adopt(branch, record, metrics)]
-        if branch is not None:
-            return [*steps.decline(host, search.channel), *steps.grant(search)]
-        branch = Branch(search.channel, None, metrics, trail=search.trail, grant=search.grant)
-        branch.epoch, branch.target = search.epoch, search.target
-        return [*steps.upstream.adopt(branch, record, metrics), *steps.grant(search)]
+        return steps.kinds[search.purpose].confirmed(search, record, metrics)
 
     def _objection(self, search: Search, host: HostId, there: PathMetrics, metrics: PathMetrics | None) -> str:
         """Why a host that confirmed cannot be the parent; empty when it can."""
@@ -97,19 +98,7 @@ class SearchAnswers:
             return f"the path through {host} leads back here"
         if not steps.downstream.feasibility(search.channel).allows(there.seqno, there.depth):
             return f"{host} may be a descendant of {steps.neighbourhood.host}"
-        rank = search.contract.rank
-        if search.purpose is Purpose.JOIN and not search.contract.kept_by(metrics):
-            if search.nearest is None or rank(metrics) < rank(search.nearest):
-                search.nearest = metrics
-            return "no path keeps the bound"
-        branch = steps.downstream.branches.get(search.channel)
-        if search.purpose is Purpose.CHANGE and branch is not None and branch.upstream is not None:
-            worse = rank(metrics) >= rank(branch.metrics)
-            if search.advised:
-                worse = worse and not search.contract.kept_by(metrics)
-            if worse and not steps.neighbourhood.links.is_leaving(branch.upstream):
-                return f"{host} is no better than {branch.upstream}"
-        return ""
+        return steps.kinds[search.purpose].objection(search, host, metrics)
 
     def on_link_down(self, host: HostId) -> list[Effect]:
         """Searches that wait for this host continue without it; its own requests are dropped."""
@@ -117,11 +106,12 @@ class SearchAnswers:
         effects: list[Effect] = []
         for search in list(steps.searches.values()):
             if search.asker == host:
-                effects += steps.abandon(search)
+                effects += steps.end(search)
             elif search.asked is not None and search.asked[0] == host:
                 closed = search.purpose is Purpose.JOIN and search.phase is Phase.ATTACHING
                 if closed and search.resolves < 1:  # the link may have closed just as it was needed
-                    effects += steps.resolve_again(search)
+                    search.move(Move.CHOOSE)
+                    effects += self._joins.resolve_again(search)
                     continue
                 refusal = PathRefusal(search.asked[1], search.channel, f"{host} is silent", search.tries)
                 effects += self.on_refusal(host, refusal)
@@ -131,6 +121,7 @@ class SearchAnswers:
                 steps.asked.pop(ask, None)
                 search.reason = f"{host} is silent"
                 if search.phase is Phase.COMMITTING:
+                    search.move(Move.CHOOSE)
                     effects += steps.settle(search)
         return effects
 

@@ -1,18 +1,23 @@
-"""Requests of other hosts: over the cube through this one (PathRequest), or to be fed by it (Attach)."""
+"""RELAY: other hosts look for a path through this one (PathRequest), or want to be its children (Attach)."""
 
-from cubecast.engine.host.effects import Effect, Send
-from cubecast.engine.host.search.state import UNFED, Phase, Purpose, Search
-from cubecast.engine.host.search.steps import SearchSteps
+from cubecast.engine.host.effects import Effect, Push, Send
+from cubecast.engine.host.search.machine import Move, Phase
+from cubecast.engine.host.search.state import UNFED, Offer, Purpose, Search
+from cubecast.engine.host.search.steps import Kind, SearchSteps
 from cubecast.engine.host.tree.branch import Branch
-from cubecast.engine.protocol.messages import Attach, Cancel, Commit, PathRefusal, PathRequest
+from cubecast.engine.protocol.messages import Attach, Cancel, Commit, Confirm, PathOffer, PathRefusal, PathRequest
+from cubecast.engine.protocol.path import PathMetrics
+from cubecast.engine.protocol.records import HostRecord
 from cubecast.types import ChannelName, HostId
 
 
-class RelayRequests:
-    """Handles the requests that other hosts send to this one."""
+class RelayRequests(Kind):
+    """The requests that other hosts send to this one."""
 
     def __init__(self, steps: SearchSteps) -> None:
         self._steps = steps
+
+    # ------------------------------------------------------------------ messages
 
     def on_request(self, host: HostId, m: PathRequest) -> list[Effect]:
         """Another host looks for a channel through this one: offer it if it is carried here, else ask the next hops."""
@@ -32,7 +37,7 @@ class RelayRequests:
         if reason:
             search.reason = reason
             return steps.settle(search)
-        return steps.offer(search, branch.metrics)
+        return self._offer(search, branch.metrics)
 
     def on_attach(self, host: HostId, m: Attach) -> list[Effect]:
         """Another host that knows this one carries the channel wants to be its child."""
@@ -40,7 +45,7 @@ class RelayRequests:
         if self._is_too_many(host, m.ask):
             return [Send(host, PathRefusal(m.ask, m.channel, "too many requests at once", 0))]
         search = Search(Purpose.RELAY, host, m.ask, m.channel, m.contract, 0, trail=m.trail, grant=m.grant)
-        search.feasibility, search.phase = m.feasibility, Phase.PARKED
+        search.feasibility = m.feasibility
         steps.searches[host, m.ask] = search
         branch, mine = steps.downstream.branches.get(m.channel), steps.neighbourhood.host
         if branch is None:
@@ -48,7 +53,8 @@ class RelayRequests:
         elif steps.admission.full(search):
             search.reason = f"{mine} is full"
             if steps.downstream.slot_promised_to(m.channel, host) is not None:
-                return []  # parked until its parent is silent here too
+                search.move(Move.PARK)  # until its parent is silent here too
+                return []
         elif host == branch.upstream or host in branch.metrics.path:
             search.reason = f"{mine} is a descendant of {host}"
         elif branch.finished_ticks is not None:
@@ -56,12 +62,36 @@ class RelayRequests:
         elif not branch.fed:
             search.reason = f"{mine} {UNFED}"
         else:
+            search.move(Move.PARK)
             return self._unpark(search, branch)
         return steps.settle(search)
 
     def _is_too_many(self, host: HostId, ask: int) -> bool:
         searches = self._steps.searches
         return (host, ask) in searches or len(searches) >= self._steps.config.searches_max
+
+    def on_cancel(self, host: HostId, m: Cancel) -> list[Effect]:
+        """The asker does not accept the offer, or no longer waits for one."""
+        search = self._steps.searches.get((host, m.ask))
+        return [] if search is None else self._steps.end(search)
+
+    def on_commit(self, host: HostId, m: Commit) -> list[Effect]:
+        """The asker accepts the offer: confirm it if the channel is carried here, or commit to the next hop's offer."""
+        steps = self._steps
+        search = steps.searches.get((host, m.ask))
+        if search is None or search.phase is not Phase.OFFERED:
+            return [Send(host, PathRefusal(m.ask, ChannelName(""), "the offer has expired", 0))]
+        search.move(Move.CHOOSE)
+        branch = steps.downstream.branches.get(search.channel)
+        if branch is not None:
+            search.reason = steps.admission.objection(branch, search)
+            return self._answer(search, None) if search.reason else self._confirm(search)
+        if search.best is None:
+            steps.end(search)
+            return [Send(host, PathRefusal(m.ask, search.channel, "the stream ended meanwhile", 0))]
+        return steps.commit(search)
+
+    # ------------------------------------------------------------------ requests that wait
 
     def on_new_seqno(self, channel: ChannelName) -> list[Effect]:
         """A path update has arrived: hosts that waited for a newer sequence number may become children now."""
@@ -75,29 +105,10 @@ class RelayRequests:
         return effects
 
     def _unpark(self, search: Search, branch: Branch) -> list[Effect]:
-        feasible = search.feasibility.allows(branch.metrics.seqno, branch.metrics.depth)
-        return self._steps.grant(search) if branch.fed and feasible else []
-
-    def on_cancel(self, host: HostId, m: Cancel) -> list[Effect]:
-        """The asker does not accept the offer, or no longer waits for one."""
-        search = self._steps.searches.get((host, m.ask))
-        return [] if search is None else self._steps.abandon(search)
-
-    def on_commit(self, host: HostId, m: Commit) -> list[Effect]:
-        """The asker accepts the offer: confirm it if the channel is carried here, or commit to the next hop's offer."""
-        steps = self._steps
-        search = steps.searches.get((host, m.ask))
-        if search is None or search.phase is not Phase.OFFERED:
-            return [Send(host, PathRefusal(m.ask, ChannelName(""), "the offer has expired", 0))]
-        branch = steps.downstream.branches.get(search.channel)
-        if branch is not None:
-            search.reason = steps.admission.objection(branch, search)
-            return steps.answer(search, None) if search.reason else steps.grant(search)
-        if search.best is None:
-            steps.drop(search)
-            return [Send(host, PathRefusal(m.ask, search.channel, "the stream ended meanwhile", 0))]
-        search.phase, search.age_ticks = Phase.COMMITTING, 0
-        return [Send(search.best.host, Commit(search.best.ask))]
+        if not branch.fed or not search.feasibility.allows(branch.metrics.seqno, branch.metrics.depth):
+            return []
+        search.move(Move.CHOOSE)
+        return self._confirm(search)
 
     def tick_parked(self, search: Search) -> list[Effect]:
         """Accepts a parked host once that is possible; refuses it when it has waited long enough."""
@@ -112,4 +123,55 @@ class RelayRequests:
         mine = steps.neighbourhood.host
         full = steps.admission.full(search)
         search.reason = f"{mine} is full" if full else f"{mine} may be a descendant of {search.asker}"
+        search.move(Move.CHOOSE)
         return steps.settle(search)
+
+    # ------------------------------------------------------------------ the ends of a search
+
+    def settle(self, search: Search) -> list[Effect]:
+        """Answers with the best offer, or with a refusal."""
+        best = search.best
+        if best is not None and self._steps.admission.full(search):  # others may have taken the copies meanwhile
+            search.reason, best = f"{self._steps.neighbourhood.host} is full", None
+        return self._answer(search, best)
+
+    def fail(self, search: Search) -> list[Effect]:
+        """Refuses."""
+        return self._answer(search, None)
+
+    def confirmed(self, search: Search, record: HostRecord, metrics: PathMetrics) -> list[Effect]:
+        """Makes the host the parent, unless there is one already, and confirms to the asker."""
+        steps = self._steps
+        if search.channel in steps.downstream.branches:
+            return [*steps.decline(record.host, search.channel), *self._confirm(search)]
+        branch = Branch(search.channel, None, metrics, trail=search.trail, grant=search.grant)
+        branch.epoch, branch.target = search.epoch, search.target
+        return [*steps.upstream.adopt(branch, record, metrics), *self._confirm(search)]
+
+    def _answer(self, search: Search, best: Offer | None) -> list[Effect]:
+        """Answers the asker with an offer, or with a refusal."""
+        if best is None:
+            refusal = PathRefusal(search.ask, search.channel, search.reason, search.tries)
+            return [*self._steps.end(search), Send(search.asker, refusal)]
+        return self._offer(search, best.metrics)
+
+    def _offer(self, search: Search, metrics: PathMetrics) -> list[Effect]:
+        search.move(Move.OFFER)
+        offer = PathOffer(search.ask, search.channel, self._steps.downstream.advertised(metrics), search.tries)
+        return [Send(search.asker, offer)]
+
+    def _confirm(self, search: Search) -> list[Effect]:
+        """Makes the asker a child, unless others took the last copy meanwhile."""
+        steps = self._steps
+        if steps.admission.full(search):
+            search.reason = f"{steps.neighbourhood.host} is full"
+            return self._answer(search, None)
+        branch = steps.downstream.branches[search.channel]
+        metrics = branch.metrics
+        evicted = steps.admission.free_slot(search, branch)
+        steps.downstream.feed(branch, search.asker, search.contract)
+        advertised = steps.downstream.advertised(metrics, branch.rate_bps)
+        confirm = Send(search.asker, Confirm(search.ask, branch.channel, advertised))
+        child = steps.neighbourhood.links.record(search.asker)
+        push = [Push(branch.channel, child)] if steps.neighbourhood.hidden and child is not None else []
+        return [*steps.end(search), *evicted, confirm, *push]

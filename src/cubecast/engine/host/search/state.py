@@ -1,10 +1,11 @@
-"""One search for a parent: its purpose, its phase, and its results so far."""
+"""One search for a parent: its purpose, what it asks for, and its results so far."""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
 from cubecast.engine.host.effects import Report
+from cubecast.engine.host.search.machine import Machine, Move, Phase
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
 from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.engine.protocol.records import SubscriptionRecord, Tree
@@ -29,29 +30,6 @@ class Purpose(Enum):
     """A branch that has lost its parent; any path is accepted, since a late stream is better than none."""
     CHANGE = auto()
     """A branch for which a better parent is known, or whose parent is about to leave."""
-
-
-class Phase(Enum):
-    """Where a search stands."""
-
-    RESOLVING = auto()
-    """The directory was asked who publishes the channel."""
-    WAITING = auto()
-    """For wait_ticks, to resolve again."""
-    RELOCATING = auto()
-    """The directory was asked for a label nearer to the publisher."""
-    PROBING = auto()
-    """The links to proposed parents are being measured."""
-    ASKING = auto()
-    """A next hop over the cube was sent a PathRequest."""
-    ATTACHING = auto()
-    """A host that carries the channel was sent Attach."""
-    PARKED = auto()
-    """Another host's Attach waits for a sequence number new enough, or for a slot."""
-    OFFERED = auto()
-    """Another host has this host's offer."""
-    COMMITTING = auto()
-    """Commit was sent for the best offer."""
 
 
 RESERVING = (Phase.PARKED, Phase.OFFERED, Phase.COMMITTING)
@@ -110,7 +88,7 @@ class Search:
     """The directory advised this CHANGE: it may help other hosts rather than this one."""
     nearest: PathMetrics | None = None
     """The best path that was declined because it does not keep the contract."""
-    phase: Phase = Phase.ASKING
+    machine: Machine = field(default_factory=lambda: Machine(Phase.CHOOSING))
     tree: Tree = Tree.HYBRID
     relocations: int = 0
     """Requests for a better label so far."""
@@ -120,6 +98,19 @@ class Search:
     wait_ticks: int = 0
     reason: str = "no next hop answers"
     """Why it has not succeeded so far; one line for the user."""
+
+    @property
+    def phase(self) -> Phase:
+        """Where it stands."""
+        return self.machine.phase
+
+    def move(self, move: Move) -> None:
+        """Moves on to the next phase.
+
+        Raises:
+            IllegalMove: the phase does not have the move.
+        """
+        self.machine.move(move)
 
     def nearest_of(self, best: PathMetrics | None) -> PathMetrics | None:
         """The one of a path and the declined ones that comes nearest to the contract."""

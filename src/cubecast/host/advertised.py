@@ -1,0 +1,34 @@
+"""The address of this host that peers should dial."""
+
+import socket
+from urllib.parse import urlsplit
+
+from cubecast.errors import AddressError
+from cubecast.host.config import HostConfig
+from cubecast.host.directory.client import supernode_url
+
+
+def reachable_address(config: HostConfig, bound: str) -> str:
+    """The address that peers should dial: the bound one, or this machine's address on the route to the super-node.
+
+    Args:
+        config: its super-node is the target of the route.
+        bound: the address that the data plane is bound to, `host:port`.
+
+    Raises:
+        AddressError: the machine has no route to the super-node.
+    """
+    host, _, port = bound.rpartition(":")
+    if host not in ("0.0.0.0", "[::]", "::"):  # noqa: S104  compared, not bound
+        return bound
+    target = urlsplit(supernode_url(config.supernode)).hostname or "127.0.0.1"
+    try:
+        info = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(info[0], socket.SOCK_DGRAM) as probe:
+            probe.connect(info[4])
+            name = str(probe.getsockname()[0])
+    except OSError as error:
+        raise AddressError(
+            f"cannot find this machine's address on the route to {target}: {error.strerror}; give it with --advertise"
+        ) from error
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

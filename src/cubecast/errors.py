@@ -43,6 +43,10 @@ class MediaError(LocalError):
     """A source or sink cannot be opened, demuxed, decoded or muxed."""
 
 
+class ContainerUnsuitable(MediaError):
+    """The container format of an output is unknown or cannot hold a codec, and another format could."""
+
+
 class OutputClosedError(MediaError):
     """The process that reads our output has closed it, for example a player."""
 

@@ -102,17 +102,44 @@ def test_what_a_tap_finds_goes_beside_the_output(tmp_path: Path, clip: Path) -> 
         (("run", "thin", "CLIP", "--event", "eclipse=1@2"), "is not KIND=VALUE@FRAME"),
         (("run", "thin", "CLIP", "-o", "/nowhere/x.ts"), "cannot write /nowhere/x.ts"),
         (("run", "thin", "/nowhere.mp4"), "cannot read /nowhere.mp4"),
+        (("run", "thin", "CLIP", "-o", "-"), "name a file: -o FILE"),
+        (("run", "thin", "CLIP", "-o", "CLIP"), "clip.mp4 is the input"),
+        (("run", "thin", "CLIP", "-o", "LINK"), "link.mp4 is the input"),
+        (("run", "thin", "CLIP", "--golden", "CLIP"), "clip.mp4 is the input"),
+        (("run", "thin", "CLIP", "-o", "NEW.ts", "--golden", "NEW.ts"), "NEW.ts is the output of two"),
+        (("run", "thin", "CLIP", "-o", "x.mkv"), "only .ts and .mp4 can be written"),
+        (("bench", "thin", "CLIP", "--native", "thin"), "--native thin is no native build"),
         (("new", "Big"), "'Big' is not a valid name of an extension"),
         (("new", "x", "--lang", "cobol"), "invalid choice: 'cobol'"),
         (("build", "/nowhere"), "cannot read /nowhere/extension.toml"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(clip: Path, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    filled = [str(clip) if each == "CLIP" else each for each in arguments]
-    done = cubecast("extension", *filled, env={"XDG_CACHE_HOME": str(tmp_path)})
+    link, cache, before = tmp_path / "link.mp4", tmp_path / "cache", clip.read_bytes()
+    link.symlink_to(clip)
+    filled = [{"CLIP": str(clip), "LINK": str(link)}.get(each, each) for each in arguments]
+    done = cubecast("extension", *filled, env={"XDG_CACHE_HOME": str(cache)}, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
+    assert "--format" not in done.stderr, "an option that this command does not have"
     assert len(done.stderr.strip().splitlines()) == 1
+    assert clip.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} <= {"link.mp4", "cache"}, "it left a file behind"
+
+
+def test_a_module_is_not_written_over_its_source(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    assert cubecast("extension", "new", "mine", "--lang", "wat", "--folder", str(folder)).returncode == 0
+    before = (folder / "mine.wat").read_bytes()
+    done = cubecast("extension", "build", str(folder), "-o", str(folder / "mine.wat"))
+    assert (done.returncode, (folder / "mine.wat").read_bytes()) == (2, before)
+    assert "mine.wat is the input" in done.stderr
+
+
+def test_an_event_after_the_last_frame_is_not_silently_dropped(clip: Path) -> None:
+    done = cubecast("extension", "run", "thin", str(clip), "--event", "timer=1@99999999", "--event", "timer=1@0")
+    assert done.returncode == 0, done.stderr
+    assert "no event was sent before frame 99999999: the input has" in done.stderr
 
 
 def test_a_source_that_does_not_build_is_one_line(tmp_path: Path) -> None:

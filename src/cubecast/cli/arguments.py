@@ -3,8 +3,9 @@
 import argparse
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from cubecast.client.settings import TOKEN_VARIABLE, default_supernode, split_address, state_folder
@@ -20,9 +21,12 @@ __all__ = [
     "add_directory_options",
     "add_host_options",
     "add_tree_option",
+    "check_outputs",
     "extension_settings",
+    "jitter",
     "milliseconds",
     "one_of",
+    "period",
     "rate",
     "share",
     "split_address",
@@ -33,7 +37,13 @@ __all__ = [
 BOUND_DEFAULT_MS = 1000.0
 """The bound, ms, of a subscription whose user does not give one."""
 BOUND_MS_MAX = 3_600_000.0
-"""The largest time, ms, that an option accepts: an hour."""
+"""The largest bound, ms, that an option accepts: an hour, longer than any stream is worth waiting for."""
+PERIOD_S_MAX = 30 * 86_400.0
+"""The longest period, s, that an option accepts: 30 days; whoever wants more leaves the option out."""
+BOUND_UNITS_MS = {"": 1.0, "ms": 1.0, "s": 1e3}
+"""Units of a bound, ms; a minute is left out, since `5m` would more likely be meant as 5 ms."""
+PERIOD_UNITS_MS = {"": 1e3, "ms": 1.0, "s": 1e3, "m": 60e3, "h": 3600e3}
+"""Units of a period, ms."""
 RATE_BPS_MAX = 1e12
 """The largest rate, bit/s, that an option accepts: the largest number in a message of the protocol."""
 PROCESS_MAX = 1024
@@ -67,13 +77,31 @@ def whole_number(low: int, high: int) -> "type[int]":
 
 def milliseconds(text: str) -> float:
     """An argparse type: a time such as 150ms, 0.2s or 150 (ms)."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)?", text.strip())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write 150ms or 0.2s")
-    value = float(match[1]) * (1000 if match[2] == "s" else 1)
+    value = _time_ms(text, BOUND_UNITS_MS, "150ms or 0.2s")
     if not 0 < value <= BOUND_MS_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is outside 0..{BOUND_MS_MAX:.0f} ms")
     return value
+
+
+def jitter(text: str) -> float:
+    """An argparse type: a time that may be 0, such as 20ms, 0.02s or 20 (ms); Impairment has its limit."""
+    return _time_ms(text, BOUND_UNITS_MS, "20ms or 0.02s")
+
+
+def period(text: str) -> float:
+    """An argparse type: how long something lasts, s, such as 90s, 1500ms, 45m, 2h or 60 (s)."""
+    value = _time_ms(text, PERIOD_UNITS_MS, "90s, 45m or 2h") / 1000
+    if not 0 < value <= PERIOD_S_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is outside 0..{PERIOD_S_MAX:.0f} s, which are 30 days")
+    return value
+
+
+def _time_ms(text: str, units_ms: Mapping[str, float], examples: str) -> float:
+    """A time, ms, in one of the units."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip())
+    if match is None or match[2] not in units_ms:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write {examples}")
+    return float(match[1]) * units_ms[match[2]]
 
 
 def one_of(kind: type[E]) -> Callable[[str], E]:
@@ -186,8 +214,41 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="run up to N extensions of others, in the sandbox (%(default)s)",
     )
-    parser.add_argument("--policy", type=Policy, choices=list(Policy), default=Policy.GREEDY, help="next hops (greedy)")
+    parser.add_argument(
+        "--policy", type=one_of(Policy), metavar="|".join(Policy), default=Policy.GREEDY, help="next hops (greedy)"
+    )
     parser.add_argument("--seed", type=whole_number(0, 2**31), default=0, metavar="N", help="of the random policy")
+
+
+def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None]) -> None:
+    """Refuses an output that is also an input or another output: opening it would destroy what is read or written there.
+
+    Args:
+        outputs: paths; None, the empty text and `-` name no file.
+        inputs: paths or URLs that are read; likewise.
+
+    Raises:
+        UsageError: two of them are the same file.
+    """
+    read = list(inputs)
+    written: list[str | Path | None] = []
+    for output in outputs:
+        if any(_same_file(output, each) for each in read):
+            raise UsageError(f"{output} is the input; writing would destroy it, so name another file for the output")
+        if any(_same_file(output, each) for each in written):
+            raise UsageError(f"{output} is the output of two; name a file of its own for each")
+        written.append(output)
+
+
+def _same_file(one: str | Path | None, other: str | Path | None) -> bool:
+    """Whether two names are of one file, which need not exist yet; a device or a pipe is not a file that is kept."""
+    if not one or not other or "-" in (str(one), str(other)):
+        return False
+    first, second = (Path(str(each).removeprefix("file:")) for each in (one, other))
+    try:
+        return first.samefile(second) and first.is_file()
+    except (OSError, ValueError):  # one of them does not exist, or is the URL of a stream
+        return os.path.realpath(first) == os.path.realpath(second)
 
 
 def extension_settings(texts: Sequence[str]) -> dict[str, str]:

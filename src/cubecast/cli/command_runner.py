@@ -5,11 +5,12 @@ import errno
 import json
 import os
 import signal
+import stat
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import uvloop
 
@@ -64,18 +65,11 @@ async def wait_for_enter() -> None:
 
 
 async def input_lines() -> AsyncIterator[bytes]:
-    """The lines of standard input as they come, until its end; none if it cannot be waited on."""
-    if sys.stdin is None:
-        return
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=LINE_MAX)
-    try:
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    except (OSError, ValueError):  # a file, /dev/null, or closed
-        return
-    while True:
+    """The lines of standard input, until its end: from a pipe, socket or terminal as they come, or from a file."""
+    read = await _line_reader()
+    while read is not None:
         try:
-            line = await reader.readline()
+            line = await read()
         except ValueError:
             notify(f"a line of more than {LINE_MAX} bytes is ignored")
             continue
@@ -83,6 +77,34 @@ async def input_lines() -> AsyncIterator[bytes]:
             return
         if line.strip():
             yield line
+
+
+async def _line_reader() -> Callable[[], Awaitable[bytes]] | None:
+    """What reads one line of standard input, and raises ValueError for one that is too long.
+
+    None if nothing can come, as from /dev/null. The kind of the descriptor decides: uvloop ends the process if it is
+    given a file as a pipe.
+    """
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # None, or closed
+        return None
+    if stat.S_ISREG(mode):
+        return lambda: asyncio.to_thread(_file_line, sys.stdin.buffer)
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or sys.stdin.isatty()):
+        return None
+    reader = asyncio.StreamReader(limit=LINE_MAX)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader.readline
+
+
+def _file_line(file: BinaryIO) -> bytes:
+    line = file.readline(LINE_MAX + 1)
+    if len(line) <= LINE_MAX:
+        return line
+    while line and not line.endswith(b"\n"):
+        line = file.readline(LINE_MAX)
+    raise ValueError("too long")
 
 
 def run_async(work: Coroutine[object, object, T], interrupted: T) -> T:

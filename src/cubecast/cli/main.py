@@ -35,6 +35,7 @@ COMMANDS = {
 
 def main() -> None:
     """The console script."""
+    open_closed_descriptors()
     try:
         try:
             status = run(sys.argv[1:])
@@ -51,6 +52,21 @@ def main() -> None:
     if status == OUTPUT_CLOSED:
         discard_output()
     sys.exit(status)
+
+
+def open_closed_descriptors() -> None:
+    """Opens /dev/null for standard input, output and error where the caller has closed them.
+
+    Otherwise the first socket or file of the program would become its standard output, and some libraries end the
+    process when they meet one of the three closed.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest descriptor that is free, which is this one
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
 
 
 def discard_output() -> None:

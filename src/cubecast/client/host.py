@@ -163,20 +163,26 @@ class Host:
             before = children
 
     async def _run_one(self, work: ChannelWork) -> None:
+        recording = work if isinstance(work, Recording) else None
+        try:
+            await self._until_announced(work.channel, work.run if recording is None else recording.attempt)
+        except CubecastError as error:
+            self._emit(ChannelFailed(work.channel, str(error)))
+        finally:
+            if recording is not None:
+                recording.output.abandon()
+
+    async def _until_announced(self, channel: ChannelName, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Tries again every RETRY_S while the channel is not announced."""
         waiting = False
         while True:
             try:
-                await work.run()
+                return await attempt()
             except ChannelUnknown:
                 if not waiting:
-                    self._emit(Waiting(work.channel))
+                    self._emit(Waiting(channel))
                 waiting = True
                 await asyncio.sleep(RETRY_S)
-            except CubecastError as error:
-                self._emit(ChannelFailed(work.channel, str(error)))
-                return
-            else:
-                return
 
     async def end_publications(self) -> None:
         """Ends the publications that are still open."""

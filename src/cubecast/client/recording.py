@@ -12,7 +12,7 @@ from cubecast.client.events import Event, Notice
 from cubecast.client.subscription import Subscription
 from cubecast.errors import MediaError, OutputClosedError
 from cubecast.frames import TrackFormat
-from cubecast.media.sinks import Container, MediaSink, NullSink, Sink, container_for
+from cubecast.media.sinks import Container, MediaSink, NullSink, Sink, check_suffix, container_for
 from cubecast.types import ChannelName
 
 
@@ -31,9 +31,10 @@ class Output:
             container: MPEG-TS or fragmented MP4; None chooses by the file's name.
 
         Raises:
-            MediaError: it cannot be written.
+            MediaError: it cannot be written, or its suffix belongs to no container.
         """
         self._name = name = str(name)
+        check_suffix(name, container)
         self._container = container
         self._is_new = bool(name) and name != "-" and not Path(name).exists()
         self._file: BinaryIO | None = None
@@ -89,6 +90,13 @@ class Recording:
             SubscriptionError: refused, or the stream was lost.
             MediaError: the output cannot be written.
         """
+        try:
+            await self.attempt()
+        finally:
+            self.output.abandon()
+
+    async def attempt(self) -> None:
+        """As `run`, but an output that was not written to stays open, so that one more attempt can use it."""
         async with self.subscription as subscription:
             sink = self.output.sink(subscription.tracks)
             try:

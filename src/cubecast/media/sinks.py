@@ -18,7 +18,7 @@ from av.container import OutputContainer
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 
-from cubecast.errors import MediaError, OutputClosedError
+from cubecast.errors import ContainerUnsuitable, MediaError, OutputClosedError
 from cubecast.frames import US, EncodedFrame, Kind, TrackFormat
 from cubecast.media.levels import FLAC_MARKER_BYTES
 
@@ -118,12 +118,12 @@ def container_for(output: str, requested: Container | None, tracks: Sequence[Tra
     """The container for an output: `requested`, else by its suffix, else MPEG-TS if it supports all codecs, else MP4.
 
     Raises:
-        MediaError: the container does not support a codec, or the suffix is not known.
+        ContainerUnsuitable: the suffix is not known, or another container would support a codec.
+        MediaError: no container supports a codec.
     """
+    check_suffix(output, requested)
     codecs = {track.codec for track in tracks if track.kind is not Kind.DATA}
     suffix = Path(output).suffix.lower()
-    if requested is None and suffix and suffix not in MP4_SUFFIXES | TS_SUFFIXES:
-        raise MediaError(f"{output} ends in {suffix}; only .ts and .mp4 can be written, or choose with --format")
     chosen = requested
     if chosen is None and suffix in MP4_SUFFIXES:
         chosen = Container.MP4
@@ -132,9 +132,21 @@ def container_for(output: str, requested: Container | None, tracks: Sequence[Tra
     supported = TS_CODECS if chosen is Container.TS else MP4_CODECS
     if not codecs <= supported:
         missing = ", ".join(sorted(codecs - supported))
-        advice = "choose --format mp4" if codecs <= MP4_CODECS else "no supported container can hold it"
-        raise MediaError(f"{missing} cannot be written to {chosen}; {advice}")
+        if codecs <= MP4_CODECS:
+            raise ContainerUnsuitable(f"{missing} cannot be written to {chosen}; write to a .mp4 file")
+        raise MediaError(f"{missing} cannot be written to {chosen}; no supported container can hold it")
     return chosen
+
+
+def check_suffix(output: str, requested: Container | None) -> None:
+    """Refuses a file name that no container belongs to, before anything is opened.
+
+    Raises:
+        ContainerUnsuitable: the suffix is not known, and no container is requested.
+    """
+    suffix = Path(output).suffix.lower()
+    if requested is None and suffix and suffix not in MP4_SUFFIXES | TS_SUFFIXES:
+        raise ContainerUnsuitable(f"{output} ends in {suffix}; only .ts and .mp4 can be written")
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from cubecast.cli.arguments import Parser, milliseconds, one_of, whole_number
+from cubecast.cli.arguments import Parser, check_outputs, milliseconds, one_of, whole_number
 from cubecast.cli.command_runner import BROKEN, notify, run_async
 from cubecast.cli.report.demo import DemoReport, make_report
 from cubecast.cli.report.demo_text import draw_report, live_table, print_report
@@ -66,6 +66,9 @@ def run(arguments: list[str]) -> int:
     args = _parser().parse_args(arguments)
     for output in (args.output, args.picture):
         _check_writable(output)
+    check_outputs(
+        [args.output or "received.ts", "received.mp4" if args.output is None else None, args.picture], [args.clip]
+    )
     network = load_network(args.network, args.hosts, args.seed)
     subscribers = args.subscribers or max(1, int(SUBSCRIBERS_SHARE * args.hosts))
     plan = make_plan(

@@ -4,7 +4,7 @@ import asyncio
 import os
 from contextlib import closing, suppress
 
-from cubecast.cli.arguments import Parser, whole_number
+from cubecast.cli.arguments import Parser, jitter, share, whole_number
 from cubecast.cli.command_runner import emit, input_lines, notify, serve
 from cubecast.emulator.addresses import NETS, PORT, Addresses, lease
 from cubecast.emulator.delays import DelayStage, Impairment
@@ -32,8 +32,12 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--hosts", type=whole_number(1, 1000), default=16, metavar="M", help="(%(default)s)")
     parser.add_argument("--seed", type=whole_number(0, 2**31), default=1, metavar="N", help="(%(default)s)")
     parser.add_argument("--net", type=whole_number(2, 252), metavar="N", help="second byte of the addresses, even")
-    parser.add_argument("--jitter", type=float, default=0.0, metavar="MS", help="extra delay, uniform (%(default)s)")
-    parser.add_argument("--loss", type=float, default=0.0, metavar="P", help="probability of a drop (%(default)s)")
+    parser.add_argument(
+        "--jitter", type=jitter, default=0.0, metavar="TIME", help="extra delay, uniform, such as 20ms (none)"
+    )
+    parser.add_argument(
+        "--loss", type=share, default=0.0, metavar="SHARE", help="share that is dropped, such as 1%% (none)"
+    )
     parser.add_argument(
         "--outside",
         default="",

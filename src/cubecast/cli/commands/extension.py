@@ -1,4 +1,4 @@
-"""`cubecast extension new | build | check | run | bench | sign`: for authors of stream-processing extensions."""
+"""`cubecast extension list | new | build | sign | check | run | bench`: for authors of stream-processing extensions."""
 
 import argparse
 import json
@@ -14,12 +14,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cubecast.bench.frame_cost import BATCH as BENCH_BATCH
 from cubecast.bench.frame_cost import frame_cost
-from cubecast.cli.arguments import Parser, extension_settings
+from cubecast.cli.arguments import Parser, check_outputs, extension_settings
 from cubecast.cli.command_runner import notify
 from cubecast.errors import ExtensionRefused, UsageError
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.keys import private_key
-from cubecast.media.sinks import MediaSink, NullSink, Sink, container_for
+from cubecast.media.sinks import MediaSink, NullSink, Sink, check_suffix, container_for
 from cubecast.media.sources import MediaSource
 from cubecast.processing.pipeline import Pipeline
 from cubecast.sandbox.abi import EventKind
@@ -36,6 +36,8 @@ from cubecast.sandbox.wasm.engine import deadlines
 
 BATCH = 8
 """Number of frames in one call of the extension; live frames are passed one at a time."""
+NATIVE_SUFFIX = ".so"
+"""What the file name of a native build ends in; `load` runs a file by its suffix."""
 LANGUAGES = {"c": Language.C, "zig": Language.ZIG, "assemblyscript": Language.ASSEMBLYSCRIPT, "wat": Language.WAT}
 
 
@@ -139,6 +141,7 @@ def _build(args: argparse.Namespace) -> int:
     module = build_native(args.folder) if args.native else build(args.folder)
     suffix = "so" if args.native else "wasm"
     out = args.output or args.folder / f"{read_manifest(args.folder).name}.{suffix}"
+    check_outputs([out], args.folder.iterdir() if args.output is not None else [])
     try:
         out.write_bytes(module)
     except OSError as error:
@@ -177,6 +180,11 @@ def _check(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     """Processes every frame of the input, and writes the result to a file."""
     config, events = extension_settings(args.config), _events(args.event)
+    if args.output == "-":
+        raise UsageError("the output cannot go to standard output; name a file: -o FILE")
+    check_outputs([args.output, args.golden], [args.input, args.file])
+    if args.output:
+        check_suffix(args.output, None)
     extension = load(args.file, trusted=args.trusted, confined=not args.in_process)
     recorded: list[RecordedInstance] = []
     if args.golden is not None:
@@ -188,7 +196,12 @@ def _run(args: argparse.Namespace) -> int:
         stack.callback(pipeline.close)
         sink = _sink(args.output, pipeline.tracks)
         stack.callback(sink.close)
-        _through(source, pipeline, sink, events, quiet=args.json)
+        frames = _through(source, pipeline, sink, events, quiet=args.json)
+    late = sorted(number for number in events if number >= frames)
+    if late:
+        notify(
+            f"no event was sent before frame {', '.join(map(str, late))}: the input has {frames} frames, the first is 0"
+        )
     if recorded:
         save(recorded[0].golden(extension.manifest.name), args.golden)
     stats = pipeline.running.stats
@@ -207,6 +220,10 @@ def _run(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     extension = load(args.file, trusted=args.trusted, confined=not args.in_process)
+    if args.native is not None and Path(args.native).suffix != NATIVE_SUFFIX:
+        raise UsageError(
+            f"--native {args.native} is no native build; make one: cubecast extension build --native FOLDER"
+        )
     native = None if args.native is None else load(args.native, trusted=args.trusted, confined=False)
     with deadlines():
         cost = frame_cost(extension, native, args.input, extension_settings(args.config))
@@ -227,7 +244,9 @@ def _bench(args: argparse.Namespace) -> int:
 
 def _through(
     source: MediaSource, pipeline: Pipeline, sink: Sink, events: Mapping[int, list[Upcall]], *, quiet: bool
-) -> None:
+) -> int:
+    """Passes every frame through the pipeline to the sink, and returns their number."""
+
     def write(frames: Sequence[EncodedFrame]) -> None:
         for frame in frames:
             sink.write(frame)
@@ -241,6 +260,7 @@ def _through(
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
         task = progress.add_task(pipeline.running.manifest.name, total=None)
         batch: list[EncodedFrame] = []
+        number = -1
         for number, frame in enumerate(source.frames()):
             if number in events:
                 write(pipeline.push(batch))
@@ -254,6 +274,7 @@ def _through(
                 batch = []
         write(pipeline.push(batch))
         write(pipeline.finish())
+    return number + 1
 
 
 def _figures(extension: Extension, stats: ExtensionStats, pipeline: Pipeline) -> dict[str, object]:

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
-from cubecast.cli.arguments import Parser, add_contract_options, add_host_options, add_tree_option, milliseconds
+from cubecast.cli.arguments import (
+    Parser,
+    add_contract_options,
+    add_host_options,
+    add_tree_option,
+    check_outputs,
+    milliseconds,
+)
 from cubecast.cli.command_runner import serve
 from cubecast.cli.joining import event_printer, join_host
 from cubecast.client.events import Event
@@ -44,6 +51,7 @@ def run(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     print_event = event_printer(json=args.json)
     joining = join_host(args, print_event)
+    check_outputs([value.partition(":")[2] for _, value in args.subscribe], [source for _, source in args.publish])
     outputs: list[Output] = []
     try:
         requests = [(channel, *_bound_and_output(channel, value, outputs)) for channel, value in args.subscribe]

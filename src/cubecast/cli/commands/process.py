@@ -20,14 +20,33 @@ from cubecast.cli.joining import event_printer, join_host
 from cubecast.client.derivation import Derivation
 from cubecast.client.host import Host
 from cubecast.client.remote_job import RemoteJob
+from cubecast.errors import UsageError
 
 SUBSCRIBER = "subscriber"
 """Value of --at with which this host makes the channel."""
+HERE_ONLY = (
+    "trusted",
+    "name",
+    "listen",
+    "advertise",
+    "source_address",
+    "label",
+    "fan_out",
+    "uplink",
+    "reserve",
+    "process",
+    "policy",
+    "seed",
+)
+"""Options that only have an effect where this host makes the channel: with another --at it does not join."""
 
 
 def run(arguments: list[str]) -> int:
     """Runs the command."""
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    if args.at != SUBSCRIBER:
+        _refuse_options_of_a_host(parser, args)
     print_event = event_printer(json=args.json)
     contract = {"bound_ms": args.bound, "rate_bps": args.rate, "loss": args.loss}
     config = extension_settings(args.config)
@@ -49,6 +68,20 @@ def run(arguments: list[str]) -> int:
         args.source, args.channel, args.extension, config=config, tree=args.tree, trusted=args.trusted, **contract
     )
     return serve(_process(join_host(args, print_event), derivation))
+
+
+def _refuse_options_of_a_host(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuses options that would have no effect, because another host makes the channel.
+
+    Raises:
+        UsageError: one was given.
+    """
+    for name in HERE_ONLY:
+        if getattr(args, name) != parser.get_default(name):
+            option = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{option} is for a channel made here, but --at {args.at} has another host make it; leave one out"
+            )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 import argparse
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
-from cubecast.cli.arguments import Parser, add_host_options, add_tree_option, milliseconds
+from cubecast.cli.arguments import Parser, add_host_options, add_tree_option, period
 from cubecast.cli.command_runner import serve, wait_for_enter
 from cubecast.cli.joining import event_printer, join_host
 from cubecast.client.host import Host
@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("source", help="any file or URL FFmpeg reads, or - for standard input")
     parser.add_argument("--loop", action="store_true", help="start the source again at its end")
     parser.add_argument(
-        "--for", dest="period_ms", type=milliseconds, metavar="TIME", help="stop after this, such as 60s"
+        "--for", dest="period_s", type=period, metavar="TIME", help="stop after this, such as 60s or 2h"
     )
     add_tree_option(parser)
     parser.add_argument("--hold", action="store_true", help="announce, then start when a line comes on standard input")
@@ -31,8 +31,7 @@ def run(arguments: list[str]) -> int:
         raise UsageError("--hold and --loop need a source that is not standard input")
     check_name("channel name", args.channel)
     print_event = event_printer(json=args.json)
-    period_s = None if args.period_ms is None else args.period_ms / 1000
-    source = Source(args.source, loop=args.loop, period_s=period_s, on_event=print_event)
+    source = Source(args.source, loop=args.loop, period_s=args.period_s, on_event=print_event)
     return serve(_publish(source, join_host(args, print_event), args))
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cubecast.cli.arguments import Parser, whole_number
+from cubecast.cli.arguments import Parser, one_of, whole_number
 from cubecast.overlay.cube import format_label, mean_hops, parse_cube, parse_label
 from cubecast.overlay.routing import Policy, route
 from cubecast.types import Label
@@ -14,7 +14,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("shape", help="K^N, such as 2^4")
     parser.add_argument("source", help="label, digits")
     parser.add_argument("target", help="label, digits")
-    parser.add_argument("--policy", type=Policy, choices=list(Policy), default=Policy.ODR, help="next hops (odr)")
+    parser.add_argument(
+        "--policy", type=one_of(Policy), metavar="|".join(Policy), default=Policy.ODR, help="next hops (odr)"
+    )
     parser.add_argument("--seed", type=whole_number(0, 2**31), default=0, metavar="N", help="of the random policy")
     args = parser.parse_args(arguments)
     cube = parse_cube(args.shape)

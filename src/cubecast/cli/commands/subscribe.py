@@ -10,6 +10,7 @@ from cubecast.cli.arguments import (
     add_contract_options,
     add_host_options,
     milliseconds,
+    one_of,
 )
 from cubecast.cli.command_runner import notify, serve, wait_for_enter
 from cubecast.cli.joining import event_printer, join_host
@@ -17,7 +18,7 @@ from cubecast.client.host import Host
 from cubecast.client.recording import Output
 from cubecast.client.status import while_running
 from cubecast.engine.protocol.records import check_name
-from cubecast.errors import SubscriptionError, UsageError
+from cubecast.errors import ContainerUnsuitable, MediaError, SubscriptionError, UsageError
 from cubecast.media.sinks import Container
 
 
@@ -34,7 +35,9 @@ def run(arguments: list[str]) -> int:
     )
     add_contract_options(parser)
     parser.add_argument("-o", "--output", default="", metavar="FILE|-", help="write MPEG-TS or fragmented MP4 there")
-    parser.add_argument("--format", type=Container, choices=list(Container), help="ts or mp4 (by the file's name)")
+    parser.add_argument(
+        "--format", type=one_of(Container), metavar="|".join(Container), help="ts or mp4 (by the file's name)"
+    )
     parser.add_argument("--hold", action="store_true", help="join, then subscribe when a line comes on standard input")
     parser.add_argument("--stay", action="store_true", help="stay in the overlay as a relay when the channel has ended")
     parser.add_argument("--json", action="store_true", help="print events as JSON lines")
@@ -42,13 +45,18 @@ def run(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     if args.json and args.output == "-":
         raise UsageError("--json and -o - both need standard output; write to a file instead")
+    if args.format is not None and not args.output:
+        raise UsageError("--format is the format of the output, and there is none; add -o FILE")
     check_name("channel name", args.channel)
     joining = join_host(args, event_printer(json=args.json))
-    output = Output(args.output, args.format)
     try:
-        return serve(_subscribe(joining, output, args))
-    finally:
-        output.abandon()
+        output = Output(args.output, args.format)
+        try:
+            return serve(_subscribe(joining, output, args))
+        finally:
+            output.abandon()
+    except ContainerUnsuitable as error:
+        raise MediaError(f"{error}, or choose with --format") from error
 
 
 async def _subscribe(joining: AbstractAsyncContextManager[Host], output: Output, args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cubecast.cli.arguments import Parser, add_tree_option, milliseconds, whole_number
+from cubecast.cli.arguments import Parser, add_tree_option, period, whole_number
 from cubecast.cli.command_runner import BROKEN, INTERRUPTED, notify, run_async
 from cubecast.emulator.processes import Fields, ProcessDied
 from cubecast.emulator.scenarios.catalogue import SCENARIOS, ScenarioEntry
@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
     entry = SCENARIOS[args.scenario]
     hosts = args.hosts or entry.hosts
     subscribers = args.subscribers or min(entry.subscribers, max(1, hosts - entry.publishers))
-    seconds = None if args.seconds is None else args.seconds / 1000
+    seconds = args.seconds
     _check(args.scenario, entry, hosts, subscribers, seconds)
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="cubecast-testbed-") as folder:
@@ -104,7 +104,10 @@ def _parser() -> Parser:
     add_tree_option(parser)
     parser.add_argument("--clip", metavar="FILE", help="what to publish (a clip is made)")
     parser.add_argument(
-        "--seconds", type=milliseconds, metavar="TIME", help="length of the stream or the fault (by the scenario)"
+        "--seconds",
+        type=period,
+        metavar="TIME",
+        help="length of the stream or the fault, such as 60 or 2m (by the scenario)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
     return parser

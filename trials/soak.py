@@ -17,25 +17,49 @@ from typing import Any
 
 import numpy as np
 
-from cubecast.bench.rows import Row, absolute_row, print_rows, ratio_row, skipped_row, unjudged_row, zero_row
+from cubecast.bench.rows import (
+    Row,
+    absolute_row,
+    all_hold,
+    failed_row,
+    print_as_they_come,
+    ratio_row,
+    skipped_row,
+    unjudged_row,
+    zero_row,
+)
 
 ROOT = Path(__file__).parent.parent
-GAP_BAR_MS, RTTS = 500.0, 2
-"""Maximum gap in a stream, p95, after its relay was killed; with network delays, beyond RTTS round trips."""
+GAP_BAR_MS = 500.0
+"""Maximum gap in a stream, ms, p95, after its relay was killed: a player with half a second of buffer shows none."""
+RTTS = 2
+"""Round trips of the slowest link that the gap bar leaves out: the next parent is asked, and sends, in one each."""
 HUNG_BAR_S = 10.0
-"""Maximum time without a new frame under churn: one interval between two checks."""
+"""Maximum time without a new frame under churn, s: the interval between two checks, so none finds a stream hung."""
 MEMORY_BAR = 1.1
-"""Maximum memory in the last quarter of the churn run, relative to its second quarter."""
+"""Maximum memory in the last quarter of the churn run, relative to its second quarter: a leak grows in proportion to
+time, so to about twice as much; the tenth is for the number of hosts, which differs by chance."""
 LEAVE_BAR_S = 3.0
-"""Maximum time until a subscriber has left a link whose delay has jumped."""
+"""Maximum time, s, until a subscriber has left a link whose delay has jumped: longer than a few rounds of measurements
+that must agree, shorter than a viewer would wait."""
 RAD_BAR = 1.02
-"""Maximum RAD of the hybrid tree, relative to the cube's tree in the same run."""
+"""Maximum RAD of the hybrid tree, relative to the cube's tree in the same run: it must not be worse; the fiftieth is for
+what delays measured on frames differ between two runs."""
 RATE_BAR = 20_000.0
-"""Minimum events/s of the simulation, best of all seeds."""
+"""Minimum events/s of the simulation, best of all seeds: with fewer, 50 seeds of scenarios/churn-2000.toml would take most
+of a night."""
 SEEDS = re.compile(r"\d+:\d+")
 
 Output = dict[str, Any]
 """What a command printed with --json."""
+
+
+class PartFailed(Exception):
+    """A command that a part runs has failed, so that there is nothing to judge."""
+
+
+class PartSkipped(Exception):
+    """A run that a part needs was skipped."""
 
 
 class Soak:
@@ -77,7 +101,7 @@ class Soak:
         yield _figure("relay-kill, transit-stub: gap p95", _p95(output["gap_ms"]["p95"]), "ms")
 
     def _churn(self) -> Iterator[Row]:
-        (run,) = _testbed("churn")["runs"]
+        run = _only_run(_testbed("churn"))
         detail = run["detail"]
         hung_s, memory = float(detail["longest_hung_s"]), detail["memory_mb"]
         yield absolute_row("churn: longest without a frame", hung_s, "s", HUNG_BAR_S)
@@ -89,44 +113,56 @@ class Soak:
 
     def _grow_shrink(self) -> Iterator[Row]:
         output = _testbed("grow-shrink")
+        shapes = _only_run(output)["detail"]["shapes"]
         yield from _losses("grow-shrink", output)
-        shapes = output["runs"][0]["detail"]["shapes"]
         yield _count(
             "grow-shrink: shapes that did not change or come back",
             int(len(set(shapes)) != 2 or shapes[0] != shapes[-1]),
         )
 
     def _links(self) -> Iterator[Row]:
-        (run,) = _testbed("delay-jump")["runs"]
+        yield from guarded("delay-jump", self._delay_jump())
+        yield from guarded("jitter", self._jitter())
+
+    def _delay_jump(self) -> Iterator[Row]:
+        run = _only_run(_testbed("delay-jump"))
         left_s = run["seconds_to_leave_bad_link"]
         left_s = float("inf") if left_s is None else left_s
         yield absolute_row("delay-jump: time until off the link", left_s, "s", LEAVE_BAR_S)
         yield _count("delay-jump: returned while it was bad", int(run["detail"]["returned_while_bad"]))
         yield _count("delay-jump: frames lost", run["frames_lost"])
-        yield _count("jitter: switches", _testbed("jitter")["runs"][0]["switches"])
+
+    def _jitter(self) -> Iterator[Row]:
+        yield _count("jitter: switches", _only_run(_testbed("jitter"))["switches"])
 
     def _outages(self) -> Iterator[Row]:
         for outage in ("stall", "partition", "loss-burst"):
-            yield from _losses(outage, _testbed(outage))
+            yield from guarded(outage, self._outage(outage))
+
+    def _outage(self, outage: str) -> Iterator[Row]:
+        output = _testbed(outage)
+        _only_run(output)
+        yield from _losses(outage, output)
 
     def _directory_down(self) -> Iterator[Row]:
         output = _testbed("directory-down")
+        answered = _only_run(output)["detail"]["answer"]
         yield from _losses("directory-down", output)
-        answered = output["runs"][0]["detail"]["answer"]
         yield _count("directory-down: new subscribers without an answer", int(not answered))
 
     def _nat(self) -> Iterator[Row]:
         output = _testbed("nat")
+        hidden = _only_run(output)["detail"]["hidden_on_hidden"]
         yield from _losses("nat", output)
-        yield _count("nat: hidden hosts on hidden hosts", len(output["runs"][0]["detail"]["hidden_on_hidden"]))
+        yield _count("nat: hidden hosts on hidden hosts", len(hidden))
 
     def _trees(self) -> Iterator[Row]:
         if self._args.matrix is None:
             yield skipped_row("trees", "no measured delays; name a file: --matrix")
             return
         output = _testbed("trees", "--network", str(self._args.matrix))
+        run = _only_run(output)
         yield from _losses("trees", output)
-        (run,) = output["runs"]
         rad, detail = float(run["rad"]), run["detail"]
         yield _count("trees, the cube's: frames lost", detail["cube"]["frames_lost"])
         cube = float(detail["cube"]["rad"])
@@ -155,18 +191,52 @@ def _cubecast(*args: str) -> Output:
         [sys.executable, "-m", "cubecast", *args, "--json"], stdout=subprocess.PIPE, text=True, check=False
     )
     if not done.stdout.strip():
-        sys.exit(f"cubecast {' '.join(args)} ended with status {done.returncode} and printed no result")
+        raise PartFailed(f"cubecast {' '.join(args)} ended with status {done.returncode} and printed no result")
     output: Output = json.loads(done.stdout)
     return output
 
 
 def _losses(name: str, output: Output) -> Iterator[Row]:
-    """Rows for lost frames, streams that died and processes that were left running, over all runs."""
-    runs = [run for run in output["runs"] if not run["skipped"]]
-    yield _figure(f"{name}: runs skipped", len(output["runs"]) - len(runs), "")
+    """Rows for lost frames, streams that died and processes that were left running, over all runs that did not fail."""
+    done = [run for run in output["runs"] if not run["skipped"]]
+    runs = [run for run in done if "failed" not in run["detail"]]
+    yield _figure(f"{name}: runs skipped", len(output["runs"]) - len(done), "")
+    for number, run in enumerate(output["runs"]):
+        if "failed" in run["detail"]:
+            yield failed_row(f"{name}: seed {output['seed'] + number}", PartFailed(run["detail"]["failed"]))
+    if not runs:
+        return
     yield _count(f"{name}, {len(runs)} runs: streams that died", sum(run["frames_lost"] is None for run in runs))
     yield _count(f"{name}, {len(runs)} runs: frames lost", sum(run["frames_lost"] or 0 for run in runs))
     yield _count(f"{name}, {len(runs)} runs: processes left", sum(run["processes_left"] for run in runs))
+
+
+def _only_run(output: Output) -> Output:
+    """The run of a command that makes one.
+
+    Raises:
+        PartFailed: it failed.
+        PartSkipped: it was skipped.
+    """
+    (run,) = output["runs"]
+    if run["skipped"]:
+        raise PartSkipped(run["skipped"])
+    if "failed" in run["detail"]:
+        raise PartFailed(run["detail"]["failed"])
+    found: Output = run
+    return found
+
+
+def guarded(name: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows; if what makes them fails, the ones so far and a row that says why, so that other parts go on."""
+    try:
+        yield from rows
+    except PartSkipped as skipped:
+        yield skipped_row(name, str(skipped))
+    except PartFailed as failed:
+        yield failed_row(name, failed)
+    except (LookupError, TypeError, ValueError) as error:
+        yield failed_row(name, PartFailed(f"its result is not as expected: {type(error).__name__}: {error}"))
 
 
 def _count(name: str, value: float | None) -> Row:
@@ -199,7 +269,8 @@ def main() -> int:
     names = args.only.split(",") if args.only else list(soak.parts)
     if unknown := set(names) - set(soak.parts):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; the parts are {', '.join(soak.parts)}")
-    return print_rows([row for name in names for row in soak.parts[name]()], args.json)
+    rows = (row for name in names for row in guarded(name, soak.parts[name]()))
+    return all_hold(list(print_as_they_come(rows, args.json)), args.json)
 
 
 if __name__ == "__main__":

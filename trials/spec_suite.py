@@ -28,7 +28,9 @@ from cubecast.sandbox.wasm.engine import deadlines
 from fuzz import outcome
 
 PACKAGE = "wasm-json-toolkit@0.3.0"
+"""The npm package whose tests hold a copy of the suite, in the version whose contents are known."""
 SHA256 = "e8d03b686e18a6fa3392c0128e8382e9316cae8a6f89b922be6d6a674b33d11e"
+"""Digest of that package's archive: what is fetched is run only if it is the archive that was looked at."""
 SCRIPT_PATH = re.compile(r"package/test/testsuite/(proposals/[a-z-]+/)?[^/]+\.wast")
 FETCH_S = 120.0
 """Maximum duration of fetching the package."""

@@ -1,7 +1,7 @@
 """The rows that every benchmark reports: a figure, what it is compared with, and the bar it must meet."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
@@ -81,12 +81,34 @@ def print_rows(rows: Sequence[Row], as_json: bool) -> int:
         print(json.dumps({"rows": [asdict(row) for row in rows]}))
     else:
         for row in rows:
-            if row.skipped:
-                print(f"{row.name}: skipped: {row.skipped}")
-                continue
-            judgement = verdict(row)
-            print(
-                f"{row.name}: {row.value} {row.unit}, {row.ratio} x {row.relative_to}"
-                + (f"; {judgement}" if judgement else "")
-            )
+            print_row(row)
     return 0 if all(row.holds or row.skipped for row in rows) else 1
+
+
+def print_row(row: Row) -> None:
+    """Prints one row as a line of text."""
+    if row.skipped:
+        print(f"{row.name}: skipped: {row.skipped}", flush=True)
+        return
+    judgement = verdict(row)
+    print(
+        f"{row.name}: {row.value} {row.unit}, {row.ratio} x {row.relative_to}"
+        + (f"; {judgement}" if judgement else ""),
+        flush=True,
+    )
+
+
+def print_as_they_come(rows: Iterable[Row], as_json: bool) -> Iterator[Row]:
+    """Passes rows on and prints each at once, so that none is lost if the next takes long or fails.
+
+    With `as_json` nothing is printed: `print_rows` prints the one object at the end.
+    """
+    for row in rows:
+        if not as_json:
+            print_row(row)
+        yield row
+
+
+def all_hold(rows: Sequence[Row], as_json: bool) -> int:
+    """Ends what `print_as_they_come` began; returns 0 if every bar holds, else 1."""
+    return print_rows(rows, as_json=True) if as_json else int(not all(row.holds or row.skipped for row in rows))

@@ -46,8 +46,8 @@ RAD_BAR = 1.02
 """Maximum RAD of the hybrid tree, relative to the cube's tree in the same run: it must not be worse; the fiftieth is for
 what delays measured on frames differ between two runs."""
 RATE_BAR = 20_000.0
-"""Minimum events/s of the simulation, best of all seeds: with fewer, 50 seeds of scenarios/churn-2000.toml would take most
-of a night."""
+"""Minimum events/s of the simulation, best of all seeds: a coarse guard, so that many seeds stay affordable; unlike a ratio
+it depends on the machine, hence the best."""
 SEEDS = re.compile(r"\d+:\d+")
 
 Output = dict[str, Any]

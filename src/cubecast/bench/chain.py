@@ -28,6 +28,8 @@ BOUNDS_MS = (100, 150, 250, 400)
 STEPS = (("thinned", "thin"), ("small", "downscale"), ("marked", "watermark"))
 """Derived channels in their order, each with the extension that makes it."""
 DERIVED_BOUND = "3s"
+"""Bound of every derived channel and of its subscriber: each of three hosts decodes and encodes 720p on the same machine, and
+what is judged is that every picture arrives, not how soon."""
 WIDTH = 640
 """Picture width of the last derived channel: half of 1280."""
 ORIGINAL = (

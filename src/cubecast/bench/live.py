@@ -29,7 +29,7 @@ class LiveOverlay:
         return await self.start_command(name, until, *arguments, *options)
 
     async def start_command(self, name: str, until: str, *arguments: str) -> CommandProcess:
-        """Starts a command that is not a host itself, and waits until it reports the event `until`.
+        """Starts a command at this super-node, and waits until it reports the event `until`; `start_host` if it is a host.
 
         Raises:
             ProcessDied: the process ended first.

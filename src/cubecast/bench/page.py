@@ -1,6 +1,8 @@
 """A benchmark's page of the documentation: a table of its rows and, if it has one, a plot."""
 
+import importlib.util
 import platform
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,22 @@ if TYPE_CHECKING:
     from cubecast.lab.drawing import Axes
 
 Draw = Callable[[Sequence[Row], "Axes"], None]
+
+
+def check(folder: Path, draw: Draw | None = None) -> None:
+    """Refuses a page that could not be written, before minutes of measuring.
+
+    Raises:
+        LabError: the folder cannot be written, or matplotlib is not installed and the page has a plot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    if draw is not None and importlib.util.find_spec("matplotlib") is None:
+        raise _without("matplotlib")
 
 
 def write(name: str, title: str, rows: Sequence[Row], folder: Path, draw: Draw | None = None) -> Path:
@@ -34,17 +52,23 @@ def write(name: str, title: str, rows: Sequence[Row], folder: Path, draw: Draw |
         page = folder / f"{name}.md"
         page.write_text("\n".join(lines), encoding="utf-8")
     except OSError as error:
-        raise LabError(f"cannot write {folder}: {error.strerror}; choose another folder with --output") from error
+        raise _unwritable(folder, error) from error
     return page
+
+
+def _unwritable(folder: Path, error: OSError) -> LabError:
+    return LabError(f"cannot write {folder}: {error.strerror}; choose another folder with --output")
+
+
+def _without(module: str | None) -> LabError:
+    return LabError(f"a page with a plot needs {module}; install it with: pip install 'cubecast[lab]'")
 
 
 def _plot(path: Path, title: str, rows: Sequence[Row], draw: Draw) -> None:
     try:
         from cubecast.lab.drawing import save_figure  # noqa: PLC0415  needs matplotlib, which measuring does not
     except ImportError as error:
-        raise LabError(
-            f"a page with a plot needs {error.name}; install it with: pip install 'cubecast[lab]'"
-        ) from error
+        raise _without(error.name) from error
     save_figure(path, title, __version__, lambda axes: draw(rows, axes[0]))
 
 

@@ -32,8 +32,8 @@ START_S_PER_HOST = 2.0
 ANSWER_S = 30.0
 """Seconds a subscriber waits for its first track, or the refusal."""
 UNCHANGED_S = 6.0
-"""Time without a change of parent after which the tree counts as settled, s; after a change a host makes no other one
-for a gain for 5 s (SwitchingConfig.settle_ticks in cubecast.engine.host.config)."""
+"""Time without a change of parent after which the tree counts as settled, s. A host that has just changed waits 5 s
+(SwitchingConfig.settle_ticks in cubecast.engine.host.config) before it changes again for a gain; 1 s is margin."""
 SETTLE_MAX_S = 25.0
 """Seconds after which the tree is used even if it has not settled."""
 SETTLE_POLL_S = 0.25

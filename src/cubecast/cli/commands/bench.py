@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cubecast.bench import extensions, ipc, page, relay
-from cubecast.bench.rows import Row, print_rows
+from cubecast.bench.rows import Row, all_hold, print_as_they_come
 from cubecast.cli.arguments import Parser, whole_number
 from cubecast.errors import LabError
 from cubecast.media.sources import MediaSource
+
+MATRICES = "planetlab-*.txt.gz"
+"""File names of the measured RTTs that `cubecast bench lab` reads."""
 
 
 class Bench(NamedTuple):
@@ -40,10 +43,13 @@ def run(arguments: list[str]) -> int:
         verb.add_argument("--output", type=Path, metavar="FOLDER", help="also write a page with a table here")
     args = parser.parse_args(arguments)
     bench = BENCHES[args.name]
-    rows = list(bench.measure(args))
+    if args.output is not None:
+        page.check(args.output, bench.draw)
+    rows = list(print_as_they_come(bench.measure(args), args.json))
+    status = all_hold(rows, args.json)
     if args.output is not None:
         page.write(args.name, bench.text, rows, args.output, bench.draw)
-    return print_rows(rows, args.json)
+    return status
 
 
 def _relay_options(parser: Parser) -> None:
@@ -70,7 +76,7 @@ def _relay(args: argparse.Namespace) -> Iterable[Row]:
 
 
 def _lab_options(parser: Parser) -> None:
-    parser.add_argument("--matrices", type=Path, metavar="DIR", help="measured RTTs, planetlab-*.txt.gz; without, skip")
+    parser.add_argument("--matrices", type=Path, metavar="DIR", help=f"measured RTTs, {MATRICES}; without, skip")
     parser.add_argument("--all", action="store_true", help="also time cubecast lab run all")
 
 
@@ -78,6 +84,10 @@ def _lab(args: argparse.Namespace) -> Iterable[Row]:
     missing = [name for name in ("numba", "joblib", "pyarrow") if importlib.util.find_spec(name) is None]
     if missing:
         raise LabError(f"this benchmark needs {', '.join(missing)}; install it with: pip install 'cubecast[lab]'")
+    if args.matrices is not None and not any(args.matrices.glob(MATRICES)):
+        raise LabError(
+            f"--matrices {args.matrices} holds no {MATRICES}; name the folder of measured RTTs, or leave it out"
+        )
     from cubecast.bench import lab  # noqa: PLC0415  needs the lab's packages, which the other benchmarks do not
 
     return lab.measure(args.matrices, args.all)

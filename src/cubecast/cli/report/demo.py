@@ -18,7 +18,8 @@ from cubecast.types import Floats
 INTERRUPTED = 130
 """Exit status of a demo that the user stopped."""
 SERVED_SHARE = 0.99
-"""Least share of the frames within the bound of a subscriber that counts as served; it must also have lost none."""
+"""Least share of the frames within the bound of a subscriber that counts as served; it must also have lost none. A hundredth
+may be late, since a contract without a bound on loss counts a second as violated from there on."""
 NO_STRESS = Stress(0.0, 0, 0)
 """Stress of a run without any admitted subscriber."""
 

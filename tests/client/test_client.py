@@ -135,13 +135,47 @@ async def test_events_are_typed_and_in_order(clip: Path, tmp_path: Path) -> None
 async def test_one_channel_that_fails_does_not_stop_the_others(clip: Path, tmp_path: Path) -> None:
     events: list[object] = []
     async with join("p", on_event=events.append) as host:
-        impossible = host.record(host.subscribe("cam", bound_ms=1e-9, rate_bps=1e11), tmp_path / "x.ts")
         await host.run_all([host.publish("cam", clip), host.publish("broken", tmp_path / "gone.mp4")])
         assert [event.channel for event in events if isinstance(event, cubecast.Finished)] == ["cam"]
         failed = [event for event in events if isinstance(event, cubecast.ChannelFailed)]
         assert [(each.channel, "gone.mp4" in each.reason) for each in failed] == [("broken", True)]
-        impossible.output.abandon()
+
+
+async def test_a_recording_that_is_refused_says_so_and_leaves_no_file(tmp_path: Path) -> None:
+    events: list[object] = []
+    async with join("p") as publisher, join("s", on_event=events.append) as host, numbers(publisher):
+        impossible = host.record(host.subscribe("numbers", bound_ms=1e-9), tmp_path / "x.ts")
+        assert (tmp_path / "x.ts").exists()
+        await host.run_all([impossible])
+        assert [event.channel for event in events if isinstance(event, cubecast.ChannelFailed)] == ["numbers"]
         assert not (tmp_path / "x.ts").exists()
+
+
+async def test_a_recording_waits_for_its_channel_and_one_that_cannot_start_leaves_no_file(
+    clip: Path, tmp_path: Path
+) -> None:
+    events: list[object] = []
+    waits, gone = tmp_path / "waits.ts", tmp_path / "gone.ts"
+    async with join("p") as publisher, join("s", on_event=events.append) as host:
+        with pytest.raises(cubecast.ChannelUnknown):
+            await host.record(host.subscribe("cam", bound_ms=2000), gone).run()
+        assert not gone.exists()
+        waiting = asyncio.create_task(host.run_all([host.record(host.subscribe("cam", bound_ms=2000), waits)]))
+        await eventually(lambda: any(isinstance(event, cubecast.Waiting) for event in events))
+        async with cubecast.Source(clip, loop=True) as source, publisher.publish("cam", source):
+            await asyncio.wait_for(until_written(waits), 20)
+        await waiting
+    assert waits.stat().st_size > 0
+
+
+async def until_written(file: Path) -> None:
+    await eventually(lambda: file.stat().st_size > 0, 20)
+
+
+def test_an_output_that_no_container_suits_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(cubecast.MediaError, match=r"ends in \.mkv"):
+        cubecast.Output(tmp_path / "x.mkv")
+    assert not (tmp_path / "x.mkv").exists()
 
 
 async def test_a_source_that_ends_early_stops_after_its_period(clip: Path) -> None:

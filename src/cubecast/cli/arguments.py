@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from cubecast.client.ranges import BOUND_MS_MAX, PERIOD_S_MAX, PROCESS_MAX, RATE_BPS_MAX, SEED_MAX
 from cubecast.client.settings import TOKEN_VARIABLE, default_supernode, split_address, state_folder
 from cubecast.engine.protocol.path import NUMBER_MAX
 from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, Tree
@@ -36,18 +37,10 @@ __all__ = [
 
 BOUND_DEFAULT_MS = 1000.0
 """The bound, ms, of a subscription whose user does not give one."""
-BOUND_MS_MAX = 3_600_000.0
-"""The largest bound, ms, that an option accepts: an hour, longer than any stream is worth waiting for."""
-PERIOD_S_MAX = 30 * 86_400.0
-"""The longest period, s, that an option accepts: 30 days; whoever wants more leaves the option out."""
 BOUND_UNITS_MS = {"": 1.0, "ms": 1.0, "s": 1e3}
 """Units of a bound, ms; a minute is left out, since `5m` would more likely be meant as 5 ms."""
 PERIOD_UNITS_MS = {"": 1e3, "ms": 1.0, "s": 1e3, "m": 60e3, "h": 3600e3}
 """Units of a period, ms."""
-RATE_BPS_MAX = 1e12
-"""The largest rate, bit/s, that an option accepts: the largest number in a message of the protocol."""
-PROCESS_MAX = 1024
-"""The largest number of extensions that a host may offer to run for others; the super-node's SLOTS_MAX."""
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -217,7 +210,7 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", type=one_of(Policy), metavar="|".join(Policy), default=Policy.GREEDY, help="next hops (greedy)"
     )
-    parser.add_argument("--seed", type=whole_number(0, 2**31), default=0, metavar="N", help="of the random policy")
+    parser.add_argument("--seed", type=whole_number(0, SEED_MAX), default=0, metavar="N", help="of the random policy")
 
 
 def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None]) -> None:

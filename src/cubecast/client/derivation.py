@@ -13,8 +13,8 @@ from cubecast.client.events import (
     ExtensionUpgraded,
     UpgradeFailed,
 )
+from cubecast.client.ranges import checked_choice, checked_contract
 from cubecast.client.status import STATUS_S, while_running
-from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Tree, check_name
 from cubecast.errors import CubecastError, UsageError
 from cubecast.host.derived.channel import DerivedChannel
@@ -67,16 +67,17 @@ class Derivation:
 
         Raises:
             ExtensionRefused: the extension, its interface or its signature is not in order.
-            UsageError: a name is not allowed.
+            UsageError: a name is not allowed, or a term of the contract is outside its range.
         """
         check_derivation(source, channel)
+        contract, tree = checked_contract(source, bound_ms, rate_bps, loss), checked_choice("tree", tree, Tree)
         self._extension, self._trusted = extension, trusted
         self._derived = DerivedChannel(
             ChannelName(source),
             ChannelName(channel),
             load(extension, trusted=trusted),
             config or {},
-            Contract(bound_ms, rate_bps, loss),
+            contract,
             tree,
         )
         self._upgrade_requested = asyncio.Event()

@@ -9,13 +9,14 @@ from typing import Protocol
 from cubecast.client.derivation import Derivation
 from cubecast.client.event_stream import EventStream
 from cubecast.client.events import Carrying, ChannelFailed, Event, HostStatus, Joined, Notice, ParentChanged, Waiting
-from cubecast.client.publication import Content, Publication
+from cubecast.client.publication import Content, Publication, check_content
+from cubecast.client.ranges import checked_choice, checked_contract
 from cubecast.client.recording import Output, Recording
 from cubecast.client.settings import host_config
 from cubecast.client.status import STATUS_S, host_status
 from cubecast.client.subscription import Subscription
 from cubecast.engine.host import effects as fx
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract
+from cubecast.engine.protocol.path import NUMBER_MAX
 from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, Tree, check_name
 from cubecast.errors import ChannelUnknown, CubecastError, UsageError
 from cubecast.host.config import HostConfig
@@ -97,9 +98,11 @@ class Host:
             before_start: awaited between the announcement and the first frame of a source.
 
         Raises:
-            UsageError: the name is not allowed. What else can go wrong is raised by Publication.start.
+            UsageError: an argument has no meaning. What else can go wrong is raised by Publication.start.
         """
         check_name("channel name", channel)
+        check_content(channel, content)
+        tree = checked_choice("tree", tree, Tree)
         publication = Publication(self._runtime, self._emit, ChannelName(channel), content, tree, before_start)
         self._publications = [each for each in self._publications if not each.closed] + [publication]
         return publication
@@ -117,9 +120,8 @@ class Host:
             UsageError: an argument has no meaning. What else can go wrong is raised by Subscription.open.
         """
         check_name("channel name", channel)
-        if not (bound_ms > 0 and rate_bps >= 0 and 0 <= loss <= 1):
-            raise UsageError(f"the contract of {channel} needs bound_ms > 0, rate_bps >= 0 and 0 <= loss <= 1")
-        return Subscription(self._runtime, self._emit, ChannelName(channel), Contract(bound_ms, rate_bps, loss))
+        contract = checked_contract(channel, bound_ms, rate_bps, loss)
+        return Subscription(self._runtime, self._emit, ChannelName(channel), contract)
 
     def record(self, subscription: Subscription, output: Output | str | Path) -> Recording:
         """A subscription whose frames go to a file or pipe: `await host.record(host.subscribe(...), "news.ts").run()`.

@@ -1,6 +1,7 @@
 """A channel that this host publishes: from a source in real time, or frame by frame."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -29,6 +30,18 @@ def data_track(codec: str) -> TrackFormat:
     return TrackFormat(Kind.DATA, codec)
 
 
+def check_content(channel: str, content: object) -> None:
+    """Checks what is to be published.
+
+    Raises:
+        UsageError: it is neither a source nor its location nor tracks, or there are no tracks.
+    """
+    if isinstance(content, Source | str | Path):
+        return
+    if not isinstance(content, Sequence) or not content or not all(isinstance(each, TrackFormat) for each in content):
+        raise UsageError(f"{channel} has nothing to publish; give a file, a URL, a Source, or one or more tracks")
+
+
 class Publication:
     """A published channel; made by Host.publish.
 
@@ -48,6 +61,7 @@ class Publication:
         self.channel = channel
         self._runtime, self._emit, self._content = runtime, emit, content
         self._tree, self._before_start = tree, before_start
+        self._tracks: tuple[TrackFormat, ...] = ()
         self._writer: ChannelWriter | None = None
         self._owned: Source | None = None
         """A source that was opened here, and is closed here."""
@@ -86,6 +100,7 @@ class Publication:
                 await self._owned.open()
             tracks = content.tracks if isinstance(content, Source) else tuple(content)
             self._writer = await self._runtime.publish(self.channel, tracks, self._tree)
+            self._tracks = tracks
         except BaseException:
             await self._close_source()
             raise
@@ -104,11 +119,12 @@ class Publication:
             captured_s: the capture time, s since the Unix epoch by the host's clock; None for now.
 
         Raises:
-            UsageError: the publication has not started, or has ended.
+            UsageError: the publication has not started, or has ended; or the argument is no frame of a track that it has.
             MediaError: the frame is not accepted.
         """
         if self._writer is None or self._closing is not None:
             raise UsageError(f"{self.channel} is not being published; write between start and finish")
+        self._check_frame(content, track, captured_s)
         now_s = self._runtime.clock()
         if isinstance(content, bytes):
             elapsed_us = int((now_s - self._began_s) * US)
@@ -118,6 +134,19 @@ class Publication:
             self._last_us[track] = time_us
             content = EncodedFrame(track, time_us, time_us, 0, keyframe=True, payload=content)
         self._writer.write(content, now_s if captured_s is None else captured_s)
+
+    def _check_frame(self, content: object, track: int, captured_s: float | None) -> None:
+        if not isinstance(content, EncodedFrame | bytes):
+            kind = type(content).__name__
+            raise UsageError(f"{self.channel}: a frame is bytes or an EncodedFrame, not {kind}; encode it first")
+        number = content.track if isinstance(content, EncodedFrame) else track
+        if number not in range(len(self._tracks)):
+            known = ", ".join(f"{index} ({each})" for index, each in enumerate(self._tracks))
+            raise UsageError(f"{self.channel} has no track {number!r}; its tracks are {known}")
+        if captured_s is not None and not math.isfinite(captured_s):
+            raise UsageError(
+                f"{self.channel}: captured_s is {captured_s!r}; give s since the Unix epoch, or None for now"
+            )
 
     async def done(self) -> None:
         """Waits until the source has ended and the subscribers have received all of it.

@@ -19,6 +19,7 @@ from cubecast.client.events import (
     Notice,
     UpgradeFailed,
 )
+from cubecast.client.ranges import checked_choice, checked_contract
 from cubecast.client.settings import default_supernode, read_token
 from cubecast.client.status import STATUS_S
 from cubecast.engine.directory.job_placement import AUTO, PUBLISHER
@@ -71,6 +72,7 @@ class RemoteJob:
             UsageError: a name is not allowed, or the token cannot be read.
         """
         check_derivation(source, channel)
+        contract, tree = checked_contract(source, bound_ms, rate_bps, loss), checked_choice("tree", tree, Tree)
         if at not in (PUBLISHER, AUTO):
             check_name("host name", at)
         self._emit, self._at, self._extension = on_event, at, extension
@@ -82,9 +84,9 @@ class RemoteJob:
             secrets.token_hex(16),
             _digest(self._module),
             dict(config or {}),
-            bound_ms,
-            rate_bps,
-            loss,
+            contract.bound_ms,
+            contract.rate_bps,
+            contract.loss,
             tree,
         )
         self._upgrade_requested = asyncio.Event()

@@ -6,12 +6,21 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from cubecast.client.ranges import (
+    PROCESS_MAX,
+    RATE_BPS_MAX,
+    SEED_MAX,
+    check_whole,
+    checked_choice,
+    checked_positive,
+    checked_reserve,
+)
 from cubecast.engine.protocol.path import NUMBER_MAX
-from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, check_address, check_name
+from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, check_address, check_name
 from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig
 from cubecast.overlay.routing import Policy
-from cubecast.types import ChannelName, HostId
+from cubecast.types import HostId
 
 SUPERNODE_DEFAULT = "http://127.0.0.1:7000"
 SUPERNODE_VARIABLE = "CUBECAST_SUPERNODE"
@@ -47,12 +56,10 @@ def host_config(
         check_address(advertise)
     if source_address:
         _check_source_address(source_address)
-    reserved = {ChannelName(channel): copies for channel, copies in (reserve or {}).items()}
-    for channel in reserved:
-        check_name("channel name", channel)
-    if sum(reserved.values()) > fan_out:
-        copies = sum(reserved.values())
-        raise UsageError(f"--reserve keeps {copies} copies, --fan-out allows {fan_out}; raise --fan-out")
+    check_whole("fan_out", fan_out, 0, FAN_OUT_MAX)
+    checked_positive("uplink_bps", uplink_bps, RATE_BPS_MAX, "bit/s")
+    check_whole("seed", seed, 0, SEED_MAX)
+    check_whole("process", process, 0, PROCESS_MAX)
     return HostConfig(
         name=HostId(name),
         supernode=supernode or default_supernode(),
@@ -63,8 +70,8 @@ def host_config(
         label=label,
         fan_out=fan_out,
         uplink_bps=uplink_bps,
-        reserve=reserved,
-        policy=policy,
+        reserve=checked_reserve(reserve or {}, fan_out),
+        policy=checked_choice("policy", policy, Policy),
         seed=seed,
         process=process,
     )

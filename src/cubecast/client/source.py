@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from cubecast.client.events import Event, Notice
+from cubecast.client.ranges import PERIOD_S_MAX, checked_positive
 from cubecast.errors import UsageError
 from cubecast.frames import US, EncodedFrame, TrackFormat
 from cubecast.media.reading import SourceReader
@@ -31,7 +32,12 @@ class Source:
             loop: start again at the end.
             period_s: end after this time; None reads to the end.
             on_event: called with a Notice, for example when a codec has to be transcoded.
+
+        Raises:
+            UsageError: the period is outside its range.
         """
+        if period_s is not None:
+            checked_positive("period_s", period_s, PERIOD_S_MAX, "s")
         self._location, self._loop, self._period_s, self._emit = str(location), loop, period_s, on_event
         self._reader: SourceReader | None = None
         self._tracks: tuple[TrackFormat, ...] | None = None

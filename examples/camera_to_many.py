@@ -9,14 +9,13 @@ import tempfile
 from pathlib import Path
 
 import cubecast
+from cubecast.errors import first_error
 from cubecast.media.synthesis import synthesise
-
-LOCAL = "127.0.0.1:0"
 
 
 async def watch(name: str) -> None:
     """Joins as a host of its own, and receives 200 pictures. Meanwhile it also relays to other viewers."""
-    async with cubecast.join(name=name, listen=LOCAL) as host, host.subscribe("camera", bound_ms=1000) as camera:
+    async with cubecast.join(name=name, listen="127.0.0.1:0") as host, host.subscribe("camera", 1000) as camera:
         print(f"{name}: {camera.promised_ms:.0f} ms promised over {' -> '.join(camera.path)}")
         async for frame in camera:  # frame.payload is the encoded picture or sound
             if frame.track == 0 and frame.number and frame.number >= 200:
@@ -26,13 +25,15 @@ async def watch(name: str) -> None:
 
 async def main(location: str) -> None:
     """Publishes the camera until every viewer has seen enough."""
-    async with cubecast.Source(location, loop=True) as source, cubecast.join(name="camera", listen=LOCAL) as host:
+    async with cubecast.Source(location, loop=True) as source, cubecast.join(name="cam", listen="127.0.0.1:0") as host:
         async with host.publish("camera", source), asyncio.TaskGroup() as viewers:
             for number in range(3):
                 viewers.create_task(watch(f"viewer-{number}"))
 
 
 with tempfile.TemporaryDirectory() as folder:
-    clip = Path(folder) / "clip.mp4"
-    synthesise(clip, seconds=5)
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else str(clip)))
+    synthesise(Path(folder, "clip.mp4"), seconds=5)
+    try:
+        asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/clip.mp4"))
+    except (cubecast.CubecastError, ExceptionGroup) as error:
+        sys.exit(f"camera_to_many.py: {first_error(error)}")

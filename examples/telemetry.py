@@ -6,8 +6,10 @@ It needs a super-node: run `cubecast supernode` in another terminal first.
 import asyncio
 import json
 import random
+import sys
 
 import cubecast
+from cubecast.errors import first_error
 
 READINGS = 30
 
@@ -26,13 +28,13 @@ async def main() -> None:
     async with cubecast.join(name="sensor", listen="127.0.0.1:0") as sensor:
         publication = await sensor.publish("temperature", [cubecast.data_track("json")])
         async with cubecast.join(name="display", listen="127.0.0.1:0") as display:
-            try:
-                async with display.subscribe("temperature", bound_ms=200) as subscription, asyncio.TaskGroup() as group:
-                    group.create_task(measure(publication))
-                    async for frame in subscription:
-                        print(json.loads(frame.payload), f"{frame.delay_ms:.1f} ms ago")
-            except cubecast.BoundRefused as refused:
-                print(f"{refused}: 200 ms cannot be kept, {refused.bound_ms} ms could be")
+            async with display.subscribe("temperature", bound_ms=200) as subscription, asyncio.TaskGroup() as group:
+                group.create_task(measure(publication))
+                async for frame in subscription:
+                    print(json.loads(frame.payload), f"{frame.delay_ms or 0:.1f} ms ago")
 
 
-asyncio.run(main())
+try:
+    asyncio.run(main())
+except (cubecast.CubecastError, ExceptionGroup) as error:
+    sys.exit(f"telemetry.py: {first_error(error)}")

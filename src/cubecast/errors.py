@@ -120,10 +120,10 @@ class UpstreamLost(SubscriptionError):
         self.channel, self.host, self.reason = channel, host, reason
 
 
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first `CubecastError` in a group, at any depth; the group's first error when there is none."""
+def first_error(error: BaseException) -> BaseException:
+    """The first `CubecastError` in a group, at any depth, else the group's first error; an error that is no group itself."""
     flat: list[BaseException] = []
-    rest: list[BaseException] = [group]
+    rest = [error]
     while rest:
         error = rest.pop(0)
         if isinstance(error, BaseExceptionGroup):

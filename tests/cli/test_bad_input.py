@@ -158,6 +158,8 @@ CASES: list[tuple[tuple[str, ...], str]] = [
     (("lab", "simulate", "{late}"), "the run ends after 5 s"),
     (("lab", "simulate", "{range}", "--seeds", "x"), "not a list of seeds"),
     (("channels", *NOWHERE), "does not answer"),
+    (("channels", "--supernode", "foo.invalid", "--token", "x"), "its host is unknown); check --supernode"),
+    (("host", "--supernode", "foo.invalid", "--token", "x"), "the super-node's host 'foo.invalid' is unknown"),
     (("lab",), "VERB"),
     (("lab", "run"), "NAME"),
     (("lab", "run", "nothing"), "there is no experiment 'nothing'"),

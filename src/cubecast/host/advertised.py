@@ -16,7 +16,7 @@ def reachable_address(config: HostConfig, bound: str) -> str:
         bound: the address that the data plane is bound to, `host:port`.
 
     Raises:
-        AddressError: the machine has no route to the super-node.
+        AddressError: the super-node's host is unknown, or the machine has no route to it.
     """
     host, _, port = bound.rpartition(":")
     if host not in ("0.0.0.0", "[::]", "::"):  # noqa: S104  compared, not bound
@@ -24,6 +24,9 @@ def reachable_address(config: HostConfig, bound: str) -> str:
     target = urlsplit(supernode_url(config.supernode)).hostname or "127.0.0.1"
     try:
         info = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise AddressError(f"the super-node's host {target!r} is unknown; check --supernode") from error
+    try:
         with socket.socket(info[0], socket.SOCK_DGRAM) as probe:
             probe.connect(info[4])
             name = str(probe.getsockname()[0])

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -269,7 +271,14 @@ def supernode_url(text: str) -> str:
 def _reason(error: Exception) -> str:
     match error:
         case httpx.ConnectError():
-            return "connection refused or host unknown"
+            causes = list(_causes(error))
+            if any(isinstance(cause, socket.gaierror) for cause in causes):
+                return "its host is unknown"
+            if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+                return "its certificate is not trusted here"
+            if any(isinstance(cause, ssl.SSLError) for cause in causes):
+                return "it does not speak TLS"
+            return "connection refused"
         case httpx.TimeoutException():
             return "timed out"
         case httpx.RemoteProtocolError() | httpx.ReadError():
@@ -278,7 +287,19 @@ def _reason(error: Exception) -> str:
             return str(error) or type(error).__name__
 
 
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it, the latest first."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def _describe(url: str, error: Exception) -> str:
-    return (
-        f"super-node {url} does not answer ({_reason(error)}); start it with `cubecast supernode` or check --supernode"
-    )
+    reason = _reason(error)
+    advice = {
+        "its host is unknown": "check --supernode",
+        "its certificate is not trusted here": "check --supernode, or trust its certificate on this machine",
+        "it does not speak TLS": f"use http://{urlsplit(url).netloc}",
+    }.get(reason, "start it with `cubecast supernode` or check --supernode")
+    return f"super-node {url} does not answer ({reason}); {advice}"

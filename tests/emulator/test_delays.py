@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cubecast.emulator.addresses import HOSTS_MAX, PORT, Addresses, Lease, lease
 from cubecast.emulator.delays import DelayStage, Impairment
@@ -88,7 +90,17 @@ async def test_loss_drops_its_share_and_counts_it(held: Lease) -> None:
         server.close()
 
 
-async def test_jitter_adds_up_to_its_limit(held: Lease) -> None:
+@given(jitter_ms=st.floats(0.001, 10_000), seed=st.integers(0, 2**31))
+def test_jitter_adds_at_least_nothing_and_at_most_its_limit(jitter_ms: float, seed: int) -> None:
+    stage = DelayStage(DELAY_MS, Addresses(20), Impairment(jitter_ms=jitter_ms), seed)
+    for source, target in ((0, 1), (1, 0)):
+        delay_s = DELAY_MS[source, target] / 1000
+        added_s = [stage._wait_s(source, target) - delay_s for _ in range(100)]
+        assert all(-1e-9 <= each <= jitter_ms / 1000 + 1e-9 for each in added_s)
+        assert max(added_s) - min(added_s) >= jitter_ms / 1000 / 2, "it is spread over the whole range"
+
+
+async def test_jitter_delays_datagrams_so_that_they_overtake_each_other(held: Lease) -> None:
     stage = DelayStage(np.zeros((2, 2)), held.addresses, Impairment(jitter_ms=40), seed=1)
     stage.open()
     client, server = endpoint(held.addresses, 0, 0), endpoint(held.addresses, 1, PORT)

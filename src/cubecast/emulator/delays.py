@@ -232,13 +232,18 @@ class DelayStage:
         if len(self._queue) >= QUEUE_MAX:
             self.report.dropped += 1
             return
-        wait_s = 0.0 if source is None or target is None else max(0.0, self._delay_s[source][target])
-        if impairment.jitter_ms:
-            wait_s += self._rng.random() * impairment.jitter_ms / 1000
         self._number += 1
-        heapq.heappush(self._queue, (time.monotonic() + wait_s, self._number, via, data, to))
+        due_s = time.monotonic() + self._wait_s(source, target)
+        heapq.heappush(self._queue, (due_s, self._number, via, data, to))
         if self._queue[0][0] < self._armed_for:
             self._arm()
+
+    def _wait_s(self, source: int | None, target: int | None) -> float:
+        """How long a datagram is held: the delay of its way, and its own jitter."""
+        wait_s = 0.0 if source is None or target is None else max(0.0, self._delay_s[source][target])
+        if self._impairment.jitter_ms:
+            wait_s += self._rng.random() * self._impairment.jitter_ms / 1000
+        return wait_s
 
     def _arm(self) -> None:
         self._armed_for = self._queue[0][0]

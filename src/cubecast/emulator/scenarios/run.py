@@ -123,7 +123,7 @@ async def streaming(
         publishers=publishers,
         hidden=hidden,
     )
-    publish = ("--loop", "--for", f"{seconds:g}s", "--tree", setting.tree)
+    publish = ("--loop", "--for", f"{seconds:.15g}s", "--tree", setting.tree)
     started = open_testbed(
         plan, setting.network_name, setting.source, setting.folder, setting.on_line, setting.notify, publish=publish
     )

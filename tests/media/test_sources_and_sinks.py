@@ -287,7 +287,7 @@ def test_containers_refuse_codecs_that_they_cannot_hold() -> None:
     assert container_for("-", None, [h264]) is Container.TS
     assert container_for("x.mp4", None, [h264]) is Container.MP4
     assert container_for("-", None, [vp9]) is Container.MP4
-    with pytest.raises(MediaError, match="write to a .mp4 file"):
+    with pytest.raises(MediaError, match=r"write to a \.mp4 file"):
         container_for("x.ts", None, [vp9])
     with pytest.raises(MediaError, match=r"only \.ts and \.mp4"):
         container_for("x.mkv", None, [h264])

@@ -33,8 +33,9 @@ bench: $(READY)
 	$(BIN)/cubecast bench extensions
 	$(BIN)/cubecast bench ipc
 
-# Faults on real processes, and the simulation over many seeds, judged by their bars: hours.
+# Faults on real processes, the simulation over many seeds, and admissions against an exact search, judged by their bars: hours.
 soak: $(READY)
+	$(BIN)/python trials/admission.py
 	$(BIN)/python trials/soak.py
 
 # Mutated extensions and WebAssembly's test suite in the sandbox: some minutes.

@@ -185,9 +185,7 @@ async def test_an_impossible_bound_is_refused_with_the_best_and_nothing_else_is_
         assert_all_arrived(sent, await reading)
 
 
-async def test_a_relay_is_refused_a_bound_its_own_branch_cannot_keep_and_goes_on_relaying(
-    start: Start, clip: Path
-) -> None:
+async def test_a_relay_is_refused_a_bound_that_no_path_keeps_and_goes_on_relaying(start: Start, clip: Path) -> None:
     async with (
         start("p", "00") as publisher,
         start("r", "01") as relay,

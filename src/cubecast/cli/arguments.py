@@ -211,6 +211,17 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
         "--policy", type=one_of(Policy), metavar="|".join(Policy), default=Policy.GREEDY, help="next hops (greedy)"
     )
     parser.add_argument("--seed", type=whole_number(0, SEED_MAX), default=0, metavar="N", help="of the random policy")
+    add_trace_option(parser)
+
+
+def add_trace_option(parser: argparse.ArgumentParser) -> None:
+    """--trace: where the decisions of the engine are written."""
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="append what the engine handles and decides to this file, for `cubecast trace explain`",
+    )
 
 
 def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None]) -> None:

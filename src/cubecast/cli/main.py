@@ -24,6 +24,7 @@ COMMANDS = {
     "process": "make a channel from another by an extension",
     "channels": "list channels, hosts and subscriptions",
     "token": "make a join token",
+    "trace": "explain why a subscriber has its parent, was refused, or moved",
     "route": "show the path a policy takes between two labels",
     "extension": "write, check and try code that processes streams",
     "bench": "measure relay, lab and sandbox against their bars",

@@ -233,6 +233,7 @@ def join(
     policy: Policy = Policy.GREEDY,
     seed: int = 0,
     process: int = 0,
+    trace: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> AbstractAsyncContextManager[Host]:
     """Joins the overlay as a host for the duration of the block: `async with cubecast.join() as host`.
@@ -252,6 +253,7 @@ def join(
         policy: how the next hop towards a publisher is chosen.
         seed: seed of the random policy.
         process: maximum number of extensions that this host runs for others at a time.
+        trace: file to which what the engine handles and decides is appended, for `cubecast trace explain`.
         on_event: called with every event; without it they can be read from Host.events.
 
     Raises:
@@ -274,5 +276,6 @@ def join(
         policy=policy,
         seed=seed,
         process=process,
+        trace=trace,
     )
     return _joined(config, on_event)

@@ -42,6 +42,7 @@ def host_config(
     policy: Policy = Policy.GREEDY,
     seed: int = 0,
     process: int = 0,
+    trace: str | Path | None = None,
 ) -> HostConfig:
     """The settings of a host, checked. The arguments are those of cubecast.join.
 
@@ -74,6 +75,7 @@ def host_config(
         policy=checked_choice("policy", policy, Policy),
         seed=seed,
         process=process,
+        trace=None if trace is None else Path(trace),
     )
 
 

@@ -56,6 +56,8 @@ class Testbed:
     source: str
     supernode: CommandProcess
     emulator: CommandProcess
+    trace: Path | None = None
+    """The file that all hosts and the super-node append their traces to."""
     hosts: dict[int, CommandProcess] = field(default_factory=dict)
 
     @property
@@ -108,6 +110,8 @@ class Testbed:
         }
         if index < len(self.plan.seats):
             options["--label"] = format_label(self.plan.cube, self.plan.seats[index])
+        if self.trace is not None:
+            options["--trace"] = str(self.trace)
         return ["--json", *(part for option in options.items() for part in option)]
 
     def kill(self, index: int) -> None:
@@ -121,7 +125,7 @@ class Testbed:
     async def restart_supernode(self) -> None:
         """Starts the super-node again with the same state and port; the old process must have ended."""
         port = str(self.supernode.events["serving"]["url"]).rpartition(":")[2]
-        self.supernode = await _start_supernode(self.processes, self.plan, self.folder, int(port))
+        self.supernode = await _start_supernode(self.processes, self.plan, self.folder, int(port), self.trace)
 
     # ------------------------------------------------------------------ steps of a run
 
@@ -214,6 +218,7 @@ async def open_testbed(
     *,
     publish: Sequence[str] = (),
     keep: bool = False,
+    trace: Path | None = None,
 ) -> AsyncIterator[Testbed]:
     """Starts all processes of a plan, and waits until all hosts have joined and have measured their links.
 
@@ -225,6 +230,7 @@ async def open_testbed(
         on_progress: called with one line for each step.
         publish: more options of `cubecast publish`.
         keep: whether subscribers write what they receive to the folder.
+        trace: file that all hosts and the super-node append their traces to.
 
     Raises:
         ProcessDied: a process did not start.
@@ -239,9 +245,9 @@ async def open_testbed(
             emulator = await processes.start("emulator", "emulator", "--json", *network, *addresses)
             try:
                 async with asyncio.timeout(START_S + START_S_PER_HOST * places):
-                    supernode = await _start_supernode(processes, plan, folder, 0)
+                    supernode = await _start_supernode(processes, plan, folder, 0, trace)
                     await emulator.wait_for("serving")
-                    bed = Testbed(plan, held.addresses, processes, folder, source, supernode, emulator)
+                    bed = Testbed(plan, held.addresses, processes, folder, source, supernode, emulator, trace)
                     if plan.hidden:
                         bed.inject(Hidden(plan.hidden))
                     on_progress(f"starting {len(plan.seats)} hosts")
@@ -254,10 +260,13 @@ async def open_testbed(
             yield bed
 
 
-async def _start_supernode(processes: Processes, plan: Plan, folder: Path, port: int) -> CommandProcess:
+async def _start_supernode(
+    processes: Processes, plan: Plan, folder: Path, port: int, trace: Path | None
+) -> CommandProcess:
+    traced = () if trace is None else ("--trace", str(trace))
     listen = ("--listen", f"127.0.0.1:{port}", "--state", str(folder / "supernode"))
     supernode = await processes.start(
-        "supernode", "supernode", "--json", *listen, "--shape", str(plan.cube), "--seed", str(plan.seed)
+        "supernode", "supernode", "--json", *listen, "--shape", str(plan.cube), "--seed", str(plan.seed), *traced
     )
     await supernode.wait_for("serving")
     return supernode

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cubecast.engine.protocol.path import NUMBER_MAX
 from cubecast.engine.protocol.records import FAN_OUT_DEFAULT
@@ -26,6 +27,7 @@ class HostConfig:
         reserve: number of copies that are reserved for a channel, by channel.
         policy: how the next hop towards a publisher is chosen.
         seed: seed of the random policy.
+        trace: file to which the engine's events and effects are appended; None for no trace.
         process: maximum number of extensions that this host runs for others at a time; 0 for none.
     """
 
@@ -42,3 +44,4 @@ class HostConfig:
     policy: Policy = Policy.GREEDY
     seed: int = 0
     process: int = 0
+    trace: Path | None = None

@@ -10,6 +10,7 @@ from cubecast.host.derived.jobs import AssignedJobs
 from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.runtime import HostRuntime
 from cubecast.host.tasks import Tasks
+from cubecast.tracing.writer import TraceWriter
 
 
 @asynccontextmanager
@@ -20,14 +21,15 @@ async def open_host(config: HostConfig, notify: Callable[[str], None]) -> AsyncI
         notify: called with one line whenever there is something that the user should know.
 
     Raises:
-        CubecastError: the host could not start; errors raised in the block pass through.
+        CubecastError: the host could not start, or its trace cannot be written; errors raised in the block pass through.
     """
+    trace = None if config.trace is None else TraceWriter(config.trace)
     client = DirectoryClient(config.supernode, config.token, notify)
     failure: CubecastError | None = None
     async with asyncio.TaskGroup() as group:
         tasks = Tasks(group)
         jobs = AssignedJobs(config.process, tasks, client.fetch_module)
-        runtime = HostRuntime(config, client, tasks, notify, jobs)
+        runtime = HostRuntime(config, client, tasks, notify, jobs, trace)
         try:
             await runtime.start()
             tasks.create_task(jobs.run(runtime))
@@ -38,5 +40,7 @@ async def open_host(config: HostConfig, notify: Callable[[str], None]) -> AsyncI
             await jobs.stop()
             await runtime.stop()
             await client.close()
+            if trace is not None:
+                trace.close()
     if failure is not None:
         raise failure

@@ -34,6 +34,7 @@ from cubecast.host.media.dataplane import DataPlane
 from cubecast.host.media.links import LEFT
 from cubecast.host.tasks import Tasks
 from cubecast.tokens import Verifier
+from cubecast.tracing.writer import TraceWriter
 from cubecast.types import ChannelName, HostId
 
 READY_S = 8.0
@@ -60,7 +61,9 @@ class HostRuntime:
         tasks: Tasks,
         notify: Callable[[str], None],
         work: JobRunner,
+        trace: TraceWriter | None = None,
     ) -> None:
+        self._trace = trace
         self.config = config
         self._tasks = tasks
         self.notify = notify
@@ -279,7 +282,11 @@ class HostRuntime:
     # ------------------------------------------------------------------ the engine's effects
 
     def _handle(self, event: ev.Event) -> None:
-        for effect in self._engine.handle(event, self.clock()):
+        now = self.clock()
+        effects = self._engine.handle(event, now)
+        if self._trace is not None:
+            self._trace.host(now, self._engine, event, effects)
+        for effect in effects:
             self._perform(effect)
         self._changed.set()
 
@@ -293,6 +300,8 @@ class HostRuntime:
                 self._plane.links.hang_up(host)
             case fx.Resolve(channel):
                 self._directory_session.resolve(channel)
+            case fx.FindRoutes(channel, links_ms):
+                self._directory_session.find_routes(channel, links_ms)
             case fx.Relocate(channel, bound_ms):
                 self._directory_session.relocate(channel, bound_ms)
             case fx.Announce(channel, tree):

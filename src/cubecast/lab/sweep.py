@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 import joblib
@@ -63,10 +64,16 @@ def run_experiments(
     ]
 
 
-def run_simulations(scenario: Scenario, seeds: Sequence[int], jobs: int) -> Iterator[SimulationResult]:
-    """Runs a scenario with each seed in `jobs` processes; yields each result, in the order of seeds, when it is ready."""
+def run_simulations(
+    scenario: Scenario, seeds: Sequence[int], jobs: int, trace: Path | None = None
+) -> Iterator[SimulationResult]:
+    """Runs a scenario with each seed in `jobs` processes; yields each result, in the order of seeds, when it is ready.
+
+    Args:
+        trace: file that the trace of a run with one seed is appended to.
+    """
     if jobs == 1 or len(seeds) == 1:
-        yield from (simulate(scenario, seed) for seed in seeds)
+        yield from (simulate(scenario, seed, trace) for seed in seeds)
         return
     os.environ.setdefault("PYTHONWARNINGS", QUIET_TRACKER)
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=1, max_nbytes=None)

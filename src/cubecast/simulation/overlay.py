@@ -14,7 +14,6 @@ from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT, EngineConfig
 from cubecast.engine.host.engine import HostEngine
 from cubecast.engine.protocol.path import NUMBER_MAX
-from cubecast.engine.protocol.records import Verdict
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.routing import Policy
 from cubecast.simulation.shells.directory import DirectorySetup, SimulatedDirectory
@@ -25,6 +24,7 @@ from cubecast.simulation.shells.media import MediaSessions
 from cubecast.simulation.shells.network import SimulatedNetwork
 from cubecast.simulation.shells.queue import EventQueue
 from cubecast.simulation.shells.subscribers import LocalSubscribers
+from cubecast.tracing.writer import TraceWriter
 from cubecast.types import ChannelName, Floats, HostId
 
 NO_PROCESSING = ProcessingOffer()
@@ -86,6 +86,8 @@ class SimulatedOverlay:
         """Number of events that host engines have handled."""
         self.check: Callable[[SimulatedHost], None] | None = None
         """Called after every event that a host has handled."""
+        self.writer: TraceWriter | None = None
+        """Writes what all hosts handle and decide to a file."""
         self.trace: Callable[[SimulatedHost, ev.Event, list[fx.Effect]], None] | None = None
         """Called with every event that a host has handled, and its effects."""
 
@@ -217,6 +219,8 @@ class SimulatedOverlay:
             return
         self.engine_events += 1
         effects = here.engine.handle(event, self.queue.now)
+        if self.writer is not None:
+            self.writer.host(self.queue.now, here.engine, event, effects)
         if self.trace is not None:
             self.trace(here, event, effects)
         for effect in effects:
@@ -232,6 +236,6 @@ class SimulatedOverlay:
         """Performs one effect of a host's engine."""
         self.shell.perform(here, effect)
 
-    def send_to_directory(self, event: DirectoryEvent) -> Verdict:
+    def send_to_directory(self, event: DirectoryEvent) -> None:
         """See SimulatedDirectory.send."""
-        return self.supernode.send(event)
+        self.supernode.send(event)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from msgspec import structs
@@ -19,6 +20,7 @@ from cubecast.simulation.owners import add_owners
 from cubecast.simulation.population import populate
 from cubecast.simulation.scenario import Scenario
 from cubecast.simulation.simulated_run import SimulatedRun
+from cubecast.tracing.writer import TraceWriter
 
 SPARE_SHARE = 20
 """Number of hosts for each of which the delay matrix has one more row for newcomers; there is at least one such row. Fewer
@@ -54,8 +56,11 @@ class SimulationResult:
     jobs_running: float | None
 
 
-def simulate(scenario: Scenario, seed: int) -> SimulationResult:
+def simulate(scenario: Scenario, seed: int, trace: Path | None = None) -> SimulationResult:
     """Runs a scenario.
+
+    Args:
+        trace: file that all engines' events and effects are appended to.
 
     Raises:
         UsageError: the network is not known.
@@ -70,6 +75,8 @@ def simulate(scenario: Scenario, seed: int) -> SimulationResult:
     run = SimulatedRun(scenario, seed, overlay, np.random.default_rng([seed, 64]), np.random.default_rng([seed, 65]))
     run.places = list(range(scenario.hosts, scenario.hosts + spare))
     populate(run)
+    if trace is not None:
+        overlay.writer = overlay.supernode.writer = TraceWriter(trace)
     observation = Observation(run, JobInvariants(overlay, add_owners(run), run.leaving))
     begun = time.perf_counter()
     with _without_collector():
@@ -77,6 +84,8 @@ def simulate(scenario: Scenario, seed: int) -> SimulationResult:
         schedule_faults(run)
         observation.start_sampling()
         overlay.run(scenario.seconds)
+    if overlay.writer is not None:
+        overlay.writer.close()
     took_s = time.perf_counter() - begun
     observation.check_subscribers()
     return _result(run, observation, took_s)

@@ -23,6 +23,8 @@ from cubecast.engine.protocol.http_bodies import (
     RelocationAnswer,
     RelocationRequest,
     ResolveAnswer,
+    RoutesAnswer,
+    RoutesRequest,
 )
 from cubecast.engine.protocol.job_records import SENT_MODULE_BYTES_MAX, JobStatus
 from cubecast.engine.protocol.records import Tree
@@ -115,6 +117,11 @@ def _host_routes(app: FastAPI, service: Service) -> None:
     async def relocate(who: Annotated[Bearer, Depends(bearer)], request: RelocationRequest) -> RelocationAnswer:
         """Ask for a seat nearer to a channel's publisher, when no path over the cube keeps the bound."""
         return service.relocate(who, request)
+
+    @app.post("/v1/hosts/{host}/routes", responses=problems, tags=["hosts"])
+    async def find_routes(who: Annotated[Bearer, Depends(bearer)], request: RoutesRequest) -> RoutesAnswer:
+        """Ask for ways to a channel over hosts that need not carry it yet, when no host that does keeps the bound."""
+        return service.find_routes(who, request)
 
     @app.delete("/v1/hosts/{host}", status_code=204, responses=problems, tags=["hosts"])
     async def leave(who: Annotated[Bearer, Depends(bearer)]) -> None:

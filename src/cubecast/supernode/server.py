@@ -21,6 +21,7 @@ from cubecast.supernode.dialback import reachable
 from cubecast.supernode.service import Service
 from cubecast.supernode.sqlite import SqliteStore
 from cubecast.tokens import Authority, Permission
+from cubecast.tracing.writer import TraceWriter
 
 KEY_FILE = "authority.pem"
 TOKEN_FILE = "join.token"  # noqa: S105  a file name
@@ -41,6 +42,7 @@ class SupernodeConfig:
         expect: number of hosts.
         seed: of the random seats; None draws a new one at every start.
         directory: as DirectoryEngine takes it.
+        trace: file to which the directory's events and effects are appended; None for no trace.
         dial_back: whether hosts are dialled back; if not, every host counts as reachable.
     """
 
@@ -52,6 +54,7 @@ class SupernodeConfig:
     seed: int | None
     directory: DirectoryConfig = DIRECTORY_DEFAULTS
     dial_back: bool = True
+    trace: Path | None = None
 
 
 class _Server(uvicorn.Server):
@@ -78,10 +81,12 @@ async def serving(config: SupernodeConfig) -> AsyncIterator[Service]:
             cube = store.first_shape(config.shape, live_region(config.expect))
             rng = np.random.default_rng(config.seed)
             engine = DirectoryEngine(cube, rng, config.directory)
-            service = Service(engine, store, authority, reachable if config.dial_back else None)
-            service.port = listener.getsockname()[1]
-            async with _http(service, listener):
-                yield service
+            trace = contextlib.nullcontext() if config.trace is None else contextlib.closing(TraceWriter(config.trace))
+            with trace as writer:
+                service = Service(engine, store, authority, reachable if config.dial_back else None, writer)
+                service.port = listener.getsockname()[1]
+                async with _http(service, listener):
+                    yield service
 
 
 def write_join_token(state: Path, authority: Authority) -> None:

@@ -10,6 +10,7 @@ from cubecast.engine.directory.engine import DirectoryEngine
 from cubecast.engine.directory.events import (
     Advise,
     Answer,
+    AnswerRoutes,
     AskProbes,
     Assign,
     ChannelAnnounced,
@@ -28,6 +29,7 @@ from cubecast.engine.directory.events import (
     LinksReported,
     PushPlacement,
     RelocationWanted,
+    RoutesWanted,
     SubscriptionReported,
     UnknownChannelRequested,
 )
@@ -44,6 +46,8 @@ from cubecast.engine.protocol.http_bodies import (
     RelocationAnswer,
     RelocationRequest,
     ResolveAnswer,
+    RoutesAnswer,
+    RoutesRequest,
 )
 from cubecast.engine.protocol.job_records import JobStatus
 from cubecast.engine.protocol.records import Tree, check_address, check_name
@@ -53,6 +57,7 @@ from cubecast.supernode.modules import Modules
 from cubecast.supernode.outbox import Outbox
 from cubecast.supernode.store import Store
 from cubecast.tokens import SUPERNODE, Authority, Bearer, Permission
+from cubecast.tracing.writer import TraceWriter
 from cubecast.types import ChannelName, HostId
 
 LEASE_TICK_S = 0.5
@@ -77,18 +82,25 @@ class Service:
     """The super-node's state. Every method runs on the event loop, and none awaits in the middle of a change."""
 
     def __init__(
-        self, engine: DirectoryEngine, store: Store, authority: Authority, dial_back: DialBack | None = None
+        self,
+        engine: DirectoryEngine,
+        store: Store,
+        authority: Authority,
+        dial_back: DialBack | None = None,
+        trace: TraceWriter | None = None,
     ) -> None:
         """Restores the stored state into the engine.
 
         Args:
             dial_back: finds out whether a host can be dialled at an address; without it every host counts as reachable.
+            trace: where events and effects are written.
         """
         self.engine = engine
         self._dial_back = dial_back
         self._store = store
         self._modules = Modules()
         self._authority = authority
+        self._trace = trace
         self._outboxes: dict[HostId, Outbox] = {}
         self.stopping = asyncio.Event()
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -103,7 +115,10 @@ class Service:
         Raises:
             DirectoryError: the engine refuses the event, or the store failed.
         """
-        effects = self.engine.handle(event, time.time())
+        now = time.time()
+        effects = self.engine.handle(event, now)
+        if self._trace is not None:
+            self._trace.directory(now, event, effects)
         try:
             if effects:
                 self._store.apply(effects)
@@ -232,6 +247,18 @@ class Service:
         effects = self._handle(RelocationWanted(bearer.host, request.channel, request.bound_ms))
         verdicts = [effect.verdict for effect in effects if isinstance(effect, Answer)]
         return RelocationAnswer(verdicts[0])
+
+    def find_routes(self, bearer: Bearer, request: RoutesRequest) -> RoutesAnswer:
+        """Finds ways to a channel over hosts that need not carry it yet, and has more links measured.
+
+        Raises:
+            TokenError: the host may not subscribe to the channel.
+            DirectoryError: the host has to join again.
+        """
+        if not bearer.permission.may("subscribe", request.channel):
+            raise TokenError(f"this token does not allow subscribing to {request.channel!r}")
+        effects = self._handle(RoutesWanted(bearer.host, request.channel, request.links_ms))
+        return next(effect.answer for effect in effects if isinstance(effect, AnswerRoutes))
 
     def leave(self, bearer: Bearer) -> None:
         """Removes a host at its own request."""

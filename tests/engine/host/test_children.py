@@ -115,3 +115,18 @@ def test_a_channel_that_has_ended_is_kept_until_the_last_frames_have_arrived() -
     host.run(1)
     assert not host.engine.publishes(own)
     assert host.parent is not None
+
+
+def test_an_orphan_that_asks_before_its_parent_is_silent_here_gets_its_slot_all_the_same() -> None:
+    host, orphan = ScriptedHost(fan_out=1), HostId("y")
+    host.subscribe()
+    parent = host.other()
+    host.receive(parent, m.Attach(1, CHANNEL, NO_BOUND, (parent,), ""))
+    host.handle(ev.LinkUp(orphan))
+    host.receive(orphan, m.StandbyRequest(CHANNEL, (orphan,), "", parent))
+    host.peers[parent].alive = False
+    host.receive(orphan, m.Attach(1, CHANNEL, NO_BOUND, (orphan,), ""))
+    host.run(DEFAULT.tree.dead_ticks + 1)
+    assert not host.sent_to(orphan, m.PathRefusal), "path updates have come from above meanwhile"
+    assert host.sent_to(orphan, m.Confirm)
+    assert host.done(fx.Evict) == [fx.Evict(CHANNEL, parent)]

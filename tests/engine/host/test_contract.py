@@ -1,5 +1,8 @@
 """Properties of contracts: terms hop by hop, counter-offers that are granted, uplinks and reserved copies that are respected."""
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -123,10 +126,16 @@ def test_a_lossy_path_is_refused_where_loss_is_bounded_and_taken_where_it_is_not
     overlay = overlay_of(8, 4)
     overlay.publish(0)
     strict, easy, here = Contract(NO_BOUND_MS, loss=0.01), Contract(NO_BOUND_MS), overlay.names[6]
-    for count in range(1, 60):
-        overlay.run(0.1)
-        for link in overlay.engines[here].view().links:
-            overlay.handle(here, ev.LinkSampled(link.host, 2 * (link.one_way_ms or 1.0), 20 * count, 100 * count))
+    handle, sent = overlay.handle, Counter[HostId]()
+
+    def lossy(host: HostId, event: ev.Event) -> None:
+        if host == here and isinstance(event, ev.LinkSampled):
+            sent[event.host] += 100
+            event = replace(event, packets_lost=sent[event.host] // 5, packets_sent=sent[event.host])
+        handle(host, event)
+
+    overlay.handle = lossy  # type: ignore[method-assign]
+    overlay.run(6.0)
     refused = overlay.subscribe(6, strict)
     assert isinstance(refused, fx.Refused)
     assert refused.best is not None

@@ -110,7 +110,7 @@ def test_the_bound_chooses_the_path() -> None:
     for a, b, ms in ((subscriber, first, 5.0), (first, 0, 90.0), (subscriber, second, 20.0), (second, 0, 20.0)):
         overlay.delay_ms[a, b] = overlay.delay_ms[b, a] = ms
     overlay.run(WARM_S)
-    overlay.publish(0)
+    overlay.publish(0, tree=Tree.CUBE)
     names = overlay.names
     loose = overlay.subscribe(subscriber, 150.0)
     assert isinstance(loose, fx.Admitted)

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from cubecast.cli.arguments import Parser, check_outputs, milliseconds, one_of, whole_number
+from cubecast.cli.arguments import Parser, add_trace_option, check_outputs, milliseconds, one_of, whole_number
 from cubecast.cli.command_runner import BROKEN, notify, run_async
 from cubecast.cli.report.demo import DemoReport, make_report
 from cubecast.cli.report.demo_text import draw_report, live_table, print_report
@@ -59,6 +59,7 @@ class _Run:
     tree: Tree
     kill: bool
     quiet: bool
+    trace: Path | None
 
 
 def run(arguments: list[str]) -> int:
@@ -85,7 +86,7 @@ def run(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="cubecast-demo-") as name:
         folder = Path(name)
         source = _clip(args.clip, folder)
-        demo = _Run(plan, network, args.network, source, folder, tree, not args.no_kill, args.json)
+        demo = _Run(plan, network, args.network, source, folder, tree, not args.no_kill, args.json, args.trace)
         report = run_async(_demo(demo), DemoReport.interrupted())
         if report.exit_early:
             return report.exit_early
@@ -134,6 +135,7 @@ def _parser() -> Parser:
     parser.add_argument("--seed", type=whole_number(0, 2**31), default=1, metavar="N", help="(%(default)s)")
     parser.add_argument("-o", "--output", metavar="FILE", help="where the received file goes (received.ts or .mp4)")
     parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the report as a picture too")
+    add_trace_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
     return parser
 
@@ -169,7 +171,7 @@ async def _demo(demo: _Run) -> DemoReport:
 
     publish = ("--tree", demo.tree)
     opened = open_testbed(
-        plan, demo.network_name, demo.source, demo.folder, on_line, notify, publish=publish, keep=True
+        plan, demo.network_name, demo.source, demo.folder, on_line, notify, publish=publish, keep=True, trace=demo.trace
     )
     async with opened as bed:
         notify(f"subscribing {len(plan.subscribers)} hosts, one after another")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cubecast.cli.arguments import Parser, whole_number
+from cubecast.cli.arguments import Parser, add_trace_option, whole_number
 from cubecast.cli.command_runner import BROKEN, notify
 from cubecast.errors import LabError, UsageError
 from cubecast.overlay.cube import Cube, label_count, parse_cube
@@ -123,6 +123,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         metavar="J",
         help="number of processes (%(default)s)",
     )
+    add_trace_option(parser)
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object: the scenario, and a run for each seed"
     )
@@ -286,9 +287,11 @@ def _simulate(args: argparse.Namespace) -> int:
     from cubecast.lab.sweep import run_simulations  # noqa: PLC0415
     from cubecast.simulation.scenario import load_scenario  # noqa: PLC0415
 
+    if args.trace is not None and len(args.seeds) > 1:
+        raise UsageError("--trace is of one run; give one seed, such as --seeds 1")
     scenario = load_scenario(args.scenario)
     runs = []
-    for done in run_simulations(scenario, args.seeds, args.jobs):
+    for done in run_simulations(scenario, args.seeds, args.jobs, args.trace):
         runs.append(done)
         broken = len(done.invariants_broken)
         served = "no subscribers" if done.success_ratio is None else f"success ratio {done.success_ratio:.3f}"

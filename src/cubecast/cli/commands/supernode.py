@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cubecast.cli.arguments import Parser, one_of, split_address, state_folder, whole_number
+from cubecast.cli.arguments import Parser, add_trace_option, one_of, split_address, state_folder, whole_number
 from cubecast.cli.command_runner import emit, notify, serve
 from cubecast.engine.directory.config import (
     RELOCATION_DEPTH_MAX,
@@ -45,11 +45,14 @@ def run(arguments: list[str]) -> int:
         help="do not test whether hosts can be dialled: assume that all can",
     )
     parser.add_argument("--json", action="store_true", help="print events as JSON lines")
+    add_trace_option(parser)
     args = parser.parse_args(arguments)
     host, port = split_address(args.listen, "--listen")
     shape = None if args.shape is None else parse_cube(args.shape)
     directory = DirectoryConfig(relocation=RelocationConfig(args.relocation, args.relocation_depth))
-    config = SupernodeConfig(host, port, args.state, shape, args.expect, args.seed, directory, args.dial_back)
+    config = SupernodeConfig(
+        host, port, args.state, shape, args.expect, args.seed, directory, args.dial_back, args.trace
+    )
     return serve(_serve(config, args.json))
 
 

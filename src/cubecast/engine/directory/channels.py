@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from cubecast.engine.directory.delay_table import DelayTable
 from cubecast.engine.directory.events import DeleteChannel, DirectoryEffect, SaveChannel
 from cubecast.engine.directory.planner import TreeMember
 from cubecast.engine.directory.state import DirectoryState
+from cubecast.engine.protocol.path import RELAY_MS
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, SubscriptionRecord, Tree
 from cubecast.errors import DirectoryError
 from cubecast.overlay.trees.join import join_candidates
@@ -145,9 +147,30 @@ class Channels:
         return 0.0 if report is None or report.promised_ms is None else report.promised_ms
 
     def copies(self) -> Counter[HostId]:
-        """Copies each host sends over all channels, according to the subscribers' reports."""
-        return Counter(
-            report.path[-2]
-            for report in self._state.subscriptions()
-            if report.state == "receiving" and len(report.path) > 1
-        )
+        """Copies each host sends over all channels: one for each link on a path that subscribers report."""
+        links = {
+            (report.channel, parent, child) for report in self._receiving() for parent, child in pairwise(report.path)
+        }
+        return Counter(parent for _, parent, _ in links)
+
+    def on_tree_ms(self, record: ChannelRecord) -> dict[HostId, float]:
+        """The delay at every host known to carry a channel, ms: promised to subscribers, and at relays on their paths.
+
+        A relay that subscribes to nothing has the promised delay of a host below it, less the links between.
+        """
+        on_tree_ms = {record.publisher: 0.0}
+        reports = [report for report in self._receiving() if report.channel == record.channel]
+        for report in reports:
+            if report.promised_ms is not None:
+                on_tree_ms[report.subscriber] = report.promised_ms
+        for report in reports:
+            below_ms = report.promised_ms
+            for parent, child in zip(report.path[-2::-1], report.path[:0:-1], strict=True):
+                link_ms = self._delay_table.one_way_ms(parent, child)
+                if below_ms is None or link_ms is None or parent not in self._state.members:
+                    break
+                below_ms = on_tree_ms.setdefault(parent, max(0.0, below_ms - link_ms - RELAY_MS))
+        return on_tree_ms
+
+    def _receiving(self) -> list[SubscriptionRecord]:
+        return [report for report in self._state.subscriptions() if report.state == "receiving"]

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
+from cubecast.engine.protocol.messages import ROUTE_MAX
 from cubecast.errors import UsageError
 
 SECONDS_MAX = 86_400.0
@@ -212,6 +213,28 @@ class JobsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check(self, 1, COUNT_MAX, "failures_max", "sites_max")
 
 
+class RoutesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How ways over hosts that do not carry a channel yet are found (docs/search.md)."""
+
+    sites_max: int = 128
+    """Maximum number of hosts considered for one request: its cost grows with their square."""
+    routes_max: int = 8
+    """Maximum number of routes in one answer; a subscriber asks for the best few."""
+    hops_max: int = 6
+    """Maximum number of hosts after the first of a route: each adds a handshake to the time of the admission."""
+    probes_max: int = 24
+    """Maximum number of hosts that a subscriber is given to measure: each is a handshake."""
+    links_per_idle_host: int = 2
+    """Links to the tree that are measured for one idle host, those with the least delay by coordinates."""
+    links_max: int = 32
+    """Maximum number of links that are measured for one request."""
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        _check(self, 0, COUNT_MAX, "sites_max", "routes_max", "probes_max", "links_per_idle_host", "links_max")
+        _check(self, 0, ROUTE_MAX, "hops_max")
+
+
 class DirectoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of them, by component."""
 
@@ -227,6 +250,8 @@ class DirectoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How hybrid trees are planned and carried out."""
     relocation: RelocationConfig = RelocationConfig()
     """How subscribers over the cube change seats."""
+    routes: RoutesConfig = RoutesConfig()
+    """How routes over idle hosts are found."""
     jobs: JobsConfig = JobsConfig()
     """How jobs are kept and placed."""
 

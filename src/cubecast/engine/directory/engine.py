@@ -32,11 +32,13 @@ from cubecast.engine.directory.events import (
     LeaseTick,
     LinksReported,
     RelocationWanted,
+    RoutesWanted,
     SubscriptionReported,
     UnknownChannelRequested,
 )
 from cubecast.engine.directory.improvement import SeatChanges, TreeAdvice
 from cubecast.engine.directory.jobs import JobAssignment, JobTable
+from cubecast.engine.directory.routes import RouteFinder
 from cubecast.engine.directory.seats import Seats
 from cubecast.engine.directory.state import DirectoryState, Member
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Placement, SubscriptionRecord
@@ -64,6 +66,7 @@ class DirectoryEngine:
         self._channels = Channels(self._state, self._delay_table, config.channels, config.lease)
         self._tree_advice = TreeAdvice(self._state, self._channels, self._delay_table, rng, config.planner)
         self._seat_changes = SeatChanges(self._state, self._seats, self._delay_table, config.relocation)
+        self._routes = RouteFinder(self._state, self._channels, self._delay_table, config.routes)
         self.jobs = JobTable(self._delay_table, config.jobs)
         self._assignment = JobAssignment(self._state, self._channels, self.jobs)
 
@@ -114,6 +117,9 @@ class DirectoryEngine:
             case RelocationWanted(host, channel, bound_ms):
                 verdict, effects = self._seat_changes.relocate(host, channel, bound_ms, now)
                 return [*effects, Answer(verdict)]
+            case RoutesWanted(host, channel, links_ms):
+                self._report_links(host, links_ms, now)
+                return self._routes.find(host, channel)
             case LinksReported(host, links_ms):
                 self._report_links(host, links_ms, now)
             case JobWanted(job, at, has_module):

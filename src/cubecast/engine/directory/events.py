@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from cubecast.engine.protocol.http_bodies import RoutesAnswer
 from cubecast.engine.protocol.job_records import Job, JobReport
 from cubecast.engine.protocol.records import (
     Advice,
@@ -102,6 +103,15 @@ class RelocationWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutesWanted:
+    """A subscriber asks for ways to a channel over hosts that need not carry it yet; it reports the delays of its links."""
+
+    host: HostId
+    channel: ChannelName
+    links_ms: Mapping[HostId, float]
+
+
+@dataclass(frozen=True, slots=True)
 class LinksReported:
     """A host reports the one-way delays of its links, ms."""
 
@@ -164,6 +174,7 @@ DirectoryEvent: TypeAlias = (
     | SubscriptionReported
     | LinksReported
     | RelocationWanted
+    | RoutesWanted
     | JobWanted
     | JobEnded
     | JobsReported
@@ -216,6 +227,13 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerRoutes:
+    """The answer to the request for routes that is being handled, as in RoutesAnswer."""
+
+    answer: RoutesAnswer
+
+
+@dataclass(frozen=True, slots=True)
 class PushPlacement:
     """Send a host its new placement."""
 
@@ -257,5 +275,6 @@ DirectoryEffect: TypeAlias = (
     | Advise
     | AskProbes
     | Answer
+    | AnswerRoutes
     | Assign
 )

@@ -169,9 +169,22 @@ class SearchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Maximum number of times that one search asks the directory for a better label."""
     settle_ticks: Ticks = 20
     """Pause of a search after a relocation: the links to the new neighbours are measured first."""
+    join_ticks: Ticks = 50
+    """A subscriber begins no further round after this, so that it has an answer within about 5 s live."""
+    crowd_ticks: Ticks = 150
+    """The same while more and more hosts carry the channel: with a fan-out of 1, sixteen subscribers that come at once are
+    admitted one after the other."""
+    crowd_rounds: Count = 3
+    """Rounds without another host that carries the channel after which a subscriber no longer waits for others."""
+    rounds_max: Count = 8
+    """Maximum number of times that one search asks the directory for routes."""
+    late_routes: Count = 2
+    """Routes that are asked although they are expected to be too late: one of them is the counter-offer."""
+    route_ticks: Ticks = 10
+    """Longest time for which a host on a route measures its link to the next one."""
     resolve_ticks: Ticks = 5
     """A channel whose search was refused for a transient reason is resolved again after this."""
-    resolves_max: Count = 4
+    resolves_max: Count = 6
     """Maximum number of such repetitions in one search."""
     searches_max: Count = 1024
     """Maximum number of searches under way, those for other hosts included; more are refused."""

@@ -1,5 +1,6 @@
 """The effects that a HostEngine asks its shell to perform."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -36,6 +37,18 @@ class Resolve:
     """Ask the directory for a channel; answered by ChannelResolved, ChannelNotFound or ResolveFailed."""
 
     channel: ChannelName
+
+
+@dataclass(frozen=True, slots=True)
+class FindRoutes:
+    """Ask the directory for ways to a channel over hosts that need not carry it yet; answered by RoutesFound.
+
+    Attributes:
+        links_ms: one-way delays of this host's links.
+    """
+
+    channel: ChannelName
+    links_ms: Mapping[HostId, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +204,7 @@ Effect: TypeAlias = (
     | HangUp
     | Send
     | Resolve
+    | FindRoutes
     | Relocate
     | Announce
     | Withdraw

@@ -30,6 +30,7 @@ from cubecast.engine.host.events import (
     Received,
     Relocated,
     ResolveFailed,
+    RoutesFound,
     SubscribeRequested,
     Tick,
     UnsubscribeRequested,
@@ -41,7 +42,7 @@ from cubecast.engine.host.optimise.switching import ParentSwitching
 from cubecast.engine.host.search.candidates import Candidates
 from cubecast.engine.host.search.machine import IllegalMove
 from cubecast.engine.host.search.searches import Searches
-from cubecast.engine.host.snapshot import BranchView, HostView, LinkView
+from cubecast.engine.host.snapshot import BranchView, ConsideredView, HostView, LinkView
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.engine.host.tree.upstream import Upstream
@@ -166,6 +167,8 @@ class HostEngine:
                 return self._searches.joins.unsubscribe(channel)
             case ChannelResolved(record, grant, proposals):
                 return self._searches.joins.on_resolved(record, grant, proposals)
+            case RoutesFound(channel, answer):
+                return self._searches.joins.on_routes(channel, answer)
             case Relocated(channel, verdict):
                 return self._searches.joins.on_relocated(channel, verdict)
             case Advised(advice):
@@ -282,6 +285,10 @@ class HostEngine:
             for _, b in sorted(self._downstream.branches.items())
         )
         return HostView(self.host, labels, around, links, branches)
+
+    def considered(self, channel: ChannelName) -> tuple[ConsideredView, ...]:
+        """The hosts that could be parents for a channel, best first."""
+        return self._candidates.considered(channel)
 
     def _publish(self, channel: ChannelName, tree: Tree, source: ChannelName | None) -> list[Effect]:
         placement = self._neighbourhood.placement

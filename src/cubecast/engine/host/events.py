@@ -3,9 +3,18 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from cubecast.engine.protocol.http_bodies import RoutesAnswer
 from cubecast.engine.protocol.messages import Attach, Message, PathRequest, StandbyRequest
 from cubecast.engine.protocol.path import Contract
-from cubecast.engine.protocol.records import Advice, ChannelRecord, Compliance, HostRecord, Placement, Tree, Verdict
+from cubecast.engine.protocol.records import (
+    Advice,
+    ChannelRecord,
+    Compliance,
+    HostRecord,
+    Placement,
+    Tree,
+    Verdict,
+)
 from cubecast.types import ChannelName, HostId
 
 
@@ -131,6 +140,14 @@ class ChannelResolved:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutesFound:
+    """The directory's answer to FindRoutes; None if it did not answer, or refused."""
+
+    channel: ChannelName
+    answer: RoutesAnswer | None
+
+
+@dataclass(frozen=True, slots=True)
 class Relocated:
     """The directory has answered a request for a label nearer to a channel's publisher."""
 
@@ -222,6 +239,7 @@ Event: TypeAlias = (
     | ContractMeasured
     | UnsubscribeRequested
     | ChannelResolved
+    | RoutesFound
     | Relocated
     | Advised
     | ProbesWanted

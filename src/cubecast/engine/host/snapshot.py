@@ -32,6 +32,21 @@ class BranchView:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsideredView:
+    """A host that announced a channel, as a possible parent of this one."""
+
+    host: HostId
+    link_ms: float
+    """One-way delay of the link to it."""
+    least_bound_ms: float
+    """The least bound that the path through it keeps here."""
+    spare: int
+    """Copies it announced it has left."""
+    path: tuple[HostId, ...]
+    """Hosts from the publisher to this one."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostView:
     """One host."""
 

@@ -12,6 +12,7 @@ from cubecast.engine.protocol.records import (
     ChannelRecord,
     HostRecord,
     Placement,
+    Route,
     SubscriptionRecord,
     Verdict,
 )
@@ -114,6 +115,37 @@ class RelocationAnswer:
     """Whether the host was moved; its new placement is pushed to it, and its neighbours' to them."""
 
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class RoutesRequest:
+    """Body of POST /v1/hosts/HOST/routes: no host that carries the channel keeps the bound.
+
+    Attributes:
+        links_ms: one-way delays of the host's links.
+    """
+
+    channel: ChannelName
+    links_ms: dict[HostId, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutesAnswer:
+    """Ways to a channel over hosts that need not carry it yet.
+
+    Attributes:
+        routes: the one with the least delay first.
+        probes: further hosts to measure: a route may begin at one of them.
+        pending: delays are being measured: asking again may give more.
+        carriers: hosts that carry the channel.
+        others_search: other subscribers are being admitted, who may relay soon.
+    """
+
+    routes: tuple[Route, ...]
+    probes: tuple[HostRecord, ...]
+    pending: bool
+    carriers: int = 0
+    others_search: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ On a confirmed branch a PathUpdate goes down every second tick, and a SubtreeCon
 are ignored; unknown kinds raise MessageError, and the receiver drops the message.
 """
 
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
 from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
@@ -25,7 +26,7 @@ from cubecast.engine.protocol.records import HostRecord, Tree
 from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
 
-VERSION = 4
+VERSION = 5
 """Version of this protocol; hosts of different versions refuse each other's messages."""
 MESSAGE_BYTES_MAX = 64 * 1024
 """Maximum length of an accepted message, bytes; a heartbeat with CARRIED_MAX channels over 8 hops has 17 000."""
@@ -33,6 +34,8 @@ HOPS_MAX = 256
 """Maximum number of hosts in an accepted path or trail; the diameters of live cubes are far below."""
 CARRIED_MAX = 64
 """Maximum number of channels in one heartbeat; a host that carries more announces them in turn."""
+ROUTE_MAX = 8
+"""Maximum number of hosts that a path request may prescribe; the directory's routes are shorter (RoutesConfig.hops_max)."""
 RELATIVES_MAX = 16
 """Maximum number of hosts in one Relatives message; a child keeps links to fewer of them (TreeConfig.relative_links)."""
 SEQNO_MAX = 1 << 53
@@ -94,7 +97,7 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
         trail: hosts that the request has passed, the subscriber first.
         grant: the subscriber's permission for this channel; the shell checks it before the engine sees the request.
         feasibility: what the offered path must beat, so that no loop forms.
-        onward: the host to ask next: neither it nor the sender can be dialled, and the receiver relays between them.
+        onward: the hosts to ask, one after the other; empty where the receiver may choose.
     """
 
     ask: int
@@ -106,7 +109,7 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
     trail: tuple[HostId, ...]
     grant: str
     feasibility: FeasibilityDistance = FeasibilityDistance()
-    onward: HostId | None = None
+    onward: Annotated[tuple[HostId, ...], Meta(max_length=ROUTE_MAX)] = ()
 
 
 class Attach(_Struct, frozen=True, tag="attach"):

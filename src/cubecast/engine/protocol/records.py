@@ -150,6 +150,21 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """A way to a channel that a subscriber may ask for: a host to begin with, and the hosts from there to one that has it.
+
+    Attributes:
+        first: the host next to the subscriber.
+        onward: the hosts after it, ending with one that carries the channel; empty when `first` does.
+        expected_ms: the delay expected at `first`.
+    """
+
+    first: HostRecord
+    onward: tuple[HostId, ...]
+    expected_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Compliance:
     """Seconds of a stream in which its contract was kept, or violated in one or more terms.
 

@@ -23,6 +23,8 @@ from cubecast.engine.protocol.http_bodies import (
     RelocationAnswer,
     RelocationRequest,
     ResolveAnswer,
+    RoutesAnswer,
+    RoutesRequest,
 )
 from cubecast.engine.protocol.job_records import JobStatus
 from cubecast.engine.protocol.records import Tree
@@ -168,6 +170,15 @@ class DirectoryClient:
             TokenError: not allowed.
         """
         return await self._call("POST", f"/v1/hosts/{host}/relocation", RelocationAnswer, body=request, tries=1)
+
+    async def find_routes(self, host: HostId, request: RoutesRequest) -> RoutesAnswer:
+        """Requests ways to a channel over hosts that need not carry it yet. Not retried.
+
+        Raises:
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: not allowed.
+        """
+        return await self._call("POST", f"/v1/hosts/{host}/routes", RoutesAnswer, body=request, tries=1)
 
     async def overview(self) -> Overview:
         """Returns all hosts, channels and subscriptions that the super-node knows.

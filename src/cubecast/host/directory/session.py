@@ -5,12 +5,19 @@ pushes resume when the super-node is back.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Protocol
 
 from cubecast.engine.host import events as ev
-from cubecast.engine.protocol.http_bodies import JoinAnswer, JoinRequest, Pushed, RefreshRequest, RelocationRequest
+from cubecast.engine.protocol.http_bodies import (
+    JoinAnswer,
+    JoinRequest,
+    Pushed,
+    RefreshRequest,
+    RelocationRequest,
+    RoutesRequest,
+)
 from cubecast.engine.protocol.job_records import Job, JobReport
 from cubecast.engine.protocol.records import SubscriptionRecord, Tree, Verdict
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, DirectoryUnreachable, TokenError
@@ -151,6 +158,10 @@ class DirectorySession:
         """Requests a seat nearer to the channel's publisher; the answer is passed to the engine as an event."""
         self._tasks.create_task(self._relocate(RelocationRequest(channel, bound_ms)))
 
+    def find_routes(self, channel: ChannelName, links_ms: Mapping[HostId, float]) -> None:
+        """Requests ways to a channel over hosts that need not carry it yet; the answer is passed on as an event."""
+        self._tasks.create_task(self._find_routes(RoutesRequest(channel, dict(links_ms))))
+
     def failure(self, channel: ChannelName) -> CubecastError | None:
         """Why the channel could not be resolved; None if it was, or if that error was returned before."""
         if channel in self._resolving:
@@ -284,6 +295,12 @@ class DirectorySession:
         with suppress(DirectoryError, TokenError):  # the host keeps its seat
             verdict = (await self._client.relocate(self._config.name, request)).verdict
         self._handle(ev.Relocated(request.channel, verdict))
+
+    async def _find_routes(self, request: RoutesRequest) -> None:
+        answer = None
+        with suppress(DirectoryError, TokenError):  # the search goes on with the hosts it knows
+            answer = await self._client.find_routes(self._config.name, request)
+        self._handle(ev.RoutesFound(request.channel, answer))
 
     async def _announce(self, channel: ChannelName) -> None:
         if channel not in self._published:

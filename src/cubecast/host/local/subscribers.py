@@ -79,9 +79,7 @@ class LocalSubscribers:
         if before is None or metrics is None:
             self._contracts[channel] = contract
             self._handle(ev.SubscribeRequested(channel, contract))
-        elif not contract.kept_by(metrics):
-            local.admitted.set_exception(refusal(fx.Refused(channel, contract, metrics, "")))
-        elif (both := before.both(contract)) == before:
+        elif (both := before.both(contract)) == before and contract.kept_by(metrics):
             local.admitted.set_result(fx.Admitted(channel, contract, metrics))
         else:
             self._contracts[channel] = both

@@ -4,7 +4,8 @@ Requests arrive at once; answers and pushes take DIRECTORY_S. While it is stoppe
 it does not answer. A restart begins with a new engine, restored from the store.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -23,6 +24,7 @@ from cubecast.simulation.shells.host import SimulatedHost, address_of
 from cubecast.simulation.shells.network import SimulatedNetwork
 from cubecast.simulation.shells.queue import EventQueue
 from cubecast.simulation.shells.store import MemoryStore
+from cubecast.tracing.writer import TraceWriter
 from cubecast.types import ChannelName, HostId
 
 DIRECTORY_S = 0.01
@@ -69,6 +71,8 @@ class SimulatedDirectory:
         self.engine = setup.engine(0)
         self.stopped = False
         self.restarts = 0
+        self.writer: TraceWriter | None = None
+        """Writes what the engine handles and decides to a file."""
         self.store = MemoryStore((setup.cube, 0))
         self.on_placed: Callable[[], None] = lambda: None
         """Called after every event by which a host got a new placement, and after a restart."""
@@ -107,17 +111,19 @@ class SimulatedDirectory:
 
     # ------------------------------------------------------------------ the engine
 
-    def send(self, event: d.DirectoryEvent) -> Verdict:
+    def send(self, event: d.DirectoryEvent) -> list[d.DirectoryEffect]:
         """Gives the engine an event and performs its effects.
 
         Returns:
-            The verdict on a request to be moved; STAYS for every other event.
+            The effects; answers among them are for the caller.
 
         Raises:
             DirectoryError: it refuses.
         """
-        verdict, placed = Verdict.STAYS, False
-        for effect in self.engine.handle(event, self._queue.now):
+        effects, placed = self.engine.handle(event, self._queue.now), False
+        if self.writer is not None:
+            self.writer.directory(self._queue.now, event, effects)
+        for effect in effects:
             match effect:
                 case d.PushPlacement(host, placement):
                     placed = True
@@ -128,15 +134,15 @@ class SimulatedDirectory:
                     self._push(host, ev.ProbesWanted(others))
                 case d.Assign(host, jobs):
                     self._queue.after(DIRECTORY_S, self._assign_now, host, jobs)
-                case d.Answer(answered):
-                    verdict = answered
+                case d.Answer() | d.AnswerRoutes():
+                    pass
                 case d.SaveShape() | d.SaveHost() | d.DeleteHost() | d.SaveChannel() | d.DeleteChannel():
                     self.store.write(effect)
                 case unhandled:
                     assert_never(unhandled)
         if placed:
             self.on_placed()
-        return verdict
+        return effects
 
     def _push(self, host: HostId, event: ev.Event) -> None:
         self._queue.after(DIRECTORY_S, self._push_now, host, event)
@@ -226,13 +232,30 @@ class SimulatedDirectory:
             proposals = self.engine.proposals(here.host, channel)
             self._handle(here.host, ev.ChannelResolved(record, "grant", proposals))
 
+    def find_routes(self, here: SimulatedHost, channel: ChannelName, links_ms: Mapping[HostId, float]) -> None:
+        """Answers which ways lead to a channel over hosts that need not carry it yet."""
+        if self.answers(here):
+            self._queue.after(DIRECTORY_S, self._find_routes, here, channel, links_ms)
+
+    def _find_routes(self, here: SimulatedHost, channel: ChannelName, links_ms: Mapping[HostId, float]) -> None:
+        found = ev.RoutesFound(channel, None)
+        with suppress(DirectoryError):
+            for effect in self.send(d.RoutesWanted(here.host, channel, links_ms)):
+                if isinstance(effect, d.AnswerRoutes):
+                    found = ev.RoutesFound(channel, effect.answer)
+        self._handle(here.host, found)
+
     def relocate(self, here: SimulatedHost, channel: ChannelName, bound_ms: float) -> None:
         """Answers whether a host is moved nearer to a channel's publisher."""
         if self.answers(here):
             self._queue.after(DIRECTORY_S, self._relocate, here, channel, bound_ms)
 
     def _relocate(self, here: SimulatedHost, channel: ChannelName, bound_ms: float) -> None:
-        verdict = self.send(d.RelocationWanted(here.host, channel, bound_ms))
+        verdict = Verdict.STAYS
+        with suppress(DirectoryError):
+            for effect in self.send(d.RelocationWanted(here.host, channel, bound_ms)):
+                if isinstance(effect, d.Answer):
+                    verdict = effect.verdict
         self._handle(here.host, ev.Relocated(channel, verdict))
 
     # ------------------------------------------------------------------ requests of owners of jobs

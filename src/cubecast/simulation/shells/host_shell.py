@@ -67,6 +67,8 @@ class HostShell:
                 self._media.evict(here, channel, host)
             case fx.Resolve(channel):
                 self._directory.resolve(here, channel)
+            case fx.FindRoutes(channel, links_ms):
+                self._directory.find_routes(here, channel, links_ms)
             case fx.Relocate(channel, bound_ms):
                 self._directory.relocate(here, channel, bound_ms)
             case fx.Announce():

@@ -106,10 +106,7 @@ class LocalSubscribers:
         if metrics is None:
             self._asking[channel] = subscriber
             self._handle(ev.SubscribeRequested(channel, strictest))
-        elif not contract.kept_by(metrics):
-            subscriber.outcomes.append(fx.Refused(channel, contract, metrics, ""))
-            self._subscribers[channel].remove(subscriber)
-        elif strictest == reduce(Contract.both, held):
+        elif strictest == reduce(Contract.both, held) and contract.kept_by(metrics):
             subscriber.outcomes.append(fx.Admitted(channel, contract, metrics))
         else:
             self._asking[channel] = subscriber

@@ -1,9 +1,8 @@
 """Answers to a search: offers, refusals, confirmations, and links that break while it waits."""
 
 from cubecast.engine.host.effects import Effect, Send
-from cubecast.engine.host.search.join import Joins
 from cubecast.engine.host.search.machine import Move, Phase
-from cubecast.engine.host.search.state import Offer, Purpose, Search
+from cubecast.engine.host.search.state import SILENT, Offer, Purpose, Search
 from cubecast.engine.host.search.steps import SearchSteps
 from cubecast.engine.protocol.messages import Cancel, Confirm, PathOffer, PathRefusal
 from cubecast.engine.protocol.path import PathMetrics
@@ -13,9 +12,8 @@ from cubecast.types import HostId
 class SearchAnswers:
     """Handles the answers to requests that this host sent."""
 
-    def __init__(self, steps: SearchSteps, joins: Joins) -> None:
+    def __init__(self, steps: SearchSteps) -> None:
         self._steps = steps
-        self._joins = joins
 
     def on_offer(self, host: HostId, m: PathOffer) -> list[Effect]:
         """A next hop found a path: it is kept if it is better than the best so far."""
@@ -52,7 +50,8 @@ class SearchAnswers:
         if search.asked != (host, m.ask):
             return []
         steps.asked.pop(m.ask, None)
-        search.asked, search.reason = None, m.reason
+        search.asked = None
+        search.note(m.reason)
         if search.phase is Phase.REQUESTING:
             search.tries = min(search.tries, m.tries)
         else:
@@ -64,7 +63,8 @@ class SearchAnswers:
         steps = self._steps
         assert search.best is not None, "the caller checked"
         steps.asked.pop(search.best.ask, None)
-        search.reason, search.best = reason, None
+        search.note(reason)
+        search.best = None
         if search.purpose is Purpose.RELAY:
             search.move(Move.CHOOSE)
             return steps.settle(search)
@@ -86,7 +86,7 @@ class SearchAnswers:
         metrics = steps.upstream.metrics_through(host, m.metrics)
         reason = self._objection(search, host, m.metrics, metrics)
         if record is None or metrics is None or reason:
-            search.reason = reason
+            search.note(reason or f"{host} has not sent its record yet")
             onward = steps.advance(search) if attached else steps.settle(search)
             return [*steps.decline(host, m.channel), *onward]
         return steps.kinds[search.purpose].confirmed(search, record, metrics)
@@ -108,18 +108,13 @@ class SearchAnswers:
             if search.asker == host:
                 effects += steps.end(search)
             elif search.asked is not None and search.asked[0] == host:
-                closed = search.purpose is Purpose.JOIN and search.phase is Phase.ATTACHING
-                if closed and search.resolves < 1:  # the link may have closed just as it was needed
-                    search.move(Move.CHOOSE)
-                    effects += self._joins.resolve_again(search)
-                    continue
-                refusal = PathRefusal(search.asked[1], search.channel, f"{host} is silent", search.tries)
+                refusal = PathRefusal(search.asked[1], search.channel, f"{host} {SILENT}", search.tries)
                 effects += self.on_refusal(host, refusal)
             elif _commits_to(search, host, phase=None):
                 assert search.best is not None, "it commits to an offer"
                 ask, search.best = search.best.ask, None
                 steps.asked.pop(ask, None)
-                search.reason = f"{host} is silent"
+                search.note(f"{host} {SILENT}")
                 if search.phase is Phase.COMMITTING:
                     search.move(Move.CHOOSE)
                     effects += steps.settle(search)

@@ -5,10 +5,11 @@ import numpy as np
 from cubecast.engine.host.config import EngineConfig
 from cubecast.engine.host.link_table import Link
 from cubecast.engine.host.neighbourhood import Neighbourhood
-from cubecast.engine.host.search.state import RESHAPED, Hop, Purpose, Search
+from cubecast.engine.host.search.state import RESHAPED, UNLINKED, Hop, Purpose, Search
+from cubecast.engine.host.snapshot import ConsideredView
 from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.engine.host.tree.upstream import Upstream
-from cubecast.engine.protocol.path import Contract
+from cubecast.engine.protocol.path import RELAY_MS, Contract, PathMetrics
 from cubecast.engine.protocol.records import Tree
 from cubecast.overlay.cube import distance
 from cubecast.overlay.routing import Policy, ranked_next_hops
@@ -37,17 +38,27 @@ class Candidates:
     def on_tree(
         self, channel: ChannelName, contract: Contract, tree: Tree, without: HostId | None = None
     ) -> list[HostId]:
-        """Linked hosts that carry the channel and have a copy left, those that keep the contract first, then by delay.
+        """Hosts of `paths_on_tree`.
+
+        Args:
+            without: a host to leave out.
+        """
+        hosts = [host for host, _ in self.paths_on_tree(channel, contract, tree) if host != without]
+        return hosts[: self._config.search.direct_max]
+
+    def paths_on_tree(self, channel: ChannelName, contract: Contract, tree: Tree) -> list[tuple[HostId, PathMetrics]]:
+        """Linked hosts that carry the channel and have a copy left, and the path through each.
+
+        Those that keep the contract come first, then by delay.
 
         Args:
             tree: under `cube` and `graft` only neighbours in the cube count.
-            without: a host to leave out.
         """
         branch = self._downstream.branches.get(channel)
         eligible = None if tree is Tree.HYBRID else self._neighbourhood.neighbours()
-        related = {without} if branch is None else {without, branch.upstream, *branch.children}
+        related = set() if branch is None else {branch.upstream, *branch.children}
         former = None if branch is None else branch.former  # it keeps a slot for this host even when it is full
-        ranked: list[tuple[bool, bool, float, HostId]] = []
+        ranked: list[tuple[tuple[bool, bool, float, HostId], PathMetrics]] = []
         for host, there in self._neighbourhood.links.carrying(channel).items():
             link = self._neighbourhood.links[host]
             if host in related or (eligible is not None and host not in eligible):
@@ -56,8 +67,34 @@ class Candidates:
                 continue
             metrics = self._upstream.metrics_through(host, there)
             if metrics is not None:
-                ranked.append((not contract.kept_by(metrics), *contract.rank(metrics), host))
-        return [host for *_, host in sorted(ranked)[: self._config.search.direct_max]]
+                ranked.append(((not contract.kept_by(metrics), *contract.rank(metrics), host), metrics))
+        return [(key[-1], metrics) for key, metrics in sorted(ranked, key=lambda each: each[0])]
+
+    def considered(self, channel: ChannelName) -> tuple[ConsideredView, ...]:
+        """All linked hosts that announced the channel, by the least bound of the path through each."""
+        links = self._neighbourhood.links
+        paths = {host: self._upstream.metrics_through(host, there) for host, there in links.carrying(channel).items()}
+        seen = [
+            ConsideredView(
+                host,
+                links.one_way_ms(host) or 0.0,
+                metrics.least_bound_ms,
+                links[host].spare.get(channel, 0),
+                metrics.path,
+            )
+            for host, metrics in paths.items()
+            if metrics is not None
+        ]
+        return tuple(sorted(seen, key=lambda view: view.least_bound_ms))
+
+    def measured_ms(self) -> dict[HostId, float]:
+        """One-way delays of the links with samples enough to ask for a parent, ms."""
+        return {
+            host: link.estimate.one_way_ms
+            for host, link in self._neighbourhood.links.items()
+            if link.up and link.estimate.samples >= self._config.search.probe_samples
+            if link.estimate.one_way_ms is not None
+        }
 
     def _can_serve(self, host: HostId, link: Link, channel: ChannelName, has_slot: bool) -> bool:
         """Whether a host is alive, stays, and has a copy left or a slot for this host."""
@@ -72,9 +109,12 @@ class Candidates:
         Sets search.reason where there are none.
         """
         links = self._neighbourhood.links
-        if search.onward is not None:
-            known = search.onward not in search.trail and links.one_way_ms(search.onward) is not None
-            return [Hop(search.onward)] if known else []
+        if search.onward:
+            first, *others = search.onward
+            if first in search.trail or links.one_way_ms(first) is None:
+                search.note(f"{self._neighbourhood.host} {UNLINKED}")
+                return []
+            return [Hop(first, tuple(others))]
         placement, cube = self._neighbourhood.placement, self._neighbourhood.cube
         if search.purpose is Purpose.RELAY and self._neighbourhood.host in search.trail:
             search.reason = "the request came back to a host it had passed"
@@ -88,7 +128,7 @@ class Candidates:
         for label in ranked:
             host, onward = self._neighbourhood.carrier(label), self._neighbourhood.onward(label)
             if host is not None and not {host, onward} & set(search.trail) and self._cost_ms(label) < float("inf"):
-                usable[Hop(host, onward)] = None
+                usable[Hop(host, () if onward is None else (onward,))] = None
         for host in links.carrying(search.channel):  # hidden hosts whose links in the cube this host carries
             record = links.record(host)
             if record is not None and not record.reachable and host not in search.trail:
@@ -96,6 +136,24 @@ class Candidates:
         if not usable and placement.neighbours and not self._neighbourhood.neighbours():
             search.reason = "no neighbour can be dialled, nor can this host: a reachable host must join"
         return list(usable)
+
+    def along_routes(self, search: Search) -> list[Hop]:
+        """First hops of the directory's routes, by expected delay: those that may keep the bound, else the best of the others.
+
+        Those are asked only if nothing more is being measured, so that a refusal can name what they offer.
+        """
+        ranked: list[tuple[float, Hop]] = []
+        for route in () if search.routes is None else search.routes.routes:
+            host = route.first.host
+            link_ms = self._neighbourhood.links.one_way_ms(host)
+            if link_ms is not None and self._neighbourhood.host not in (host, *route.onward):
+                hops = len(route.onward) + 1
+                least_ms = route.expected_ms + link_ms + RELAY_MS + hops * self._config.estimate.spread_ms_min
+                ranked.append((least_ms, Hop(host, route.onward)))
+        ranked.sort()
+        keep = [hop for least_ms, hop in ranked if least_ms <= search.contract.bound_ms]
+        others = [hop for least_ms, hop in ranked if least_ms > search.contract.bound_ms]
+        return keep or ([] if search.more_is_measured else others[: self._config.search.late_routes])
 
     def _cost_ms(self, label: Label) -> float:
         """Measured cost of the hop to a label next to one of ours; infinite while it was not measured."""
@@ -105,13 +163,16 @@ class Candidates:
         return float("inf") if measured is None else hops * measured
 
     def probed(self, search: Search) -> bool:
-        """Whether every proposed parent has announced what it carries, or cannot be reached.
+        """Whether the link to every proposed host is measured, or the host cannot be reached.
 
-        One failure does not count as unreachable: a link may have closed just as it was needed.
+        Parents proposed at first must also have announced what they carry. One failure does not count as unreachable: a
+        link may have closed just as it was needed.
         """
         links = [self._neighbourhood.links.get(host) for host in self._neighbourhood.wanted_hosts(search.channel)]
         samples = self._config.search.probe_samples
         return all(
-            link is None or link.failures > 1 or (search.channel in link.carried and link.estimate.samples >= samples)
+            link is None
+            or link.failures > 1
+            or (link.estimate.samples >= samples and (search.rounds > 0 or search.channel in link.carried))
             for link in links
         )

@@ -1,17 +1,23 @@
 """JOIN: the local subscriber looks for a path that keeps its contract, and is admitted or refused.
 
 The directory resolves the channel: it names the publisher's seat and proposes parents. Under a hybrid tree the links to
-those are measured before any of them is asked. A search that was refused for a transient reason is repeated from
-resolving on; under a cube tree the directory may also give this host a label nearer to the publisher.
+those are measured before any of them is asked. If none of them keeps the contract, the directory is asked for routes over
+hosts that need not carry the channel yet, with the delays that this host has measured; it may have more links measured,
+so it is asked again while that helps. Under a cube or graft tree the search goes over the cube, and the directory may give
+this host a label nearer to the publisher. A search that was refused for a transient reason is repeated.
+
+A host that carries the channel already, as a relay, is admitted if its path keeps the contract. Else it looks for a better
+parent in the same way, and keeps its children: while it asks, it forwards no newer sequence numbers (see `change`).
 """
 
 from collections.abc import Iterable
 
-from cubecast.engine.host.effects import Admitted, Effect, NotFound, Refused, Relocate, Resolve
+from cubecast.engine.host.effects import Admitted, Effect, FindRoutes, NotFound, Refused, Relocate, Resolve
 from cubecast.engine.host.search.machine import Move, Phase
-from cubecast.engine.host.search.state import TRANSIENT, Purpose, Search
+from cubecast.engine.host.search.state import LATE, Purpose, Search
 from cubecast.engine.host.search.steps import Kind, SearchSteps
 from cubecast.engine.host.tree.branch import Branch
+from cubecast.engine.protocol.http_bodies import RoutesAnswer
 from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Tree, Verdict
 from cubecast.types import ChannelName, HostId
@@ -30,7 +36,9 @@ class Joins(Kind):
         """Begins a local subscription; a search under way for the channel is replaced."""
         effects = self._end_all(channel)
         search = self._steps.open(Purpose.JOIN, channel, contract, Phase.RESOLVING)
-        return [*effects, Resolve(channel), search.report("searching")]
+        branch = self._steps.downstream.branches.get(channel)
+        receives = branch is not None and branch.contract is not None  # the directory keeps its report
+        return [*effects, Resolve(channel), *([] if receives else [search.report("searching")])]
 
     def unsubscribe(self, channel: ChannelName) -> list[Effect]:
         """Ends the local subscription, and the search for it."""
@@ -46,11 +54,29 @@ class Joins(Kind):
         """The directory has named the publisher's seat and possible parents, the most promising first."""
         effects: list[Effect] = []
         for search in self._in_phase(record.channel, Phase.RESOLVING):
-            search.epoch, search.target, search.grant = record.epoch, record.seat, grant
-            if record.channel in self._steps.downstream.branches:
+            search.epoch, search.target, search.grant, search.tree = record.epoch, record.seat, grant, record.tree
+            branch = self._steps.downstream.branches.get(record.channel)
+            if branch is not None and branch.finished_ticks is not None:
+                search.move(Move.CHOOSE)
+                self._pause(search, self._steps.downstream.drain_ticks_left(branch))
+            elif branch is not None and self._keeps(search, branch):
                 effects += self._admit(search)
             else:
-                effects += self._probe(search, record.tree, proposals)
+                effects += self._probe(search, proposals)
+        return effects
+
+    def on_routes(self, channel: ChannelName, answer: RoutesAnswer | None) -> list[Effect]:
+        """The directory has named ways over hosts that need not carry the channel yet, and further hosts to measure."""
+        effects: list[Effect] = []
+        for search in self._in_phase(channel, Phase.WIDENING):
+            self._record(search, answer)
+            if answer is None:
+                effects += self._choose(search)
+                continue
+            search.move(Move.PROBE)
+            search.age_ticks = 0
+            wanted = [*(route.first for route in answer.routes), *answer.probes]
+            effects += self._steps.neighbourhood.want_more_links(channel, wanted)
         return effects
 
     def on_not_found(self, channel: ChannelName, known: tuple[ChannelName, ...]) -> list[Effect]:
@@ -80,25 +106,64 @@ class Joins(Kind):
                 self._pause(search, self._config.settle_ticks)
         return effects
 
+    @staticmethod
+    def _record(search: Search, answer: RoutesAnswer | None) -> None:
+        before = 0 if search.routes is None else search.routes.carriers
+        grown = answer is not None and answer.carriers > before
+        search.still_rounds = 0 if grown else search.still_rounds + 1
+        search.routes = answer
+
+    @staticmethod
+    def _keeps(search: Search, branch: Branch) -> bool:
+        """Whether a branch that is here already keeps the subscriber's contract."""
+        return branch.fed and branch.finished_ticks is None and search.contract.kept_by(branch.metrics)
+
     def _in_phase(self, channel: ChannelName, phase: Phase) -> list[Search]:
         return [search for search in self._steps.own(channel) if search.phase is phase]
 
-    def _probe(self, search: Search, tree: Tree, proposals: Iterable[HostRecord]) -> list[Effect]:
+    def _probe(self, search: Search, proposals: Iterable[HostRecord]) -> list[Effect]:
         """Possible parents are measured first."""
-        search.tree = tree
-        if tree is Tree.HYBRID:
+        if search.tree is Tree.HYBRID:
             search.move(Move.PROBE)
             search.age_ticks = 0
             return self._steps.neighbourhood.want_links(search.channel, proposals, at_once=True)
-        if tree is Tree.GRAFT:
-            search.direct = self._steps.candidates.on_tree(search.channel, search.contract, tree)
+        return self._choose(search)
+
+    def _choose(self, search: Search) -> list[Effect]:
+        """Asks the candidates that are known and measured now."""
+        search.age_ticks, search.transient = 0, False
+        search.direct = [] if search.tree is Tree.CUBE else self._on_tree(search)
+        if search.routes is not None or (search.tree is Tree.HYBRID and not search.rounds):
+            search.untried, search.over_cube = self._steps.candidates.along_routes(search), True
+        branch = self._steps.downstream.branches.get(search.channel)
+        if branch is not None:
+            branch.hold_seqno = True
         return self._steps.choose(search)
+
+    def _on_tree(self, search: Search) -> list[HostId]:
+        """Hosts that carry the channel and keep the contract, best first; the best of the others is the counter-offer."""
+        keep: list[HostId] = []
+        for host, metrics in self._steps.candidates.paths_on_tree(search.channel, search.contract, search.tree):
+            if search.contract.kept_by(metrics):
+                keep.append(host)
+            else:
+                search.nearest = search.nearest_of(metrics)
+        return keep
 
     # ------------------------------------------------------------------ time
 
     def tick(self, search: Search) -> list[Effect] | None:
-        """Advances the phases that only a JOIN has; None in any other phase."""
+        """Advances the phases that only a JOIN has; None in any other phase.
+
+        A host that has become a relay meanwhile may be admitted with that path.
+        """
+        branch = self._steps.downstream.branches.get(search.channel)
+        resolved = search.phase is not Phase.RESOLVING or search.rounds + search.resolves > 0
+        if branch is not None and resolved and self._keeps(search, branch):
+            return self._admit(search)
         match search.phase:
+            case Phase.WAITING if search.wait_ticks <= 0 and search.rounds:
+                return self._widen(search)
             case Phase.WAITING if search.wait_ticks <= 0:
                 search.move(Move.RESOLVE)
                 search.age_ticks = 0
@@ -108,9 +173,14 @@ class Joins(Kind):
             case Phase.PROBING:
                 if not self._steps.candidates.probed(search) and search.age_ticks < self._config.probe_ticks:
                     return []
-                search.direct = self._steps.candidates.on_tree(search.channel, search.contract, Tree.HYBRID)
-                search.age_ticks = 0
-                return self._steps.choose(search)
+                return self._choose(search)
+            case Phase.WIDENING if search.age_ticks >= self._config.search_ticks:
+                return self._choose(search)
+            case Phase.ATTACHING | Phase.REQUESTING | Phase.COMMITTING:
+                relays = search.channel in self._steps.downstream.branches
+                if relays and search.age_ticks >= self._config.change_ticks:
+                    search.note(f"no path was confirmed {LATE}")
+                    return self._steps.fail(search)
         return None
 
     # ------------------------------------------------------------------ the ends of a search
@@ -130,10 +200,33 @@ class Joins(Kind):
             search.age_ticks = 0
             search.relocations += 1
             return [*self._steps.cancel_held(search), Relocate(search.channel, search.contract.bound_ms)]
-        in_time = search.age_ticks < self._config.offer_ticks and search.resolves < self._config.resolves_max
-        if search.reason.endswith(TRANSIENT) and in_time:
-            return self.resolve_again(search)
+        if search.total_ticks < self._config.join_ticks:
+            if search.tree is Tree.HYBRID and not search.rounds:
+                return self._widen(search)
+            if search.routes is not None and search.routes.probes and search.rounds < self._config.rounds_max:
+                return self._widen(search)  # with the delays measured since
+            if (search.transient or search.more_is_measured) and search.resolves < self._config.resolves_max:
+                search.resolves += 1
+                return self._try_again(search)
+        if self._waits_for_others(search):
+            return self._try_again(search)
         return self.refuse(search)
+
+    def _waits_for_others(self, search: Search) -> bool:
+        """Whether more and more subscribers who came at the same time carry the channel, and may relay it to this one."""
+        if search.routes is None or not search.routes.others_search:
+            return False
+        return search.still_rounds < self._config.crowd_rounds and search.total_ticks < self._config.crowd_ticks
+
+    def _widen(self, search: Search) -> list[Effect]:
+        """Asks the directory for routes over hosts that need not carry the channel yet."""
+        effects = self._steps.cancel_held(search)
+        self._release_hold(search)
+        search.move(Move.WIDEN)
+        search.age_ticks = 0
+        search.rounds += 1
+        search.tries = self._config.tries
+        return [*effects, FindRoutes(search.channel, self._steps.candidates.measured_ms())]
 
     def objection(self, search: Search, host: HostId, metrics: PathMetrics) -> str:  # noqa: ARG002
         """A path that does not keep the contract is not accepted."""
@@ -143,9 +236,12 @@ class Joins(Kind):
         return "no path keeps the bound"
 
     def confirmed(self, search: Search, record: HostRecord, metrics: PathMetrics) -> list[Effect]:
-        """Makes the host the parent, unless there is one already, and admits the subscriber."""
-        if search.channel in self._steps.downstream.branches:
+        """Makes the host the parent, in place of one whose path does not keep the contract, and admits the subscriber."""
+        branch = self._steps.downstream.branches.get(search.channel)
+        if branch is not None and (branch.publishes or self._keeps(search, branch)):
             return [*self._steps.decline(record.host, search.channel), *self._admit(search)]
+        if branch is not None:
+            return [*self._steps.upstream.adopt(branch, record, metrics), *self._admit(search)]
         branch = Branch(search.channel, None, metrics, trail=search.trail, grant=search.grant)
         branch.epoch, branch.target = search.epoch, search.target
         return [*self._steps.upstream.adopt(branch, record, metrics), *self._admit(search)]
@@ -156,27 +252,40 @@ class Joins(Kind):
         late = nearest is not None and nearest.least_bound_ms > search.contract.bound_ms
         return search.tree is not Tree.HYBRID and late and search.relocations < self._config.relocations_max
 
-    def resolve_again(self, search: Search) -> list[Effect]:
-        """Resolves the channel again after a pause; the parents that the directory proposes then are asked."""
+    def _try_again(self, search: Search) -> list[Effect]:
+        """Begins another round after a pause."""
         effects = self._steps.cancel_held(search)
-        search.resolves += 1
-        search.direct.clear()
         self._pause(search, self._config.resolve_ticks)
         return effects
 
     def _pause(self, search: Search, ticks: int) -> None:
-        """Repeats a search after some ticks, from resolving its channel on."""
+        """Repeats a search after some ticks, from asking the directory on."""
+        self._release_hold(search)
         search.move(Move.PAUSE)
         search.wait_ticks = ticks
+        search.direct.clear()
         search.over_cube, search.tries = False, self._config.tries
 
+    def _release_hold(self, search: Search) -> None:
+        branch = self._steps.downstream.branches.get(search.channel)
+        if branch is not None:
+            branch.hold_seqno = False
+
     def refuse(self, search: Search) -> list[Effect]:
-        """Ends a search without a path; the counter-offer is the nearest path found."""
+        """Ends a search without a path; the counter-offer is the nearest path found.
+
+        A subscription that was admitted before, with a weaker contract, goes on.
+        """
         nearest = search.nearest
         best_ms, path = (None, ()) if nearest is None else (nearest.least_bound_ms, nearest.path)
         refused = Refused(search.channel, search.contract, nearest, search.reason)
-        report = search.report("refused", best_ms=best_ms, path=path)
-        return [*self._steps.end(search), refused, report]
+        self._release_hold(search)
+        branch = self._steps.downstream.branches.get(search.channel)
+        ended = self._steps.end(search)
+        if branch is not None and branch.contract is not None:
+            return [*ended, refused]
+        pruned = [] if branch is None else self._steps.downstream.prune(branch)
+        return [*ended, *pruned, refused, search.report("refused", best_ms=best_ms, path=path)]
 
     def _admit(self, search: Search) -> list[Effect]:
         """The channel is carried here: admits the local subscriber if its contract is kept."""
@@ -184,7 +293,8 @@ class Joins(Kind):
         metrics = branch.metrics
         if not search.contract.kept_by(metrics):
             search.nearest = search.nearest_of(metrics)
-            return [*self.refuse(search), *self._steps.downstream.prune(branch)]
+            return self.refuse(search)
+        self._release_hold(search)
         branch.contract = search.contract
         if search.grant:
             branch.trail, branch.grant = (), search.grant

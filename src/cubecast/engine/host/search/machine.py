@@ -19,7 +19,9 @@ class Phase(Enum):
     RESOLVING = auto()
     """The directory was asked who publishes the channel."""
     PROBING = auto()
-    """The links to proposed parents are being measured."""
+    """The links to proposed parents, or to the next host of a route, are being measured."""
+    WIDENING = auto()
+    """The directory was asked for ways over hosts that do not carry the channel yet."""
     CHOOSING = auto()
     """No answer is awaited: the next candidate is being chosen. Lasts only while one event is handled."""
     ATTACHING = auto()
@@ -44,7 +46,9 @@ class Move(Enum):
     """What moves a search from one phase to the next."""
 
     PROBE = auto()
-    """The directory has proposed parents: their links are measured first."""
+    """Links are measured first."""
+    WIDEN = auto()
+    """No host that is known to carry the channel will do: the directory is asked for ways over others."""
     CHOOSE = auto()
     """What was awaited has come, or will not come: the next candidate is chosen."""
     ATTACH = auto()
@@ -70,7 +74,10 @@ class Move(Enum):
 _FROM: Mapping[Phase, Mapping[Move, Phase]] = {
     Phase.RESOLVING: {Move.PROBE: Phase.PROBING, Move.CHOOSE: Phase.CHOOSING},
     Phase.PROBING: {Move.CHOOSE: Phase.CHOOSING},
+    Phase.WIDENING: {Move.PROBE: Phase.PROBING, Move.CHOOSE: Phase.CHOOSING},
     Phase.CHOOSING: {
+        Move.PROBE: Phase.PROBING,
+        Move.WIDEN: Phase.WIDENING,
         Move.ATTACH: Phase.ATTACHING,
         Move.REQUEST: Phase.REQUESTING,
         Move.COMMIT: Phase.COMMITTING,
@@ -83,7 +90,7 @@ _FROM: Mapping[Phase, Mapping[Move, Phase]] = {
     Phase.REQUESTING: {Move.CHOOSE: Phase.CHOOSING},
     Phase.COMMITTING: {Move.CHOOSE: Phase.CHOOSING},
     Phase.RELOCATING: {Move.PAUSE: Phase.WAITING},
-    Phase.WAITING: {Move.RESOLVE: Phase.RESOLVING},
+    Phase.WAITING: {Move.RESOLVE: Phase.RESOLVING, Move.WIDEN: Phase.WIDENING},
     Phase.PARKED: {Move.CHOOSE: Phase.CHOOSING},
     Phase.OFFERED: {Move.CHOOSE: Phase.CHOOSING},
 }

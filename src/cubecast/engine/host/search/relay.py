@@ -2,7 +2,7 @@
 
 from cubecast.engine.host.effects import Effect, Push, Send
 from cubecast.engine.host.search.machine import Move, Phase
-from cubecast.engine.host.search.state import UNFED, Offer, Purpose, Search
+from cubecast.engine.host.search.state import ENDED_MEANWHILE, EXPIRED, FULL, NOT_CARRIED, UNFED, Offer, Purpose, Search
 from cubecast.engine.host.search.steps import Kind, SearchSteps
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.protocol.messages import Attach, Cancel, Commit, Confirm, PathOffer, PathRefusal, PathRequest
@@ -28,9 +28,12 @@ class RelayRequests(Kind):
         search.feasibility, search.onward = m.feasibility, m.onward
         steps.searches[host, m.ask] = search
         if steps.admission.full(search):
-            search.reason = f"{steps.neighbourhood.host} is full"
+            search.reason = f"{steps.neighbourhood.host} {FULL}"
             return steps.settle(search)
         branch = steps.downstream.branches.get(search.channel)
+        if branch is None and search.onward and not self._is_measured(search.onward[0]):
+            search.move(Move.PROBE)  # the directory has asked this host to measure the link
+            return []
         if branch is None:
             return steps.advance(search)
         reason = steps.admission.objection(branch, search)
@@ -49,9 +52,9 @@ class RelayRequests(Kind):
         steps.searches[host, m.ask] = search
         branch, mine = steps.downstream.branches.get(m.channel), steps.neighbourhood.host
         if branch is None:
-            search.reason = f"{mine} does not carry the channel"
+            search.reason = f"{mine} {NOT_CARRIED}"
         elif steps.admission.full(search):
-            search.reason = f"{mine} is full"
+            search.reason = f"{mine} {FULL}"
             if steps.downstream.slot_promised_to(m.channel, host) is not None:
                 search.move(Move.PARK)  # until its parent is silent here too
                 return []
@@ -80,7 +83,7 @@ class RelayRequests(Kind):
         steps = self._steps
         search = steps.searches.get((host, m.ask))
         if search is None or search.phase is not Phase.OFFERED:
-            return [Send(host, PathRefusal(m.ask, ChannelName(""), "the offer has expired", 0))]
+            return [Send(host, PathRefusal(m.ask, ChannelName(""), EXPIRED, 0))]
         search.move(Move.CHOOSE)
         branch = steps.downstream.branches.get(search.channel)
         if branch is not None:
@@ -88,7 +91,7 @@ class RelayRequests(Kind):
             return self._answer(search, None) if search.reason else self._confirm(search)
         if search.best is None:
             steps.end(search)
-            return [Send(host, PathRefusal(m.ask, search.channel, "the stream ended meanwhile", 0))]
+            return [Send(host, PathRefusal(m.ask, search.channel, ENDED_MEANWHILE, 0))]
         return steps.commit(search)
 
     # ------------------------------------------------------------------ requests that wait
@@ -100,7 +103,7 @@ class RelayRequests(Kind):
         effects: list[Effect] = []
         if branch is not None:
             for search in list(steps.searches.values()):
-                if search.phase is Phase.PARKED and search.channel == channel:
+                if search.phase is Phase.PARKED and search.channel == channel and not steps.admission.full(search):
                     effects += self._unpark(search, branch)
         return effects
 
@@ -122,9 +125,18 @@ class RelayRequests(Kind):
             return []
         mine = steps.neighbourhood.host
         full = steps.admission.full(search)
-        search.reason = f"{mine} is full" if full else f"{mine} may be a descendant of {search.asker}"
+        search.reason = f"{mine} {FULL}" if full else f"{mine} may be a descendant of {search.asker}"
         search.move(Move.CHOOSE)
         return steps.settle(search)
+
+    def tick_probing(self, search: Search) -> list[Effect]:
+        """Goes on once the link to the next host of the route is measured, or has had time enough."""
+        if not self._is_measured(search.onward[0]) and search.age_ticks < self._steps.config.route_ticks:
+            return []
+        return self._steps.choose(search)
+
+    def _is_measured(self, host: HostId) -> bool:
+        return self._steps.neighbourhood.links.samples(host) >= self._steps.config.probe_samples
 
     # ------------------------------------------------------------------ the ends of a search
 
@@ -132,7 +144,7 @@ class RelayRequests(Kind):
         """Answers with the best offer, or with a refusal."""
         best = search.best
         if best is not None and self._steps.admission.full(search):  # others may have taken the copies meanwhile
-            search.reason, best = f"{self._steps.neighbourhood.host} is full", None
+            search.reason, best = f"{self._steps.neighbourhood.host} {FULL}", None
         return self._answer(search, best)
 
     def fail(self, search: Search) -> list[Effect]:
@@ -164,7 +176,7 @@ class RelayRequests(Kind):
         """Makes the asker a child, unless others took the last copy meanwhile."""
         steps = self._steps
         if steps.admission.full(search):
-            search.reason = f"{steps.neighbourhood.host} is full"
+            search.reason = f"{steps.neighbourhood.host} {FULL}"
             return self._answer(search, None)
         branch = steps.downstream.branches[search.channel]
         metrics = branch.metrics

@@ -43,8 +43,8 @@ class Repairs(Kind):
         return self._steps.end(search)
 
     def confirmed(self, search: Search, record: HostRecord, metrics: PathMetrics) -> list[Effect]:
-        """Makes the host the parent, unless the branch has ended meanwhile."""
+        """Makes the host the parent, unless the branch has ended meanwhile, or has a parent again."""
         branch = self._steps.downstream.branches.get(search.channel)
-        if branch is None:
+        if branch is None or branch.publishes or (search.purpose is Purpose.REPAIR and branch.fed):
             return [*self._steps.decline(record.host, search.channel), *self._steps.end(search)]
         return [*self._steps.end(search), *self._steps.upstream.adopt(branch, record, metrics)]

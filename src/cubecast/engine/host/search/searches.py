@@ -10,7 +10,7 @@ from cubecast.engine.host.search.join import Joins
 from cubecast.engine.host.search.machine import Phase
 from cubecast.engine.host.search.relay import RelayRequests
 from cubecast.engine.host.search.repair import Repairs
-from cubecast.engine.host.search.state import Purpose, Search
+from cubecast.engine.host.search.state import LATE, Purpose, Search
 from cubecast.engine.host.search.steps import SearchSteps
 from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.engine.host.tree.upstream import Upstream
@@ -36,7 +36,7 @@ class Searches:
         self.repairs = Repairs(self.steps)
         self.changes = Changes(self.steps, self.repairs)
         self.relay = RelayRequests(self.steps)
-        self.answers = SearchAnswers(self.steps, self.joins)
+        self.answers = SearchAnswers(self.steps)
         self.steps.kinds.update(
             {
                 Purpose.JOIN: self.joins,
@@ -60,6 +60,7 @@ class Searches:
         effects: list[Effect] = []
         for search in list(self.steps.searches.values()):
             search.age_ticks += 1
+            search.total_ticks += 1
             search.wait_ticks -= 1
             effects += self._tick(search)
         return effects
@@ -69,11 +70,16 @@ class Searches:
         mine = search.asker == self._neighbourhood.host
         if search.phase is Phase.ATTACHING and search.asked is not None and search.wait_ticks <= 0:
             return self._time_out(search, *search.asked)
-        joining = self.joins.tick(search)
-        if joining is not None:
-            return joining
+        if search.purpose is Purpose.JOIN:
+            joined = self.joins.tick(search)
+            if joined is not None:
+                return joined
         if search.phase is Phase.PARKED:
             return self.relay.tick_parked(search)
+        if search.phase is Phase.PROBING:
+            return self.relay.tick_probing(search)
+        if search.phase is Phase.WAITING:
+            return []
         limit = config.change_ticks if search.purpose is Purpose.CHANGE else config.offer_ticks
         if search.age_ticks >= limit and (mine or search.purpose is Purpose.CHANGE):
             return steps.fail(search)
@@ -83,6 +89,6 @@ class Searches:
 
     def _time_out(self, search: Search, host: HostId, ask: int) -> list[Effect]:
         """A host that was asked to attach this one has not answered in time: the next is asked."""
-        late = PathRefusal(ask, search.channel, f"{host} did not answer in time", search.tries)
+        late = PathRefusal(ask, search.channel, f"{host} {LATE}", search.tries)
         cancelled = [Send(host, Cancel(ask)), *self.steps.decline(host, search.channel)]
         return [*cancelled, *self.answers.on_refusal(host, late)]

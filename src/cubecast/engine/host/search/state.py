@@ -7,6 +7,7 @@ from typing import NamedTuple
 from cubecast.engine.host.effects import Report
 from cubecast.engine.host.search.machine import Machine, Move, Phase
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
+from cubecast.engine.protocol.http_bodies import RoutesAnswer
 from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.engine.protocol.records import SubscriptionRecord, Tree
 from cubecast.types import ORIGIN, ChannelName, HostId, Label
@@ -15,8 +16,25 @@ RESHAPED = "the cube changes its shape"
 """Reason for a refusal: the labels of the request are of another epoch."""
 UNFED = "looks for a parent itself"
 """Reason for a refusal, after a host's name: the host has no parent for the channel at the moment."""
-TRANSIENT = (RESHAPED, UNFED)
-"""Endings of reasons that soon no longer hold: a search refused for one of them is repeated."""
+EXPIRED = "the offer has expired"
+"""Reason for a refusal: the asker has accepted an offer too late."""
+FULL = "is full"
+"""Reason for a refusal, after a host's name: it has no copy left."""
+SILENT = "is silent"
+"""Reason, after a host's name: its link broke while a search waited for it."""
+LATE = "did not answer in time"
+"""Reason, after a host's name."""
+NOT_CARRIED = "does not carry the channel"
+"""Reason for a refusal, after a host's name: it no longer carries it."""
+ENDED_MEANWHILE = "the stream ended meanwhile"
+"""Reason for a refusal: the host that made an offer has lost the stream since."""
+UNLINKED = "has no link to the next host of the route yet"
+"""Reason for a refusal, after a host's name."""
+TRANSIENT = (UNLINKED, RESHAPED, UNFED, EXPIRED, SILENT, LATE, NOT_CARRIED, ENDED_MEANWHILE)
+"""Endings of reasons that may soon no longer hold: a search that was refused for one of them is repeated."""
+
+FULL_ROUNDS = 3
+"""Rounds of a search in which a full host counts as transient: a report of its copies takes up to 2 s."""
 
 
 class Purpose(Enum):
@@ -37,10 +55,10 @@ RESERVING = (Phase.PARKED, Phase.OFFERED, Phase.COMMITTING)
 
 
 class Hop(NamedTuple):
-    """A host to ask over the cube, and the host it must ask next; None if it may choose."""
+    """A host to ask for a path, and the hosts to be asked after it; empty if it may choose."""
 
     host: HostId
-    onward: HostId | None = None
+    onward: tuple[HostId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +93,16 @@ class Search:
     feasibility: FeasibilityDistance = field(default_factory=FeasibilityDistance)
     direct: list[HostId] = field(default_factory=list)
     """Hosts known to carry the channel that are still to be asked."""
-    onward: HostId | None = None
-    """The next hop that the asker prescribes."""
+    onward: tuple[HostId, ...] = ()
+    """The next hops that the asker prescribes."""
+    routes: RoutesAnswer | None = None
+    """The directory's answer to the last request for routes; None before the first, and when it did not answer."""
+    rounds: int = 0
+    """Times that the directory was asked for routes."""
+    still_rounds: int = 0
+    """Rounds since the directory last knew of more hosts that carry the channel than before."""
+    transient: bool = False
+    """In this round, a candidate was refused for a reason that may soon no longer hold."""
     untried: list[Hop] = field(default_factory=list)
     """Next hops over the cube that are still to be asked."""
     over_cube: bool = False
@@ -94,7 +120,10 @@ class Search:
     """Requests for a better label so far."""
     resolves: int = 0
     """Repetitions from resolving the channel on, so far."""
+    total_ticks: int = 0
+    """Since it began."""
     age_ticks: int = 0
+    """Since it last began to ask."""
     wait_ticks: int = 0
     reason: str = "no next hop answers"
     """Why it has not succeeded so far; one line for the user."""
@@ -111,6 +140,20 @@ class Search:
             IllegalMove: the phase does not have the move.
         """
         self.machine.move(move)
+
+    @property
+    def more_is_measured(self) -> bool:
+        """Whether the directory has asked for measurements, here or elsewhere, so that asking it again may give more."""
+        return self.routes is not None and (self.routes.pending or bool(self.routes.probes))
+
+    def note(self, reason: str) -> None:
+        """Records why a candidate did not become the parent.
+
+        A full host may get a copy back, but only in the first rounds: then the directory knows that it is full.
+        """
+        self.reason = reason
+        passes = reason.endswith(TRANSIENT) or (reason.endswith(FULL) and self.rounds < FULL_ROUNDS)
+        self.transient = self.transient or passes
 
     def nearest_of(self, best: PathMetrics | None) -> PathMetrics | None:
         """The one of a path and the declined ones that comes nearest to the contract."""

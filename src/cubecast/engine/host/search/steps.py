@@ -18,7 +18,7 @@ from cubecast.engine.host.neighbourhood import Neighbourhood
 from cubecast.engine.host.search.admission import Admission
 from cubecast.engine.host.search.candidates import Candidates
 from cubecast.engine.host.search.machine import Machine, Move, Phase
-from cubecast.engine.host.search.state import Hop, Purpose, Search
+from cubecast.engine.host.search.state import LATE, Hop, Purpose, Search
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.engine.host.tree.upstream import Upstream
@@ -216,6 +216,6 @@ class SearchSteps:
             host, ask = search.asked
             self.asked.pop(ask, None)
             search.asked = None
-            search.reason = f"{host} did not answer in time"
+            search.note(f"{host} {LATE}")
             effects.append(Send(host, Cancel(ask)))
         return effects + self.settle(search)

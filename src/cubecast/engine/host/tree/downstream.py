@@ -169,6 +169,10 @@ class Downstream:
         branch = self.branches.get(channel)
         return branch is not None and (host in branch.children or host in branch.standby_children)
 
+    def drain_ticks_left(self, branch: Branch) -> int:
+        """Ticks until a branch whose channel has ended is gone."""
+        return max(1, self._config.drain_ticks - (branch.finished_ticks or 0))
+
     def is_child(self, channel: ChannelName, host: HostId) -> bool:
         """Whether this host feeds another one."""
         branch = self.branches.get(channel)

@@ -1,0 +1,116 @@
+"""Random overlays, and the exact answer to whether a subscriber can be admitted to one: shortest paths over all its links.
+
+A way to a subscriber begins at a host that carries the channel and has a copy left, and goes over idle hosts that have
+one. Hosts that carry the channel stay where they are.
+"""
+
+import heapq
+from collections.abc import Mapping
+
+import numpy as np
+
+from cubecast.engine.host.config import DEFAULT
+from cubecast.engine.protocol.path import RELAY_MS
+from cubecast.overlay.cube import Cube, cube, label_count
+from cubecast.types import ChannelName, Floats, HostId
+from tests.engine.in_memory import CHANNEL, Overlay, random_delays
+
+HOP_MS = RELAY_MS + DEFAULT.estimate.spread_ms_min
+"""What a hop adds to the least bound of a path beside the link's delay, on links that do not vary."""
+SHAPES = (cube(2, 3), cube(2, 4), cube(2, 5), cube(3, 3), cube(4, 2), cube(5, 2))
+UNCLEAR = 0.07
+"""Bounds are drawn no nearer than this share to the exact one: estimates of a link's delay are still settling."""
+
+
+def drawn(seed: int, hosts_max: int = 24) -> tuple[Overlay, np.random.Generator]:
+    """A random overlay in which host 0 publishes, settled, with the generator to draw subscribers and bounds from.
+
+    Its hosts lie on a plane, or their delays are drawn independently (so that detours pay), or all are far from each other
+    except from one host.
+    """
+    rng = np.random.default_rng([seed, 77])
+    hosts = int(rng.integers(5, hosts_max + 1))
+    delay_ms = (_plane, _independent, _one_good_relay)[int(rng.integers(3))](rng, hosts)
+    shapes = [shape for shape in SHAPES if label_count(shape) >= hosts]
+    shape: Cube = shapes[int(rng.integers(len(shapes)))]
+    overlay = Overlay(delay_ms, shape, seed=seed, fan_out=int(rng.integers(1, 6)))
+    overlay.run(5)
+    overlay.publish(0)
+    overlay.run(1)
+    return overlay, rng
+
+
+def _plane(rng: np.random.Generator, hosts: int) -> Floats:
+    return random_delays(hosts, int(rng.integers(2**32)))
+
+
+def _independent(rng: np.random.Generator, hosts: int) -> Floats:
+    return _symmetric(rng.lognormal(3.5, 0.8, (hosts, hosts)) + 1)
+
+
+def _one_good_relay(rng: np.random.Generator, hosts: int) -> Floats:
+    delay_ms = _symmetric(150 + rng.uniform(-5, 5, (hosts, hosts)))
+    relay = int(rng.integers(1, hosts))
+    others = [host for host in range(1, hosts) if host != relay]
+    for near in (0, *rng.choice(others, max(2, hosts // 3), replace=False).tolist()):
+        delay_ms[relay, near] = delay_ms[near, relay] = rng.uniform(8, 14)
+    return delay_ms
+
+
+def _symmetric(delay_ms: Floats) -> Floats:
+    least: Floats = np.minimum(delay_ms, delay_ms.T)
+    np.fill_diagonal(least, 0)
+    return least
+
+
+def drawn_bound_ms(rng: np.random.Generator, exact_ms: float | None) -> float:
+    """A bound around the exact one, below or above it, and not too near."""
+    share = rng.choice([rng.uniform(0.6, 1 - UNCLEAR), rng.uniform(1 + UNCLEAR, 2.0)])
+    return (500.0 if exact_ms is None else exact_ms) * float(share)
+
+
+def exact_ms(overlay: Overlay, subscriber: HostId, channel: ChannelName = CHANNEL) -> float | None:
+    """The least bound that a host without a local subscription could be given now; None without any way.
+
+    If it carries the channel already it may keep its parent, or change to one that is not below it.
+    """
+    below = _below(overlay, subscriber, channel)
+    carried = overlay.engines[subscriber].metrics(channel)
+    least = _least_bounds_ms(overlay, subscriber, below, channel).get(subscriber)
+    ways = [way for way in (least, None if carried is None else carried.least_bound_ms) if way is not None]
+    return min(ways, default=None)
+
+
+def _least_bounds_ms(
+    overlay: Overlay, subscriber: HostId, below: set[HostId], channel: ChannelName
+) -> Mapping[HostId, float]:
+    engines = {host: overlay.engines[host] for host in overlay.living() if host not in below}
+    index = {host: overlay.hosts[host].index for host in engines}
+    found: dict[HostId, float] = {}
+    queue: list[tuple[float, HostId]] = []
+    carrying = {host: metrics for host, engine in engines.items() if (metrics := engine.metrics(channel)) is not None}
+    for host, metrics in carrying.items():
+        if host != subscriber:
+            heapq.heappush(queue, (metrics.least_bound_ms, host))
+    while queue:
+        bound_ms, host = heapq.heappop(queue)
+        if host in found:
+            continue
+        found[host] = bound_ms
+        if _copies_left(overlay, host) <= 0 or host == subscriber:
+            continue
+        for other in engines:
+            if other not in found and (other == subscriber or other not in carrying):
+                link_ms = float(overlay.delay_ms[index[host], index[other]])
+                heapq.heappush(queue, (bound_ms + link_ms + HOP_MS, other))
+    return found
+
+
+def _below(overlay: Overlay, top: HostId, channel: ChannelName) -> set[HostId]:
+    paths = {host: engine.metrics(channel) for host, engine in overlay.engines.items() if host != top}
+    return {host for host, metrics in paths.items() if metrics is not None and top in metrics.path}
+
+
+def _copies_left(overlay: Overlay, host: HostId) -> int:
+    here = overlay.hosts[host]
+    return here.fan_out - sum(len(branch.children) for branch in here.engine.branches())

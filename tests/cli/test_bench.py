@@ -9,7 +9,7 @@ import pytest
 
 from cubecast.bench import page
 from cubecast.bench.rows import Row, zero_row
-from cubecast.cli.commands.bench import BENCHES, run
+from cubecast.cli.experiments.bench import BENCHES, run
 from cubecast.errors import LabError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cubecast.cli.commands import testbed
+from cubecast.cli.experiments import testbed
 from cubecast.emulator.scenarios.catalogue import SCENARIOS
 from cubecast.emulator.scenarios.run import Run, Setting
 from tests.cli.processes import cubecast

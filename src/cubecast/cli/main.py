@@ -32,6 +32,8 @@ COMMANDS = {
     "testbed": "inject faults on real processes, and check that streams survive them",
     "emulator": "run a delay stage: an Internet on one machine",
 }
+EXPERIMENTS = {"bench", "lab", "testbed", "emulator"}
+"""Commands whose modules are in cubecast.cli.experiments; those of the others are in cubecast.cli.commands."""
 
 
 def main() -> None:
@@ -91,7 +93,8 @@ def run(arguments: list[str]) -> int:
         print(f"cubecast: there is no command {first!r}; commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return BAD_INPUT
     runner = importlib.import_module("cubecast.cli.command_runner")
-    command = importlib.import_module(f"cubecast.cli.commands.{first}")
+    folder = "experiments" if first in EXPERIMENTS else "commands"
+    command = importlib.import_module(f"cubecast.cli.{folder}.{first}")
     return int(runner.exit_status(lambda: command.run(arguments[1:])))
 
 

@@ -59,7 +59,7 @@ class ScriptedHost:
         """Messages of the engine: the tick, to whom, and what."""
         self.effects: list[tuple[int, fx.Effect]] = []
         """Effects of the engine, with the tick."""
-        self.lost: list[fx.ParentChanged] = []
+        self.parent_changes: list[fx.ParentChanged] = []
         neighbours = tuple(Neighbour(Label(SEATS[host]), record(host)) for host in self.peers)
         self.handle(ev.Placed(Placement(1, 0, 2, 2, record(ME), (Label(SEATS[ME]),), neighbours)))
         for host in self.peers:
@@ -138,7 +138,7 @@ class ScriptedHost:
                 case fx.Pull(channel, pulled):
                     self.handle(ev.Pulled(channel, pulled.host))
                 case fx.ParentChanged():
-                    self.lost.append(effect)
+                    self.parent_changes.append(effect)
         return effects
 
     def _answer(self, host: HostId, message: m.Message) -> None:

@@ -130,3 +130,37 @@ def test_an_orphan_that_asks_before_its_parent_is_silent_here_gets_its_slot_all_
     assert not host.sent_to(orphan, m.PathRefusal), "path updates have come from above meanwhile"
     assert host.sent_to(orphan, m.Confirm)
     assert host.done(fx.Evict) == [fx.Evict(CHANNEL, parent)]
+
+
+def test_each_neighbour_is_told_of_every_channel_in_turn_however_many_there_are() -> None:
+    host = ScriptedHost()
+    names = {ChannelName(f"c{number}") for number in range(2 * m.CARRIED_MAX)}
+    for name in names:
+        host.handle(ev.PublishRequested(name, Tree.HYBRID))
+    host.sent.clear()
+    host.run(3 * DEFAULT.links.heartbeat_ticks)
+    for peer in host.peers:
+        heartbeats = host.sent_to(peer, m.Heartbeat)
+        assert all(len(each.carried) == m.CARRIED_MAX for each in heartbeats), "a full one: there may be others"
+        assert {each.channel for heartbeat in heartbeats for each in heartbeat.carried} == names
+
+
+def test_children_that_attach_do_not_delay_the_reports_to_the_directory() -> None:
+    host, child = feeding()
+    before, periods = len(host.done(fx.Report)), 4
+    for tick in range(periods * DEFAULT.tree.report_ticks):
+        if tick % (DEFAULT.tree.report_ticks - 10) == 0:
+            host.receive(child, m.Attach(2 + tick, CHANNEL, NO_BOUND, (child,), ""))
+        host.receive(child, m.SubtreeContract(CHANNEL, NO_BOUND))
+        host.run(1)
+    assert len(host.done(fx.Report)) - before == periods
+
+
+def test_a_new_child_is_sent_its_relatives_at_once_and_then_once_a_period() -> None:
+    host, child = feeding()
+    attached_at = host.ticks
+    for _ in range(3 * DEFAULT.tree.relatives_ticks):
+        host.receive(child, m.SubtreeContract(CHANNEL, NO_BOUND))
+        host.run(1)
+    ticks = [tick - attached_at for tick, to, each in host.sent if to == child and isinstance(each, m.Relatives)]
+    assert ticks == [2 + turn * DEFAULT.tree.relatives_ticks for turn in range(3)]

@@ -3,10 +3,11 @@
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
-from cubecast.engine.protocol.messages import Goodbye, Heartbeat, Hello, Ping, Pong
+from cubecast.engine.protocol.messages import CARRIED_MAX, Carried, Goodbye, Heartbeat, Hello, Ping, Pong
+from cubecast.engine.protocol.path import PathMetrics
 from cubecast.engine.protocol.records import HostRecord, Neighbour, Placement
 from cubecast.overlay.cube import Cube
-from cubecast.types import HostId, Label
+from cubecast.types import ChannelName, HostId, Label
 from tests.engine.host.scripted import ME, ScriptedHost, record
 from tests.engine.host.test_subscribe import ready
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
@@ -188,3 +189,61 @@ def test_the_link_to_a_parent_is_kept_wherever_the_parent_is_in_the_cube() -> No
     host.run(3 * DEFAULT.links.unneeded_ticks)
     assert host.parent == parent
     assert fx.HangUp(parent) not in host.done(fx.HangUp)
+
+
+def test_probes_that_arrive_meanwhile_do_not_make_a_host_wait_longer_for_one_that_is_absent() -> None:
+    host = ScriptedHost()
+    absent = HostRecord(HostId("x"), "x:1", "", "", Label(0))
+    host.handle(ev.ProbesWanted((absent,)))
+    near = host.engine._neighbourhood
+    for number in range(4):
+        assert absent.host in near.wanted_hosts("probes")
+        later = HostRecord(HostId(f"y{number}"), "y:1", "", "", Label(0))
+        host.handle(ev.ProbesWanted((later,)))
+        host.run(DEFAULT.links.measure_ticks // 4)
+    assert absent.host not in near.wanted_hosts("probes")
+    assert near.wanted_hosts("probes"), "the last ones have their own time"
+
+
+def test_the_record_of_a_host_that_restarts_elsewhere_is_what_the_host_itself_says() -> None:
+    host, moved = ScriptedHost(), HostRecord(HostId("a"), "elsewhere:1", "f", "", Label(1))
+    host.receive(HostId("b"), Hello(moved))
+    assert host.engine._neighbourhood.links.record(HostId("a")) == record(HostId("a")), "no other can say it"
+    host.receive(HostId("a"), Hello(moved))
+    assert host.engine._neighbourhood.links.record(HostId("a")) == moved
+
+
+def test_a_link_that_is_hung_up_counts_as_one_failure_although_the_transport_reports_its_end_too() -> None:
+    host, peer = ScriptedHost(), HostId("a")
+    host.peers[peer].alive = False
+    while not host.done(fx.HangUp):
+        host.run(1)
+    link = host.engine._neighbourhood.links[peer]
+    assert link.failures == 1
+    host.handle(ev.LinkDown(peer, "closed"))
+    assert link.failures == 1
+
+
+def carried(number: int, spare: int = 1) -> Carried:
+    return Carried(ChannelName(f"c{number}"), PathMetrics(1.0, 0.0, (HostId("a"),)), spare)
+
+
+def test_a_heartbeat_that_names_all_channels_replaces_what_was_announced() -> None:
+    host, peer = ScriptedHost(), HostId("x")
+    host.handle(ev.LinkUp(peer))
+    host.receive(peer, Heartbeat((carried(0), carried(1))))
+    host.receive(peer, Heartbeat((carried(1),)))
+    assert set(host.engine._neighbourhood.links[peer].carried) == {ChannelName("c1")}
+
+
+def test_channels_that_do_not_fit_into_one_heartbeat_are_remembered_until_their_next_turn_and_not_for_ever() -> None:
+    host, peer = ScriptedHost(), HostId("x")
+    host.handle(ev.LinkUp(peer))
+    link, turns = host.engine._neighbourhood.links[peer], DEFAULT.links.carried_heartbeats
+    first, second = ([carried(offset + n) for n in range(CARRIED_MAX)] for offset in (0, CARRIED_MAX))
+    host.receive(peer, Heartbeat(tuple(first)))
+    for _ in range(turns - 1):
+        host.receive(peer, Heartbeat(tuple(second)))
+        assert set(link.carried) == set(link.spare) == {each.channel for each in (*first, *second)}
+    host.receive(peer, Heartbeat(tuple(second)))
+    assert set(link.carried) == set(link.spare) == {each.channel for each in second}

@@ -208,7 +208,9 @@ def test_a_parent_that_has_no_parent_itself_is_left_although_it_still_forwards_s
     assert host.parent == parent, "it may find another one itself"
     host.run(4)
     assert host.parent == other
-    assert [(change.before, change.reason) for change in host.lost] == [(parent, "it has lost its own parent")]
+    assert [(change.before, change.reason) for change in host.parent_changes] == [
+        (parent, "it has lost its own parent")
+    ]
 
 
 @pytest.mark.parametrize("parent", ["a", "b"])
@@ -225,4 +227,16 @@ def test_only_the_parent_can_say_that_the_stream_is_lost_or_over(parent: str) ->
         host.receive(HostId(parent), ended)
         assert bool(host.done(fx.StreamEnded)) == finished
         host.run(2 * DEFAULT.search.shun_ticks)
-        assert [change.reason for change in host.lost] == ["it has gone"] * (not finished)
+        changes = [(change.before, change.reason) for change in host.parent_changes]
+        assert changes == [(parent, "it has gone")] * (not finished), "the parent is lost, wherever its stream was"
+
+
+def test_a_stream_that_is_given_up_names_the_host_where_it_was_lost() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    assert host.parent is not None
+    host.receive(host.parent, m.Ended(CHANNEL, False, PUBLISHER, "it has gone"))
+    for peer in host.peers.values():
+        peer.alive = False
+    host.run(2 * DEFAULT.tree.repair_ticks)
+    assert [(ended.host, ended.reason) for ended in host.done(fx.StreamEnded)] == [(PUBLISHER, "it has gone")]

@@ -37,6 +37,9 @@ class LinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Longest such pause while a stream has no parent."""
     follow_ticks: Ticks = 2
     """Period of pings to parents: a parent's link is watched more closely than acknowledgements allow."""
+    carried_heartbeats: Count = 5
+    """A channel that a peer with too many for one heartbeat does not name again within this many is forgotten. A host
+    publishes 256 at most, four heartbeats of them, and one more may be late."""
     unneeded_ticks: Ticks = 100
     """A link that neither end needs is closed after this."""
     measure_ticks: Ticks = 40
@@ -273,3 +276,4 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 DEFAULT = EngineConfig()
+"""The values a host runs with unless it is given others."""

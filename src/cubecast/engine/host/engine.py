@@ -308,7 +308,7 @@ class HostEngine:
         return [*self._downstream.leave(), *self._neighbourhood.leave(), Leave()]
 
     def _tick(self, late_ms: float, now: float) -> list[Effect]:
-        heartbeat = self._downstream.heartbeat(self._admission.promised())
+        heartbeat = self._downstream.heartbeats(self._admission.promised())
         self._failure_detector.tick(late_ms)
         effects, silent = self._neighbourhood.tick(self._downstream.in_use(), heartbeat, now)
         self._neighbourhood.drop_measured("probes")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from cubecast.engine.host.config import LinkConfig
 from cubecast.engine.host.link_estimate import LinkEstimate
+from cubecast.engine.protocol.messages import CARRIED_MAX, Carried
 from cubecast.engine.protocol.path import PathMetrics
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.types import ChannelName, HostId
@@ -41,6 +42,30 @@ class Link:
     """The channels that the peer announced it carries, and the path of each to the peer."""
     spare: dict[ChannelName, int] = field(default_factory=dict)
     """Copies the peer announced it has left, by channel."""
+    heartbeats: int = 0
+    """Received from the peer, in all."""
+    named_in: dict[ChannelName, int] = field(default_factory=dict)
+    """The number of the heartbeat that named a channel last."""
+
+    def announced(self, carried: tuple[Carried, ...], heartbeats_kept: int) -> None:
+        """Stores what a heartbeat announced; a full one may leave out channels, so those named lately stay.
+
+        Args:
+            heartbeats_kept: a channel that is left out of this many is forgotten.
+        """
+        self.heartbeats += 1
+        full = len(carried) >= CARRIED_MAX
+        lately = [c for c, number in self.named_in.items() if full and self.heartbeats - number < heartbeats_kept]
+        self.named_in = {channel: self.named_in[channel] for channel in lately}
+        metrics = {channel: self.carried[channel] for channel in lately if channel in self.carried}
+        self.carried = metrics | {each.channel: each.metrics for each in carried}
+        self.spare = {channel: self.spare[channel] for channel in lately} | {c.channel: c.spare for c in carried}
+        self.named_in |= dict.fromkeys((each.channel for each in carried), self.heartbeats)
+
+    def forget_announced(self) -> None:
+        """The peer cannot be reached: what it announced no longer counts."""
+        for announced in (self.carried, self.spare, self.named_in):
+            announced.clear()
 
 
 class LinkTable:

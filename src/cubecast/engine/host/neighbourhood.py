@@ -5,7 +5,8 @@ request links to: possible parents. Of two neighbours the one with the smaller n
 the host that requests it. Both ends send heartbeats; a link that is silent for too long is closed.
 """
 
-from collections.abc import Hashable, Iterable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
 
 from msgspec import structs
 
@@ -34,8 +35,8 @@ class Neighbourhood:
         """The label's own host where the first hop is another, since neither of the two can be dialled."""
         self._wanted: dict[Hashable, dict[HostId, HostRecord]] = {}
         """Links wanted, by purpose."""
-        self._wanted_ticks: dict[Hashable, int] = {}
-        """For how long links have been wanted to be measured, by purpose."""
+        self._wanted_ticks: dict[Hashable, Counter[HostId]] = {}
+        """For how long the link to each host has been wanted to be measured, by purpose."""
 
     # ------------------------------------------------------------------ the position in the cube
 
@@ -86,11 +87,12 @@ class Neighbourhood:
         wanted = {
             record.host: record for record in list(records)[: self._config.wanted_links_max] if record.host != self.host
         }
-        self._wanted_ticks.pop(purpose, None)
+        waited = self._wanted_ticks.pop(purpose, Counter())
         self._wanted.pop(purpose, None)
         effects: list[Effect] = []
         if wanted:
             self._wanted[purpose] = wanted
+            self._wanted_ticks[purpose] = Counter({host: waited[host] for host in wanted if host in waited})
             for record in wanted.values():
                 link = self.links.get(record.host)
                 if at_once and link is not None and not link.up:
@@ -111,11 +113,12 @@ class Neighbourhood:
         wanted = self._wanted.get(purpose)
         if not wanted:
             return
-        self._wanted_ticks[purpose] = self._wanted_ticks.get(purpose, 0) + 1
-        late = self._wanted_ticks[purpose] >= self._config.measure_ticks
-        done = [host for host in wanted if late or self._is_measured(host)]
+        waited = self._wanted_ticks[purpose]
+        waited.update(wanted.keys())
+        late = self._config.measure_ticks
+        done = [host for host in wanted if waited[host] >= late or self._is_measured(host)]
         for host in done:
-            del wanted[host]
+            del wanted[host], waited[host]
         others = {host for each, hosts in self._wanted.items() if each != purpose for host in hosts}
         for host in done:
             link = self.links.get(host)
@@ -145,12 +148,15 @@ class Neighbourhood:
         return [] if self.placement is None else [Send(host, Hello(self.placement.record))]
 
     def on_link_down(self, host: HostId) -> None:
-        """The link broke or could not be opened; it is dialled again after a growing pause."""
+        """The link broke or could not be opened; it is dialled again after a growing pause.
+
+        One failure counts once, although the transport also reports the end of a link that this host has hung up on.
+        """
         link = self.links.get(host)
-        if link is None:
+        if link is None or not (link.up or link.dialling):
             return
         link.up = link.dialling = False
-        link.carried.clear()
+        link.forget_announced()
         pauses = self._config.redial_ticks
         link.redial_in = pauses[min(link.failures, len(pauses) - 1)]
         link.failures += 1
@@ -172,12 +178,11 @@ class Neighbourhood:
             return []
         match message:
             case Hello(record):
-                if record.host == host and link.record is None:
+                if record.host == host:  # it knows best: it may have restarted at another address
                     link.record = record
             case Heartbeat(carried, needs, slow, sent_s):
                 link.needed, link.slow = needs, slow
-                link.carried = {each.channel: each.metrics for each in carried}
-                link.spare = {each.channel: each.spare for each in carried}
+                link.announced(carried, self._config.carried_heartbeats)
                 return [Send(host, Pong(sent_s, now))] if sent_s else []
             case Ping(sent_s):
                 return [Send(host, Pong(sent_s, now))]
@@ -193,12 +198,14 @@ class Neighbourhood:
 
     # ------------------------------------------------------------------ time
 
-    def tick(self, needed: Iterable[HostId], heartbeat: Heartbeat, now: float) -> tuple[list[Effect], list[HostId]]:
+    def tick(
+        self, needed: Iterable[HostId], heartbeat: Callable[[int], Heartbeat], now: float
+    ) -> tuple[list[Effect], list[HostId]]:
         """One round: heartbeats that are due, silent links closed, missing ones dialled.
 
         Args:
             needed: hosts whose links carry streams, kept even when they are no longer neighbours.
-            heartbeat: what to announce of this host.
+            heartbeat: what to announce of this host, by the number of the heartbeat on its link.
 
         Returns:
             Effects, and the hosts whose links were closed for silence in this round.
@@ -231,20 +238,22 @@ class Neighbourhood:
         return config.silent_ticks + (config.slow_heartbeat_ticks - config.heartbeat_ticks if link.slow else 0)
 
     def _beat(
-        self, host: HostId, link: Link, heartbeat: Heartbeat, *, slow: bool, needs: bool, now: float
+        self, host: HostId, link: Link, heartbeat: Callable[[int], Heartbeat], *, slow: bool, needs: bool, now: float
     ) -> list[Effect]:
         """The heartbeat, if one is due."""
         effects: list[Effect] = []
         # A peer that does not know yet that our heartbeats become slow would consider us late.
         if link.ticks % self.links.heartbeat_period(slow=slow and link.slow_announced) == 0:
             link.slow_announced = slow
-            effects = self._heartbeats(host, link, structs.replace(heartbeat, needs=needs, slow=slow), now)
+            beats = link.ticks // self.links.heartbeat_period(slow=slow)
+            effects = self._heartbeats(
+                host, link, structs.replace(heartbeat(beats), needs=needs, slow=slow), beats, now
+            )
         link.ticks += 1
         return effects
 
-    def _heartbeats(self, host: HostId, link: Link, heartbeat: Heartbeat, now: float) -> list[Effect]:
+    def _heartbeats(self, host: HostId, link: Link, heartbeat: Heartbeat, beats: int, now: float) -> list[Effect]:
         config = self._config
-        beats = link.ticks // self.links.heartbeat_period(slow=heartbeat.slow)
         asks = beats % config.clock_heartbeats == 0 or link.estimate.clock_offset_ms[1] >= CLOCK_UNKNOWN_MS
         effects: list[Effect] = [Send(host, structs.replace(heartbeat, sent_s=now) if asks else heartbeat)]
         hello = beats < config.hello_heartbeats or beats % config.hello_again_heartbeats == 0

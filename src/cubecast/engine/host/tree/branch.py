@@ -91,11 +91,16 @@ class Branch:
     """Until the next search for a parent."""
     update_ticks: int = 0
     """Since the last path update to the children."""
+    relatives_in: int = 1
+    """Ticks until the children are sent their relatives."""
     ticks: int = 0
+    """Since this host carries the channel."""
     failure: str = ""
     """Why the media session to the parent closed; empty while it is open."""
     lost: tuple[HostId, str] | None = None
     """The parent that was lost, and why, while there is no new one."""
+    lost_at: HostId | None = None
+    """Where its stream was lost: the parent, or a host above it that gave the channel up."""
 
     @property
     def fed(self) -> bool:

@@ -4,7 +4,8 @@ The parent of each channel is in cubecast.engine.host.tree.upstream.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 
 from msgspec import structs
 
@@ -47,8 +48,6 @@ class Downstream:
         self._config = config
         self.branches: dict[ChannelName, Branch] = {}
         self._feasibility: OrderedDict[ChannelName, FeasibilityDistance] = OrderedDict()
-        self._announced_from = 0
-        """Where the channels of the next heartbeat begin, if there are more than fit into one."""
         self.leaving = False
         """This host is about to leave and accepts no more children."""
 
@@ -134,19 +133,25 @@ class Downstream:
         left_bps = min(metrics.rate_bps, self._uplink_left_bps() + copy_bps)
         return structs.replace(metrics, rate_bps=max(0.0, left_bps))
 
-    def heartbeat(self, promised: int) -> Heartbeat:
-        """Announces the channels that can be forwarded and the copies left; of more than CARRIED_MAX, others each time.
+    def heartbeats(self, promised: int) -> Callable[[int], Heartbeat]:
+        """What to announce now: the channels that can be forwarded and the copies left, by the heartbeat's number on a link.
+
+        Of more than CARRIED_MAX channels each heartbeat names as many, and the next one those that follow.
 
         Args:
             promised: as in `spare`.
         """
         able = [b for b in self.branches.values() if b.fed and b.finished_ticks is None]
-        if len(able) > CARRIED_MAX:
-            self._announced_from = (self._announced_from + CARRIED_MAX) % len(able)
-            able = (able[self._announced_from :] + able)[:CARRIED_MAX]
-        return Heartbeat(
-            tuple(Carried(b.channel, self.advertised(b.metrics), self.spare(b.channel, promised)) for b in able)
-        )
+        turns = max(1, -(-len(able) // CARRIED_MAX))
+
+        @cache
+        def of_turn(turn: int) -> Heartbeat:
+            named = able if turns == 1 else (able[turn * CARRIED_MAX :] + able)[:CARRIED_MAX]
+            return Heartbeat(
+                tuple(Carried(b.channel, self.advertised(b.metrics), self.spare(b.channel, promised)) for b in named)
+            )
+
+        return lambda number: of_turn(number % turns)
 
     def measured(self, channel: ChannelName, compliance: Compliance) -> None:
         """The local subscription's compliance with its contract was measured."""
@@ -200,7 +205,7 @@ class Downstream:
         """Accepts a child, or one that asks again."""
         branch.children[host] = Child(contract)
         branch.standby_children.pop(host, None)
-        branch.ticks = 0  # sends the relatives soon
+        branch.relatives_in = min(branch.relatives_in, 1)  # soon, and once for all that attach together
 
     def slot_promised_to(self, channel: ChannelName, host: HostId) -> HostId | None:
         """The child whose slot a standby child takes if that child dies; None when that is not agreed."""
@@ -311,8 +316,10 @@ class Downstream:
         branch.update_ticks += 1
         if branch.update_ticks > config.update_ticks:  # nothing to forward: the children must know that we are alive
             effects += self._send_update(branch)
-        if branch.ticks % config.relatives_ticks == 1:
+        if branch.relatives_in <= 0:
+            branch.relatives_in = config.relatives_ticks
             effects += self._send_relatives(branch)
+        branch.relatives_in -= 1
         branch.ticks += 1
         for host, child in list(branch.children.items()):
             child.silent_ticks += branch.finished_ticks is None  # after the end children have nothing to send

@@ -140,7 +140,7 @@ class Upstream:
             branch.former, effects = host, []
         else:  # the change under way has failed: the former parent feeds this host as long as it can
             effects = [StopPull(branch.channel, host), Send(host, Release(branch.channel))]
-        branch.upstream, branch.lost, branch.failure = None, (host, reason), ""
+        branch.upstream, branch.lost, branch.lost_at, branch.failure = None, (host, reason), host, ""
         branch.orphan_ticks = branch.retry_ticks = 0
         branch.hold_seqno = False
         return effects + self._downstream.forward(branch, branch.metrics)
@@ -152,7 +152,7 @@ class Upstream:
             return []
         branch.failure = m.reason
         effects = self.lose(branch, m.reason)
-        branch.lost = (m.host, m.reason)
+        branch.lost_at = m.host
         return effects
 
     def lose_host(self, host: HostId, reason: str) -> list[Effect]:
@@ -229,7 +229,8 @@ class Upstream:
         if branch.upstream is None:
             branch.orphan_ticks += 1
             if branch.orphan_ticks >= self._config.repair_ticks and branch.lost is not None:
-                return self._downstream.give_up(branch, *branch.lost)
+                parent, reason = branch.lost
+                return self._downstream.give_up(branch, branch.lost_at or parent, reason)
             return []
         effects = self._watch(branch, branch.upstream)
         period = self._config.report_ticks

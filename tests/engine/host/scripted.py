@@ -39,6 +39,8 @@ class Peer:
         self.fed = True
         self.above: tuple[HostId, ...] = (PUBLISHER,)
         """The hosts above it on the path from the publisher."""
+        self.publication = 0
+        """The publication of the channel that it carries."""
         self.alive = True
         """Whether it sends and answers anything."""
         self.offers = False
@@ -159,4 +161,6 @@ class ScriptedHost:
 
     def metrics_at(self, host: HostId, delay_ms: float) -> PathMetrics:
         """The path from the publisher to a peer."""
-        return PathMetrics(delay_ms, 0.0, (*self.peers[host].above, host), self.ticks)
+        return PathMetrics(
+            delay_ms, 0.0, (*self.peers[host].above, host), self.ticks, publication=self.peers[host].publication
+        )

@@ -52,7 +52,7 @@ def test_a_waiting_host_is_accepted_with_the_very_update_that_brings_its_number(
     parent, child, number = host.parent, host.other(), 2**40
     assert parent is not None
     host.receive(child, attach(child, FeasibilityDistance(number, 0)))
-    own, never = ChannelName("own"), FeasibilityDistance(number - 1, 0)
+    own, never = ChannelName("own"), FeasibilityDistance(number - 1, 0, int(1000 * host.now))
     host.handle(ev.PublishRequested(own, Tree.HYBRID))
     host.receive(
         child, m.Attach(ASK + 1, own, NO_BOUND, (child,), "", never)

@@ -44,3 +44,13 @@ def test_a_grandparent_is_allowed_if_the_parent_one_hop_below_it_is(
     distance: FeasibilityDistance, seqno: int, depth: int
 ) -> None:
     assert distance.one_above().allows(seqno, depth) == distance.allows(seqno, depth + 1)
+
+
+@given(distances, seqnos, depths, st.integers(1, 5), st.integers(1, 5))
+def test_numbers_of_another_publication_do_not_count(
+    distance: FeasibilityDistance, seqno: int, depth: int, mine: int, other: int
+) -> None:
+    carried = FeasibilityDistance().passed_on(seqno, depth, mine)
+    assert carried.allows(0, depth, other) == (mine != other)
+    assert carried.passed_on(0, depth, mine + 5) == FeasibilityDistance(0, depth, mine + 5)
+    assert carried.stricter(distance) == carried, "the newer publication's"

@@ -18,6 +18,9 @@ from cubecast.errors import DirectoryError
 from cubecast.overlay.trees.join import join_candidates
 from cubecast.types import ChannelName, HostId
 
+GIVE_UP_S = 10.0
+"""Time after which a subscriber gives up a stream whose publisher is gone, s: TreeConfig.repair_ticks of the hosts."""
+
 
 class Channels:
     """Announced channels and the hosts on their trees."""
@@ -36,8 +39,13 @@ class Channels:
         """Restores stored channels; those of hosts that were not stored are dropped."""
         self._state.channels = {each.channel: each for each in channels if each.publisher in self._state.members}
 
-    def announce(self, host: HostId, channel: ChannelName, tree: Tree) -> list[DirectoryEffect]:
+    def announce(
+        self, host: HostId, channel: ChannelName, tree: Tree, *, derived: bool = False
+    ) -> list[DirectoryEffect]:
         """Adds a channel, or renews its record.
+
+        Args:
+            derived: it is a job's, which this host makes on from another one.
 
         Raises:
             DirectoryError: the host has not joined, another one publishes the channel, or this one publishes too many.
@@ -49,12 +57,26 @@ class Channels:
                 f"channel {channel!r} is already published by host {known.publisher}; choose another "
                 f"name, or wait {self._lease.lease_s:.0f} s if that host has just died"
             )
+        receiving = [] if derived else self._still_received(channel, host)
+        if known is None and receiving:
+            raise DirectoryError(
+                f"channel {channel!r} is still received from host {receiving[0]}, which published it before; choose another "
+                f"name, or wait until its subscribers have given it up, about {GIVE_UP_S:.0f} s"
+            )
         channels_max = self._config.channels_per_host_max
         if len(self.published_by(host)) >= channels_max:
             raise DirectoryError(f"host {host} already publishes {channels_max} channels")
         record = ChannelRecord(channel, host, member.record.seat, self._state.epoch, tree)
         self._state.channels[channel] = record
         return [SaveChannel(record)]
+
+    def _still_received(self, channel: ChannelName, host: HostId) -> list[HostId]:
+        """The other publishers that subscribers of a channel report to receive it from."""
+        return [
+            report.path[0]
+            for report in self._receiving()
+            if report.channel == channel and report.path and report.path[0] not in (host, report.subscriber)
+        ]
 
     def withdraw(self, host: HostId, channel: ChannelName) -> list[DirectoryEffect]:
         """Removes a channel, if this host publishes it."""

@@ -109,7 +109,7 @@ class DirectoryEngine:
             case HostSuspected(host, by):
                 self._seats.suspect(host, by, now)
             case ChannelAnnounced(host, channel, tree):
-                return self._channels.announce(host, channel, tree)
+                return self._channels.announce(host, channel, tree, derived=self.jobs.derives(host, channel))
             case ChannelWithdrawn(host, channel):
                 return self._withdraw(host, channel)
             case SubscriptionReported(record):

@@ -158,7 +158,7 @@ class HostEngine:
                 self._neighbourhood.on_link_down(host)
                 return self._searches.answers.on_link_down(host)
             case PublishRequested(channel, tree, source):
-                return self._publish(channel, tree, source)
+                return self._publish(channel, tree, source, now)
             case PublishFinished(channel):
                 return [Withdraw(channel), *self._downstream.finish(channel)]
             case SubscribeRequested(channel, contract):
@@ -290,11 +290,12 @@ class HostEngine:
         """The hosts that could be parents for a channel, best first."""
         return self._candidates.considered(channel)
 
-    def _publish(self, channel: ChannelName, tree: Tree, source: ChannelName | None) -> list[Effect]:
+    def _publish(self, channel: ChannelName, tree: Tree, source: ChannelName | None, now: float) -> list[Effect]:
         placement = self._neighbourhood.placement
         if placement is None or channel in self._downstream.branches:
             return []
-        self._downstream.publish(channel, tree, source)
+        publication = 0 if source is not None else int(now * 1000)
+        self._downstream.publish(channel, tree, source, publication)
         return [Announce(channel, tree)]
 
     def _leave(self) -> list[Effect]:

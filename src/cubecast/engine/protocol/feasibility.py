@@ -8,6 +8,8 @@ that condition, even if its own view is outdated; neither a lock nor a query of 
 
 A host that still has a parent stops forwarding numbers while it changes to another one: any host that is no descendant
 soon has a newer number.
+
+Numbers are compared within one publication of a channel only: another one under the same name has numbers of its own.
 """
 
 import sys
@@ -20,21 +22,24 @@ class FeasibilityDistance(msgspec.Struct, frozen=True):
 
     seqno: int = -1
     depth: int = sys.maxsize
+    publication: int = 0
 
-    def allows(self, seqno: int, depth: int) -> bool:
+    def allows(self, seqno: int, depth: int, publication: int = 0) -> bool:
         """Whether a host at this depth with this sequence number may be the parent."""
+        if publication != self.publication:
+            return True
         return seqno > self.seqno or (seqno == self.seqno and depth < self.depth)
 
-    def passed_on(self, seqno: int, depth: int) -> "FeasibilityDistance":
+    def passed_on(self, seqno: int, depth: int, publication: int = 0) -> "FeasibilityDistance":
         """The distance after a host at this depth has forwarded this number."""
-        if seqno > self.seqno:
-            return FeasibilityDistance(seqno, depth)
-        return FeasibilityDistance(seqno, min(depth, self.depth)) if seqno == self.seqno else self
+        if publication != self.publication or seqno > self.seqno:
+            return FeasibilityDistance(seqno, depth, publication)
+        return msgspec.structs.replace(self, depth=min(depth, self.depth)) if seqno == self.seqno else self
 
     def stricter(self, other: "FeasibilityDistance") -> "FeasibilityDistance":
-        """The one of two that allows fewer parents."""
-        return max(self, other, key=lambda each: (each.seqno, -each.depth))
+        """The one of two that allows fewer parents; of different publications, that of the newer one."""
+        return max(self, other, key=lambda each: (each.publication, each.seqno, -each.depth))
 
     def one_above(self) -> "FeasibilityDistance":
         """What a grandparent must beat for the parent between to beat this."""
-        return self if self.seqno < 0 else FeasibilityDistance(self.seqno, self.depth - 1)
+        return self if self.seqno < 0 else msgspec.structs.replace(self, depth=self.depth - 1)

@@ -24,6 +24,7 @@ class PathMetrics(msgspec.Struct, frozen=True):
         seqno: the publisher's sequence number that it was computed with (cubecast.engine.protocol.feasibility).
         clock_offset_ms: publisher's clock minus the host's, give or take clock_uncertainty_ms (half the round trips).
         loss: share of packets lost on the way, which have to be sent again.
+        publication: which publication of the channel's name this is; 0 for a derived channel, which another host may make on.
         rate_bps: rate that the path carries or could carry: the least that a host on it sends, or has left for one copy.
     """
 
@@ -35,6 +36,7 @@ class PathMetrics(msgspec.Struct, frozen=True):
     clock_uncertainty_ms: float = 0.0
     loss: float = 0.0
     rate_bps: float = NUMBER_MAX
+    publication: int = 0
 
     @property
     def least_bound_ms(self) -> float:

@@ -49,5 +49,5 @@ class Admission:
             return "the channel is over"
         if not branch.fed:
             return f"{self._host} {UNFED}"
-        feasible = search.feasibility.allows(branch.metrics.seqno, branch.metrics.depth)
+        feasible = search.feasibility.allows(branch.metrics.seqno, branch.metrics.depth, branch.metrics.publication)
         return "" if feasible else f"{self._host} may be a descendant of {search.asker}"

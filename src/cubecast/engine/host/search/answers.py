@@ -96,7 +96,10 @@ class SearchAnswers:
         steps = self._steps
         if metrics is None:
             return f"the path through {host} leads back here"
-        if not steps.downstream.feasibility(search.channel).allows(there.seqno, there.depth):
+        branch = steps.downstream.branches.get(search.channel)
+        if branch is not None and there.publication != branch.metrics.publication:
+            return f"{host} carries another stream of that name"
+        if not steps.downstream.feasibility(search.channel).allows(there.seqno, there.depth, there.publication):
             return f"{host} may be a descendant of {steps.neighbourhood.host}"
         return steps.kinds[search.purpose].objection(search, host, metrics)
 

@@ -65,6 +65,8 @@ class Candidates:
                 continue
             if not self._can_serve(host, link, channel, host == former):
                 continue
+            if branch is not None and there.publication != branch.metrics.publication:
+                continue
             metrics = self._upstream.metrics_through(host, there)
             if metrics is not None:
                 ranked.append(((not contract.kept_by(metrics), *contract.rank(metrics), host), metrics))

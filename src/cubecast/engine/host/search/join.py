@@ -55,6 +55,7 @@ class Joins(Kind):
         effects: list[Effect] = []
         for search in self._in_phase(record.channel, Phase.RESOLVING):
             search.epoch, search.target, search.grant, search.tree = record.epoch, record.seat, grant, record.tree
+            search.publisher = record.publisher
             branch = self._steps.downstream.branches.get(record.channel)
             if branch is not None and branch.finished_ticks is not None:
                 search.move(Move.CHOOSE)
@@ -116,7 +117,8 @@ class Joins(Kind):
     @staticmethod
     def _keeps(search: Search, branch: Branch) -> bool:
         """Whether a branch that is here already keeps the subscriber's contract."""
-        return branch.fed and branch.finished_ticks is None and search.contract.kept_by(branch.metrics)
+        named = search.publisher in (None, branch.metrics.path[0])
+        return named and branch.fed and branch.finished_ticks is None and search.contract.kept_by(branch.metrics)
 
     def _in_phase(self, channel: ChannelName, phase: Phase) -> list[Search]:
         return [search for search in self._steps.own(channel) if search.phase is phase]
@@ -144,6 +146,8 @@ class Joins(Kind):
         """Hosts that carry the channel and keep the contract, best first; the best of the others is the counter-offer."""
         keep: list[HostId] = []
         for host, metrics in self._steps.candidates.paths_on_tree(search.channel, search.contract, search.tree):
+            if metrics.path[0] != search.publisher:
+                continue
             if search.contract.kept_by(metrics):
                 keep.append(host)
             else:
@@ -230,6 +234,8 @@ class Joins(Kind):
 
     def objection(self, search: Search, host: HostId, metrics: PathMetrics) -> str:  # noqa: ARG002
         """A path that does not keep the contract is not accepted."""
+        if metrics.path[0] != search.publisher:
+            return f"{metrics.path[-2]} carries another publisher's stream of that name"
         if search.contract.kept_by(metrics):
             return ""
         search.nearest = search.nearest_of(metrics)

@@ -108,7 +108,8 @@ class RelayRequests(Kind):
         return effects
 
     def _unpark(self, search: Search, branch: Branch) -> list[Effect]:
-        if not branch.fed or not search.feasibility.allows(branch.metrics.seqno, branch.metrics.depth):
+        metrics = branch.metrics
+        if not branch.fed or not search.feasibility.allows(metrics.seqno, metrics.depth, metrics.publication):
             return []
         search.move(Move.CHOOSE)
         return self._confirm(search)

@@ -90,6 +90,8 @@ class Search:
     """Hosts that the request has passed, the subscriber first."""
     grant: str = ""
     """The subscriber's permission, signed by the super-node."""
+    publisher: HostId | None = None
+    """Of a JOIN: the publisher that the directory names; a path from another one is not accepted."""
     feasibility: FeasibilityDistance = field(default_factory=FeasibilityDistance)
     direct: list[HostId] = field(default_factory=list)
     """Hosts known to carry the channel that are still to be asked."""

@@ -53,9 +53,11 @@ class Downstream:
 
     # ------------------------------------------------------------------ channels of our own
 
-    def publish(self, channel: ChannelName, tree: Tree, source: ChannelName | None = None) -> None:
+    def publish(
+        self, channel: ChannelName, tree: Tree, source: ChannelName | None = None, publication: int = 0
+    ) -> None:
         """Carries a channel of our own, captured here or derived from another one."""
-        metrics = PathMetrics(0.0, 0.0, (self._neighbourhood.host,))
+        metrics = PathMetrics(0.0, 0.0, (self._neighbourhood.host,), publication=publication)
         branch = Branch(channel, None, metrics, publishes=True, tree=tree, source=source)
         branch.metrics = self.at_origin(branch, 0, NUMBER_MAX)
         self.branches[channel] = branch
@@ -71,6 +73,7 @@ class Downstream:
             delay_ms=source.metrics.delay_ms + processing_ms,
             spread_ms=source.metrics.spread_ms + spread_ms,
             path=branch.metrics.path,
+            publication=branch.metrics.publication,
             seqno=seqno,
             rate_bps=rate_bps,
         )
@@ -192,7 +195,7 @@ class Downstream:
     def forward(self, branch: Branch, metrics: PathMetrics) -> list[Effect]:
         """The path to this host has changed: records the feasibility distance and sends the children an update."""
         branch.metrics = metrics
-        passed_on = self.feasibility(branch.channel).passed_on(metrics.seqno, metrics.depth)
+        passed_on = self.feasibility(branch.channel).passed_on(metrics.seqno, metrics.depth, metrics.publication)
         self._feasibility[branch.channel] = passed_on
         self._feasibility.move_to_end(branch.channel)
         while len(self._feasibility) > self._config.feasibility_max:

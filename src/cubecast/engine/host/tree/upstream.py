@@ -20,6 +20,9 @@ from cubecast.engine.protocol.path import NUMBER_MAX, RELAY_MS, Contract, PathMe
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.types import ChannelName, HostId
 
+OTHER_STREAM = "it carries another stream of that name"
+"""Why a parent counts as lost: it receives another publication of the channel's name."""
+
 
 class Upstream:
     """Parents of all branches. The engine owns one and passes it messages, ticks and failures."""
@@ -58,6 +61,7 @@ class Upstream:
             min(CLOCK_UNKNOWN_MS, there.clock_uncertainty_ms + uncertainty_ms),
             1 - (1 - there.loss) * (1 - link.estimate.loss),
             there.rate_bps,
+            there.publication,
         )
 
     def before(self, contract: Contract, host: HostId) -> Contract:
@@ -183,6 +187,9 @@ class Upstream:
         if metrics is None:
             loops = self._neighbourhood.host in m.metrics.path
             return self.lose(branch, "its path leads back here") if loops else []
+        if m.metrics.publication != branch.metrics.publication:
+            branch.failure = OTHER_STREAM
+            return self.lose(branch, branch.failure)
         if m.metrics.seqno > branch.newest_seqno and m.fed:
             branch.newest_seqno, branch.stale_ticks = m.metrics.seqno, 0
         branch.epoch, branch.target, branch.tree = m.epoch, m.target, m.tree

@@ -4,14 +4,18 @@ import asyncio
 import contextlib
 import socket
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import moq
+import numpy as np
 import pytest
 
+from cubecast.engine.directory.engine import DirectoryEngine
+from cubecast.engine.directory.events import HostJoined, HostLeft
 from cubecast.engine.protocol.http_bodies import JoinRequest, RefreshRequest, RelocationRequest
 from cubecast.engine.protocol.records import Placement, SubscriptionRecord, Tree, Verdict
 from cubecast.errors import (
@@ -27,10 +31,11 @@ from cubecast.host.directory.client import DirectoryClient, supernode_url
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.dialback import reachable
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
-from cubecast.supernode.service import Service
+from cubecast.supernode.service import DIAL_BACKS_MAX, DialBack, Service
 from cubecast.supernode.sqlite import SqliteStore
 from cubecast.tokens import Authority, Permission
 from cubecast.types import ChannelName, HostId
+from tests.conditions import eventually
 
 CLIP = ChannelName("clip")
 
@@ -319,3 +324,57 @@ async def test_a_subscriber_over_the_cube_is_moved_on_request_and_answered(tmp_p
         assert (await subscriber.relocate(HostId("s"), wanted)).verdict is Verdict.LATER
         with pytest.raises(TokenError):
             await subscriber.relocate(HostId("p"), wanted)
+
+
+@pytest.mark.parametrize("address", ["a..b:4443", f"{'a' * 64}.example:4443", "no-such-host.invalid:4443"])
+async def test_an_address_that_no_name_can_have_is_an_address_error(address: str) -> None:
+    with pytest.raises(AddressError, match="cannot dial back"):
+        await reachable(address)
+
+
+def joins(engine: DirectoryEngine, name: str, address: str) -> None:
+    engine.handle(HostJoined(HostId(name), address, "ab" * 32, f"key of {name}", 8, ""), time.time())
+
+
+def service_with(tmp_path: Path, dial_back: DialBack, hosts: int) -> Service:
+    """A super-node with some hosts, which are reachable until they are dialled back."""
+    engine = DirectoryEngine(Cube(2, 8), np.random.default_rng(1))
+    store = SqliteStore(tmp_path / "directory.sqlite")
+    store.first_shape(Cube(2, 8), Cube(2, 8))
+    service = Service(engine, store, Authority.load(tmp_path / "authority.pem"), dial_back)
+    for number in range(hosts):
+        joins(engine, f"h{number}", f"h{number}.example:1")
+    return service
+
+
+async def test_hosts_are_dialled_back_several_at_a_time_and_not_too_many(tmp_path: Path) -> None:
+    dialled: list[str] = []
+    release = asyncio.Event()
+
+    async def dial_back(address: str) -> bool:
+        dialled.append(address)
+        await release.wait()
+        return False
+
+    service = service_with(tmp_path, dial_back, 2 * DIAL_BACKS_MAX)
+    round_of_all = asyncio.create_task(service.dial_all_back())
+    await eventually(lambda: len(dialled) == DIAL_BACKS_MAX)
+    assert all(member.record.reachable for member in service.engine.members.values())
+    release.set()
+    await round_of_all
+    assert sorted(dialled) == sorted(member.record.address for member in service.engine.members.values())
+    assert not any(member.record.reachable for member in service.engine.members.values())
+
+
+async def test_a_dial_back_says_nothing_of_a_host_that_has_moved_or_left_meanwhile(tmp_path: Path) -> None:
+    async def dial_back(address: str) -> bool:
+        if address == "h0.example:1":
+            joins(service.engine, "h0", "elsewhere.example:1")
+        if address == "h1.example:1":
+            service.engine.handle(HostLeft(HostId("h1")), time.time())
+        return False
+
+    service = service_with(tmp_path, dial_back, 3)
+    await service.dial_all_back()
+    found = {host: member.record.reachable for host, member in service.engine.members.items()}
+    assert found == {"h0": True, "h2": False}

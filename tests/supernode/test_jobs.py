@@ -61,6 +61,9 @@ async def test_a_job_gives_its_host_the_right_to_its_two_channels_and_no_other(t
         await owner.want_job(JobRequest(JOB, "h"))
         await owner.upload_module(JOB.extension, MODULE)
         assert (await owner.want_job(JobRequest(JOB, "h"))).host == "h"
+        assert await helper.fetch_module(JOB.extension) == MODULE
+        with pytest.raises(DirectoryError, match="no job"):
+            await publisher.fetch_module(JOB.extension)
         await helper.announce(SMALL, Tree.HYBRID)
         assert (await helper.resolve(NEWS)).channel.publisher == "p"
         for channel in (SMALL, ChannelName("other")):
@@ -95,14 +98,12 @@ async def test_modules_are_kept_for_jobs_only_and_must_match_their_sha_256(tmp_p
         await owner.want_job(JobRequest(JOB, "auto"))
         with pytest.raises(DirectoryError, match="not the one"):
             await owner.upload_module(JOB.extension, MODULE + b"!")
-        with pytest.raises(DirectoryError, match="does not have"):
+        with pytest.raises(DirectoryError, match="no job"):
             await helper.fetch_module(JOB.extension)
         await owner.upload_module(JOB.extension, MODULE)
+        assert not (await owner.want_job(JobRequest(JOB, "auto"))).module_wanted
         await owner.end_job(SMALL, JOB.owner)
         async with asyncio.timeout(5):
-            while True:
-                try:
-                    await helper.fetch_module(JOB.extension)
-                except DirectoryError:
-                    break
+            while not (await owner.want_job(JobRequest(JOB, "auto"))).module_wanted:
+                await owner.end_job(SMALL, JOB.owner)
                 await asyncio.sleep(0.1)

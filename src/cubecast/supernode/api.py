@@ -176,8 +176,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v1/extensions/{digest}", responses=problems, tags=["jobs"])
     async def download_module(token: Token, digest: str) -> Response:
         """The module of an extension, for a host that has a job for it."""
-        service.bearer(token)
-        return Response(service.module(digest), media_type="application/wasm")
+        return Response(service.module(service.bearer(token), digest), media_type="application/wasm")
 
 
 def _public_routes(app: FastAPI, service: Service) -> None:

@@ -51,8 +51,9 @@ async def reachable(address: str) -> bool:
         transport, dial_back = await loop.create_datagram_endpoint(
             lambda: _DialBack(packet, own_id), remote_addr=(name.strip("[]"), int(port))
         )
-    except OSError as error:
-        raise AddressError(f"cannot dial back {address}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name has such a form
+        reason = error.strerror if isinstance(error, OSError) else "it is no name of a host"
+        raise AddressError(f"cannot dial back {address}: {reason}") from error
     try:
         for _ in range(TRIES):
             transport.sendto(packet)

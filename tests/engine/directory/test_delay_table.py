@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.engine.directory.config import DelayTableConfig
-from cubecast.engine.directory.delay_table import DelayTable, pair
+from cubecast.engine.directory.delay_table import UNREACHED_MS, DelayTable, pair
 from cubecast.types import HostId
 
 DELAYS = DelayTableConfig()
@@ -82,3 +82,16 @@ def test_a_pair_that_is_not_reported_is_requested_again_after_a_while_and_not_fo
     times = np.arange(0.0, 5 * DELAYS.requests_max * DELAYS.retry_after_s, 0.5).tolist()
     requested_at = [now for now in times if delay_table.take_requests(now, [A, B])]
     assert requested_at == [number * DELAYS.retry_after_s for number in range(DELAYS.requests_max)]
+
+
+def test_a_report_of_a_pair_is_waited_for_after_the_last_request_as_after_the_others() -> None:
+    delay_table = DelayTable(DELAYS)
+    requested = [number * DELAYS.retry_after_s for number in range(DELAYS.requests_max)]
+    for now in requested:
+        assert delay_table.delays_ms([pair(A, B)], now) is None
+        assert delay_table.take_requests(now, [A, B])
+    waits_until = requested[-1] + DELAYS.retry_after_s
+    assert delay_table.delays_ms([pair(A, B)], waits_until - 0.1) is None
+    delays_ms = delay_table.delays_ms([pair(A, B)], waits_until)
+    assert delays_ms is not None
+    assert delays_ms.tolist() == [UNREACHED_MS]

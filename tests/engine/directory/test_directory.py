@@ -256,6 +256,9 @@ def test_limits_hold() -> None:
         directory.handle(d.ChannelAnnounced(HostId("a"), ChannelName(f"c{n}")), 0.0)
     with pytest.raises(DirectoryError, match="already publishes"):
         directory.handle(d.ChannelAnnounced(HostId("a"), ChannelName("more")), 0.0)
+    renewed = directory.handle(d.ChannelAnnounced(HostId("a"), ChannelName("c0"), Tree.CUBE), 0.0)
+    assert d.SaveChannel(directory.channels[ChannelName("c0")]) in renewed, "those it has are renewed"
+    assert directory.channels[ChannelName("c0")].tree is Tree.CUBE
     for n in range(SUBSCRIPTIONS_MAX + 5):
         line = SubscriptionRecord(ChannelName(f"c{n}"), HostId("a"), 100.0, "searching")
         directory.handle(d.SubscriptionReported(line), 0.0)

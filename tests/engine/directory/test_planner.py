@@ -136,6 +136,19 @@ def test_a_group_planned_for_the_first_time_changes_for_less_than_one_that_was_p
     assert group.parents[far] == publisher
 
 
+def test_a_survey_that_took_too_long_does_not_count_as_a_plan() -> None:
+    publisher, near, far = (group := Group(3, 2, 1)).names
+    gain = (PLANS.gain_min + PLANS.gain_min_again) / 2
+    direct_ms = 150.0 - gain * 250.0
+    group.delay_ms = np.array([[0.0, 100.0, direct_ms], [100.0, 0.0, 50.0], [direct_ms, 50.0, 0.0]])
+    group.parents = {near: publisher, far: near}
+    unmeasured_s = PLANS.settle_s + PLANS.survey_timeout_s + 1
+    for now in np.arange(0.0, unmeasured_s, STEP_S).tolist():
+        group.planner.advise(CHANNEL, group.members(), now)  # nobody measures
+    group.run(PLANS.replan_after_s + 5, unmeasured_s)
+    assert group.parents[far] == publisher, "the first plan: a gain this small is worth it"
+
+
 def test_a_group_that_has_just_changed_is_not_planned_yet() -> None:
     group = Group(10, 4, 1)
     assert sum(group.run(PLANS.settle_s)) == 0

@@ -64,7 +64,7 @@ class Channels:
                 f"name, or wait until its subscribers have given it up, about {GIVE_UP_S:.0f} s"
             )
         channels_max = self._config.channels_per_host_max
-        if len(self.published_by(host)) >= channels_max:
+        if known is None and len(self.published_by(host)) >= channels_max:
             raise DirectoryError(f"host {host} already publishes {channels_max} channels")
         record = ChannelRecord(channel, host, member.record.seat, self._state.epoch, tree)
         self._state.channels[channel] = record

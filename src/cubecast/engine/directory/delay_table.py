@@ -91,7 +91,7 @@ class DelayTable:
                 continue
             if known is not None and now - known[1] < self._config.expiry_s:
                 delays_ms[index] = known[0]
-            elif self._request(key) < self._config.requests_max:
+            elif self._awaits(key, now):
                 complete = False
         return delays_ms if complete else None
 
@@ -102,14 +102,18 @@ class DelayTable:
             self._request(pair(a, b))
         return known
 
-    def _request(self, key: Pair) -> int:
+    def _request(self, key: Pair) -> tuple[int, float]:
         """Adds a pair to those to measure.
 
         Returns:
-            How many times it was requested from hosts.
+            How many times it was requested from hosts, and when last, s.
         """
-        times, _ = self._requested.setdefault(key, (0, -self._config.retry_after_s))
-        return times
+        return self._requested.setdefault(key, (0, -self._config.retry_after_s))
+
+    def _awaits(self, key: Pair, now: float) -> bool:
+        """Whether a report of a pair may still come: it will be requested again, or was a short time ago."""
+        times, at = self._request(key)
+        return times < self._config.requests_max or now - at < self._config.retry_after_s
 
     def matrix_ms(self, hosts: list[HostId]) -> Floats:
         """Delays between hosts, shape (n, n), ms: measured, or estimated from coordinates where they are not."""

@@ -60,6 +60,8 @@ class _Plan:
     """The planned parent of each host; empty while nothing is carried out."""
     planned_at: float = -np.inf
     """When the last survey, or the moves planned from it, ended, s."""
+    has_planned: bool = False
+    """Whether a survey of these members has ended with a tree; one that took too long has not."""
     advised: dict[HostId, tuple[HostId, float]] = field(default_factory=dict)
     """Advice that has not been followed yet: the parent, and when it was given, s."""
     refused: set[HostId] = field(default_factory=set)
@@ -85,6 +87,7 @@ class Planner:
         members = tuple(group)
         if members != plan.members:
             plan.members, plan.changed_at, plan.survey, plan.target = members, now, None, {}
+            plan.has_planned = False
             plan.advised.clear()
         if not 2 < len(members) <= self._config.group_max:
             return {}
@@ -150,8 +153,8 @@ class Planner:
         if current_ms >= UNREACHED_MS / len(group) and promised_ms:  # some have parents outside the group
             current_ms = float(np.mean(promised_ms))
         plan.refused.clear()
-        is_new = plan.changed_at > plan.planned_at
-        gain_min = self._config.gain_min if is_new else self._config.gain_min_again
+        gain_min = self._config.gain_min_again if plan.has_planned else self._config.gain_min
+        plan.has_planned = True
         plan.target = target if target_ms < (1 - gain_min) * current_ms and target_ms < UNREACHED_MS else {}
 
     def _mean_ms(self, plan: _Plan, parents: Mapping[HostId, HostId]) -> float:

@@ -252,7 +252,7 @@ class SimulatedDirectory:
 
     def _relocate(self, here: SimulatedHost, channel: ChannelName, bound_ms: float) -> None:
         verdict = Verdict.STAYS
-        with suppress(DirectoryError):
+        with suppress(DirectoryError):  # its lease has ended meanwhile: a live session then answers for the super-node
             for effect in self.send(d.RelocationWanted(here.host, channel, bound_ms)):
                 if isinstance(effect, d.Answer):
                     verdict = effect.verdict

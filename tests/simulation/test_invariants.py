@@ -3,18 +3,24 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cubecast.engine.host import effects as fx
+from cubecast.engine.host.config import EngineConfig, TreeConfig
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.protocol.path import Contract
 from cubecast.overlay.cube import Cube
 from cubecast.simulation import observation
 from cubecast.simulation.invariants import broken_at, broken_labels, lacks_decision, lost_without_notice
+from cubecast.simulation.job_invariants import JobInvariants
+from cubecast.simulation.observation import Observation
+from cubecast.simulation.overlay import SimulatedOverlay
 from cubecast.simulation.run import simulate
-from cubecast.simulation.scenario import load_scenario
+from cubecast.simulation.scenario import Scenario, load_scenario
 from cubecast.simulation.shells.host import SimulatedHost
 from cubecast.simulation.shells.subscribers import LocalSubscriber
+from cubecast.simulation.simulated_run import SimulatedRun
 from cubecast.types import HostId
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
 
@@ -147,3 +153,14 @@ def test_a_run_reports_broken_invariants(
     lines = simulate(load_scenario(path), 1).invariants_broken
     assert lines
     assert all(reported in line for line in lines)
+
+
+def test_a_stream_may_be_dead_without_notice_for_longer_where_a_repair_may_take_longer() -> None:
+    def patience_s(config: EngineConfig) -> float:
+        scenario = Scenario(2, tick_s=config.tick_s, engine=config)
+        overlay = SimulatedOverlay(random_delays(2, 1), Cube(2, 1), config=config)
+        run = SimulatedRun(scenario, 1, overlay, np.random.default_rng(1), np.random.default_rng(2))
+        return Observation(run, JobInvariants(overlay, [], set())).patience_s
+
+    usual, slow = EngineConfig(tick_s=0.5), EngineConfig(tick_s=0.5, tree=TreeConfig(repair_ticks=300))
+    assert patience_s(slow) - patience_s(usual) == pytest.approx(slow.repair_s - usual.repair_s)

@@ -6,12 +6,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cubecast.engine.directory.config import DIRECTORY_DEFAULTS
-from cubecast.simulation.job_invariants import CHECK_S, START_S, START_TICKS, TWICE_S, JobInvariants
+from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig, JobsConfig, LeaseConfig
+from cubecast.engine.host.config import EngineConfig, SearchConfig, TreeConfig
+from cubecast.overlay.cube import Cube
+from cubecast.simulation.job_invariants import CHECK_S, JobInvariants
+from cubecast.simulation.overlay import SimulatedOverlay
 from cubecast.simulation.owners import JobOwner
 from cubecast.simulation.run import simulate
 from cubecast.simulation.scenario import Churn, DirectoryOutage, Partition, Scenario
 from cubecast.types import ChannelName
+from tests.engine.in_memory import random_delays
 from tests.simulation.test_jobs import DERIVED, JOB, JobOverlay
 
 
@@ -47,7 +51,7 @@ def test_a_healthy_job_keeps_the_invariants_and_so_does_one_whose_host_crashes(w
 def test_a_job_that_no_willing_host_starts_is_reported(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     for host in watched.overlay.names:
         monkeypatch.setattr(watched.overlay.hosts[host].jobs, "_continue", lambda _: None)
-    patience_s = START_S + START_TICKS * watched.overlay.tick_s
+    patience_s = watched.invariants.start_s
     assert watched.run(patience_s - 2) == []
     broken = watched.run(6.0)
     assert len(broken) == 1
@@ -60,7 +64,7 @@ def test_a_job_that_failed_at_every_willing_host_has_more_time_but_no_more_than_
     for host in watched.overlay.names:
         monkeypatch.setattr(watched.overlay.hosts[host].jobs, "_continue", lambda _: None)
         watched.overlay.hosts[host].jobs.failures[DERIVED] = 1
-    patience_s = START_S + START_TICKS * watched.overlay.tick_s
+    patience_s = watched.invariants.start_s
     monkeypatch.setattr(type(watched.overlay.directory.jobs), "derives", lambda *_: False)
     assert watched.run(DIRECTORY_DEFAULTS.jobs.avoid_s + patience_s - 2) == []
     assert watched.run(6.0)
@@ -78,7 +82,7 @@ def test_a_job_that_runs_twice_is_reported(watched: Watched, monkeypatch: pytest
     (maker,) = watched.overlay.makers()
     (other,) = (h for h in (watched.overlay.names[3], watched.overlay.names[6]) if h != maker)
     monkeypatch.setattr(watched.overlay.hosts[other].jobs, "source_of", lambda _: ChannelName("clip"))
-    assert watched.run(TWICE_S - 2) == []
+    assert watched.run(watched.invariants.twice_s - 2) == []
     broken = watched.run(4.0)
     assert len(broken) == 1
     assert f"job {DERIVED}: runs at" in broken[0]
@@ -119,3 +123,19 @@ def test_the_same_seed_gives_the_same_run_and_jobs_run_most_of_the_time() -> Non
     assert first.digest == again.digest
     assert first.jobs_running is not None
     assert first.jobs_running > 0.7
+
+
+def test_the_time_that_jobs_are_given_follows_the_tunables_of_the_run() -> None:
+    def invariants(config: EngineConfig, directory: DirectoryConfig) -> JobInvariants:
+        overlay = SimulatedOverlay(random_delays(2, 1), Cube(2, 1), config=config, directory_config=directory)
+        return JobInvariants(overlay, [], set())
+
+    usual = invariants(EngineConfig(), DirectoryConfig())
+    search, tree = SearchConfig(search_ticks=90), TreeConfig(repair_ticks=200)
+    lease, jobs = LeaseConfig(lease_s=20.0), JobsConfig(retry_after_s=5.0)
+    slow = invariants(EngineConfig(search=search, tree=tree), DirectoryConfig(lease=lease, jobs=jobs))
+    lease_s, retry_s = DIRECTORY_DEFAULTS.lease.lease_s, DIRECTORY_DEFAULTS.jobs.retry_after_s
+    ticks = 90 + 200 - SearchConfig().search_ticks - TreeConfig().repair_ticks
+    longer_s = (20.0 - lease_s) + 2 * (5.0 - retry_s) + ticks * EngineConfig().tick_s
+    assert slow.start_s - usual.start_s == pytest.approx(longer_s)
+    assert slow.twice_s / usual.twice_s == pytest.approx(20.0 / lease_s)

@@ -308,8 +308,8 @@ class HostRuntime:
                 self._directory_session.announce(channel, tree)
             case fx.Withdraw(channel):
                 self._directory_session.withdraw(channel)
-            case fx.Pull(channel, record, fed):
-                self._plane.parent_sessions.pull(channel, record, bridged=not fed)
+            case fx.Pull(channel, record, former_feeds):
+                self._plane.parent_sessions.pull(channel, record, bridged=not former_feeds)
             case fx.Push(channel, record):
                 self._plane.channels.push(channel, record)
             case fx.Prepare(channel, record):

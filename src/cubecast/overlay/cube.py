@@ -82,12 +82,6 @@ def step(cube: Cube, label: int, dimension: int, direction: int) -> Label:
     return Label(label + (there - here) * cube.radix**dimension)
 
 
-@kernel
-def port(cube: Cube, dimension: int, up: bool) -> int:
-    """The index of the link along a dimension, 0 .. degree - 1: the neighbour behind it is `neighbours(...)[port]`."""
-    return dimension if cube.radix == 2 else 2 * dimension + (0 if up else 1)
-
-
 @lru_cache(maxsize=NEIGHBOURS_CACHED)
 def neighbours(cube: Cube, label: int) -> tuple[Label, ...]:
     """The labels one hop away, ordered by dimension, direction + before -."""

@@ -11,7 +11,6 @@ faults that keep them from learning of it have ended.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cubecast.engine.directory.config import DIRECTORY_DEFAULTS
 from cubecast.simulation.overlay import SimulatedOverlay
 from cubecast.simulation.owners import JobOwner
 from cubecast.simulation.shells.host import SimulatedHost
@@ -19,13 +18,9 @@ from cubecast.types import ChannelName, HostId
 
 CHECK_S = 1.0
 """Time between two checks, s."""
-START_S = 25.0
-"""Time within which a job must run at another host, s: a lease (6 s), two retries of the directory (2 s each), three refreshes
-of hosts (2 s each), and nine for hosts that failed at it; the search for a parent is counted in ticks."""
-START_TICKS = 150
-"""Ticks within which the host finds a parent for the source and media arrives: a search and its repair (100 ticks)."""
-TWICE_S = 3 * DIRECTORY_DEFAULTS.lease.lease_s
-"""Time within which a host learns that its job has moved, s: until its lease ends and it reports its jobs again."""
+LEARN_S = 15.0
+"""Time within which hosts learn of a job and report it, s: three refreshes (2 s each), and nine for hosts that failed at
+it."""
 
 
 @dataclass(slots=True)
@@ -47,6 +42,21 @@ class JobInvariants:
     _failed_at: dict[tuple[ChannelName, HostId], float] = field(default_factory=dict)
     """When the last of them was seen."""
 
+    @property
+    def start_s(self) -> float:
+        """Longest time until a job runs at another host, s, with the tunables of the run.
+
+        A lease, two retries of the directory, what hosts need to learn of it, and the search for the source and its repair.
+        """
+        host, directory = self.overlay.config, self.overlay.directory_config
+        found_s = host.search.search_ticks * host.tick_s + host.repair_s
+        return directory.lease.lease_s + 2 * directory.jobs.retry_after_s + LEARN_S + found_s
+
+    @property
+    def twice_s(self) -> float:
+        """Longest time until a host learns that its job has moved, s: its lease ends, and it reports its jobs again."""
+        return 3 * self.overlay.directory_config.lease.lease_s
+
     def check(self) -> list[str]:
         """The invariants that are broken now, one line each."""
         wanted = [owner for owner in self.owners if owner.since <= self.overlay.now]
@@ -62,7 +72,7 @@ class JobInvariants:
         if hampered or not able or self._hosts_running(channel):
             self._idle_since[channel] = now
         idle_s = now - self._idle_since.setdefault(channel, now)
-        if idle_s > START_S + START_TICKS * self.overlay.tick_s:
+        if idle_s > self.start_s:
             why = f"; it failed: {owner.failures[-1]}" if owner.failures else ""
             yield f"job {channel}: runs nowhere for {idle_s:.0f} s, hosts are willing{why}"
             self._idle_since[channel] = now
@@ -73,7 +83,7 @@ class JobInvariants:
         if len(hosts) < 2 or self._faulty():
             self._twice_since[channel] = now
         twice_s = now - self._twice_since.setdefault(channel, now)
-        if twice_s > TWICE_S:
+        if twice_s > self.twice_s:
             yield f"job {channel}: runs at {' and '.join(hosts)} for {twice_s:.0f} s"
             self._twice_since[channel] = now
 
@@ -107,13 +117,17 @@ class JobInvariants:
             if count > self._failures.get((channel, host), 0):
                 self._failures[channel, host], self._failed_at[channel, host] = count, self.overlay.now
 
+    @property
+    def _avoided_s(self) -> float:
+        return self.overlay.directory_config.jobs.avoid_s + CHECK_S
+
     def _host_able(self, here: SimulatedHost, channel: ChannelName) -> bool:
         if not here.alive or here.stalled or here.host in self.leaving:
             return False
         if self.overlay.directory.jobs.derives(here.host, channel):
             return True
         failed_at = self._failed_at.get((channel, here.host))
-        if failed_at is not None and self.overlay.now - failed_at <= DIRECTORY_DEFAULTS.jobs.avoid_s + CHECK_S:
+        if failed_at is not None and self.overlay.now - failed_at <= self._avoided_s:
             return False
         copies = sum(len(branch.children) for branch in here.engine.branches())
         free = len(self.overlay.directory.jobs.of(here.host)) < here.jobs.slots

@@ -6,7 +6,6 @@ from operator import attrgetter
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
-from cubecast.engine.host.config import DEFAULT
 from cubecast.simulation.invariants import Parents, broken_at, broken_labels, lacks_decision, lost_without_notice
 from cubecast.simulation.job_invariants import CHECK_S, JobInvariants
 from cubecast.simulation.shells.host import SimulatedHost
@@ -15,9 +14,9 @@ from cubecast.types import HostId
 
 SAMPLE_S = 5.0
 """Time between two samples of who is served, s."""
-NOTICED_TICKS = DEFAULT.tree.repair_ticks + 60
-"""Ticks within which a subscriber whose stream was cut receives it again or is notified that it ended: those of a repair,
-and a margin."""
+NOTICED_TICKS = 60
+"""Ticks, besides those of a repair, within which a subscriber whose stream was cut receives it again or is notified that it
+ended: a margin, of which noticing the loss may take 20 (TreeConfig.stale_ticks)."""
 SETTLED_S = 15.0
 """Age from which a subscription counts in the success ratio, s."""
 
@@ -46,6 +45,12 @@ class Observation:
         overlay.trace, overlay.check, overlay.supernode.on_placed = self._trace, self._check, self._check_labels
         if job_invariants.owners:
             overlay.queue.after(CHECK_S, self._check_jobs)
+
+    @property
+    def patience_s(self) -> float:
+        """Longest time for which a stream may be dead without notice, s; the tunables of the run count."""
+        config = self._run.overlay.config
+        return config.repair_s + NOTICED_TICKS * config.tick_s
 
     def start_sampling(self) -> None:
         """Samples who is served, from now on."""
@@ -89,7 +94,7 @@ class Observation:
 
     def check_subscribers(self) -> None:
         """Checks that every subscriber has its decision, or a search under way, and learns when its stream died."""
-        overlay, patience_s = self._run.overlay, NOTICED_TICKS * self._run.scenario.tick_s
+        overlay, patience_s = self._run.overlay, self.patience_s
         for host, subscription in self._run.subscriptions.items():
             here = overlay.hosts[host]
             if not here.alive or host in self._run.leaving:

@@ -8,7 +8,6 @@ import numpy as np
 
 from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig
 from cubecast.engine.directory.engine import DirectoryEngine
-from cubecast.engine.directory.events import DirectoryEvent
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT, EngineConfig
@@ -28,6 +27,7 @@ from cubecast.tracing.writer import TraceWriter
 from cubecast.types import ChannelName, Floats, HostId
 
 NO_PROCESSING = ProcessingOffer()
+"""Of a host that runs no extension for others: no slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ class SimulatedOverlay:
             directory_config: tunables of the directory's engine.
         """
         self.config, self.tick_s, self.policy, self.seed = config, config.tick_s, policy, seed
+        self.directory_config = directory_config
         self._rng = np.random.default_rng([seed, 2])
         self.queue = EventQueue()
         self.network = SimulatedNetwork(delay_ms, self.queue, self._rng, self._deliver, wire=wire)
@@ -231,11 +232,3 @@ class SimulatedOverlay:
     def _deliver(self, host: HostId, event: ev.Event) -> None:
         """Calls `handle` as it is now, so that a test can replace it after the shells were made."""
         self.handle(host, event)
-
-    def perform(self, here: SimulatedHost, effect: fx.Effect) -> None:
-        """Performs one effect of a host's engine."""
-        self.shell.perform(here, effect)
-
-    def send_to_directory(self, event: DirectoryEvent) -> None:
-        """See SimulatedDirectory.send."""
-        self.supernode.send(event)

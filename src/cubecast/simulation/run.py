@@ -22,9 +22,9 @@ from cubecast.simulation.scenario import Scenario
 from cubecast.simulation.simulated_run import SimulatedRun
 from cubecast.tracing.writer import TraceWriter
 
-SPARE_SHARE = 20
-"""Number of hosts for each of which the delay matrix has one more row for newcomers; there is at least one such row. Fewer
-rows would make newcomers wait until hosts have left."""
+HOSTS_PER_SPARE_ROW = 20
+"""The delay matrix has one more row, for newcomers, for each so many hosts, and at least one. With fewer rows newcomers would
+wait until hosts have left."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ def simulate(scenario: Scenario, seed: int, trace: Path | None = None) -> Simula
         UsageError: the network is not known.
         NetworkFileError: its file cannot be read.
     """
-    spare = max(1, scenario.hosts // SPARE_SHARE)
+    spare = max(1, scenario.hosts // HOSTS_PER_SPARE_ROW)
     network = load_network(scenario.network, scenario.hosts + spare, seed)
     cube = live_region(scenario.hosts + spare)
     config = structs.replace(scenario.engine, tick_s=scenario.tick_s)

@@ -68,7 +68,7 @@ def test_a_link_is_kept_while_either_end_needs_it() -> None:
     record = overlay.directory.members[other].record
     for wanted in ((record,), ()):
         for effect in engine._neighbourhood.want_links("a test", wanted):
-            overlay.perform(overlay.hosts[host], effect)
+            overlay.shell.perform(overlay.hosts[host], effect)
         overlay.run(30)
         linked = {link.host for link in engine.view().links if link.up}
         assert (other in linked) == bool(wanted), "the link exists while it is wanted"

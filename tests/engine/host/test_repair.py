@@ -188,7 +188,7 @@ def test_everyone_may_look_for_another_parent_at_once(seed: int) -> None:
     for host in overlay.names[1:]:
         for branch in overlay.engines[host].branches():
             for effect in overlay.engines[host]._upstream.lose(branch, "a test says so"):
-                overlay.perform(overlay.hosts[host], effect)
+                overlay.shell.perform(overlay.hosts[host], effect)
     served = receiving(overlay)
     overlay.run(LEASED_OUT_S)
     assert not overlay.ended()

@@ -94,7 +94,7 @@ def test_a_host_is_standby_for_no_more_hosts_than_it_has_copies_left_over_all_ch
         copies = sum(len(branch.children) for branch in engine.branches())
         needed = sum(
             len(branch.standby_children)
-            - len({ward.parent for ward in branch.standby_children.values()} & branch.children.keys())
+            - len({standby_child.parent for standby_child in branch.standby_children.values()} & branch.children.keys())
             for branch in engine.branches()
         )
         assert copies + needed <= fan_out

@@ -100,13 +100,11 @@ def test_a_bound_is_kept_or_refused_with_one_that_would_have_been(hosts: int, se
 def test_the_bound_chooses_the_path() -> None:
     """Two ways of equal length round a square: the first choice is cheap to begin with and slow afterwards."""
     delay = np.full((4, 4), 200.0)
-    near, far = (1, 2), (3,)
     cube = Cube(2, 2)
     overlay = Overlay(delay, cube, seed=3)
     seats = [m.record.seat for m in overlay.directory.members.values()]
     subscriber = next(i for i in range(4) if distance(cube, seats[i], seats[0]) == 2)
     first, second = (i for i in range(1, 4) if i != subscriber)
-    del near, far
     for a, b, ms in ((subscriber, first, 5.0), (first, 0, 90.0), (subscriber, second, 20.0), (second, 0, 20.0)):
         overlay.delay_ms[a, b] = overlay.delay_ms[b, a] = ms
     overlay.run(WARM_S)

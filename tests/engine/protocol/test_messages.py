@@ -1,8 +1,11 @@
 """The wire format: decoding gives the message that was encoded, and malformed input raises MessageError only."""
 
+from functools import partial
+from typing import get_args
+
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from cubecast.engine.protocol import messages as m
@@ -32,12 +35,14 @@ reaches = st.builds(
 )
 contracts = st.builds(Contract, bound_ms=times, rate_bps=delays, loss=st.floats(0, 1))
 channels = names.map(ChannelName)
+trails = st.lists(names.map(HostId), min_size=1, max_size=10).map(tuple)
+records = st.builds(HostRecord, host=names.map(HostId), seat=numbers.map(Label), fan_out=tries)
 messages = st.one_of(
     st.builds(
         m.Heartbeat,
         carried=st.lists(st.builds(m.Carried, channel=channels, metrics=reaches, spare=tries), max_size=3).map(tuple),
     ),
-    st.builds(m.Hello, record=st.builds(HostRecord, host=names.map(HostId), seat=numbers.map(Label), fan_out=tries)),
+    st.builds(m.Hello, record=records),
     st.builds(m.Ping, sent_s=times),
     st.builds(m.Pong, sent_s=times, seen_s=times),
     st.builds(
@@ -61,7 +66,7 @@ messages = st.one_of(
         ask=numbers,
         channel=channels,
         contract=contracts,
-        trail=st.lists(names.map(HostId), min_size=1, max_size=10).map(tuple),
+        trail=trails,
         grant=names,
         feasibility=st.builds(FeasibilityDistance, seqno=numbers, depth=numbers),
     ),
@@ -75,7 +80,9 @@ messages = st.one_of(
         fed=st.booleans(),
     ),
     st.builds(m.SubtreeContract, channel=channels, contract=contracts),
-    st.builds(m.Relatives, channel=channels, hosts=st.just(())),
+    st.builds(m.Relatives, channel=channels, hosts=st.lists(records, max_size=m.RELATIVES_MAX).map(tuple)),
+    st.builds(m.StandbyRequest, channel=channels, trail=trails, grant=names, parent=names.map(HostId)),
+    st.builds(m.StandbyStatus, channel=channels, ready=st.booleans()),
     st.builds(m.Leaving),
     st.builds(m.Release, channel=names.map(ChannelName)),
     st.builds(m.Ended, channel=names.map(ChannelName), finished=st.booleans(), host=names.map(HostId), reason=names),
@@ -86,6 +93,16 @@ messages = st.one_of(
 @given(messages)
 def test_what_is_sent_is_what_arrives(message: m.Message) -> None:
     assert m.decode(m.encode(message)) == message
+
+
+def is_a(kind: type, message: m.Message) -> bool:
+    return isinstance(message, kind)
+
+
+def test_every_kind_of_message_is_generated() -> None:
+    search = settings(max_examples=2000, phases=[Phase.generate], database=None)
+    for kind in get_args(m.Message):
+        find(messages, partial(is_a, kind), settings=search)
 
 
 @given(st.binary(max_size=300))

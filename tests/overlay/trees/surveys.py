@@ -1,9 +1,10 @@
-"""Measured graphs for the tests of trees."""
+"""Measured graphs, and what a tree is, for the tests of trees."""
 
 import numpy as np
 from hypothesis import strategies as st
 
 from cubecast.overlay.trees.measured import Measured, MeasuredGraph, run_survey
+from cubecast.overlay.trees.tree import NO_NODE, PUBLISHER, breadth_first
 from cubecast.types import Floats, Ints
 
 
@@ -20,3 +21,10 @@ def some_edges(matrix: Floats, parent: Ints | None = None) -> st.SearchStrategy[
     pair = st.tuples(*[st.integers(0, nodes - 1)] * 2).filter(lambda p: p[0] != p[1])
     needed = [] if parent is None else [(node, int(above)) for node, above in enumerate(parent) if above >= 0]
     return st.lists(pair, max_size=nodes * 3).map(lambda more: np.array([*needed, *more], np.int64).reshape(-1, 2))
+
+
+def is_tree(parent: Ints) -> bool:
+    """Whether every node is a descendant of the publisher; false if there are loops or parents out of range."""
+    if parent[PUBLISHER] != NO_NODE or (parent[1:] < 0).any() or (parent >= len(parent)).any():
+        return False
+    return len(breadth_first(parent)) == len(parent)

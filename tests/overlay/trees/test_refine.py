@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from cubecast.overlay.delays import full_delays
 from cubecast.overlay.trees.refine import GAIN_MIN_MS, SWEEP_GAIN_MIN, Move, best_move, refined_tree, tree_state
-from cubecast.overlay.trees.tree import is_tree, tree_delays
+from cubecast.overlay.trees.tree import tree_delays
 from cubecast.types import Floats, Ints
 from tests.kernels import both_forms
-from tests.overlay.trees.surveys import graph_of, some_edges
+from tests.overlay.trees.surveys import graph_of, is_tree, some_edges
 from tests.strategies import matrices, trees
 
 Case = tuple[Floats, Ints, Ints, Ints, Floats]

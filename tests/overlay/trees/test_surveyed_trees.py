@@ -21,8 +21,9 @@ from cubecast.overlay.trees.hybrid import (
     hybrid_tree,
 )
 from cubecast.overlay.trees.measured import Survey, run_survey
-from cubecast.overlay.trees.tree import fan_out, is_tree, tree_delays
+from cubecast.overlay.trees.tree import fan_out, tree_delays
 from cubecast.types import Floats, Ints
+from tests.overlay.trees.surveys import is_tree
 from tests.strategies import matrices
 
 METHODS = [clustered_alone, clustered_refined, compact_alone, hybrid_tree]

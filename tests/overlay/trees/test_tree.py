@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.overlay.delays import full_delays
-from cubecast.overlay.trees.tree import breadth_first, fan_out, is_tree, tree_delays
+from cubecast.overlay.trees.tree import breadth_first, fan_out, tree_delays
 from cubecast.types import Floats
 from tests.kernels import both_forms
+from tests.overlay.trees.surveys import is_tree
 from tests.strategies import matrices, trees
 
 

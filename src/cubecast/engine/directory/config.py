@@ -172,7 +172,7 @@ class RelocationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Maximum number of hosts of an overlay in which seats are changed: computing all paths over a larger one would delay
     the super-node's other requests."""
     subscribers_max: int = 256
-    """Maximum number of subscriptions over the cube, for the same reason."""
+    """Maximum number of subscriptions over the cube, the one that asks included, for the same reason."""
     check_interval_s: float = 30.0
     """A subscriber whose bound is not kept is considered for another seat at most once in this time, s: its neighbours'
     links are dialled anew after each change."""

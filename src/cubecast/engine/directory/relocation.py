@@ -84,7 +84,9 @@ class Relocation:
             requested: the subscription whose bound is not kept.
             others: all subscriptions over the cube; the requested one may be among them.
         """
-        too_large = len(seats) > self._config.hosts_max or len(others) > self._config.subscribers_max
+        own = requested.host, requested.publisher
+        subscribers = len(others) + all((each.host, each.publisher) != own for each in others)
+        too_large = len(seats) > self._config.hosts_max or subscribers > self._config.subscribers_max
         if self._config.form is RelocationForm.OFF or too_large or requested.host in fixed:
             return Verdict.STAYS
         if not self._delay_table.knows(requested.host, requested.publisher):

@@ -81,13 +81,13 @@ class Pull:
     Answered by Pulled once its media may flow, or by PullFailed.
 
     Attributes:
-        fed: the former parent still feeds this host, so that nothing is lost while the session opens; else an open
+        former_feeds: the former parent still feeds this host, so that nothing is lost while the session opens; else an open
             standby session to the host is used, if there is one.
     """
 
     channel: ChannelName
     record: HostRecord
-    fed: bool = False
+    former_feeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Functions for any tree: its order, the delays and fan-outs of its nodes, and whether it is a tree."""
+"""Functions for any tree: its order, and the delays and fan-outs of its nodes."""
 
 import numpy as np
 
@@ -53,10 +53,3 @@ def tree_delays(parent: Ints, delays: Delays) -> Floats:
 def fan_out(parent: Ints) -> Ints:
     """The number of children of each node, shape (n,)."""
     return np.bincount(parent[parent >= 0], minlength=len(parent)).astype(np.int64)
-
-
-def is_tree(parent: Ints) -> bool:
-    """Whether every node is a descendant of the publisher; false if there are loops or parents out of range."""
-    if parent[PUBLISHER] != NO_NODE or (parent[1:] < 0).any() or (parent >= len(parent)).any():
-        return False
-    return len(breadth_first(parent)) == len(parent)

@@ -53,8 +53,8 @@ class HostShell:
                 self._network.dial(here, record.host)
             case fx.HangUp(host):
                 self._network.hang_up(here, host)
-            case fx.Pull(channel, record, fed):
-                self._media.pull(here, channel, record, fed=fed)
+            case fx.Pull(channel, record, former_feeds):
+                self._media.pull(here, channel, record, former_feeds=former_feeds)
             case fx.Push(channel, record):
                 self._media.push(here, channel, record.host)
             case fx.Prepare(channel, record):

@@ -34,7 +34,7 @@ class MediaSessions:
 
     # ------------------------------------------------------------------ a child's side
 
-    def pull(self, here: SimulatedHost, channel: ChannelName, record: HostRecord, *, fed: bool) -> None:
+    def pull(self, here: SimulatedHost, channel: ChannelName, record: HostRecord, *, former_feeds: bool) -> None:
         """Opens a session to a parent, over a standby if one is open and no other parent feeds the host.
 
         Ends in Pulled or PullFailed. A hidden parent cannot be dialled: the session waits for that parent's `push`.
@@ -49,7 +49,7 @@ class MediaSessions:
             return
         standby = here.prepared.pop((channel, record.host), None)
         opens_s = self._network.handshake_s(here.host, record.host)
-        if standby is not None and not fed:
+        if standby is not None and not former_feeds:
             opens_s = BRIDGE_S
         self._queue.after(opens_s, self._open, here, channel, record.host)
 

@@ -2,9 +2,9 @@
 
 import heapq
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import TypeVarTuple
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 START_S = 1_000_000.0
 """Time at which every simulated clock begins, s since the Unix epoch."""
@@ -20,7 +20,7 @@ class EventQueue:
         self._queue: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._number = 0
 
-    def after(self, seconds: float, action: Callable[P, None], *args: P.args, **_: P.kwargs) -> None:
+    def after(self, seconds: float, action: Callable[[*Ts], None], *args: *Ts) -> None:
         """Schedules an action that many seconds from now."""
         self._number += 1
         entry: tuple[float, int, Callable[..., None], tuple[object, ...]] = (

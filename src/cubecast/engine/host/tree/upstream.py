@@ -78,7 +78,7 @@ class Upstream:
         """Makes a host that has confirmed this one its parent: the first one, or in place of another."""
         self._downstream.branches[branch.channel] = branch
         before = branch.upstream or branch.former
-        fed = before is not None and branch.lost is None
+        former_feeds = before is not None and branch.lost is None
         effects = [*self._keep_former(branch, before, record.host), *self._log_change(branch, before, record.host)]
         branch.upstream, branch.failure, branch.lost = record.host, "", None
         if branch.standby == record.host:
@@ -87,7 +87,7 @@ class Upstream:
         branch.bytes_received = -1
         branch.siblings = ()
         branch.hold_seqno, branch.newest_seqno = False, metrics.seqno
-        effects.append(Pull(branch.channel, record, fed=fed))
+        effects.append(Pull(branch.channel, record, former_feeds=former_feeds))
         effects += self._downstream.forward(branch, metrics)
         if branch.contract is not None:
             effects.append(self._downstream.report(branch, "receiving"))

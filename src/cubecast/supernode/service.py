@@ -1,7 +1,6 @@
 """Runs the directory engine: stores and pushes its effects, and checks the permissions of every request."""
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -33,7 +32,6 @@ from cubecast.engine.directory.events import (
     SubscriptionReported,
     UnknownChannelRequested,
 )
-from cubecast.engine.directory.job_placement import AUTO, PUBLISHER
 from cubecast.engine.protocol.http_bodies import (
     ChannelView,
     JobRequest,
@@ -53,6 +51,7 @@ from cubecast.engine.protocol.job_records import JobStatus
 from cubecast.engine.protocol.records import Tree, check_address, check_name
 from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, StoreError, TokenError
 from cubecast.overlay.cube import format_label
+from cubecast.supernode.job_requests import HEX_32_BYTES, check_job
 from cubecast.supernode.modules import Modules
 from cubecast.supernode.outbox import Outbox
 from cubecast.supernode.store import Store
@@ -68,17 +67,12 @@ SLOTS_MAX = 1024
 """Maximum number of extensions a host may offer to run; a greater number counts as this one."""
 JOBS_REPORTED_MAX = 128
 """Maximum number of jobs in one report of a host that are read; a host is assigned 64 at most (JobsConfig)."""
-OWNER_CHARACTERS_MAX = 64
-"""Maximum length of an owner's random number, characters: bounds the memory for a job."""
-CONFIG_CHARACTERS_MAX = 16 * 1024
-"""Maximum length of a job's settings, names and values together, characters: they are pushed with every change of jobs."""
 DIAL_BACK_INTERVAL_S = 60.0
 """Hosts are dialled back once in this time, s."""
 DIAL_BACKS_MAX = 64
 """Maximum number of hosts dialled back at the same time, each with a socket: 1000 hidden hosts take 15 s (0.9 s each), and
 an ordinary limit of 1024 open files leaves most of them to requests."""
 DialBack = Callable[[str], Awaitable[bool]]
-_HEX_32_BYTES = re.compile("[0-9a-f]{64}")
 
 
 class Service:
@@ -211,7 +205,7 @@ class Service:
             raise TokenError(f"this token does not allow a host named {request.name}")
         check_name("host name", request.name)
         check_address(request.address)
-        if not _HEX_32_BYTES.fullmatch(request.key) or not _HEX_32_BYTES.fullmatch(request.fingerprint):
+        if not HEX_32_BYTES.fullmatch(request.key) or not HEX_32_BYTES.fullmatch(request.fingerprint):
             raise DirectoryError("a join needs a SHA-256 fingerprint and an Ed25519 key, 64 hex digits each")
         if request.name == SUPERNODE:
             raise DirectoryError(f"the name {SUPERNODE} is reserved; choose another with --name")
@@ -270,8 +264,7 @@ class Service:
             TokenError: the host may not subscribe to the channel.
             DirectoryError: the host has to join again.
         """
-        if not bearer.permission.may("subscribe", request.channel):
-            raise TokenError(f"this token does not allow subscribing to {request.channel!r}")
+        self._check_may_subscribe(bearer, request.channel)
         effects = self._handle(RoutesWanted(bearer.host, request.channel, request.links_ms))
         return next(effect.answer for effect in effects if isinstance(effect, AnswerRoutes))
 
@@ -303,15 +296,18 @@ class Service:
             TokenError: the host may not subscribe to it.
             ChannelUnknown: it is not announced.
         """
-        may = bearer.permission.may
-        if not may("subscribe", channel) and not self.engine.jobs.needs(bearer.host, channel):
-            raise TokenError(f"this token does not allow subscribing to {channel!r}")
+        self._check_may_subscribe(bearer, channel)
         record = self.engine.channels.get(channel)
         if record is None:
             self._handle(UnknownChannelRequested(bearer.host, channel))
+            may = bearer.permission.may
             raise ChannelUnknown(channel, tuple(c for c in self.engine.channels if may("subscribe", c)))
         proposals = self.engine.proposals(bearer.host, channel)
         return ResolveAnswer(record, self._authority.grant(bearer.host, channel), proposals)
+
+    def _check_may_subscribe(self, bearer: Bearer, channel: ChannelName) -> None:
+        if not bearer.permission.may("subscribe", channel) and not self.engine.jobs.needs(bearer.host, channel):
+            raise TokenError(f"this token does not allow subscribing to {channel!r}")
 
     def request_job(self, permission: Permission, channel: ChannelName, request: JobRequest) -> JobStatus:
         """Adds a job, or renews its lease.
@@ -322,16 +318,7 @@ class Service:
             DirectoryError: the job is refused.
         """
         job = request.job
-        if job.channel != channel:
-            raise DirectoryError(f"the job derives {job.channel!r}, not {channel!r}")
-        check_name("channel name", channel)
-        check_name("channel name", job.source)
-        if request.at not in (PUBLISHER, AUTO):
-            check_name("host name", request.at)
-        if not _HEX_32_BYTES.fullmatch(job.extension) or not 0 < len(job.owner) <= OWNER_CHARACTERS_MAX:
-            raise DirectoryError("a job needs the SHA-256 of its module, 64 hex digits, and an owner")
-        if sum(len(key) + len(value) for key, value in job.config.items()) > CONFIG_CHARACTERS_MAX:
-            raise DirectoryError(f"the settings have more than {CONFIG_CHARACTERS_MAX} characters")
+        check_job(channel, request)
         for scope, name in (("subscribe", job.source), ("publish", channel)):
             if not permission.may(scope, name):
                 raise TokenError(f"this token does not allow {scope.removesuffix('e')}ing {name!r}")

@@ -88,8 +88,8 @@ def test_a_name_is_not_given_to_another_host_while_the_old_stream_is_still_recei
     overlay.run(8)  # its lease has ended; the subscriber still looks for a parent
     announced = d.ChannelAnnounced(overlay.names[2], CHANNEL, Tree.HYBRID)
     with pytest.raises(DirectoryError, match="still received from host h000, which published it before"):
-        overlay.send_to_directory(announced)
+        overlay.supernode.send(announced)
     overlay.run(8)
     assert overlay.names[1] in overlay.ended()
-    overlay.send_to_directory(announced)
+    overlay.supernode.send(announced)
     assert overlay.directory.channels[CHANNEL].publisher == overlay.names[2]

@@ -11,9 +11,11 @@ from cubecast.overlay.kernel import kernel
 from cubecast.types import Floats
 
 LANDMARKS = 12
-"""Hosts that every other host measures its delay to. They can span at most 11 dimensions."""
+"""Hosts that every other host measures its delay to. They can span at most 11 dimensions. Each is a probe of every host's
+64 (docs/decisions/0009), so they are few."""
 DIMENSIONS = 8
-"""Dimensions of the coordinates, at most."""
+"""Dimensions of the coordinates, at most: fewer than LANDMARKS - 1, so that the least of them, which are mostly the noise of
+the delays, are left out. The number is chosen, not measured."""
 
 
 def landmark_coordinates(between_ms: Floats, to_ms: Floats, dimensions: int = DIMENSIONS) -> Floats:

@@ -10,7 +10,8 @@ import numpy as np
 from cubecast.types import Bools, Floats, Ints
 
 COPY_MS = 5.0
-"""Cost of one additional copy of a stream or one additional instance, expressed as mean delay, ms."""
+"""Cost of one additional copy of a stream or one additional instance, expressed as mean delay, ms: chosen, not measured (docs/decisions/0017). It
+makes a running instance win over a new one that is hardly nearer."""
 
 
 def rank_sites(input_ms: Floats, to_consumers_ms: Floats, bounds_ms: Floats, copies: Ints, open_sites: Bools) -> Ints:

@@ -13,12 +13,14 @@ from cubecast.simulation.simulated_run import SimulatedRun
 from cubecast.types import HostId
 
 SAMPLE_S = 5.0
-"""Time between two samples of who is served, s."""
+"""Time between two samples of who is served, s: short against a run of minutes, and long against the cost of a sample, which
+visits every subscriber's path."""
 NOTICED_TICKS = 60
 """Ticks, besides those of a repair, within which a subscriber whose stream was cut receives it again or is notified that it
 ended: a margin, of which noticing the loss may take 20 (TreeConfig.stale_ticks)."""
 SETTLED_S = 15.0
-"""Age from which a subscription counts in the success ratio, s."""
+"""Age from which a subscription counts in the success ratio, s: a first search, and asking again once it was refused
+(AGAIN_S), are not counted as failures."""
 
 _HOST_OF: dict[type, Callable[[fx.Effect], object]] = {
     **dict.fromkeys((fx.Send, fx.HangUp, fx.Rouse, fx.Evict, fx.StopPull, fx.Suspect), attrgetter("host")),

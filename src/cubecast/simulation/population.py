@@ -12,7 +12,7 @@ from cubecast.simulation.simulated_run import SimulatedRun, Subscription
 from cubecast.types import ChannelName, HostId, Label
 
 AGAIN_S = 5.0
-"""Time after which a subscriber that was refused or lost its stream asks again, s."""
+"""Time after which a subscriber that was refused or lost its stream asks again, s: about what a person takes to notice it."""
 
 
 def channel_name(number: int) -> ChannelName:

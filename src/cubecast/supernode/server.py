@@ -24,8 +24,11 @@ from cubecast.tokens import Authority, Permission
 from cubecast.tracing.writer import TraceWriter
 
 KEY_FILE = "authority.pem"
+"""File in the state folder: the private key that signs all tokens. Whoever has it can issue any."""
 TOKEN_FILE = "join.token"  # noqa: S105  a file name
+"""File in the state folder: a join token that allows everything, for the owner of the super-node."""
 STORE_FILE = "directory.sqlite"
+"""File in the state folder: the shape of the cube, hosts and channels, for a restart."""
 REQUESTS_MAX = 4096
 """Maximum number of open requests and connections; further ones are answered with status 503. Each host keeps one open."""
 SHUTDOWN_S = 2

@@ -12,9 +12,11 @@ from cubecast.overlay.trees.tree import NO_NODE, PUBLISHER
 from cubecast.types import Floats, Ints
 
 CENTRE_WEIGHT = 0.3
-"""Weight of a candidate's distance to the cluster's centre against its delay from the parent."""
+"""Weight of a candidate's distance to the cluster's centre against its delay from the parent. Chosen, not measured: the tree is refined
+afterwards, which matters more (docs/decisions/0009)."""
 SHORT_LIST = 8
-"""Candidates for the head of a cluster whose delay is measured."""
+"""Candidates for the head of a cluster whose delay is measured: as many as the near nodes that each node measures
+(Effort.near), within the same budget of probes."""
 ROUNDS = 8
 """Iterations of k-means; it need not converge, because the tree is refined afterwards."""
 

@@ -28,7 +28,7 @@ from cubecast.tracing.writer import TraceWriter
 from cubecast.types import ChannelName, HostId
 
 DIRECTORY_S = 0.01
-"""Time between a request and its answer, and between an effect and its push, s."""
+"""Time between a request and its answer, and between an effect and its push, s: chosen; far below a tick, as it is live."""
 LEASE_TICK_S = 0.5
 """Time between two checks of leases, s; as in cubecast.supernode.service."""
 

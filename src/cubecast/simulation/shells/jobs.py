@@ -19,7 +19,7 @@ from cubecast.simulation.shells.subscribers import LocalSubscriber, LocalSubscri
 from cubecast.types import ChannelName
 
 SPREAD_SHARE = 0.25
-"""Spread of the processing time, as a share of it."""
+"""Spread of the processing time, as a share of it: chosen, not measured. Any that is not 0 shows whether it is passed on."""
 
 
 class JobServices(Protocol):

@@ -15,7 +15,7 @@ from cubecast.types import ChannelName, HostId
 BRIDGE_S = 0.01
 """Time until media flows over a standby that is used as the session to a parent, s."""
 FRAME_BYTES = 1000
-"""Media bytes per channel and tick."""
+"""Media bytes per channel and tick: any number above 0 shows that media flows. No scenario limits a host's uplink."""
 PUSH_WAIT_S = 5.0
 """Time a child waits for the session that its hidden parent opens, s; as PUSHED_S of cubecast.host.media.parent_sessions."""
 PUSH_TRIES = 8

@@ -41,6 +41,8 @@ class Peer:
         """The hosts above it on the path from the publisher."""
         self.publication = 0
         """The publication of the channel that it carries."""
+        self.media = True
+        """Whether it sends media to this host as its child."""
         self.alive = True
         """Whether it sends and answers anything."""
         self.offers = False
@@ -122,7 +124,7 @@ class ScriptedHost:
                 carried = m.Carried(CHANNEL, self.metrics_at(host, peer.delay_ms), peer.spare)
                 self.handle(ev.Received(host, m.Heartbeat((carried,), peer.needs)))
                 if host == parent:
-                    self.bytes += BYTES_PER_TICK
+                    self.bytes += BYTES_PER_TICK if peer.media else 0
                     self.handle(ev.MediaSampled(CHANNEL, host, self.bytes))
                     metrics = self.metrics_at(host, peer.delay_ms)
                     update = m.PathUpdate(CHANNEL, metrics, 0, Label(0), flowing=False, fed=peer.fed)

@@ -164,3 +164,33 @@ def test_a_new_child_is_sent_its_relatives_at_once_and_then_once_a_period() -> N
         host.run(1)
     ticks = [tick - attached_at for tick, to, each in host.sent if to == child and isinstance(each, m.Relatives)]
     assert ticks == [2 + turn * DEFAULT.tree.relatives_ticks for turn in range(3)]
+
+
+def test_a_parent_is_sent_the_subtree_contract_once_in_each_period() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent, periods = host.parent, 6
+    assert parent is not None
+    before = len(host.sent_to(parent, m.SubtreeContract))
+    host.run(periods * DEFAULT.tree.contract_ticks)
+    assert len(host.sent_to(parent, m.SubtreeContract)) - before == periods
+    host.peers[parent].alive = False
+    host.peers[host.other()].alive = False
+    host.run(DEFAULT.tree.repair_ticks // 2)
+    assert {to for _, to, message in host.sent if isinstance(message, m.SubtreeContract)} == {parent}
+
+
+def test_the_parent_of_an_idle_channel_may_be_silent_between_two_heartbeats() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent = host.parent
+    assert parent is not None
+    host.peers[parent].media = False
+    host.run(DEFAULT.tree.idle_ticks + 5)
+    assert host.parent == parent, "an idle channel is no reason to leave"
+    host.peers[parent].alive = False
+    host.run(DEFAULT.tree.idle_silent_ticks - 2)
+    host.peers[parent].alive = True
+    host.run(5)
+    assert host.parent == parent
+    assert not host.parent_changes

@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from cubecast.cli.arguments import BOUND_DEFAULT_MS
 from cubecast.engine.protocol.job_records import Job, JobProgress, JobStatus
+from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import (
     NAME_MAX,
     Compliance,
     HostRecord,
     Neighbour,
+    SubscriptionRecord,
     check_address,
     check_name,
 )
@@ -65,3 +67,9 @@ def test_the_link_to_a_neighbour_leads_to_the_host_that_relays_to_it_if_there_is
     near, relay = (HostRecord(HostId(name), "a:1", "f", "k", Label(1)) for name in "nr")
     assert Neighbour(Label(1), near).first == near
     assert Neighbour(Label(1), near, via=relay).first == relay
+
+
+def test_a_subscription_without_further_terms_allows_any_rate_and_loss() -> None:
+    report = SubscriptionRecord(ChannelName("clip"), HostId("s"), 100.0, "searching")
+    contract = Contract(100.0)
+    assert (report.rate_bps, report.loss) == (contract.rate_bps, contract.loss) == (0.0, 1.0)

@@ -71,22 +71,27 @@ class ScriptedHost:
             self.handle(ev.Received(host, m.Hello(record(host))))
         self.run(DEFAULT.links.samples_ready + 15)
 
-    def subscribe(self) -> None:
+    def subscribe(self, publisher: HostId = PUBLISHER) -> None:
         """Subscribes to the channel, and waits until it has a parent."""
-        self.search()
+        self.search(publisher=publisher)
         self.run(5)
         assert self.parent is not None
 
     def search(
-        self, bound_ms: float = 10_000.0, tree: Tree = Tree.HYBRID, grant: str = "", rate_bps: float = 0.0
+        self,
+        bound_ms: float = 10_000.0,
+        tree: Tree = Tree.HYBRID,
+        grant: str = "",
+        rate_bps: float = 0.0,
+        publisher: HostId = PUBLISHER,
     ) -> None:
         """Begins a subscription, and resolves its channel."""
         self.handle(ev.SubscribeRequested(CHANNEL, Contract(bound_ms, rate_bps)))
-        self.resolve(tree, grant)
+        self.resolve(tree, grant, publisher)
 
-    def resolve(self, tree: Tree = Tree.HYBRID, grant: str = "") -> None:
+    def resolve(self, tree: Tree = Tree.HYBRID, grant: str = "", publisher: HostId = PUBLISHER) -> None:
         """The directory's answer to Resolve."""
-        self.handle(ev.ChannelResolved(ChannelRecord(CHANNEL, PUBLISHER, Label(0), 0, tree), grant))
+        self.handle(ev.ChannelResolved(ChannelRecord(CHANNEL, publisher, Label(0), 0, tree), grant))
 
     def receive(self, host: HostId, message: m.Message) -> list[fx.Effect]:
         """A message of a peer, or of any other host."""

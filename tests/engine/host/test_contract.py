@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cubecast.engine.host import effects as fx
@@ -94,6 +94,7 @@ def test_a_counter_offer_is_kept_and_gives_no_more_away_than_it_must(
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(5, 14), st.integers(0, 1000), st.sampled_from(list(Tree)), st.integers(1, 3))
+@example(12, 677, Tree.GRAFT, 2)  # a relay whose rate was measured from before its media arrived
 def test_no_uplink_is_promised_more_than_it_carries(hosts: int, seed: int, tree: Tree, copies: int) -> None:
     uplink_bps = (copies + 0.5) * COPY_BPS
     overlay = overlay_of(hosts, seed, uplink_bps)

@@ -146,10 +146,11 @@ def test_a_host_that_declines_to_stand_by_is_not_asked_again_for_a_while() -> No
 
 
 def test_a_host_whose_parent_is_the_publisher_needs_no_standby() -> None:
-    host = ScriptedHost()
-    for peer in host.peers.values():
-        peer.above = ()
-    host.subscribe()
+    host, publisher, relay = ScriptedHost(), HostId("a"), HostId("b")
+    host.peers[publisher].above, host.peers[publisher].delay_ms = (), 0.0
+    host.peers[relay].above = (publisher,)
+    host.subscribe(publisher)
+    assert host.parent == publisher
     host.run(3 * DEFAULT.standby.ask_ticks)
     assert not [peer for peer in host.peers if host.sent_to(peer, m.StandbyRequest)]
 

@@ -183,7 +183,7 @@ class RelayRequests(Kind):
         metrics = branch.metrics
         evicted = steps.admission.free_slot(search, branch)
         steps.downstream.feed(branch, search.asker, search.contract)
-        advertised = steps.downstream.advertised(metrics, branch.rate_bps)
+        advertised = steps.downstream.advertised(metrics, branch.copy_bps)
         confirm = Send(search.asker, Confirm(search.ask, branch.channel, advertised))
         child = steps.neighbourhood.links.record(search.asker)
         push = [Push(branch.channel, child)] if steps.neighbourhood.hidden and child is not None else []

@@ -115,6 +115,12 @@ class Branch:
             wanted = wanted.both(child.contract)
         return wanted
 
+    @property
+    def copy_bps(self) -> float:
+        """Rate of one copy: as measured here, before that as the path announces it; 0 while nobody has measured it."""
+        announced = self.metrics.rate_bps
+        return self.rate_bps or (announced if announced < NUMBER_MAX else 0.0)
+
     def count(self, bytes_received: int) -> None:
         """Records the running total of bytes received or published; it starts at 0 again with every media session."""
         if bytes_received > self.bytes_received >= 0:
@@ -122,7 +128,10 @@ class Branch:
         self.bytes_received = bytes_received
 
     def measure_rate(self, now: float, config: TreeConfig) -> None:
-        """Updates rate_bps, once enough time has passed since the last measurement."""
+        """Updates rate_bps, once enough time has passed since the last measurement, or since media first arrived."""
+        if self.bytes_received < 0:
+            self.rated_s, self.new_bytes = now, 0
+            return
         if now - self.rated_s < config.rate_s:
             return
         measured_bps = 8 * self.new_bytes / (now - self.rated_s)

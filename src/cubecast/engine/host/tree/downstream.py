@@ -114,16 +114,16 @@ class Downstream:
         reserved = sum(max(0, n - self._children(other)) for other, n in self._reserve.items() if other != channel)
         left = max(0, self._fan_out - self.copies() - promised - reserved)
         branch = self.branches.get(channel)
-        if branch is None or not branch.rate_bps or self._uplink_bps >= NUMBER_MAX:
+        if branch is None or not branch.copy_bps or self._uplink_bps >= NUMBER_MAX:
             return left
-        return min(left, max(0, int(self._uplink_left_bps() // branch.rate_bps) - promised))
+        return min(left, max(0, int(self._uplink_left_bps() // branch.copy_bps) - promised))
 
     def _children(self, channel: ChannelName) -> int:
         branch = self.branches.get(channel)
         return 0 if branch is None else len(branch.children)
 
     def _uplink_left_bps(self) -> float:
-        return self._uplink_bps - sum(b.rate_bps * len(b.children) for b in self.branches.values())
+        return self._uplink_bps - sum(b.copy_bps * len(b.children) for b in self.branches.values())
 
     def advertised(self, metrics: PathMetrics, copy_bps: float = 0.0) -> PathMetrics:
         """The path to this host as announced to others: its rate is no more than the uplink has left.
@@ -353,7 +353,7 @@ class Downstream:
         branch.update_ticks = 0
         update = PathUpdate(
             branch.channel,
-            self.advertised(branch.metrics, branch.rate_bps),
+            self.advertised(branch.metrics, branch.copy_bps),
             branch.epoch,
             branch.target,
             flowing=branch.flowing_ticks >= self._config.flowing_ticks,

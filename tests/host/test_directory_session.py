@@ -26,6 +26,8 @@ class Client:
 
     def __init__(self) -> None:
         self.error: DirectoryError | None = None
+        self.stops, self.streams = False, 0
+        """Whether it stops in an orderly way after its first push; streams of pushes that were opened."""
         self.failed: list[RefreshRequest] = []
         self.arrived: list[RefreshRequest] = []
 
@@ -38,8 +40,13 @@ class Client:
         return RefreshAnswer("", 1, ())
 
     async def pushes(self, _: HostId) -> AsyncGenerator[Pushed]:
+        self.streams += 1
+        if self.stops:
+            if self.streams > 1:
+                raise DirectoryUnreachable("away")
+            yield Pushed()
+            return
         await asyncio.Event().wait()
-        yield Pushed()
 
     def suspects(self) -> list[HostId]:
         return [host for request in self.arrived for host in request.suspects]
@@ -61,11 +68,11 @@ class NoJobs:
 
 class Host:
     def __init__(self, tasks: Tasks) -> None:
-        self.client, self.links_ms = Client(), dict[HostId, float]()
+        self.client, self.links_ms, self.notices = Client(), dict[HostId, float](), list[str]()
         config = HostConfig(HostId("me"), "", "")
         client = cast(DirectoryClient, self.client)
         self.session = DirectorySession(
-            config, client, tasks, lambda _: None, lambda _: None, lambda: self.links_ms, NoJobs()
+            config, client, tasks, self.notices.append, lambda _: None, lambda: self.links_ms, NoJobs()
         )
 
     async def fails_again(self) -> None:
@@ -149,3 +156,18 @@ async def test_only_the_most_recent_suspicions_and_records_are_kept(host: Host) 
     await host.answers()
     assert host.client.suspects() == sorted([*hosts[SUSPECTS_MAX + 1 :], hosts[0]])
     assert len(host.client.lines()) <= LEDGER_MAX
+    assert {ChannelName(f"new{number}") for number in range(10)} <= host.client.lines().keys()
+
+
+async def test_the_user_is_told_once_that_a_super_node_has_stopped_in_an_orderly_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FOLLOW_PAUSES_S", (0.001,))
+    async with asyncio.TaskGroup() as group:
+        tasks = Tasks(group)
+        host = Host(tasks)
+        host.client.stops = True
+        host.session.start()
+        await eventually(lambda: host.client.streams > 5)
+        tasks.cancel_all()
+    assert host.notices == ["away; running streams go on"]

@@ -17,6 +17,7 @@ from cubecast.host.advertised import reachable_address
 from cubecast.host.channel.reader import ReceivedFrame
 from cubecast.host.channel.tracks import ChannelWriter, _PlainTrack
 from cubecast.host.config import HostConfig
+from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.local.reception_stats import FrameCounts, ReceptionStats
 from cubecast.host.local.subscription import Subscription
 from cubecast.host.open_host import open_host
@@ -312,6 +313,41 @@ async def test_a_host_that_cannot_be_dialled_publishes_and_receives(start: Start
 )
 def test_the_address_towards_the_supernode_is_found_whatever_form_its_url_has(url: str) -> None:
     assert reachable_address(HostConfig(HostId("h"), url, ""), "0.0.0.0:4443") == "127.0.0.1:4443"
+
+
+def test_a_host_bound_to_ipv4_never_advertises_an_address_of_ipv6() -> None:
+    with pytest.raises(AddressError, match=r"listens on IPv4.*--listen \[::\]:0.*--advertise"):
+        reachable_address(HostConfig(HostId("h"), "http://[::1]:7000", ""), "0.0.0.0:4443")
+    assert reachable_address(HostConfig(HostId("h"), "http://[::1]:7000", ""), "[::]:4443") == "[::1]:4443"
+
+
+async def test_an_error_of_the_callers_passes_through_as_it_is(start: Start) -> None:
+    with pytest.raises(ValueError, match="mine"):
+        async with start("a"):
+            raise ValueError("mine")
+
+
+async def test_a_channel_whose_publication_was_cancelled_can_be_published_again(
+    start: Start, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = read(clip)
+    announce = DirectoryClient.announce
+
+    async def slow(client: DirectoryClient, channel: ChannelName, tree: Tree) -> None:
+        await announce(client, channel, tree)
+        await asyncio.sleep(5)  # the answer is late; it is not waited for
+
+    async with start("a") as host, start("b") as other:
+        monkeypatch.setattr(DirectoryClient, "announce", slow)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await host.publish(CLIP, source.tracks)
+        monkeypatch.setattr(DirectoryClient, "announce", announce)
+        writer = await host.publish(CLIP, source.tracks)
+        await host.finish(CLIP, writer)
+        await eventually(lambda: not host.view().branches, 15)
+        with pytest.raises(ChannelUnknown):
+            await other.subscribe(CLIP, Contract(BOUND_MS))
 
 
 async def test_one_host_has_several_subscribers_to_a_channel_even_to_its_own_each_with_its_own_bound(

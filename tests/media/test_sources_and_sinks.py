@@ -302,3 +302,21 @@ def test_every_packet_of_real_clips_is_written_and_decodes(tmp_path: Path, name:
     assert_frames_hold(source, frames)
     write(source, frames, tmp_path / "out.ts", Container.TS)
     assert sum(count_decodable(str(tmp_path / "out.ts")).values()) == sum(packets(SHARED / name).values())
+
+
+def test_data_tracks_of_the_same_codec_have_files_of_their_own(tmp_path: Path) -> None:
+    note, other = TrackFormat(Kind.DATA, "note"), TrackFormat(Kind.DATA, "mark")
+    path = tmp_path / "out.ts"
+    with path.open("wb") as file:
+        sink = MediaSink(
+            file,
+            str(path),
+            Container.TS,
+            [TrackFormat(Kind.VIDEO, "h264", b"", 64, 48, 25.0), note, other, note],
+            beside=True,
+        )
+        for track in (1, 2, 3):
+            sink.write(EncodedFrame(track, 1000 * track, 1000 * track, 0, keyframe=True, payload=b"x"))
+        sink.close()
+    written = {each.name: len(each.read_text().splitlines()) for each in tmp_path.glob("*.jsonl")}
+    assert written == {"out.ts.1.note.jsonl": 1, "out.ts.mark.jsonl": 1, "out.ts.3.note.jsonl": 1}

@@ -179,6 +179,20 @@ def test_a_saved_network_is_loaded_whole_or_in_part(tmp_path: Path) -> None:
         load_network(str(tmp_path / "net.npz"), 21, 0)
 
 
+def test_a_saved_network_that_was_damaged_anywhere_is_refused_or_another_network(tmp_path: Path) -> None:
+    path = tmp_path / "net.npz"
+    save_network(load_network("transit-stub:2x2x2x4", 6, 3), path)
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), max(1, len(whole) // 200)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        try:
+            load_network(str(path), None, 0)
+        except NetworkFileError:
+            refused += 1
+    assert refused > 20
+
+
 def test_files_that_are_not_saved_networks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "bad.npz"
     path.write_bytes(b"PK nonsense")

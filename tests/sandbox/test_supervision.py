@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubecast.errors import ExtensionFailed
+from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.sandbox.abi import EventKind, Failure, Manifest
 from cubecast.sandbox.frame_exchange import Batch
@@ -203,3 +203,36 @@ def test_the_state_of_a_trapped_module_is_discarded() -> None:
     for number, frame in enumerate(frames(6)):
         assert running.process([frame]) == [frame]
         assert running.stats.traps == (number >= 2) + (number >= 5)
+
+
+def test_a_restart_that_is_refused_is_a_failure_like_any_other_and_the_stream_goes_on() -> None:
+    script = Script([False])
+    made: list[int] = []
+
+    def make(tracks: Sequence[TrackFormat], config: Mapping[str, str]) -> Script:
+        made.append(1)
+        if len(made) == 2:
+            raise ExtensionRefused("no memory to instantiate it")
+        return script.make(tracks, config)
+
+    running = RunningExtension(BYPASS, make, TRACKS, {}, lambda: script.now)
+    given = frames(3)
+    for _ in range(2):
+        assert [frame.payload for frame in running.process(given)] == [frame.payload for frame in given]
+    assert "no memory" in running.stats.last_failure
+    assert [frame.payload for frame in running.process(given)] == [b"done"] * 3
+
+
+def test_an_event_that_comes_while_the_extension_is_suspended_is_not_lost() -> None:
+    script = Script([False] * FAILURES_MAX)
+    running = RunningExtension(BYPASS, script.make, TRACKS, {}, lambda: script.now)
+    for _ in range(FAILURES_MAX):
+        running.process(frames(1))
+    assert running.suspended
+    running.upcalls.post(Upcall(EventKind.TIMER, 1, 0.0))
+    for _ in range(3):
+        running.process(frames(1))
+    assert len(running.upcalls) == 1
+    script.now += SUSPENSION_S + 1
+    assert running.deliver_waiting()
+    assert not len(running.upcalls)

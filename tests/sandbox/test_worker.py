@@ -138,6 +138,7 @@ def test_invalid_results_are_failures(source: str, kind: str, tmp_path: Path) ->
     ("source", "said"),
     [
         (PASS, "it has no MANIFEST"),
+        ("MANIFEST = {[]: 1}\n" + PASS, "MANIFEST cannot be read"),
         ("MANIFEST = open('/etc/passwd').read()\n" + PASS, "MANIFEST cannot be read"),
         ("MANIFEST = {\n", "MANIFEST cannot be read"),
         ('MANIFEST = {"name": "mine", "speed": 3}\n', "MANIFEST cannot be read"),
@@ -158,3 +159,16 @@ def test_large_frames_return_unchanged(tmp_path: Path) -> None:
         assert here.process([picture]).frames == [picture]
     assert here.tracks[0] == VIDEO
     here.close()
+
+
+def test_a_long_batch_of_large_frames_is_processed_in_parts_and_in_order(tmp_path: Path) -> None:
+    here = worker(PASS, tmp_path)
+    large = frames(12, size=3 << 20)
+    try:
+        batch = here.process(large)
+        assert [(frame.pts_us, len(frame.payload)) for frame in batch.frames] == [
+            (frame.pts_us, len(frame.payload)) for frame in large
+        ]
+        assert here.process([]).frames == []
+    finally:
+        here.close()

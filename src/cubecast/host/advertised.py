@@ -16,16 +16,24 @@ def reachable_address(config: HostConfig, bound: str) -> str:
         bound: the address that the data plane is bound to, `host:port`.
 
     Raises:
-        AddressError: the super-node's host is unknown, or the machine has no route to it.
+        AddressError: the super-node's host is unknown or cannot be reached from an address that peers can dial.
     """
     host, _, port = bound.rpartition(":")
     if host not in ("0.0.0.0", "[::]", "::"):  # noqa: S104  compared, not bound
         return bound
     target = urlsplit(supernode_url(config.supernode)).hostname or "127.0.0.1"
     try:
-        info = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)[0]
+        found = socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         raise AddressError(f"the super-node's host {target!r} is unknown; check --supernode") from error
+    # a socket that is bound to 0.0.0.0 cannot be dialled over IPv6
+    usable = [each for each in found if each[0] == socket.AF_INET or host != "0.0.0.0"]  # noqa: S104
+    if not usable:
+        raise AddressError(
+            f"this host listens on IPv4, and the super-node's host {target} has no such address; give --listen [::]:0, "
+            "or the address that others dial with --advertise"
+        )
+    info = usable[0]
     try:
         with socket.socket(info[0], socket.SOCK_DGRAM) as probe:
             probe.connect(info[4])

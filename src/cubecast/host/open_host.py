@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from cubecast.errors import CubecastError
 from cubecast.host.config import HostConfig
 from cubecast.host.derived.jobs import AssignedJobs
 from cubecast.host.directory.client import DirectoryClient
@@ -25,7 +24,7 @@ async def open_host(config: HostConfig, notify: Callable[[str], None]) -> AsyncI
     """
     trace = None if config.trace is None else TraceWriter(config.trace)
     client = DirectoryClient(config.supernode, config.token, notify)
-    failure: CubecastError | None = None
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         tasks = Tasks(group)
         jobs = AssignedJobs(config.process, tasks, client.fetch_module)
@@ -34,7 +33,7 @@ async def open_host(config: HostConfig, notify: Callable[[str], None]) -> AsyncI
             await runtime.start()
             tasks.create_task(jobs.run(runtime))
             yield runtime
-        except CubecastError as error:
+        except Exception as error:  # noqa: BLE001  raised again below
             failure = error  # raised below, outside the group, which would wrap it
         finally:
             await jobs.stop()

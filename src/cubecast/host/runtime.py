@@ -20,7 +20,7 @@ from cubecast.engine.host.snapshot import HostView
 from cubecast.engine.protocol import messages
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Placement, Tree
-from cubecast.errors import CubecastError, MessageError, TokenError, UsageError
+from cubecast.errors import MessageError, TokenError, UsageError
 from cubecast.frames import TrackFormat
 from cubecast.host.advertised import reachable_address
 from cubecast.host.channel.reader import ChannelReader
@@ -179,7 +179,7 @@ class HostRuntime:
         self._handle(ev.PublishRequested(channel, tree, source))
         try:
             await self._directory_session.announced(channel)
-        except CubecastError:
+        except BaseException:  # a cancelled caller too; PublishFinished withdraws what may have been announced already
             self._directory_session.forget(channel)
             writer.finish()
             writer.close()

@@ -181,7 +181,8 @@ class MediaSink:
             name: path, or what to call the output in errors.
             container: format of the output.
             tracks: formats of the tracks.
-            beside: write data tracks to files NAME.CODEC.jsonl; otherwise they are discarded.
+            beside: write data tracks to files NAME.CODEC.jsonl, or NAME.TRACK.CODEC.jsonl where several have the same codec;
+                otherwise they are discarded.
 
         Raises:
             MediaError: the container cannot hold a track.
@@ -197,7 +198,7 @@ class MediaSink:
             self._streams = {n: _add_track(self._out, t) for n, t in enumerate(tracks) if t.kind is not Kind.DATA}
         except (av.error.FFmpegError, ValueError) as error:
             raise MediaError(f"cannot write {name}: {error}") from error
-        data = {n: Path(f"{name}.{t.codec}.jsonl") for n, t in enumerate(tracks) if t.kind is Kind.DATA}
+        data = {n: Path(f"{name}{_data_suffix(n, tracks)}") for n, t in enumerate(tracks) if t.kind is Kind.DATA}
         self._data = {number: DataSink(path) if beside else NullSink() for number, path in data.items()}
         self._held: list[EncodedFrame] | None = []
         """The first frames, until the time at which the output starts is known; None from then on."""
@@ -260,6 +261,13 @@ class MediaSink:
         finally:
             with suppress(OSError):
                 self._pipe.file.close()
+
+
+def _data_suffix(number: int, tracks: Sequence[TrackFormat]) -> str:
+    """The suffix of the file of a data track: of its own where several have the same codec."""
+    codec = tracks[number].codec
+    alone = sum(track.kind is Kind.DATA and track.codec == codec for track in tracks) == 1
+    return f".{codec}.jsonl" if alone else f".{number}.{codec}.jsonl"
 
 
 def _add_track(out: OutputContainer, track: TrackFormat) -> Stream:

@@ -1,7 +1,9 @@
 """Saves networks to files and loads them, in numpy's .npz format without pickled objects."""
 
 import zipfile
+import zlib
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -44,13 +46,22 @@ def load_saved(path: Path, hosts: int | None) -> PhysicalNetwork:
         UsageError: the file contains fewer hosts than requested.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             if str(file["format"]) != FORMAT:
                 raise NetworkFileError(f"{path} was saved by another version; save the network again")
             delays = Delays(file["between_ms"], file["at"], file["access_ms"])
             routes = Routes(file["previous"], file["link"], file["router"], int(file["links"]))
             name = str(file["name"])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        ValueError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+        TokenError,
+    ) as error:
         raise NetworkFileError(f"{path} is not a saved network; make one with: cubecast lab network") from error
     available = len(delays.at)
     if hosts is not None and not 1 <= hosts <= available:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cubecast.errors import ExtensionFailed
+from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.sandbox.abi import EventKind, Failure, Manifest
 from cubecast.sandbox.frame_exchange import Batch
@@ -173,7 +173,8 @@ class RunningExtension:
     def _drain(self) -> list[EncodedFrame]:
         out: list[EncodedFrame] = []
         for _ in range(len(self.upcalls)):
-            upcall, instance = self.upcalls.take(), self._ready()
+            instance = self._ready()
+            upcall = None if instance is None else self.upcalls.take()
             if upcall is None or instance is None:
                 break
             try:
@@ -217,6 +218,8 @@ class RunningExtension:
                     raise ExtensionFailed("error", "the new instance describes other tracks than the one before")
             except ExtensionFailed as error:
                 self._failed(error)
+            except ExtensionRefused as error:  # it started before: no memory now, for example
+                self._failed(ExtensionFailed("error", str(error)))
             else:
                 self._instance = instance
                 self.stats.restarts += 1

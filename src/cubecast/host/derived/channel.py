@@ -161,7 +161,7 @@ class DerivedChannel:
                     await asyncio.gather(*(self.remove(host, channel) for channel in list(self._outputs)))
                     for pipeline in (self._pipeline, self._successor):
                         if pipeline is not None:
-                            pipeline.close()
+                            thread.submit(pipeline.close)  # after the call that a cancelled task has left behind
         finally:
             subscription.release()
 
@@ -195,15 +195,20 @@ class DerivedChannel:
             return
         successor = await self._make(extension)
         if successor.tracks != self._pipeline.tracks:
-            successor.close()
+            self._close(successor)
             raise ExtensionRefused(
                 f"{extension.manifest.name} {extension.manifest.version} emits other tracks than the version that runs; "
                 "publish its result under another name"
             )
         if self._successor is not None:
-            self._successor.close()
+            self._close(self._successor)
         self._successor = successor
         self._backlog.wake()
+
+    def _close(self, pipeline: Pipeline) -> None:
+        """Closes a pipeline on the extension's thread, which may still be in a call of it."""
+        assert self._thread is not None, "run() has made it"
+        self._thread.submit(pipeline.close)
 
     async def _make(self, extension: Extension) -> Pipeline:
         assert self._subscription is not None, "run() subscribes first"

@@ -178,7 +178,10 @@ class AssignedJobs:
             return
         try:
             await instance.processing.add(host, job.channel, job.tree)
-            self._set_state([job.channel], "running")
+            if self._wanted.get(job.channel) == job:
+                self._set_state([job.channel], "running")
+            else:  # it was ended while the channel was being announced
+                await instance.processing.remove(host, job.channel)
         except CubecastError as error:
             instance.jobs.pop(job.channel, None)
             self._failed(job.channel, error)

@@ -33,7 +33,7 @@ LEAVE_S = 1.0
 FOLLOW_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Pauses before the stream of pushes is opened again, s: one per failure in a row, the last one for all later ones."""
 LEDGER_MAX = 1024
-"""Maximum number of channels whose subscription records wait for the next refresh."""
+"""Maximum number of channels whose subscription records wait for the next refresh; the oldest are dropped."""
 SUSPECTS_MAX = 64
 """Maximum number of suspected hosts that wait for the next refresh; the oldest are dropped.
 
@@ -178,8 +178,10 @@ class DirectorySession:
 
     def report(self, record: SubscriptionRecord) -> None:
         """Reports the state of a subscription with the next refresh; of each channel only the latest is kept."""
-        if len(self._ledger) < LEDGER_MAX or record.channel in self._ledger:
-            self._ledger[record.channel] = record
+        self._ledger.pop(record.channel, None)
+        self._ledger[record.channel] = record
+        if len(self._ledger) > LEDGER_MAX:
+            del self._ledger[next(iter(self._ledger))]
         self._refresh_soon()
 
     # ------------------------------------------------------------------ inside
@@ -212,16 +214,17 @@ class DirectorySession:
                 self._notify(f"cannot join again: {error}")
 
     async def _follow(self) -> None:
-        failures = 0
+        failures, reported = 0, False
         while True:
             try:
                 async with aclosing(self._client.pushes(self._config.name)) as pushes:
                     async for pushed in pushes:
-                        failures = 0
+                        failures, reported = 0, False
                         self._on_pushed(pushed)
             except DirectoryUnreachable as error:
-                if failures == 0:
+                if not reported:
                     self._notify(f"{error}; running streams go on")
+                reported = True
             except (DirectoryError, TokenError):
                 await self._rejoin()
             await asyncio.sleep(FOLLOW_PAUSES_S[min(failures, len(FOLLOW_PAUSES_S) - 1)])

@@ -106,6 +106,9 @@ class LocalSubscribers:
 
     def decided(self, effect: Decision) -> None:
         """Passes a decision of the engine to the subscribers that wait for it."""
+        refused = None
+        if isinstance(effect, fx.Refused):
+            refused = self._failure(effect.channel) or refusal(effect)
         for local in list(self._subscribers.get(effect.channel, ())):
             match effect:
                 case fx.Admitted():
@@ -114,8 +117,9 @@ class LocalSubscribers:
                     _resolve(local.ended, effect)
                 case fx.NotFound(channel, known):
                     _fail(local.admitted, ChannelUnknown(channel, known))
-                case fx.Refused(channel):
-                    _fail(local.admitted, self._failure(channel) or refusal(effect))
+                case fx.Refused():
+                    assert refused is not None, "it was made above"
+                    _fail(local.admitted, refused)
 
     def _report_compliance(self, channel: ChannelName) -> None:
         local = max(self._subscribers[channel], key=lambda each: each.monitor.compliance.violated_s)

@@ -48,6 +48,8 @@ class _Link:
     group: moq.GroupProducer | None = None
     in_group: int = 0
     task: asyncio.Task[None] | None = None
+    hung_up: bool = False
+    """This host has closed it: its end is no failure to report."""
     opened_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
     def send(self, payload: bytes) -> None:
@@ -86,6 +88,7 @@ class Links:
             dialling.cancel()
         link = self._links.pop(host, None)
         if link is not None:
+            link.hung_up = True
             link.close()
 
     def send(self, host: HostId, payload: bytes) -> None:
@@ -169,7 +172,7 @@ class Links:
             if self._links.get(link.host) is link:
                 del self._links[link.host]
                 self._hooks.link_down(link.host, LEFT)
-            elif link.client is not None and link.host not in self._links:
+            elif link.client is not None and link.host not in self._links and not link.hung_up:
                 self._hooks.link_down(link.host, reason)
 
     def _is_twin(self, older: _Link, link: _Link) -> bool:

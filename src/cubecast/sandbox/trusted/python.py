@@ -37,7 +37,7 @@ def python_manifest(source: bytes) -> Manifest:
         for node in ast.parse(source).body:
             if isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == ["MANIFEST"]:
                 return check_manifest(msgspec.convert(ast.literal_eval(node.value), Manifest))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise ExtensionRefused(f"its MANIFEST cannot be read: {error}") from error
     raise ExtensionRefused('it has no MANIFEST = {"name": ...}')
 

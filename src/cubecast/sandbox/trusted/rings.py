@@ -25,7 +25,7 @@ SPIN_S = 20e-6
 SLEEP_S = 0.005
 """Longest sleep before a reader checks the ring again, s."""
 RING_BYTES = 32 * 2**20
-"""Size of a ring, bytes: twice that of the largest message."""
+"""Size of a ring, bytes. An answer may take half of it, a request all of it."""
 MESSAGE_BYTES_MAX = RING_BYTES // 2
 """Maximum size of a worker's answer, bytes."""
 

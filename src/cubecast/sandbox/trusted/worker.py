@@ -7,7 +7,7 @@ requests over rings in shared memory. It is killed when it misses a deadline and
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal, TypeAlias
 
@@ -81,6 +81,24 @@ _request_decoder = msgspec.msgpack.Decoder(Begin | Process | Event)
 _answer_decoder = msgspec.msgpack.Decoder(Begun | Emitted | Failed)
 
 
+PART_BYTES = MESSAGE_BYTES_MAX // 2
+"""Payload of one request, bytes, unless a single frame has more: two pictures of 1080p. An answer may be twice as large and
+still fits."""
+
+
+def _parts(frames: Sequence[EncodedFrame]) -> Iterator[list[EncodedFrame]]:
+    """The frames in order, as many at a time as PART_BYTES take; one at least."""
+    part: list[EncodedFrame] = []
+    size = 0
+    for frame in frames:
+        if part and size + len(frame.payload) > PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(frame)
+        size += len(frame.payload)
+    yield part
+
+
 class WorkerInstance:
     """An extension in a confined process; implements Instance."""
 
@@ -119,11 +137,14 @@ class WorkerInstance:
         self._memory_bytes = answer.memory_bytes
 
     def process(self, frames: Sequence[EncodedFrame]) -> Batch:
-        """See Instance."""
-        answer = self._ask(Process(tuple(frames)), self._deadline_s)
-        if not isinstance(answer, Emitted):
-            raise self._wrong_answer()
-        return Batch(self._frames(answer.frames), self._frames(answer.skipped))
+        """See Instance; a batch of many bytes is sent in several requests, each with the deadline of a call."""
+        batch = Batch([], [])
+        for part in _parts(frames):
+            answer = self._ask(Process(tuple(part)), self._deadline_s)
+            if not isinstance(answer, Emitted):
+                raise self._wrong_answer()
+            batch = Batch(batch.frames + self._frames(answer.frames), batch.skipped + self._frames(answer.skipped))
+        return batch
 
     def on_event(self, kind: EventKind, time_us: int, value: float) -> list[EncodedFrame]:
         """See Instance."""

@@ -1,0 +1,94 @@
+"""A derived channel whose task is cancelled while its extension is in a call."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from cubecast.engine.protocol.path import Contract
+from cubecast.frames import EncodedFrame
+from cubecast.host.channel.reader import ReceivedFrame
+from cubecast.host.derived.channel import DerivedChannel
+from cubecast.host.runtime import HostRuntime
+from cubecast.sandbox.loading import load
+from cubecast.types import ChannelName
+from tests.conditions import eventually
+from tests.sandbox.modules import TRACKS, frames, module, wat
+
+LOOP = "(loop $on (br $on)) (i32.const 0)"
+
+
+class Writer:
+    """Counts the frames of a derived channel."""
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    def write(self, _frame: EncodedFrame, _captured_s: float) -> None:
+        self.written += 1
+
+
+class Source:
+    """A subscription that delivers the same frames for ever."""
+
+    tracks = TRACKS
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        self.released = False
+
+    async def open(self) -> None:
+        """It is open."""
+
+    async def frames(self) -> AsyncIterator[ReceivedFrame]:
+        while True:
+            for frame in frames(5):
+                self.delivered += 1
+                yield ReceivedFrame(frame, 0.0, self.delivered, 0.0)
+            await asyncio.sleep(0)
+
+    def release(self) -> None:
+        self.released = True
+
+
+class Host:
+    """Accepts everything."""
+
+    def __init__(self) -> None:
+        self.source, self.finished = Source(), 0
+
+    async def subscribe(self, *_: object) -> Source:
+        return self.source
+
+    async def publish(self, *_: object) -> Writer:
+        return Writer()
+
+    async def finish(self, *_: object) -> None:
+        self.finished += 1
+
+    def processed(self, *_: object) -> None:
+        """The processing time is not used."""
+
+    def clock(self) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize("_attempt", range(3))
+async def test_the_instance_is_closed_only_after_the_call_that_a_cancelled_task_leaves_behind(
+    tmp_path: Path, _attempt: int
+) -> None:
+    """Closing it in the middle of a call ended the process with SIGSEGV."""
+    file = tmp_path / "loop.wasm"
+    file.write_bytes(module(wat(LOOP)))
+    derived = DerivedChannel(ChannelName("in"), ChannelName("out"), load(str(file)), {}, Contract(1000.0))
+    host, begun = Host(), asyncio.Event()
+    task = asyncio.ensure_future(derived.run(cast(HostRuntime, host), lambda *_: begun.set()))
+    await begun.wait()
+    await eventually(lambda: host.source.delivered > 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert host.finished == 1
+    assert host.source.released

@@ -1,6 +1,7 @@
 """Questions about delivery trees."""
 
-from cubecast.emulator.delivery_tree import busiest_relay, children_of, is_descendant, relays_of
+from cubecast.emulator.delivery_tree import children_of, is_descendant, relays_of
+from cubecast.emulator.relay_failure import busiest_relay
 
 PARENTS = {1: 0, 2: 0, 3: 1, 4: 1, 5: 2, 6: 5, 7: 5}
 """0 publishes to 1 and 2; 1 feeds 3 and 4; 2 feeds 5, which feeds 6 and 7."""

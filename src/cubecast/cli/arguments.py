@@ -214,6 +214,23 @@ def add_host_options(parser: argparse.ArgumentParser) -> None:
     add_trace_option(parser)
 
 
+def reserved(options: list[str]) -> dict[str, int]:
+    """The copies of --reserve CHANNEL=N, given any number of times, by channel.
+
+    Raises:
+        UsageError: one is not of that form, or names a channel again.
+    """
+    reserve: dict[str, int] = {}
+    for option in options:
+        channel, _, copies = option.partition("=")
+        if not copies.isdecimal() or not channel:
+            raise UsageError(f"--reserve {option!r} is not CHANNEL=N, such as news=4")
+        if channel in reserve:
+            raise UsageError(f"--reserve names channel {channel} twice; name it once")
+        reserve[channel] = int(copies)
+    return reserve
+
+
 def add_trace_option(parser: argparse.ArgumentParser) -> None:
     """--trace: where the decisions of the engine are written."""
     parser.add_argument(

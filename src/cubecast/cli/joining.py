@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+from cubecast.cli.arguments import reserved
 from cubecast.cli.report import json_lines, text
 from cubecast.client.events import Event
 from cubecast.client.host import Host, join
-from cubecast.errors import UsageError
 
 
 def event_printer(*, json: bool) -> Callable[[Event], None]:
@@ -31,23 +31,10 @@ def join_host(args: argparse.Namespace, on_event: Callable[[Event], None]) -> Ab
         label=args.label,
         fan_out=args.fan_out,
         uplink_bps=args.uplink,
-        reserve=_reserved(args.reserve),
+        reserve=reserved(args.reserve),
         policy=args.policy,
         seed=args.seed,
         process=args.process,
         trace=args.trace,
         on_event=on_event,
     )
-
-
-def _reserved(options: list[str]) -> dict[str, int]:
-    """--reserve CHANNEL=N, given any number of times."""
-    reserve: dict[str, int] = {}
-    for option in options:
-        channel, _, copies = option.partition("=")
-        if not copies.isdecimal() or not channel:
-            raise UsageError(f"--reserve {option!r} is not CHANNEL=N, such as news=4")
-        if channel in reserve:
-            raise UsageError(f"--reserve names channel {channel} twice; name it once")
-        reserve[channel] = int(copies)
-    return reserve

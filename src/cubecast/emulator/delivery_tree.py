@@ -20,17 +20,3 @@ def children_of(parents: Mapping[int, int], host: int) -> list[int]:
 def relays_of(parents: Mapping[int, int], publishers: Collection[int]) -> list[int]:
     """The hosts that feed others and publish nothing, in ascending order."""
     return sorted(set(parents.values()) - set(publishers))
-
-
-def busiest_relay(parents: Mapping[int, int], publishers: Collection[int], receivers: Collection[int]) -> int | None:
-    """The relay with the most receivers among its descendants; of several, one that is no receiver itself, if any.
-
-    Returns:
-        None if the publishers feed all receivers themselves.
-    """
-
-    def fed(relay: int) -> int:
-        return sum(is_descendant(parents, receiver, relay) for receiver in receivers)
-
-    relays = [relay for relay in relays_of(parents, publishers) if fed(relay)]
-    return max(relays, key=lambda relay: (fed(relay), relay not in receivers, -relay), default=None)

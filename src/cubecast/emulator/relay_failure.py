@@ -1,10 +1,11 @@
-"""Kills a relay while a stream runs, and observes how the hosts it fed recover."""
+"""Chooses a relay and kills it while a stream runs, and observes how the hosts it fed recover."""
 
 import asyncio
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from cubecast.emulator.delivery_tree import busiest_relay, children_of, is_descendant
+from cubecast.emulator.delivery_tree import children_of, is_descendant, relays_of
 from cubecast.emulator.processes import CommandProcess
 from cubecast.emulator.testbed import Testbed
 
@@ -55,6 +56,20 @@ async def observe_tree(bed: Testbed, failure: RelayFailure) -> None:
             break
         await asyncio.sleep(POLL_S)
     failure.before = bed.parents()
+
+
+def busiest_relay(parents: Mapping[int, int], publishers: Collection[int], receivers: Collection[int]) -> int | None:
+    """The relay with the most receivers among its descendants; of several, one that is no receiver itself, if any.
+
+    Returns:
+        None if the publishers feed all receivers themselves.
+    """
+
+    def fed(relay: int) -> int:
+        return sum(is_descendant(parents, receiver, relay) for receiver in receivers)
+
+    relays = [relay for relay in relays_of(parents, publishers) if fed(relay)]
+    return max(relays, key=lambda relay: (fed(relay), relay not in receivers, -relay), default=None)
 
 
 async def kill_busiest_relay(bed: Testbed, failure: RelayFailure) -> None:

@@ -35,6 +35,7 @@ bench: $(READY)
 
 # Faults on real processes, the simulation over many seeds, and admissions against an exact search, judged by their bars: hours.
 soak: $(READY)
+	$(BIN)/pytest -n 2 -m "not system" --hypothesis-profile=explore
 	$(BIN)/python trials/admission.py
 	$(BIN)/python trials/soak.py
 

@@ -199,7 +199,7 @@ def _obstacle(each: dict[str, Any], bound_ms: float) -> str:
         return f"{each['host']} would keep {least_ms:.0f} ms, but did not accept"
     if link_ms > bound_ms:
         return f"the link from {each['host']} alone takes {link_ms:.0f} ms, {link_ms - bound_ms:.0f} too much"
-    return f"{each['host']} has it {least_ms - link_ms:.0f} ms late and its link takes {link_ms:.0f} ms: {late_ms:.0f} too much"
+    return f"{each['host']} gets it after {least_ms - link_ms:.0f} ms and its link takes {link_ms:.0f} ms: {late_ms:.0f} too much"
 
 
 def _moved(effect: dict[str, Any], considered: list[dict[str, Any]]) -> str:

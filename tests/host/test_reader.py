@@ -143,3 +143,30 @@ async def test_a_new_subscriber_is_not_sent_frames_older_than_its_bound(tmp_path
     assert numbers == list(range(received[0].number or 0, len(frames)))
     assert received[0].frame.pts_us >= oldest_us
     writer.close()
+
+
+async def test_a_track_whose_subscriptions_bring_nothing_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a group that the host below has in part and never gets to its end."""
+    synthesise_light(tmp_path / "clip.mp4", 4.0)
+    with MediaSource(str(tmp_path / "clip.mp4")) as source:
+        frames, tracks = list(source.frames()), source.tracks
+    writer, reader = a_channel(tracks)
+
+    async def stuck(number: int, progress: TrackProgress) -> AsyncGenerator[moq.MediaFrame]:  # noqa: ARG001
+        progress.group = 0
+        await asyncio.Event().wait()
+        yield moq.MediaFrame(payload=b"", timestamp_us=0, keyframe=False)
+
+    monkeypatch.setattr(reader, "_frames", stuck)
+    async with frames_of(reader) as coming:
+        for frame in frames[:-FRAMES]:
+            writer.write(frame, time.time())
+        received = [await anext(coming)]
+        for frame in frames[-FRAMES:]:
+            writer.write(frame, time.time())
+        writer.finish()
+        received += [item async for item in coming]
+    assert [item.number for item in received] == list(range(len(frames)))
+    writer.close()

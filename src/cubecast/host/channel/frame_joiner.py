@@ -25,7 +25,12 @@ class FrameJoiner:
 
     def ahead(self, track: int, next_number: int | None) -> bool:
         """Whether there are records of frames of a track that have not arrived."""
-        return any(r.track == track and r.number >= (next_number or 0) for r in self.records.values())
+        return self.newest(track, next_number) is not None
+
+    def newest(self, track: int, next_number: int | None) -> FrameRecord | None:
+        """The last of these records."""
+        ahead = (r for r in self.records.values() if r.track == track and r.number >= (next_number or 0))
+        return max(ahead, key=lambda record: record.number, default=None)
 
     def add(self, record: FrameRecord) -> None:
         """Adds a record."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import moq
@@ -62,6 +62,9 @@ class ChannelReader:
         self._subscription = moq.Subscription(
             priority=MEDIA_PRIORITY, max_age_us=self._bound_us + round(REPAIR_S * 1_000_000)
         )
+        self._recent = moq.Subscription(priority=MEDIA_PRIORITY, max_age_us=self._bound_us)
+        """Finds the group that a new subscriber begins with. `_subscription` would begin with ten seconds of old frames,
+        since its max_age includes the time for repairs."""
         self._queue: asyncio.Queue[ReceivedFrame | None] = asyncio.Queue(QUEUE_MAX)
         self._broadcast: moq.BroadcastConsumer | None = None
         self._running: list[asyncio.Task[None]] = []
@@ -162,6 +165,7 @@ class ChannelReader:
                 break
             if progress.reopened > 1:
                 self._timing.doubted.set()
+                await self._fill_ahead(number, progress)
         self._reading = max(0, self._reading - 1)
         self._wake()
 
@@ -199,30 +203,19 @@ class ChannelReader:
 
     async def _frames(self, number: int, progress: TrackProgress) -> AsyncGenerator[moq.MediaFrame]:
         """The frames of one subscription, from the first group on, or from the group at which reading stopped."""
-        if progress.group is None:
-            progress.group = await self._first_group(number)
-        known = self._subscription
-        wanted = moq.Subscription(priority=known.priority, max_age_us=known.max_age_us, group_start=progress.group)
-        media = await self._current().subscribe_media(str(number), moq.Container.LEGACY(), wanted)
-        try:
+        with ExitStack() as finding, ExitStack() as reading:
+            if progress.group is None:
+                recent = await self._current().subscribe_track(str(number), self._recent)
+                finding.callback(recent.cancel)
+                group = await recent.next_group()
+                progress.group = None if group is None else group.sequence
+            known = self._subscription
+            wanted = moq.Subscription(priority=known.priority, max_age_us=known.max_age_us, group_start=progress.group)
+            media = await self._current().subscribe_media(str(number), moq.Container.LEGACY(), wanted)
+            reading.callback(media.cancel)
             async for raw in media:
+                finding.close()  # not sooner: were it the track's only subscription, its group would stay incomplete
                 yield raw
-        finally:
-            media.cancel()
-
-    async def _first_group(self, number: int) -> int | None:
-        """The oldest group of a track that is not older than the bound, or else the newest; None when it has none.
-
-        A subscription is first sent all groups younger than its max_age, which includes the time for repairs: a new
-        subscriber would get some ten seconds of old frames.
-        """
-        recent = moq.Subscription(priority=MEDIA_PRIORITY, max_age_us=self._bound_us)
-        track = await self._current().subscribe_track(str(number), recent)
-        try:
-            group = await track.next_group()
-            return None if group is None else group.sequence
-        finally:
-            track.cancel()
 
     def _complete(self, number: int, progress: TrackProgress) -> bool:
         """Whether the channel has ended and every frame of a track was delivered."""
@@ -266,6 +259,17 @@ class ChannelReader:
             self.filled += 1
             self._copies.into_python += 1
             await self._queue.put(_join(number, raw, record, self._clock()))
+
+    async def _fill_ahead(self, number: int, progress: TrackProgress) -> None:
+        """Fetches the frames whose timing records have arrived, if a second subscription in a row brought none.
+
+        A group that the host below has in part, and never gets to its end, would hold up the track for good.
+        """
+        newest = self._timing.newest(number, progress.next_number)
+        if newest is not None:
+            progress.group = newest.group if progress.group is None else progress.group
+            await self._fill(number, progress, newest.group, newest)
+            progress.group, progress.next_number = newest.group, newest.number
 
     async def _fill_end(self, number: int, progress: TrackProgress) -> None:
         """Fetches the last frames of a channel that has ended, if they did not arrive."""

@@ -61,6 +61,10 @@ class TimingReader:
         """Whether there are timing records of frames of a track that have not arrived."""
         return self._joiner.ahead(track, next_number)
 
+    def newest(self, track: int, next_number: int | None) -> FrameRecord | None:
+        """The last of these timing records."""
+        return self._joiner.newest(track, next_number)
+
     async def _read(self) -> None:
         """Reads until the end. Frames without a record are delivered too, so a break here is not reported."""
         while not self.over.is_set() and not self._is_lost():

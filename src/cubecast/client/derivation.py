@@ -15,11 +15,12 @@ from cubecast.client.events import (
 )
 from cubecast.client.ranges import checked_choice, checked_contract
 from cubecast.client.status import STATUS_S, while_running
-from cubecast.engine.protocol.records import Tree, check_name
+from cubecast.engine.protocol.records import Tree
 from cubecast.errors import CubecastError, UsageError
 from cubecast.host.derived.channel import DerivedChannel
 from cubecast.host.local.subscription import Subscription
 from cubecast.host.runtime import HostRuntime
+from cubecast.names import check_name
 from cubecast.processing.pipeline import Pipeline
 from cubecast.sandbox.loading import load
 from cubecast.types import ChannelName

@@ -17,11 +17,12 @@ from cubecast.client.status import STATUS_S, host_status
 from cubecast.client.subscription import Subscription
 from cubecast.engine.host import effects as fx
 from cubecast.engine.protocol.path import NUMBER_MAX
-from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, Tree, check_name
+from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, Tree
 from cubecast.errors import ChannelUnknown, CubecastError, UsageError
 from cubecast.host.config import HostConfig
 from cubecast.host.open_host import open_host
 from cubecast.host.runtime import HostRuntime
+from cubecast.names import check_name
 from cubecast.overlay.cube import Cube, format_label
 from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId

@@ -5,8 +5,9 @@ from enum import StrEnum
 from typing import TypeGuard, TypeVar
 
 from cubecast.engine.protocol.path import NUMBER_MAX, Contract
-from cubecast.engine.protocol.records import FAN_OUT_MAX, check_name
+from cubecast.engine.protocol.records import FAN_OUT_MAX
 from cubecast.errors import UsageError
+from cubecast.names import check_name
 from cubecast.types import ChannelName
 
 BOUND_MS_MAX = 3_600_000.0

@@ -25,9 +25,10 @@ from cubecast.client.status import STATUS_S
 from cubecast.engine.directory.job_placement import AUTO, PUBLISHER
 from cubecast.engine.protocol import job_records
 from cubecast.engine.protocol.http_bodies import JobRequest
-from cubecast.engine.protocol.records import Tree, check_name
+from cubecast.engine.protocol.records import Tree
 from cubecast.errors import CubecastError, DirectoryError, DirectoryUnreachable, ExtensionRefused, TokenError
 from cubecast.host.directory.client import DirectoryClient
+from cubecast.names import check_name
 from cubecast.sandbox.loading import sandboxed, wasm_of
 from cubecast.types import ChannelName, HostId
 

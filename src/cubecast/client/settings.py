@@ -16,9 +16,10 @@ from cubecast.client.ranges import (
     checked_reserve,
 )
 from cubecast.engine.protocol.path import NUMBER_MAX
-from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, check_address, check_name
+from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, FAN_OUT_MAX
 from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig
+from cubecast.names import check_address, check_name
 from cubecast.overlay.routing import Policy
 from cubecast.types import HostId
 

@@ -1,8 +1,6 @@
 """Sinks write encoded frames to MPEG-TS or fragmented MP4 without delay, so that a player can play the output live."""
 
-import base64
 import io
-import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +18,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from cubecast.errors import ContainerUnsuitable, MediaError, OutputClosedError
 from cubecast.frames import US, EncodedFrame, Kind, TrackFormat
+from cubecast.media.data_sink import DataSink, data_suffix
 from cubecast.media.levels import FLAC_MARKER_BYTES
 
 _TIME_BASE = Fraction(1, US)
@@ -78,40 +77,6 @@ class NullSink:
 
     def close(self) -> None:
         """See Sink."""
-
-
-class DataSink:
-    """Writes a data track as lines of JSON: `pts_us`, and `text` or, if the payload is not UTF-8, `base64`."""
-
-    def __init__(self, path: Path) -> None:
-        """Opens the file.
-
-        Raises:
-            MediaError: it cannot be written.
-        """
-        self._name = str(path)
-        try:
-            self._file = path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise MediaError(f"cannot write {path}: {error.strerror}") from error
-
-    def write(self, frame: EncodedFrame) -> None:
-        """See Sink."""
-        try:
-            record = {"pts_us": frame.pts_us, "text": frame.payload.decode().rstrip("\n")}
-        except UnicodeDecodeError:
-            record = {"pts_us": frame.pts_us, "base64": base64.b64encode(frame.payload).decode()}
-        try:
-            self._file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise MediaError(f"cannot write {self._name}: {error.strerror}") from error
-
-    def close(self) -> None:
-        """See Sink."""
-        try:
-            self._file.close()
-        except OSError as error:
-            raise MediaError(f"cannot complete {self._name}: {error.strerror}") from error
 
 
 def container_for(output: str, requested: Container | None, tracks: Sequence[TrackFormat]) -> Container:
@@ -198,7 +163,7 @@ class MediaSink:
             self._streams = {n: _add_track(self._out, t) for n, t in enumerate(tracks) if t.kind is not Kind.DATA}
         except (av.error.FFmpegError, ValueError) as error:
             raise MediaError(f"cannot write {name}: {error}") from error
-        data = {n: Path(f"{name}{_data_suffix(n, tracks)}") for n, t in enumerate(tracks) if t.kind is Kind.DATA}
+        data = {n: Path(f"{name}{data_suffix(n, tracks)}") for n, t in enumerate(tracks) if t.kind is Kind.DATA}
         self._data = {number: DataSink(path) if beside else NullSink() for number, path in data.items()}
         self._held: list[EncodedFrame] | None = []
         """The first frames, until the time at which the output starts is known; None from then on."""
@@ -261,13 +226,6 @@ class MediaSink:
         finally:
             with suppress(OSError):
                 self._pipe.file.close()
-
-
-def _data_suffix(number: int, tracks: Sequence[TrackFormat]) -> str:
-    """The suffix of the file of a data track: of its own where several have the same codec."""
-    codec = tracks[number].codec
-    alone = sum(track.kind is Kind.DATA and track.codec == codec for track in tracks) == 1
-    return f".{codec}.jsonl" if alone else f".{number}.{codec}.jsonl"
 
 
 def _add_track(out: OutputContainer, track: TrackFormat) -> Stream:

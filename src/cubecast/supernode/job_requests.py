@@ -4,8 +4,8 @@ import re
 
 from cubecast.engine.directory.job_placement import AUTO, PUBLISHER
 from cubecast.engine.protocol.http_bodies import JobRequest
-from cubecast.engine.protocol.records import check_name
 from cubecast.errors import DirectoryError
+from cubecast.names import check_name
 from cubecast.types import ChannelName
 
 OWNER_CHARACTERS_MAX = 64

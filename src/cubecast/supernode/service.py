@@ -48,8 +48,9 @@ from cubecast.engine.protocol.http_bodies import (
     RoutesRequest,
 )
 from cubecast.engine.protocol.job_records import JobStatus
-from cubecast.engine.protocol.records import Tree, check_address, check_name
+from cubecast.engine.protocol.records import Tree
 from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, StoreError, TokenError
+from cubecast.names import check_address, check_name
 from cubecast.overlay.cube import format_label
 from cubecast.supernode.job_requests import HEX_32_BYTES, check_job
 from cubecast.supernode.modules import Modules

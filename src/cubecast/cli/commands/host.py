@@ -22,8 +22,8 @@ from cubecast.client.host import Host
 from cubecast.client.recording import Output
 from cubecast.client.source import Source
 from cubecast.client.status import while_running
-from cubecast.engine.protocol.records import check_name
 from cubecast.errors import UsageError
+from cubecast.names import check_name
 
 
 def run(arguments: list[str]) -> int:

@@ -17,9 +17,9 @@ from cubecast.cli.joining import event_printer, join_host
 from cubecast.client.host import Host
 from cubecast.client.recording import Output
 from cubecast.client.status import while_running
-from cubecast.engine.protocol.records import check_name
 from cubecast.errors import ContainerUnsuitable, MediaError, SubscriptionError, UsageError
 from cubecast.media.sinks import Container
+from cubecast.names import check_name
 
 
 def run(arguments: list[str]) -> int:

@@ -44,7 +44,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
-COPIED = ("src", "tests", "pyproject.toml", "README.md", "LICENSE", "requirements.lock")
+COPIED = ("src", "tests", "docs", "pyproject.toml", "README.md", "LICENSE", "requirements.lock")
 TESTS = {
     "src/cubecast/overlay": ("tests/overlay",),
     "src/cubecast/engine/protocol": ("tests/engine/protocol", "tests/engine/host", "tests/engine/directory"),

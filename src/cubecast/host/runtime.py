@@ -20,7 +20,7 @@ from cubecast.engine.host.snapshot import HostView
 from cubecast.engine.protocol import messages
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Placement, Tree
-from cubecast.errors import MessageError, TokenError, UsageError
+from cubecast.errors import MessageError, UsageError
 from cubecast.frames import TrackFormat
 from cubecast.host.advertised import reachable_address
 from cubecast.host.channel.reader import ChannelReader
@@ -28,6 +28,7 @@ from cubecast.host.channel.tracks import ChannelWriter, CopyCount
 from cubecast.host.config import HostConfig
 from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.directory.session import DirectorySession, JobRunner
+from cubecast.host.grants import received_event
 from cubecast.host.local.subscribers import LocalSubscribers
 from cubecast.host.local.subscription import Subscription
 from cubecast.host.media.dataplane import DataPlane
@@ -282,18 +283,22 @@ class HostRuntime:
     # ------------------------------------------------------------------ the engine's effects
 
     def _handle(self, event: ev.Event) -> None:
+        self._apply(event)
+        self._plane.links.flush()
+        self._changed.set()
+
+    def _apply(self, event: ev.Event) -> None:
         now = self.clock()
         effects = self._engine.handle(event, now)
         if self._trace is not None:
             self._trace.host(now, self._engine, event, effects)
         for effect in effects:
             self._perform(effect)
-        self._changed.set()
 
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
             case fx.Send(host, message):
-                self._plane.links.send(host, messages.encode(message))
+                self._plane.links.send(host, message)
             case fx.Dial(record):
                 self._plane.links.dial(record)
             case fx.HangUp(host):
@@ -354,30 +359,15 @@ class HostRuntime:
     def message(self, host: HostId, payload: bytes) -> None:
         """See Hooks."""
         try:
-            message = messages.decode(payload)
+            received = messages.decode(payload)
         except MessageError:
-            self.malformed_messages += 1  # the peer's mistake: drop the message and continue
+            self.malformed_messages += 1  # the peer's mistake: drop the frame and continue
             return
-        if isinstance(message, messages.PathRequest | messages.Attach | messages.StandbyRequest):
-            try:
-                self._verify_grant(host, message)
-            except TokenError as error:
-                self._handle(ev.GrantRejected(host, message, str(error)))
-                return
-        self._handle(ev.Received(host, message))
-
-    def _verify_grant(
-        self, host: HostId, request: messages.PathRequest | messages.Attach | messages.StandbyRequest
-    ) -> None:
-        """Verifies that a request's grant is signed by the super-node for the subscriber that the request is for.
-
-        Raises:
-            TokenError: it is not.
-        """
         assert self._verifier is not None, "the data plane accepts messages after start() has joined"
-        subscriber = self._verifier.grant(request.grant, request.channel)
-        if (subscriber, host) != (*request.trail[:1], *request.trail[-1:]):
-            raise TokenError("the grant is another subscriber's")
+        for message in received:
+            self._apply(received_event(self._verifier, host, message))
+        self._plane.links.flush()
+        self._changed.set()
 
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
         """See Hooks."""

@@ -31,14 +31,15 @@ def test_a_dead_parent_is_found_and_its_slot_given_to_its_orphan_within_half_a_s
     found_ticks = DEFAULT.failure.silent_ticks
     assert (found_ticks + DEFAULT.search.answer_ticks) * DEFAULT.tick_s <= 0.5
     assert DEFAULT.tree.dead_ticks <= found_ticks, "the orphan does not wait for its grandparent to notice"
-    assert DEFAULT.links.follow_ticks < DEFAULT.tree.dead_ticks, "a living child is heard in time"
+    assert DEFAULT.tree.pause_ticks + DEFAULT.tree.dead_ticks <= found_ticks, "it is asked as soon as media pauses"
 
 
 def test_one_lost_message_makes_no_host_look_dead() -> None:
-    assert 2 * DEFAULT.links.heartbeat_ticks < DEFAULT.links.silent_ticks
-    assert DEFAULT.tree.update_ticks < DEFAULT.failure.silent_ticks
-    assert 2 * DEFAULT.tree.contract_ticks < DEFAULT.tree.child_ticks
-    assert 2 * DEFAULT.standby.ask_ticks < DEFAULT.tree.child_ticks
+    assert 2 * DEFAULT.links.ping_ticks < DEFAULT.links.unanswered_ticks
+    assert DEFAULT.tree.pause_ticks < DEFAULT.failure.silent_ticks
+    assert DEFAULT.tree.idle_update_ticks < DEFAULT.tree.idle_silent_ticks
+    assert 2 * DEFAULT.links.heartbeat_ticks < DEFAULT.tree.child_ticks, "contracts and standby requests go with them"
+    assert 2 * DEFAULT.tree.update_ticks < DEFAULT.tree.stale_fed_ticks
 
 
 def test_a_search_ends_before_what_it_was_offered_expires() -> None:

@@ -77,12 +77,16 @@ def test_an_impossible_sample_changes_nothing(rtt_ms: float) -> None:
     assert link.one_way_ms is None
 
 
-@given(st.floats(-1e5, 1e5), st.floats(0.001, 0.5), st.floats(0, 1))
-def test_the_clock_offset_is_right_within_its_uncertainty(offset_s: float, round_trip_s: float, share: float) -> None:
+@given(st.floats(-1e5, 1e5), st.floats(0.001, 0.5), st.floats(0, 1), st.floats(0, 10))
+def test_the_clock_offset_is_right_within_its_uncertainty(
+    offset_s: float, round_trip_s: float, share: float, held_s: float
+) -> None:
     """Whatever way the round trip is split, the true offset lies within half of it."""
     link = LinkEstimate()
     sent = 1000.0
-    link.clock(sent, sent + share * round_trip_s + offset_s, sent + round_trip_s)
+    seen = sent + share * round_trip_s + offset_s
+    measured_ms = link.clock(sent, seen, seen + held_s, sent + round_trip_s + held_s)
+    assert measured_ms == pytest.approx(1000 * round_trip_s, abs=1e-3), "without the time for which the peer held it"
     offset_ms, uncertainty_ms = link.clock_offset_ms
     assert abs(offset_ms - offset_s * 1000) <= uncertainty_ms + 1e-3
 
@@ -95,8 +99,15 @@ def test_without_a_ping_the_clock_is_unknown() -> None:
 def test_an_estimate_keeps_no_more_samples_than_it_is_told(kept: int) -> None:
     link = LinkEstimate(EstimateConfig(clock_samples=kept, pings=kept))
     for number in range(3 * kept):
-        link.clock(number, number + 0.01, number + 0.02)
+        link.clock(number, number + 0.01, number + 0.01, number + 0.02)
         link.pinged(5.0)
         assert len(link._clocks) == min(kept, number + 1)
         assert len(link._pings) == min(kept, number + 1)
     assert link.samples == 2 * kept + 1
+
+
+@pytest.mark.parametrize(("seen_s", "answered_s", "now_s"), [(5.0, 4.0, 2.0), (5.0, 5.0, 0.5), (5.0, 9.0, 2.0)])
+def test_times_that_make_no_sense_are_left_out(seen_s: float, answered_s: float, now_s: float) -> None:
+    link = LinkEstimate()
+    assert link.clock(1.0, seen_s, answered_s, now_s) is None
+    assert link.clock_offset_ms == (0.0, CLOCK_UNKNOWN_MS)

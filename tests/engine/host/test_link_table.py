@@ -11,7 +11,7 @@ PARENT = HostId("p")
 
 
 def test_of_a_parent_the_transports_round_trips_count_only_until_there_are_enough_samples() -> None:
-    table = LinkTable(DEFAULT.links)
+    table = LinkTable(DEFAULT.links, DEFAULT.tick_s)
     table.by_host[PARENT] = Link(None, LinkEstimate(), up=True)
     table.followed = {PARENT}
     for _ in range(DEFAULT.links.samples_ready):
@@ -26,7 +26,7 @@ def test_of_a_parent_the_transports_round_trips_count_only_until_there_are_enoug
 
 
 def test_new_links_are_sampled_every_tick_and_others_with_the_period_of_their_use() -> None:
-    table = LinkTable(DEFAULT.links)
+    table = LinkTable(DEFAULT.links, DEFAULT.tick_s)
     table.by_host[PARENT] = link = Link(None, LinkEstimate(), up=True)
     sampled = {True: 0, False: 0}
     for link.ticks in range(DEFAULT.links.sample_ticks * 4):

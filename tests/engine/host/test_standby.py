@@ -166,7 +166,7 @@ def test_a_host_whose_parent_is_the_publisher_needs_no_standby() -> None:
     host.peers[relay].above = (publisher,)
     host.subscribe(publisher)
     assert host.parent == publisher
-    host.run(3 * DEFAULT.standby.ask_ticks)
+    host.run(3 * DEFAULT.links.heartbeat_ticks)
     assert not [peer for peer in host.peers if host.sent_to(peer, m.StandbyRequest)]
 
 

@@ -80,6 +80,7 @@ messages = st.one_of(
         fed=st.booleans(),
     ),
     st.builds(m.SubtreeContract, channel=channels, contract=contracts),
+    st.builds(m.SeqnoRequest, channel=channels),
     st.builds(m.Relatives, channel=channels, hosts=st.lists(records, max_size=m.RELATIVES_MAX).map(tuple)),
     st.builds(m.StandbyRequest, channel=channels, trail=trails, grant=names, parent=names.map(HostId)),
     st.builds(m.StandbyStatus, channel=channels, ready=st.booleans()),
@@ -92,7 +93,24 @@ messages = st.one_of(
 
 @given(messages)
 def test_what_is_sent_is_what_arrives(message: m.Message) -> None:
-    assert m.decode(m.encode(message)) == message
+    assert round_trip(message) == message
+
+
+@given(st.lists(messages, max_size=600))
+@settings(max_examples=20)
+def test_what_is_sent_together_arrives_in_order_in_as_few_frames_as_fit(sent: list[m.Message]) -> None:
+    frames = list(m.encode(sent))
+    assert [message for frame in frames for message in m.decode(frame)] == sent
+    assert all(len(frame) <= m.MESSAGE_BYTES_MAX for frame in frames)
+    assert len(sent) == 0 or len(frames) >= 1
+    if len(sent) <= m.FRAME_MESSAGES_MAX and sum(map(len, frames)) < m.MESSAGE_BYTES_MAX // 3:
+        assert len(frames) == bool(sent)
+
+
+def round_trip(message: m.Message) -> m.Message:
+    (frame,) = m.encode([message])
+    (again,) = m.decode(frame)
+    return again
 
 
 def is_a(kind: type, message: m.Message) -> bool:
@@ -113,20 +131,20 @@ def test_garbage_is_refused(payload: bytes) -> None:
 
 @given(messages, st.data())
 def test_a_damaged_message_is_refused_or_another_message(message: m.Message, data: st.DataObject) -> None:
-    payload = bytearray(m.encode(message))
+    payload = bytearray(b"".join(m.encode([message])))
     payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
     try:
         again = m.decode(bytes(payload))
     except MessageError:
         return
-    assert m.decode(m.encode(again)) == again
+    assert [each for frame in m.encode(again) for each in m.decode(frame)] == list(again)
 
 
 def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> None:
     def pack(version: int, body: dict[str, object]) -> bytes:
-        return msgspec.msgpack.encode({"v": version, "m": body, "later": 1})
+        return msgspec.msgpack.encode({"v": version, "m": [body], "later": 1})
 
-    assert m.decode(pack(m.VERSION, {"kind": "cancel", "ask": 3, "colour": "blue"})) == m.Cancel(3)
+    assert m.decode(pack(m.VERSION, {"kind": "cancel", "ask": 3, "colour": "blue"})) == (m.Cancel(3),)
     with pytest.raises(MessageError, match="Invalid value 'dance'"):
         m.decode(pack(m.VERSION, {"kind": "dance"}))
     with pytest.raises(MessageError, match=f"version {m.VERSION + 1}"):
@@ -165,7 +183,7 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
 )
 def test_values_out_of_range_are_refused(message: m.Message) -> None:
     with pytest.raises(MessageError):
-        m.decode(m.encode(message))
+        round_trip(message)
 
 
 LONGEST = (HostId("h"),) * m.HOPS_MAX
@@ -187,7 +205,7 @@ LEAST = PathMetrics(0.0, 0.0, (HostId("h"),), seqno=0, loss=0.0, rate_bps=0.0)
     ],
 )
 def test_the_greatest_and_least_values_in_range_arrive(message: m.Message) -> None:
-    assert m.decode(m.encode(message)) == message
+    assert round_trip(message) == message
 
 
 def test_a_message_that_is_too_long_is_refused() -> None:

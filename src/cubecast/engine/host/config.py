@@ -19,24 +19,35 @@ Milliseconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
 class LinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Links to neighbours, parents, children and possible parents (neighbourhood)."""
 
-    heartbeat_ticks: Ticks = 10
-    """Period of heartbeats on links that carry streams or lead to neighbours in the cube."""
-    slow_heartbeat_ticks: Ticks = 20
-    """Period on all other links; 31 hosts sent 49 messages a second each before, 35 with it (docs/decisions/0010)."""
-    silent_ticks: Ticks = 25
-    """Silence after which a link is closed: two heartbeats lost, and half a period for the third to be late."""
-    clock_heartbeats: Count = 4
-    """Every n-th heartbeat asks for the peer's clock: 4 s apart live, in which a quartz clock drifts by a fraction of a millisecond."""
+    heartbeat_ticks: Ticks = 20
+    """Period of heartbeats on links that carry streams. What shows that a stream has stopped is the stream itself."""
+    slow_heartbeat_ticks: Ticks = 40
+    """Period on all other links: with four channels 16 hosts have 14 links each, nine of them slow (docs/decisions/0022)."""
+    new_heartbeat_ticks: Ticks = 10
+    """Period of the first hello_heartbeats on a new link."""
+    announce_ticks: Ticks = 5
+    """Least time between two heartbeats on a link: one comes early when what this host announces has changed."""
+    announce_ms: Milliseconds = 5.0
+    """Change of a path's delay, or of a contract's bound, that is sent early; smaller ones are within the noise of the
+    estimates."""
+    announce_share: Gain = 0.1
+    """The same as a share of the delay, and of the rate."""
+    announce_loss: Annotated[float, Meta(gt=0, le=1)] = 0.005
+    """The same of a share of packets lost."""
+    late_ticks: Ticks = 3
+    """A peer whose heartbeat is late by this much is pinged."""
+    ping_ticks: Ticks = 2
+    """Least time between two pings to one peer."""
+    unanswered_ticks: Ticks = 20
+    """A link over which a ping, and those after it, have no answer for this long is closed: hosts stall for a second."""
+    watch_ticks: Ticks = 20
+    """A parent's link is pinged for this long after it was new, its delay jumped, or media paused."""
     hello_heartbeats: Count = 3
-    """The first n heartbeats come with a Hello: what was sent before both ends had the link up is lost."""
-    hello_again_heartbeats: Count = 16
-    """After those every n-th does, in case the directory moved the sender meanwhile."""
+    """The first n heartbeats come with a Hello and a Ping: what was sent before both ends had the link up is lost."""
     redial_ticks: Annotated[tuple[Ticks, ...], Meta(min_length=1)] = (3, 5, 10, 20, 40, 50)
     """Pauses before a broken link is dialled again: the n-th after the n-th failure, the last from then on."""
     redial_soon_ticks: Ticks = 10
     """Longest such pause while a stream has no parent."""
-    follow_ticks: Ticks = 2
-    """Period of pings to parents: a parent's link is watched more closely than acknowledgements allow."""
     carried_heartbeats: Count = 5
     """A channel that a peer with too many for one heartbeat does not name again within this many is forgotten. A host
     publishes 256 at most, four heartbeats of them, and one more may be late."""
@@ -100,17 +111,24 @@ class FailureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TreeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Distribution trees: children (downstream) and parents (upstream)."""
 
-    update_ticks: Ticks = 2
-    """Period of the publisher's path updates; relays forward each at once."""
-    relatives_ticks: Ticks = 20
-    """Period at which children are sent their relatives."""
+    update_ticks: Ticks = 20
+    """Period of the publisher's path updates; relays forward each at once. Changes are sent when they happen."""
+    relatives_ticks: Ticks = 100
+    """Period at which children are sent their relatives; changes are sent at the next tick."""
     contract_ticks: Ticks = 5
-    """Period at which a child sends its subtree contract to its parent."""
+    """Least time between two subtree contracts to a parent: one is sent when it changes, and with each heartbeat."""
     child_ticks: Ticks = 50
-    """A child that sends no subtree contract for this long loses its slot: ten of them missed."""
-    dead_ticks: Ticks = 3
-    """After this much silence a child's slot is given to the child's own child that asks for it; children ping every
-    follow_ticks."""
+    """A child that sends no subtree contract for this long loses its slot: two heartbeats missed, and half a period."""
+    dead_ticks: Ticks = 1
+    """A child that has not answered a ping for this long, beyond the round trip, loses its slot to its own child, which
+    has heard nothing from it for FailureConfig.silent_ticks."""
+    pause_ticks: Ticks = 2
+    """After this time without media a host sends its children path updates at every tick, so that they do not mistake the
+    pause for its death, and pings its parent."""
+    idle_update_ticks: Ticks = 7
+    """Period of path updates while a channel is idle: less than idle_silent_ticks."""
+    seqno_request_ticks: Ticks = 5
+    """Least time between two requests for a newer sequence number."""
     drain_ticks: Ticks = 100
     """A channel that has ended is kept for this long: its last frames are still on their way."""
     leave_ticks: Ticks = 30
@@ -128,8 +146,9 @@ class TreeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_silent_ticks: Ticks = 10
     """Silence after which the parent of an idle channel, which sends no media, is declared dead: one heartbeat."""
     stale_ticks: Ticks = 20
-    """A parent that sends no newer sequence number for this long counts as lost: it has lost its own parent and found no
-    other."""
+    """A parent that has lost its own parent, and finds no other for this long, counts as lost."""
+    stale_fed_ticks: Ticks = 60
+    """So does one that sends no newer sequence number for this long: three path updates have not come."""
     stalled_ticks: Ticks = 15
     """A parent that receives media without a pause, none of which arrives here for this long, counts as lost."""
     repair_ticks: Ticks = 100
@@ -198,8 +217,6 @@ class StandbyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     look_ticks: Ticks = 5
     """Period at which each channel's standby is checked."""
-    ask_ticks: Ticks = 20
-    """Period of StandbyRequest: it shows the standby that this host is still alive."""
     wait_ticks: Ticks = 60
     """A standby whose session does not open within this time is replaced."""
     shun_ticks: Ticks = 40

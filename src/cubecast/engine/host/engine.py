@@ -65,6 +65,7 @@ from cubecast.engine.protocol.messages import (
     Pong,
     Relatives,
     Release,
+    SeqnoRequest,
     StandbyRequest,
     StandbyStatus,
     SubtreeContract,
@@ -104,15 +105,14 @@ class HostEngine:
         self._on_illegal_move = on_illegal_move
         self._config = config
         self._neighbourhood = near = Neighbourhood(host, config)
-        self._downstream = down = Downstream(near, fan_out, uplink_bps, reserve, config.tree)
+        self._downstream = down = Downstream(near, fan_out, uplink_bps, reserve, config)
         self._failure_detector = FailureDetector(config.failure)
-        self._upstream = up = Upstream(near, down, self._failure_detector, config.tree)
+        self._upstream = up = Upstream(near, down, self._failure_detector, config)
         self._candidates = Candidates(near, down, up, policy, rng, config)
         self._searches = Searches(near, down, up, self._candidates, config)
         self._admission = self._searches.steps.admission
         self._standbys = StandbySelection(near, down, self._candidates, self._admission.promised, config)
         self._switching = ParentSwitching(near, up, self._candidates, self._searches, self._failure_detector, config)
-        self._ticks = 0
         self._leave_ticks: int | None = None
         """Ticks until this host leaves even if children have no other parent yet; None unless it is about to leave."""
 
@@ -125,6 +125,7 @@ class HostEngine:
         Raises:
             IllegalMove: a fault of the engine, unless `on_illegal_move` was given.
         """
+        self._neighbourhood.now = now
         try:
             effects = self._handle(event, now)
         except IllegalMove as fault:
@@ -140,7 +141,7 @@ class HostEngine:
     def _handle(self, event: Event, now: float) -> list[Effect]:
         match event:
             case Received(host, message):
-                return self._received(host, message, now)
+                return self._received(host, message)
             case GrantRejected(host, message, reason):
                 if isinstance(message, StandbyRequest):
                     return [Send(host, StandbyStatus(message.channel, ready=False))]
@@ -311,11 +312,9 @@ class HostEngine:
     def _tick(self, late_ms: float, now: float) -> list[Effect]:
         heartbeat = self._downstream.heartbeats(self._admission.promised())
         self._failure_detector.tick(late_ms)
-        effects, silent = self._neighbourhood.tick(self._downstream.in_use(), heartbeat, now)
+        effects, silent = self._neighbourhood.tick(self._downstream.in_use(), heartbeat)
         self._neighbourhood.drop_measured("probes")
-        self._ticks += 1
-        if self._ticks % self._config.links.follow_ticks == 0:
-            effects += self._neighbourhood.follow(self._downstream.parents(), now)
+        effects += self._neighbourhood.follow(self._downstream.parents())
         for host in silent:
             effects += self._searches.answers.on_link_down(host)
         effects += self._searches.tick()
@@ -343,15 +342,13 @@ class HostEngine:
             return self._searches.changes.escape(branch) if branch.retry_ticks <= 0 else []
         return self._switching.tick(branch)
 
-    def _received(self, host: HostId, message: Message, now: float) -> list[Effect]:
-        link = self._neighbourhood.links.get(host)
-        if link is None or not link.up:
+    def _received(self, host: HostId, message: Message) -> list[Effect]:
+        if not self._neighbourhood.on_message(host):
             return []
-        link.silent_ticks = 0
         self._failure_detector.on_message(host)
         match message:
             case Hello() | Heartbeat() | Ping() | Pong():
-                return self._neighbourhood.on_link_message(host, message, now)
+                return self._neighbourhood.on_link_message(host, message)
             case PathRequest():
                 return self._searches.relay.on_request(host, message)
             case Attach():
@@ -375,6 +372,8 @@ class HostEngine:
                 ]
             case SubtreeContract():
                 return self._downstream.on_subtree_contract(host, message)
+            case SeqnoRequest():
+                return self._upstream.on_seqno_request(host, message)
             case Relatives():
                 return self._upstream.on_relatives(host, message)
             case Ended(finished=finished):
@@ -391,5 +390,5 @@ class HostEngine:
             case StandbyStatus():
                 return self._standbys.on_standby_status(host, message)
             case Leaving():
-                link.leaving = True
+                self._neighbourhood.links[host].leaving = True
                 return []

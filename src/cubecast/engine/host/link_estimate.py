@@ -23,7 +23,7 @@ class LinkEstimate:
     """Packets lost and sent, as of the last sample."""
     _pings: list[float] = field(default_factory=list)
     _clocks: list[tuple[float, float]] = field(default_factory=list)
-    """Round trips and clock offsets of the last pings."""
+    """Round trips and clock offsets of the last exchanges."""
 
     def sample(self, rtt_ms: float, packets_lost: int, packets_sent: int) -> None:
         """Adds one sample, as RFC 6298 section 2 does; the counters are running totals of this link."""
@@ -52,13 +52,24 @@ class LinkEstimate:
         if sent > 0 and lost >= 0:
             self.loss += self.config.loss_gain * (min(1.0, lost / sent) - self.loss)
 
-    def clock(self, sent_s: float, seen_s: float, now_s: float) -> None:
-        """Adds the three times of one ping, s; of the last few pings the one with the shortest round trip counts."""
-        round_trip_ms = (now_s - sent_s) * 1000
-        if round_trip_ms < 0:
-            return
-        offset_ms = (seen_s - (sent_s + now_s) / 2) * 1000
+    def clock(self, sent_s: float, seen_s: float, answered_s: float, now_s: float) -> float | None:
+        """Adds the four times of one exchange (RFC 5905, section 8); of the last few the one with the shortest round trip counts.
+
+        Args:
+            sent_s: by this host's clock, s.
+            seen_s: when it arrived there, by the peer's clock.
+            answered_s: when the peer's answer was sent, by its clock.
+            now_s: when that arrived here.
+
+        Returns:
+            The round trip, ms, without the time that the peer took; None if the times make no sense.
+        """
+        round_trip_ms = ((now_s - sent_s) - (answered_s - seen_s)) * 1000
+        if not (round_trip_ms >= 0 and answered_s >= seen_s):
+            return None
+        offset_ms = ((seen_s - sent_s) + (answered_s - now_s)) * 500
         self._clocks = [*self._clocks, (round_trip_ms, offset_ms)][-self.config.clock_samples :]
+        return round_trip_ms
 
     @property
     def one_way_ms(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, ItemsView
 from dataclasses import dataclass, field
+from math import ceil
 
 from cubecast.engine.host.config import LinkConfig
 from cubecast.engine.host.link_estimate import LinkEstimate
@@ -38,6 +39,28 @@ class Link:
     """Since either end last needed the link."""
     ticks: int = 0
     """Since the link came up."""
+    beats: int = 0
+    """Heartbeats sent since then."""
+    beat_ticks: int = 0
+    """Since the last heartbeat was sent."""
+    beat: bool = False
+    """A heartbeat is sent in this tick; other messages at rest go with it."""
+    version: int = -1
+    """Of this host's announcement, as last sent."""
+    introduced: HostRecord | None = None
+    """This host's record as the peer was last sent it."""
+    sent_s: float = 0.0
+    """When the last heartbeat was sent, s by our clock."""
+    echo_s: float = 0.0
+    """When the last heartbeat that came was sent, s by the peer's clock."""
+    seen_s: float = 0.0
+    """When that one came, s by our clock."""
+    unanswered_ticks: int | None = None
+    """Since the first ping that has no answer, nor anything after it; None without such a ping."""
+    ping_in: int = 0
+    """Ticks until the peer may be pinged again."""
+    watch_ticks: int = 0
+    """For how long the link is still pinged."""
     carried: dict[ChannelName, PathMetrics] = field(default_factory=dict)
     """The channels that the peer announced it carries, and the path of each to the peer."""
     spare: dict[ChannelName, int] = field(default_factory=dict)
@@ -46,6 +69,16 @@ class Link:
     """Received from the peer, in all."""
     named_in: dict[ChannelName, int] = field(default_factory=dict)
     """The number of the heartbeat that named a channel last."""
+
+    def age(self) -> None:
+        """One tick has passed."""
+        self.ticks += 1
+        self.silent_ticks += 1
+        self.beat_ticks += 1
+        self.ping_in = max(0, self.ping_in - 1)
+        self.watch_ticks = max(0, self.watch_ticks - 1)
+        if self.unanswered_ticks is not None:
+            self.unanswered_ticks += 1
 
     def announced(self, carried: tuple[Carried, ...], heartbeats_kept: int) -> None:
         """Stores what a heartbeat announced; a full one may leave out channels, so those named lately stay.
@@ -71,11 +104,12 @@ class Link:
 class LinkTable:
     """Links by host. The neighbourhood owns one and alone adds and removes links."""
 
-    def __init__(self, config: LinkConfig) -> None:
+    def __init__(self, config: LinkConfig, tick_s: float) -> None:
         self._config = config
+        self._tick_s = tick_s
         self.by_host: dict[HostId, Link] = {}
         self.followed: set[HostId] = set()
-        """Hosts that are pinged often; their round trips count, the transport's do not."""
+        """Parents: the round trips of pings and heartbeats to them count, the transport's do not."""
 
     def __contains__(self, host: object) -> bool:
         return host in self.by_host
@@ -171,9 +205,20 @@ class LinkTable:
         return link is None or not link.up or link.silent_ticks >= ticks
 
     def is_overdue(self, host: HostId, ticks: int) -> bool:
-        """Whether there is no working link, or the heartbeat over it is late by this many ticks."""
+        """Whether there is no working link, or the heartbeat over it, or the answer to a ping, is late by this many ticks."""
         link = self.by_host.get(host)
-        return link is None or not link.up or link.silent_ticks >= self.heartbeat_period(slow=link.slow) + ticks
+        late = link is None or not link.up or link.silent_ticks >= self.heartbeat_period(slow=link.slow) + ticks
+        return late or self.is_unanswered(host, ticks)
+
+    def is_unanswered(self, host: HostId, ticks: int) -> bool:
+        """Whether there is no working link, or a ping over it was not answered for this many ticks beyond the round trip."""
+        link = self.by_host.get(host)
+        if link is None or not link.up:
+            return True
+        if link.unanswered_ticks is None:
+            return False
+        rtt_ticks = ceil((link.estimate.srtt_ms or 0.0) / 1000 / self._tick_s)
+        return link.unanswered_ticks >= ticks + rtt_ticks
 
     def heartbeat_period(self, *, slow: bool) -> int:
         """Ticks between two heartbeats."""

@@ -2,7 +2,12 @@
 
 Links lead to the neighbours in the cube, to parents and children, and to hosts that other components of the engine
 request links to: possible parents. Of two neighbours the one with the smaller name dials; a requested link is dialled by
-the host that requests it. Both ends send heartbeats; a link that is silent for too long is closed.
+the host that requests it.
+
+Both ends send heartbeats: every two seconds over links that carry streams, every four over others, and early when what
+this host announces has changed. They measure the round trip and the clocks on the way. A peer in doubt is pinged: one
+whose heartbeat is late, or whom a component of the engine asks for a sign of life. A link whose pings are not answered is
+closed.
 """
 
 from collections import Counter
@@ -10,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 from msgspec import structs
 
+from cubecast.engine.host.announcement import Announcement
 from cubecast.engine.host.config import EngineConfig
 from cubecast.engine.host.effects import Dial, Effect, HangUp, Send, Suspect
 from cubecast.engine.host.link_estimate import CLOCK_UNKNOWN_MS, LinkEstimate
@@ -27,8 +33,11 @@ class Neighbourhood:
         self.host = host
         self._config = config.links
         self._estimate = config.estimate
+        self.now = 0.0
+        """This host's clock, s since the Unix epoch; the engine sets it before every event."""
         self.placement: Placement | None = None
-        self.links = LinkTable(config.links)
+        self.links = LinkTable(config.links, config.tick_s)
+        self._announcement = Announcement(config.links)
         self._first_hops: dict[Label, HostId] = {}
         """By label next to one of ours: the host to send to."""
         self._second_hops: dict[Label, HostId] = {}
@@ -129,10 +138,34 @@ class Neighbourhood:
         link = self.links.get(host)
         return link is not None and link.estimate.samples >= self._config.samples_ready
 
-    def follow(self, hosts: set[HostId], now: float) -> list[Effect]:
-        """Pings these hosts; from now on their round trips count by pings, those of others by the transport."""
+    def follow(self, hosts: set[HostId]) -> list[Effect]:
+        """Watches the links to parents: new ones, and those that are in doubt, are pinged for a while."""
+        for host in hosts - self.links.followed:
+            self.watch(host)
         self.links.followed = hosts
-        return [Send(host, Ping(now)) for host in sorted(hosts) if host in self.links and self.links[host].up]
+        watched = (host for host in sorted(hosts) if host in self.links and self.links[host].watch_ticks > 0)
+        return [effect for host in watched for effect in self.ping(host)]
+
+    def watch(self, host: HostId) -> None:
+        """The delay of a parent's link may have changed: it is pinged for a while."""
+        link = self.links.get(host)
+        if link is not None:
+            link.watch_ticks = self._config.watch_ticks
+
+    def ping(self, host: HostId) -> list[Effect]:
+        """Asks a host for a sign of life, unless that was done just now."""
+        link = self.links.get(host)
+        if link is None or not link.up or link.ping_in > 0:
+            return []
+        link.ping_in = self._config.ping_ticks
+        if link.unanswered_ticks is None:
+            link.unanswered_ticks = 0
+        return [Send(host, Ping(self.now))]
+
+    def beats(self, host: HostId) -> bool:
+        """Whether a heartbeat to a host is sent in this tick; what is repeated at rest goes with it."""
+        link = self.links.get(host)
+        return link is not None and link.up and link.beat
 
     # ------------------------------------------------------------------ links up and down
 
@@ -142,8 +175,10 @@ class Neighbourhood:
         if link is None:
             link = self.links.by_host[host] = self._new_link(None)
         link.up, link.dialling, link.leaving, link.slow, link.slow_announced = True, False, False, False, False
-        link.silent_ticks = link.failures = link.idle_ticks = 0
-        link.ticks = 0
+        link.silent_ticks = link.failures = link.idle_ticks = link.ticks = 0
+        link.beats = link.beat_ticks = link.ping_in = link.watch_ticks = 0
+        link.unanswered_ticks, link.version, link.beat, link.introduced = None, -1, False, None
+        link.sent_s = link.echo_s = link.seen_s = 0.0
         link.estimate = LinkEstimate(self._estimate)
         return [] if self.placement is None else [Send(host, Hello(self.placement.record))]
 
@@ -171,7 +206,15 @@ class Neighbourhood:
         link = self.links.get(host)
         return [] if link is None or not link.up else self._drop(host)
 
-    def on_link_message(self, host: HostId, message: Hello | Heartbeat | Ping | Pong, now: float) -> list[Effect]:
+    def on_message(self, host: HostId) -> bool:
+        """Something came from a host: whether there is a working link to it, on which it is alive."""
+        link = self.links.get(host)
+        if link is None or not link.up:
+            return False
+        link.silent_ticks, link.unanswered_ticks = 0, None
+        return True
+
+    def on_link_message(self, host: HostId, message: Hello | Heartbeat | Ping | Pong) -> list[Effect]:
         """Handles the messages about the link itself."""
         link = self.links.get(host)
         if link is None or not link.up:
@@ -180,17 +223,28 @@ class Neighbourhood:
             case Hello(record):
                 if record.host == host:  # it knows best: it may have restarted at another address
                     link.record = record
-            case Heartbeat(carried, needs, slow, sent_s):
+            case Heartbeat(carried, needs, slow):
                 link.needed, link.slow = needs, slow
                 link.announced(carried, self._config.carried_heartbeats)
-                return [Send(host, Pong(sent_s, now))] if sent_s else []
+                link.echo_s, link.seen_s = message.sent_s, self.now
+                if message.echo_s and message.echo_s == link.sent_s:
+                    self._measured(
+                        host, link, link.estimate.clock(link.sent_s, message.seen_s, message.sent_s, self.now)
+                    )
             case Ping(sent_s):
-                return [Send(host, Pong(sent_s, now))]
+                return [Send(host, Pong(sent_s, self.now))]
             case Pong(sent_s, seen_s):
-                link.estimate.clock(sent_s, seen_s, now)
-                if host in self.links.followed:
-                    link.estimate.pinged(1000 * (now - sent_s))
+                self._measured(host, link, link.estimate.clock(sent_s, seen_s, seen_s, self.now))
         return []
+
+    def _measured(self, host: HostId, link: Link, rtt_ms: float | None) -> None:
+        """A round trip was measured; one that is far off what is known of a parent's link puts it under watch."""
+        if rtt_ms is None or host not in self.links.followed:
+            return
+        known_ms = link.estimate.srtt_ms
+        if known_ms is not None and abs(rtt_ms - known_ms) > self._estimate.jump_ms:
+            self.watch(host)
+        link.estimate.pinged(rtt_ms)
 
     def leave(self) -> list[Effect]:
         """Sends Goodbye over every link."""
@@ -199,9 +253,9 @@ class Neighbourhood:
     # ------------------------------------------------------------------ time
 
     def tick(
-        self, needed: Iterable[HostId], heartbeat: Callable[[int], Heartbeat], now: float
+        self, needed: Iterable[HostId], heartbeat: Callable[[int], Heartbeat]
     ) -> tuple[list[Effect], list[HostId]]:
-        """One round: heartbeats that are due, silent links closed, missing ones dialled.
+        """One round: heartbeats and pings that are due, silent links closed, missing ones dialled.
 
         Args:
             needed: hosts whose links carry streams, kept even when they are no longer neighbours.
@@ -214,17 +268,20 @@ class Neighbourhood:
         silent: list[HostId] = []
         neighbours = self.neighbours()
         wanted = {host for hosts in self._wanted.values() for host in hosts}
-        fast = neighbours.union(needed)
-        keep = fast | wanted
+        fast = set(needed)
+        keep = fast | neighbours | wanted
+        version = self._announcement.version(heartbeat)
         for host, link in list(self.links.items()):
             if link.up:
-                link.silent_ticks += 1
-                if link.silent_ticks >= self._silence_limit(link):
+                link.age()
+                if link.unanswered_ticks is not None and link.unanswered_ticks >= self._config.unanswered_ticks:
                     silent.append(host)
                     effects.append(Suspect(host))
                     effects += self._drop(host)
                     continue
-                effects += self._beat(host, link, heartbeat, slow=host not in fast, needs=host in keep, now=now)
+                effects += self._beat(host, link, heartbeat, version, slow=host not in fast, needs=host in keep)
+                if self.links.is_overdue(host, self._config.late_ticks):
+                    effects += self.ping(host)
             elif host in wanted or host in self.links.followed or (host in neighbours and self._dials(host)):
                 effects += self._redial(link)
             if host not in keep:
@@ -233,32 +290,31 @@ class Neighbourhood:
                 link.idle_ticks = 0
         return effects, silent
 
-    def _silence_limit(self, link: Link) -> int:
-        config = self._config
-        return config.silent_ticks + (config.slow_heartbeat_ticks - config.heartbeat_ticks if link.slow else 0)
-
     def _beat(
-        self, host: HostId, link: Link, heartbeat: Callable[[int], Heartbeat], *, slow: bool, needs: bool, now: float
+        self, host: HostId, link: Link, heartbeat: Callable[[int], Heartbeat], version: int, *, slow: bool, needs: bool
     ) -> list[Effect]:
         """The heartbeat, if one is due."""
-        effects: list[Effect] = []
-        # A peer that does not know yet that our heartbeats become slow would consider us late.
-        if link.ticks % self.links.heartbeat_period(slow=slow and link.slow_announced) == 0:
-            link.slow_announced = slow
-            beats = link.ticks // self.links.heartbeat_period(slow=slow)
-            effects = self._heartbeats(
-                host, link, structs.replace(heartbeat(beats), needs=needs, slow=slow), beats, now
-            )
-        link.ticks += 1
-        return effects
-
-    def _heartbeats(self, host: HostId, link: Link, heartbeat: Heartbeat, beats: int, now: float) -> list[Effect]:
         config = self._config
-        asks = beats % config.clock_heartbeats == 0 or link.estimate.clock_offset_ms[1] >= CLOCK_UNKNOWN_MS
-        effects: list[Effect] = [Send(host, structs.replace(heartbeat, sent_s=now) if asks else heartbeat)]
-        hello = beats < config.hello_heartbeats or beats % config.hello_again_heartbeats == 0
-        if self.placement is not None and hello:
-            effects.append(Send(host, Hello(self.placement.record)))
+        is_new = link.beats < config.hello_heartbeats
+        # A peer that does not know yet that our heartbeats become slow would consider us late.
+        period = self.links.heartbeat_period(slow=slow and link.slow_announced)
+        period = min(period, config.new_heartbeat_ticks) if is_new else period
+        changed = link.version != version and link.beat_ticks >= config.announce_ticks
+        link.beat = link.beats == 0 or link.beat_ticks >= period or changed
+        if not link.beat:
+            return []
+        turn, link.version, link.slow_announced = link.beats, version, slow
+        link.beats, link.beat_ticks, link.sent_s = link.beats + 1, 0, self.now
+        said = structs.replace(
+            heartbeat(turn), needs=needs, slow=slow, sent_s=self.now, echo_s=link.echo_s, seen_s=link.seen_s
+        )
+        effects: list[Effect] = [Send(host, said)]
+        mine = None if self.placement is None else self.placement.record
+        if mine is not None and (is_new or mine != link.introduced):
+            link.introduced = mine
+            effects.append(Send(host, Hello(mine)))
+        if is_new or link.estimate.clock_offset_ms[1] >= CLOCK_UNKNOWN_MS:
+            effects += self.ping(host)
         return effects
 
     def _redial(self, link: Link) -> list[Effect]:

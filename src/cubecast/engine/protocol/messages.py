@@ -1,4 +1,4 @@
-"""Messages between hosts: versioned msgspec structs, one per frame on the link's control track.
+"""Messages between hosts: versioned msgspec structs. All that one event causes for one host goes in one frame.
 
 A path to a channel over the cube is found, then taken, in four messages that travel hop by hop:
 
@@ -11,10 +11,14 @@ A host that knows another one on the tree asks it directly: Attach, answered by 
 that found nothing, Cancel withdraws a request or returns an offer, Release ends a confirmed branch from below and Ended
 from above. `ask` is a number that the asker chose; answers repeat it.
 
-On a confirmed branch a PathUpdate goes down every second tick, and a SubtreeContract goes up every few. Unknown fields
-are ignored; unknown kinds raise MessageError, and the receiver drops the message.
+On a confirmed branch PathUpdates go down and SubtreeContracts up: when they change, and with the heartbeats of the link,
+so that a link at rest carries a frame every two seconds, however many channels it serves. A PathUpdate also goes down
+at every tick without media, so that a pause of the publisher is not mistaken for the parent's death.
+
+Unknown fields are ignored; unknown kinds raise MessageError, and the receiver drops the frame.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -26,10 +30,12 @@ from cubecast.engine.protocol.records import HostRecord, Tree
 from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
 
-VERSION = 5
+VERSION = 6
 """Version of this protocol; hosts of different versions refuse each other's messages."""
 MESSAGE_BYTES_MAX = 64 * 1024
-"""Maximum length of an accepted message, bytes; a heartbeat with CARRIED_MAX channels over 8 hops has 17 000."""
+"""Maximum length of an accepted frame, bytes; a heartbeat with CARRIED_MAX channels over 8 hops has 17 000."""
+FRAME_MESSAGES_MAX = 256
+"""Maximum number of messages in one frame."""
 HOPS_MAX = 256
 """Maximum number of hosts in an accepted path or trail; the diameters of live cubes are far below."""
 CARRIED_MAX = 64
@@ -61,18 +67,25 @@ class Hello(_Struct, frozen=True, tag="hello"):
 
 
 class Heartbeat(_Struct, frozen=True, tag="beat"):
-    """The sender is alive and carries these channels. Answered by Pong if it asks for the clock.
+    """The sender is alive and carries these channels.
+
+    Heartbeats measure the link and the clocks as NTP's symmetric mode does (RFC 5905): each names the last one of the
+    peer, so that none needs an answer of its own.
 
     Attributes:
         needs: the sender needs this link; one that neither end needs is closed.
         slow: the next one comes after the slow period: no stream depends on the link.
-        sent_s: as in Ping; 0 asks for nothing.
+        sent_s: the sender's clock, s since the Unix epoch.
+        echo_s: `sent_s` of the last heartbeat that came from the receiver; 0 if none has come.
+        seen_s: the sender's clock when that one came.
     """
 
     carried: tuple[Carried, ...] = ()
     needs: bool = False
     slow: bool = False
     sent_s: float = 0.0
+    echo_s: float = 0.0
+    seen_s: float = 0.0
 
 
 class Ping(_Struct, frozen=True, tag="ping"):
@@ -169,7 +182,7 @@ class Confirm(_Struct, frozen=True, tag="confirm"):
 
 
 class PathUpdate(_Struct, frozen=True, tag="pulse"):
-    """From parent to child, every second tick: path metrics from the publisher to the parent.
+    """From parent to child: path metrics from the publisher to the parent.
 
     Attributes:
         epoch, target: the publisher's seat, a label of that epoch.
@@ -194,6 +207,12 @@ class SubtreeContract(_Struct, frozen=True, tag="need"):
     contract: Contract
 
 
+class SeqnoRequest(_Struct, frozen=True, tag="seqno-request"):
+    """From child to parent, up to the publisher: a newer sequence number is needed, so that a host may change parents."""
+
+    channel: ChannelName
+
+
 class Relatives(_Struct, frozen=True, tag="kin"):
     """From parent to child: its grandparent, uncles and siblings; one with a copy left may replace the parent."""
 
@@ -207,12 +226,16 @@ class StandbyRequest(_Struct, frozen=True, tag="stand-by"):
     Attributes:
         parent: the sender's; if it is a child of the receiver, its slot is free then.
         trail, grant: as in Attach.
+        ready: the receiver has agreed already; it answers only if it no longer does.
+        silent: nothing comes from the parent any more; the receiver asks it for a sign of life.
     """
 
     channel: ChannelName
     trail: tuple[HostId, ...]
     grant: str
     parent: HostId
+    ready: bool = False
+    silent: bool = False
 
 
 class StandbyStatus(_Struct, frozen=True, tag="standing-by"):
@@ -259,6 +282,7 @@ Message: TypeAlias = (
     | Confirm
     | PathUpdate
     | SubtreeContract
+    | SeqnoRequest
     | Relatives
     | StandbyRequest
     | StandbyStatus
@@ -269,36 +293,52 @@ Message: TypeAlias = (
 )
 
 
-class _Envelope(msgspec.Struct, frozen=True):
+class _Frame(msgspec.Struct, frozen=True):
     v: int
-    m: Message
+    m: Annotated[tuple[Message, ...], Meta(min_length=1, max_length=FRAME_MESSAGES_MAX)]
+
+
+class _EncodedFrame(msgspec.Struct, frozen=True):
+    v: int
+    m: tuple[msgspec.Raw, ...]
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Envelope)
+_decoder = msgspec.msgpack.Decoder(_Frame)
 
 
-def encode(message: Message) -> bytes:
-    """One message as msgpack."""
-    return _encoder.encode(_Envelope(VERSION, message))
+def encode(messages: Iterable[Message]) -> Iterator[bytes]:
+    """Frames with these messages in order: one, unless they are too many or too long for it."""
+    encoded: list[msgspec.Raw] = []
+    size = 0
+    for message in messages:
+        raw = msgspec.Raw(_encoder.encode(message))
+        if encoded and (size + len(raw) > MESSAGE_BYTES_MAX // 2 or len(encoded) == FRAME_MESSAGES_MAX):
+            yield _encoder.encode(_EncodedFrame(VERSION, tuple(encoded)))
+            encoded, size = [], 0
+        encoded.append(raw)
+        size += len(raw)
+    if encoded:
+        yield _encoder.encode(_EncodedFrame(VERSION, tuple(encoded)))
 
 
-def decode(payload: bytes) -> Message:
-    """The message in a frame.
+def decode(payload: bytes) -> tuple[Message, ...]:
+    """The messages in a frame.
 
     Raises:
         MessageError: too long, not msgpack, another version, an unknown kind, or a field of the wrong type or range.
     """
     if len(payload) > MESSAGE_BYTES_MAX:
-        raise MessageError(f"a message of {len(payload)} bytes; the limit is {MESSAGE_BYTES_MAX}")
+        raise MessageError(f"a frame of {len(payload)} bytes; the limit is {MESSAGE_BYTES_MAX}")
     try:
-        envelope = _decoder.decode(payload)
+        frame = _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MessageError(f"not a message of this protocol: {error}") from error
-    if envelope.v != VERSION:
-        raise MessageError(f"protocol version {envelope.v}; this host speaks {VERSION}")
-    _check_ranges(envelope.m)
-    return envelope.m
+    if frame.v != VERSION:
+        raise MessageError(f"protocol version {frame.v}; this host speaks {VERSION}")
+    for message in frame.m:
+        _check_ranges(message)
+    return frame.m
 
 
 def _check_ranges(message: Message) -> None:
@@ -320,8 +360,8 @@ def _check_ranges(message: Message) -> None:
             numbers = _terms(message.contract)
             if not 0 < len(message.trail) <= HOPS_MAX:
                 raise MessageError("a request with an impossible trail")
-        case Heartbeat(sent_s=sent_s):
-            numbers = (sent_s,)
+        case Heartbeat(sent_s=sent_s, echo_s=echo_s, seen_s=seen_s):
+            numbers = (sent_s, echo_s, seen_s)
             paths = tuple(each.metrics for each in message.carried)
             if len(paths) > CARRIED_MAX:
                 raise MessageError("a heartbeat with too many channels")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import moq
 
+from cubecast.engine.protocol.messages import Message, encode
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.host.media.sessions import DIAL_S, Dialler, Hooks, SessionStats, reason_of, stats_of
 from cubecast.host.tasks import Tasks
@@ -20,8 +21,8 @@ CONTROL = "control"
 """Name of the broadcast that each end publishes on a link."""
 MESSAGES = "messages"
 """Name of that broadcast's only track."""
-MESSAGES_PER_GROUP = 64
-"""Number of messages in one group; they are delivered in order within it."""
+FRAMES_PER_GROUP = 64
+"""Number of frames of messages in one group; they are delivered in order within it."""
 LINK_CACHE_BYTES = 1 << 20
 """Maximum size of the messages cached for a slow peer, bytes: bounds memory for each link."""
 LINK_AGE_US = 30_000_000
@@ -48,17 +49,24 @@ class _Link:
     group: moq.GroupProducer | None = None
     in_group: int = 0
     task: asyncio.Task[None] | None = None
+    waiting: list[Message] = field(default_factory=list)
+    """Messages that go in the next frame."""
     hung_up: bool = False
     """This host has closed it: its end is no failure to report."""
     opened_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
-    def send(self, payload: bytes) -> None:
-        if self.group is None or self.in_group == MESSAGES_PER_GROUP:
-            if self.group is not None:
-                self.group.finish()
-            self.group, self.in_group = self.outbox.track.append_group(), 0
-        self.group.write_frame(payload)
-        self.in_group += 1
+    def flush(self) -> int:
+        """Sends the waiting messages; returns the number of frames."""
+        frames = list(encode(self.waiting))
+        self.waiting.clear()
+        for payload in frames:
+            if self.group is None or self.in_group == FRAMES_PER_GROUP:
+                if self.group is not None:
+                    self.group.finish()
+                self.group, self.in_group = self.outbox.track.append_group(), 0
+            self.group.write_frame(payload)
+            self.in_group += 1
+        return len(frames)
 
     def close(self) -> None:
         if self.task is not None:
@@ -75,6 +83,9 @@ class Links:
         self._tasks = tasks
         self._links: dict[HostId, _Link] = {}
         self._dialling: dict[HostId, asyncio.Task[None]] = {}
+        self._to_flush: dict[HostId, _Link] = {}
+        self.frames_sent = 0
+        """Frames of messages sent so far, over all links."""
 
     def dial(self, record: HostRecord) -> None:
         """Opens the link to a host; calls link_up or link_down."""
@@ -86,17 +97,25 @@ class Links:
         dialling = self._dialling.pop(host, None)
         if dialling is not None:
             dialling.cancel()
+        self.flush()
         link = self._links.pop(host, None)
         if link is not None:
             link.hung_up = True
             link.close()
 
-    def send(self, host: HostId, payload: bytes) -> None:
-        """Sends one message; it is dropped when there is no link."""
+    def send(self, host: HostId, message: Message) -> None:
+        """Queues one message for the next `flush`; it is dropped when there is no link."""
         link = self._links.get(host)
         if link is not None:
+            link.waiting.append(message)
+            self._to_flush[host] = link
+
+    def flush(self) -> None:
+        """Sends what is queued: all messages to one host in one frame, if they fit."""
+        for link in self._to_flush.values():
             with suppress(moq.Error):
-                link.send(payload)
+                self.frames_sent += link.flush()
+        self._to_flush.clear()
 
     def stats(self, hosts: Iterable[HostId]) -> dict[HostId, SessionStats]:
         """Statistics of the links to those of these hosts that have one."""

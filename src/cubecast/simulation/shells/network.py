@@ -53,7 +53,10 @@ class SimulatedNetwork:
         self.island: set[HostId] = set()
         """Hosts that a partition cuts off from all others and from the super-node."""
         self.messages = 0
-        """Number of messages sent."""
+        """Number of frames of messages sent: all that a host sends to another at one moment is one frame."""
+        self._frames: dict[tuple[HostId, HostId], list[Message] | None] = {}
+        """Frames of this moment, by sender and receiver; None for one that is lost."""
+        self._frames_at = 0.0
         self._queue, self._rng, self._handle, self._wire = queue, rng, handle, wire
 
     def reachable(self, a: HostId, b: HostId) -> bool:
@@ -75,17 +78,28 @@ class SimulatedNetwork:
 
     def send(self, here: SimulatedHost, to: HostId, message: Message) -> None:
         """Sends a message over an open link."""
-        self.messages += 1
-        there = self.hosts.get(to)
+        if self._frames_at != self._queue.now:
+            self._frames_at = self._queue.now
+            self._frames.clear()
+        there, link = self.hosts.get(to), (here.host, to)
         if there is None or to not in here.dialled or not self.reachable(here.host, to):
-            return
-        if self.loss and self._rng.random() < self.loss:
-            return
-        self._queue.after(self.delay_s(here.host, to), self._arrive, here.host, there, message)
+            self.messages += 1
+        elif link not in self._frames:
+            self.messages += 1
+            lost = self.loss and self._rng.random() < self.loss
+            new = [message]
+            self._frames[link] = None if lost else new
+            if not lost:
+                self._queue.after(self.delay_s(here.host, to), self._arrive, here.host, there, new)
+        elif (frame := self._frames[link]) is not None:
+            frame.append(message)
 
-    def _arrive(self, sender: HostId, there: SimulatedHost, message: Message) -> None:
-        if self.hosts.get(there.host) is there and sender in there.dialled:
-            self._handle(there.host, ev.Received(sender, decode(encode(message)) if self._wire else message))
+    def _arrive(self, sender: HostId, there: SimulatedHost, frame: list[Message]) -> None:
+        self._frames.pop((sender, there.host), None)  # between two hosts at one place it arrives at once
+        received = [m for payload in encode(frame) for m in decode(payload)] if self._wire else frame
+        for message in received:
+            if self.hosts.get(there.host) is there and sender in there.dialled:
+                self._handle(there.host, ev.Received(sender, message))
 
     def dial(self, here: SimulatedHost, to: HostId) -> None:
         """Opens a link; the host gets LinkUp or LinkDown."""
@@ -99,6 +113,7 @@ class SimulatedNetwork:
         if gone or there is None or not here.alive or not self.reachable(here.host, to):
             self._handle(here.host, ev.LinkDown(to, "no answer"))
             return
+        self._frames.clear()
         here.dialled.add(to)
         there.dialled.add(here.host)
         here.packets[to] = there.packets[here.host] = (0, 0)

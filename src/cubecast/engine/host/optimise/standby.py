@@ -53,14 +53,16 @@ class StandbySelection:
         config = self._config
         effects = self._age_standby_children(branch)
         branch.standby_ticks += 1
+        if branch.standby is not None and branch.upstream is not None:
+            silent = branch.standby_ready and branch.doubt_ticks == 1
+            if silent or self._neighbourhood.beats(branch.standby):
+                effects.append(self._ask(branch, branch.standby, silent=silent))
         if branch.ticks % config.look_ticks or branch.former is not None:
             return effects
         if branch.standby is not None:
             late = not branch.standby_ready and branch.standby_ticks >= config.wait_ticks
             if late or not self._is_eligible(branch, branch.standby):
                 return [*effects, *self._drop(branch, shun=late), *self._find_standby(branch)]
-            if branch.ticks % config.ask_ticks == 0:
-                effects.append(self._ask(branch, branch.standby))
             return effects
         return [*effects, *self._find_standby(branch)]
 
@@ -113,9 +115,10 @@ class StandbySelection:
             and self._neighbourhood.host not in there.path
         )
 
-    def _ask(self, branch: Branch, host: HostId) -> Effect:
+    def _ask(self, branch: Branch, host: HostId, *, silent: bool = False) -> Effect:
         trail = (*branch.trail, self._neighbourhood.host)
-        return Send(host, StandbyRequest(branch.channel, trail, branch.grant, branch.upstream or host))
+        parent = branch.upstream or host
+        return Send(host, StandbyRequest(branch.channel, trail, branch.grant, parent, branch.standby_ready, silent))
 
     def _drop(self, branch: Branch, *, shun: bool = True) -> list[Effect]:
         host, branch.standby, branch.standby_ready = branch.standby, None, False
@@ -142,9 +145,12 @@ class StandbySelection:
                 or self._may_take_slot_of(branch, m.parent)
             )
         )
+        effects: list[Effect] = []
         if ready and branch is not None:
             branch.standby_children[host] = StandbyChild(m.parent)
-        return [Send(host, StandbyStatus(m.channel, ready))]
+            if m.silent and m.parent in branch.children:
+                effects = self._neighbourhood.ping(m.parent)
+        return effects if ready and m.ready else [*effects, Send(host, StandbyStatus(m.channel, ready))]
 
     def _copies_left(self, branch: Branch) -> int:
         """Copies left beyond those that standby children of any channel may need.

@@ -39,7 +39,8 @@ class RelayRequests(Kind):
         reason = steps.admission.objection(branch, search)
         if reason:
             search.reason = reason
-            return steps.settle(search)
+            newer = steps.upstream.request_seqno(branch) if branch.fed else []
+            return [*newer, *steps.settle(search)]
         return self._offer(search, branch.metrics)
 
     def on_attach(self, host: HostId, m: Attach) -> list[Effect]:
@@ -55,9 +56,10 @@ class RelayRequests(Kind):
             search.reason = f"{mine} {NOT_CARRIED}"
         elif steps.admission.full(search):
             search.reason = f"{mine} {FULL}"
-            if steps.downstream.slot_promised_to(m.channel, host) is not None:
-                search.move(Move.PARK)  # until its parent is silent here too
-                return []
+            parent = steps.downstream.slot_promised_to(m.channel, host)
+            if parent is not None:
+                search.move(Move.PARK)  # until its parent has not answered here either
+                return steps.neighbourhood.ping(parent)
         elif host == branch.upstream or host in branch.metrics.path:
             search.reason = f"{mine} is a descendant of {host}"
         elif branch.finished_ticks is not None:
@@ -66,7 +68,7 @@ class RelayRequests(Kind):
             search.reason = f"{mine} {UNFED}"
         else:
             search.move(Move.PARK)
-            return self._unpark(search, branch)
+            return self._unpark(search, branch) or steps.upstream.request_seqno(branch)
         return steps.settle(search)
 
     def _is_too_many(self, host: HostId, ask: int) -> bool:

@@ -80,7 +80,15 @@ class Branch:
     flowing_ticks: int = 0
     """For how long media has arrived without a pause."""
     stale_ticks: int = 0
-    """Since a newer sequence number arrived."""
+    """Since a newer sequence number arrived, or since the parent lost its own."""
+    parent_metrics: PathMetrics | None = None
+    """The path to the parent, as its last path update named it; None before the first."""
+    parent_fed: bool = True
+    """Whether the parent has a parent itself, or publishes."""
+    doubt_ticks: int = 0
+    """For how long neither media nor a message has come from the parent, as far as it is in doubt."""
+    seqno_in: int = 0
+    """Ticks until a newer sequence number may be requested again."""
     newest_seqno: int = -1
     """The newest sequence number received, forwarded or not."""
     hold_seqno: bool = False
@@ -89,10 +97,18 @@ class Branch:
     """Since the parent was lost."""
     retry_ticks: int = 0
     """Until the next search for a parent."""
+    announced: PathMetrics | None = None
+    """The path that the children were sent last; None if one of them has not been sent any."""
     update_ticks: int = 0
     """Since the last path update to the children."""
+    promised: Contract | None = None
+    """The subtree contract that the parent was sent last."""
+    contract_ticks: int = 0
+    """Since then."""
+    relatives: dict[HostId, tuple[HostRecord, ...]] = field(default_factory=dict)
+    """What each child was sent last."""
     relatives_in: int = 1
-    """Ticks until the children are sent their relatives."""
+    """Ticks until the children are sent their relatives, though unchanged."""
     ticks: int = 0
     """Since this host carries the channel."""
     failure: str = ""

@@ -9,7 +9,8 @@ from functools import cache
 
 from msgspec import structs
 
-from cubecast.engine.host.config import TreeConfig
+from cubecast.engine.host.announcement import differs
+from cubecast.engine.host.config import EngineConfig
 from cubecast.engine.host.effects import Effect, Evict, Report, Send, StopPull, StreamEnded
 from cubecast.engine.host.neighbourhood import Neighbourhood
 from cubecast.engine.host.tree.branch import Branch, Child
@@ -39,13 +40,14 @@ class Downstream:
         fan_out: int,
         uplink_bps: float,
         reserve: Mapping[ChannelName, int],
-        config: TreeConfig,
+        config: EngineConfig,
     ) -> None:
         self._neighbourhood = neighbourhood
         self._fan_out = fan_out
         self._uplink_bps = uplink_bps
         self._reserve = reserve
-        self._config = config
+        self._config = config.tree
+        self._links = config.links
         self.branches: dict[ChannelName, Branch] = {}
         self._feasibility: OrderedDict[ChannelName, FeasibilityDistance] = OrderedDict()
         self.leaving = False
@@ -202,13 +204,20 @@ class Downstream:
             self._feasibility.popitem(last=False)
         return self._send_update(branch)
 
+    def refresh(self, branch: Branch, metrics: PathMetrics) -> list[Effect]:
+        """The path to this host was computed again: the children are sent an update only if it has changed by much."""
+        branch.metrics = metrics
+        known = branch.announced
+        return self._send_update(branch) if known is None or differs(known, metrics, self._links) else []
+
     # ------------------------------------------------------------------ children
 
     def feed(self, branch: Branch, host: HostId, contract: Contract) -> None:
         """Accepts a child, or one that asks again."""
         branch.children[host] = Child(contract)
         branch.standby_children.pop(host, None)
-        branch.relatives_in = min(branch.relatives_in, 1)  # soon, and once for all that attach together
+        branch.relatives.pop(host, None)
+        branch.announced = None
 
     def slot_promised_to(self, channel: ChannelName, host: HostId) -> HostId | None:
         """The child whose slot a standby child takes if that child dies; None when that is not agreed."""
@@ -219,9 +228,9 @@ class Downstream:
         return standby_child.parent
 
     def slot_free_for(self, channel: ChannelName, host: HostId) -> HostId | None:
-        """The child whose slot a standby child takes now: that child is its parent, and is silent here too; else None."""
+        """The child whose slot a standby child takes now: that child is its parent, and does not answer here either."""
         child = self.slot_promised_to(channel, host)
-        dead = child is not None and self._neighbourhood.links.is_silent(child, self._config.dead_ticks)
+        dead = child is not None and self._neighbourhood.links.is_unanswered(child, self._config.dead_ticks)
         return child if dead else None
 
     def on_subtree_contract(self, host: HostId, m: SubtreeContract) -> list[Effect]:
@@ -317,12 +326,10 @@ class Downstream:
                 return self.remove(branch)
         effects: list[Effect] = []
         branch.update_ticks += 1
-        if branch.update_ticks > config.update_ticks:  # nothing to forward: the children must know that we are alive
+        due = branch.update_ticks >= self._update_period(branch)  # the children must know that we are alive
+        if due or (branch.announced is None and branch.children):
             effects += self._send_update(branch)
-        if branch.relatives_in <= 0:
-            branch.relatives_in = config.relatives_ticks
-            effects += self._send_relatives(branch)
-        branch.relatives_in -= 1
+        effects += self._send_relatives(branch)
         branch.ticks += 1
         for host, child in list(branch.children.items()):
             child.silent_ticks += branch.finished_ticks is None  # after the end children have nothing to send
@@ -330,6 +337,13 @@ class Downstream:
                 del branch.children[host]
                 effects.append(Evict(branch.channel, host))
         return effects + self.prune(branch)
+
+    def _update_period(self, branch: Branch) -> int:
+        """Ticks between two path updates if nothing changes: few while media does not flow."""
+        config = self._config
+        if branch.no_media_ticks < config.pause_ticks or branch.finished_ticks is not None:
+            return config.update_ticks + 1
+        return 1 if branch.no_media_ticks < config.idle_ticks else config.idle_update_ticks
 
     def report(self, branch: Branch, state: str) -> Report:
         """The report on the local subscription to the directory."""
@@ -350,7 +364,7 @@ class Downstream:
         )
 
     def _send_update(self, branch: Branch) -> list[Effect]:
-        branch.update_ticks = 0
+        branch.update_ticks, branch.announced = 0, branch.metrics
         update = PathUpdate(
             branch.channel,
             self.advertised(branch.metrics, branch.copy_bps),
@@ -363,14 +377,22 @@ class Downstream:
         return [Send(child, update) for child in branch.children]
 
     def _send_relatives(self, branch: Branch) -> list[Effect]:
-        """Sends each child its grandparent, then its uncles, who survive this host, then its siblings."""
+        """Sends each child its grandparent, then its uncles, who survive this host, then its siblings, where they changed."""
         links = self._neighbourhood.links
+        branch.relatives_in -= 1
+        if branch.relatives_in <= 0:
+            branch.relatives_in = self._config.relatives_ticks
+            branch.relatives.clear()
         grandparent = None if branch.upstream is None else links.record(branch.upstream)
         records = {child: links.record(child) for child in branch.children}
         effects: list[Effect] = []
         for child in branch.children:
             siblings = [record for host, record in records.items() if host != child and record is not None]
             uncles = [record for record in branch.siblings if record.host != child]
-            relatives = ([] if grandparent is None else [grandparent]) + uncles + siblings
-            effects.append(Send(child, Relatives(branch.channel, tuple(relatives[:RELATIVES_MAX]))))
+            relatives = (([] if grandparent is None else [grandparent]) + uncles + siblings)[:RELATIVES_MAX]
+            if branch.relatives.get(child) != tuple(relatives):
+                branch.relatives[child] = tuple(relatives)
+                effects.append(Send(child, Relatives(branch.channel, tuple(relatives))))
+        for gone in branch.relatives.keys() - branch.children.keys():
+            del branch.relatives[gone]
         return effects

@@ -1,6 +1,6 @@
 """The trees that this host is part of, towards the publishers: the parent of each channel, and when it is lost.
 
-A parent is lost when its media session fails, when media and heartbeats are both missing, when it has had no new
+A parent is lost when its media session fails, when media and messages are both missing, when it has had no new
 sequence number itself for long, or when media flows there and does not arrive here. The host then looks for another one
 while its children wait: their streams pause, and path updates report that this host has no parent. A change of parents
 is make before break: the former parent feeds this host until media of the new one arrives.
@@ -8,14 +8,14 @@ is make before break: the former parent feeds this host until media of the new o
 
 from msgspec import structs
 
-from cubecast.engine.host.config import TreeConfig
+from cubecast.engine.host.config import EngineConfig
 from cubecast.engine.host.effects import Effect, ParentChanged, Pull, Send, StopPull
 from cubecast.engine.host.failure_detector import FailureDetector
 from cubecast.engine.host.link_estimate import CLOCK_UNKNOWN_MS
 from cubecast.engine.host.neighbourhood import Neighbourhood
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.host.tree.downstream import Downstream
-from cubecast.engine.protocol.messages import Ended, PathUpdate, Relatives, Release, SubtreeContract
+from cubecast.engine.protocol.messages import Ended, PathUpdate, Relatives, Release, SeqnoRequest, SubtreeContract
 from cubecast.engine.protocol.path import NUMBER_MAX, RELAY_MS, Contract, PathMetrics
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.types import ChannelName, HostId
@@ -32,12 +32,13 @@ class Upstream:
         neighbourhood: Neighbourhood,
         downstream: Downstream,
         failure_detector: FailureDetector,
-        config: TreeConfig,
+        config: EngineConfig,
     ) -> None:
         self._neighbourhood = neighbourhood
         self._downstream = downstream
         self._failure_detector = failure_detector
-        self._config = config
+        self._config = config.tree
+        self._links = config.links
 
     def metrics_through(self, host: HostId, there: PathMetrics) -> PathMetrics | None:
         """The path to this host through another one; None when that path contains this host, or the link is down.
@@ -83,7 +84,8 @@ class Upstream:
         branch.upstream, branch.failure, branch.lost = record.host, "", None
         if branch.standby == record.host:
             branch.standby, branch.standby_ready = None, False
-        branch.no_media_ticks = branch.stale_ticks = branch.orphan_ticks = 0
+        branch.no_media_ticks = branch.stale_ticks = branch.orphan_ticks = branch.doubt_ticks = branch.seqno_in = 0
+        branch.parent_metrics, branch.parent_fed, branch.promised = None, True, None
         branch.bytes_received = -1
         branch.siblings = ()
         branch.hold_seqno, branch.newest_seqno = False, metrics.seqno
@@ -145,7 +147,7 @@ class Upstream:
         else:  # the change under way has failed: the former parent feeds this host as long as it can
             effects = [StopPull(branch.channel, host), Send(host, Release(branch.channel))]
         branch.upstream, branch.lost, branch.lost_at, branch.failure = None, (host, reason), host, ""
-        branch.orphan_ticks = branch.retry_ticks = 0
+        branch.orphan_ticks = branch.retry_ticks = branch.doubt_ticks = 0
         branch.hold_seqno = False
         return effects + self._downstream.forward(branch, branch.metrics)
 
@@ -190,15 +192,37 @@ class Upstream:
         if m.metrics.publication != branch.metrics.publication:
             branch.failure = OTHER_STREAM
             return self.lose(branch, branch.failure)
+        if branch.parent_fed and not m.fed:
+            branch.stale_ticks = 0
+        branch.parent_metrics, branch.parent_fed = m.metrics, m.fed
         if m.metrics.seqno > branch.newest_seqno and m.fed:
-            branch.newest_seqno, branch.stale_ticks = m.metrics.seqno, 0
+            branch.newest_seqno, branch.stale_ticks, branch.seqno_in = m.metrics.seqno, 0, 0
+        moved = (branch.epoch, branch.target, branch.tree) != (m.epoch, m.target, m.tree)
         branch.epoch, branch.target, branch.tree = m.epoch, m.target, m.tree
         if m.flowing and branch.no_media_ticks >= self._config.stalled_ticks:
             branch.failure = "it receives media, but none arrives from it"
             return self.lose(branch, branch.failure)
         if branch.hold_seqno:
             metrics = structs.replace(metrics, seqno=branch.metrics.seqno)
-        return self._downstream.forward(branch, metrics)
+        if moved or metrics.seqno > branch.metrics.seqno:
+            return self._downstream.forward(branch, metrics)
+        return self._downstream.refresh(branch, metrics)
+
+    def on_seqno_request(self, host: HostId, m: SeqnoRequest) -> list[Effect]:
+        """A host below needs a newer sequence number."""
+        branch = self._downstream.branches.get(m.channel)
+        if branch is None or host not in branch.children:
+            return []
+        return self.request_seqno(branch)
+
+    def request_seqno(self, branch: Branch) -> list[Effect]:
+        """Asks the publisher, over the parents, for a newer sequence number; the publisher itself sends one."""
+        if branch.seqno_in > 0:
+            return []
+        branch.seqno_in = self._config.seqno_request_ticks
+        if branch.publishes:
+            return self._update(branch, self._neighbourhood.now)
+        return [] if branch.upstream is None else [Send(branch.upstream, SeqnoRequest(branch.channel))]
 
     def on_relatives(self, host: HostId, m: Relatives) -> list[Effect]:
         """The parent has sent our relatives: links to the first few are kept, so that one can become the parent at once."""
@@ -217,7 +241,7 @@ class Upstream:
         counts = host == (self._neighbourhood.host if branch.publishes else branch.upstream)
         if counts and branch.bytes_received != bytes_received:
             branch.count(bytes_received)
-            branch.no_media_ticks = 0
+            branch.no_media_ticks = branch.doubt_ticks = 0
 
     # ------------------------------------------------------------------ time
 
@@ -226,6 +250,7 @@ class Upstream:
         branch.measure_rate(now, self._config)
         branch.no_media_ticks += 1
         branch.stale_ticks += 1
+        branch.seqno_in = max(0, branch.seqno_in - 1)
         flows = branch.no_media_ticks < self._failure_detector.silence_ticks_min
         branch.flowing_ticks = branch.flowing_ticks + 1 if flows else 0
         if branch.publishes:
@@ -240,20 +265,45 @@ class Upstream:
                 return self._downstream.give_up(branch, branch.lost_at or parent, reason)
             return []
         effects = self._watch(branch, branch.upstream)
+        if branch.no_media_ticks % self._config.repair_ticks == self._config.stalled_ticks:
+            effects += self.request_seqno(branch)  # its path update shows whether media flows at the parent
         period = self._config.report_ticks
         if branch.contract is not None and branch.ticks % period == period - 1:
             effects.append(self._downstream.report(branch, "receiving"))
-        if branch.upstream is not None and branch.ticks % self._config.contract_ticks == 0:
-            contract = self.before(branch.wanted, branch.upstream)
-            effects.append(Send(branch.upstream, SubtreeContract(branch.channel, contract)))
+        if branch.upstream is not None:
+            effects += self._send_contract(branch, branch.upstream)
+            effects += self._refresh(branch, branch.upstream)
         return effects
+
+    def _send_contract(self, branch: Branch, upstream: HostId) -> list[Effect]:
+        """Sends the subtree's contract with the heartbeats to the parent, and when it has changed."""
+        contract, branch.contract_ticks = self.before(branch.wanted, upstream), branch.contract_ticks + 1
+        known = branch.promised
+        changed = known is None or _differs(known, contract, self._links.announce_ms, self._links.announce_loss)
+        early = changed and branch.contract_ticks >= self._config.contract_ticks
+        if not early and not self._neighbourhood.beats(upstream):
+            return []
+        branch.promised, branch.contract_ticks = contract, 0
+        return [Send(upstream, SubtreeContract(branch.channel, contract))]
+
+    def _refresh(self, branch: Branch, upstream: HostId) -> list[Effect]:
+        """The link to the parent may have changed since its last path update."""
+        there = branch.parent_metrics
+        metrics = None if there is None else self.metrics_through(upstream, there)
+        if metrics is None:
+            return []
+        return self._downstream.refresh(branch, structs.replace(metrics, seqno=branch.metrics.seqno))
 
     def _start_update(self, branch: Branch, now: float) -> list[Effect]:
         placement = self._neighbourhood.placement
         if placement is not None:
             branch.epoch, branch.target = placement.epoch, placement.seat
-        if branch.ticks % self._config.update_ticks:
-            return []
+        if branch.update_ticks >= self._config.update_ticks:
+            return self._update(branch, now)
+        metrics = self._downstream.at_origin(branch, branch.metrics.seqno, branch.rate_bps or NUMBER_MAX)
+        return self._downstream.refresh(branch, metrics)
+
+    def _update(self, branch: Branch, now: float) -> list[Effect]:
         seqno = max(branch.metrics.seqno + 1, int(now * 1000))
         metrics = self._downstream.at_origin(branch, seqno, branch.rate_bps or NUMBER_MAX)
         return self._downstream.forward(branch, metrics)
@@ -267,11 +317,22 @@ class Upstream:
                 return self.lose(branch, "its media does not arrive")
         if branch.failure:
             return self.lose(branch, branch.failure)
-        allowed = self._failure_detector.silence_ticks
+        allowed, links = self._failure_detector.silence_ticks, self._neighbourhood.links
         limit = allowed if branch.no_media_ticks < config.idle_ticks else max(allowed, config.idle_silent_ticks)
-        if branch.no_media_ticks >= allowed and self._neighbourhood.links.is_silent(upstream, limit):
+        if branch.no_media_ticks >= allowed and links.is_silent(upstream, limit):
             self._failure_detector.declared_dead(upstream)
             return self.lose(branch, "no heartbeat and no media")
-        if branch.stale_ticks >= config.stale_ticks:
+        if branch.stale_ticks >= (config.stale_fed_ticks if branch.parent_fed else config.stale_ticks):
             return self.lose(branch, "it has lost its own parent")
-        return []
+        if branch.no_media_ticks < config.pause_ticks or not links.is_silent(upstream, limit - config.pause_ticks):
+            branch.doubt_ticks = 0
+            return []
+        branch.doubt_ticks += 1
+        self._neighbourhood.watch(upstream)
+        return self._neighbourhood.ping(upstream)
+
+
+def _differs(before: Contract, after: Contract, much_ms: float, much_loss: float) -> bool:
+    """Whether a contract has changed by more than the noise of the estimates."""
+    late = abs(after.bound_ms - before.bound_ms) > much_ms
+    return late or before.rate_bps != after.rate_bps or abs(after.loss - before.loss) > much_loss

@@ -52,6 +52,8 @@ class SearchAnswers:
         steps.asked.pop(m.ask, None)
         search.asked = None
         search.note(m.reason)
+        if search.phase is Phase.ATTACHING or m.reason.startswith(f"{host} "):
+            search.declined[host] = m.reason
         if search.phase is Phase.REQUESTING:
             search.tries = min(search.tries, m.tries)
         else:

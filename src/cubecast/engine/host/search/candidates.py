@@ -5,7 +5,8 @@ import numpy as np
 from cubecast.engine.host.config import EngineConfig
 from cubecast.engine.host.link_table import Link
 from cubecast.engine.host.neighbourhood import Neighbourhood
-from cubecast.engine.host.search.state import RESHAPED, UNLINKED, Hop, Purpose, Search
+from cubecast.engine.host.search.obstacle import LastHop, Refusing
+from cubecast.engine.host.search.state import FULL, RESHAPED, UNLINKED, Hop, Purpose, Search
 from cubecast.engine.host.snapshot import ConsideredView
 from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.engine.host.tree.upstream import Upstream
@@ -88,6 +89,48 @@ class Candidates:
             if metrics is not None
         ]
         return tuple(sorted(seen, key=lambda view: view.least_bound_ms))
+
+    def refusing(self, search: Search) -> list[Refusing]:
+        """Hosts that carry the channel and give this one no copy: they announced that none is left, or did not accept.
+
+        A host that refused because it was full, and has announced a copy since, is left out.
+        """
+        links = self._neighbourhood.links
+        now = self._eligible(search)
+        found: list[Refusing] = []
+        for host, metrics in (search.promising | now).items():
+            reason = search.declined.get(host, "")
+            if host in now and links[host].spare.get(search.channel, 0) <= 0:
+                reason = f"{host} {FULL}"
+            elif host in now and reason.endswith(FULL):
+                continue
+            if reason:
+                found.append(Refusing(host, metrics, reason))
+        return found
+
+    def _eligible(self, search: Search) -> dict[HostId, PathMetrics]:
+        """Linked hosts that carry the publication, stay, and are no relatives of this host, and the path through each."""
+        links, branch = self._neighbourhood.links, self._downstream.branches.get(search.channel)
+        found: dict[HostId, PathMetrics] = {}
+        for host, there in links.carrying(search.channel).items():
+            leaves = links.is_leaving(host) or links.is_overdue(host, self._config.failure.silent_ticks)
+            if leaves or (branch is not None and host == branch.upstream):
+                continue
+            if search.tree is not Tree.HYBRID and host not in self._neighbourhood.neighbours():
+                continue
+            metrics = self._upstream.metrics_through(host, there)
+            if metrics is not None and metrics.path[0] == search.publisher:
+                found[host] = metrics
+        return found
+
+    def last_hop(self, metrics: PathMetrics) -> LastHop | None:
+        """The link over which a path reaches this host; None when there is none, or it is down."""
+        links = self._neighbourhood.links
+        link_ms = links.one_way_ms(metrics.path[-2]) if metrics.depth else None
+        if link_ms is None:
+            return None
+        host = metrics.path[-2]
+        return LastHop(link_ms, link_ms + RELAY_MS + links.spread_ms(host), links.loss(host))
 
     def measured_ms(self) -> dict[HostId, float]:
         """One-way delays of the links with samples enough to ask for a parent, ms."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from cubecast.engine.host.effects import Admitted, Effect, FindRoutes, NotFound, Refused, Relocate, Resolve
 from cubecast.engine.host.search.machine import Move, Phase
+from cubecast.engine.host.search.obstacle import obstacle
 from cubecast.engine.host.search.state import LATE, Purpose, Search
 from cubecast.engine.host.search.steps import Kind, SearchSteps
 from cubecast.engine.host.tree.branch import Branch
@@ -92,8 +93,7 @@ class Joins(Kind):
         """The directory refused to resolve the channel, or did not answer."""
         effects: list[Effect] = []
         for search in self._in_phase(channel, Phase.RESOLVING):
-            search.reason = reason
-            effects += self.refuse(search)
+            effects += self.refuse(search, reason)
         return effects
 
     def on_relocated(self, channel: ChannelName, verdict: Verdict) -> list[Effect]:
@@ -150,6 +150,7 @@ class Joins(Kind):
                 continue
             if search.contract.kept_by(metrics):
                 keep.append(host)
+                search.promising[host] = metrics
             else:
                 search.nearest = search.nearest_of(metrics)
         return keep
@@ -277,14 +278,20 @@ class Joins(Kind):
         if branch is not None:
             branch.hold_seqno = False
 
-    def refuse(self, search: Search) -> list[Effect]:
+    def refuse(self, search: Search, reason: str = "") -> list[Effect]:
         """Ends a search without a path; the counter-offer is the nearest path found.
 
         A subscription that was admitted before, with a weaker contract, goes on.
+
+        Args:
+            reason: why it ends; empty for what stood in the way of a path.
         """
-        nearest = search.nearest
+        nearest, candidates = search.nearest, self._steps.candidates
+        if not reason:
+            last = None if nearest is None else candidates.last_hop(nearest)
+            reason = obstacle(search, candidates.refusing(search), last)
         best_ms, path = (None, ()) if nearest is None else (nearest.least_bound_ms, nearest.path)
-        refused = Refused(search.channel, search.contract, nearest, search.reason)
+        refused = Refused(search.channel, search.contract, nearest, reason)
         self._release_hold(search)
         branch = self._steps.downstream.branches.get(search.channel)
         ended = self._steps.end(search)

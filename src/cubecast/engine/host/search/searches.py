@@ -51,8 +51,8 @@ class Searches:
         undecided = [search for search in self.steps.searches.values() if search.phase is Phase.CHOOSING]
         effects: list[Effect] = []
         for search in undecided:
-            search.reason = "an internal fault ended the search; see the host's log"
-            effects += self.joins.refuse(search) if search.purpose is Purpose.JOIN else self.steps.end(search)
+            reason = "an internal fault ended the search; see the host's log"
+            effects += self.joins.refuse(search, reason) if search.purpose is Purpose.JOIN else self.steps.end(search)
         return effects
 
     def tick(self) -> list[Effect]:

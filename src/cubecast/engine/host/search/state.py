@@ -116,6 +116,10 @@ class Search:
     """The directory advised this CHANGE: it may help other hosts rather than this one."""
     nearest: PathMetrics | None = None
     """The best path that was declined because it does not keep the contract."""
+    promising: dict[HostId, PathMetrics] = field(default_factory=dict)
+    """Of a JOIN: hosts that announced a path which keeps the contract, and that path to this host."""
+    declined: dict[HostId, str] = field(default_factory=dict)
+    """Hosts that did not accept this one when they were last asked, and why."""
     machine: Machine = field(default_factory=lambda: Machine(Phase.CHOOSING))
     tree: Tree = Tree.HYBRID
     relocations: int = 0

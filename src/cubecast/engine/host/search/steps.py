@@ -149,6 +149,7 @@ class SearchSteps:
 
     def _attach(self, search: Search, host: HostId) -> list[Effect]:
         search.move(Move.ATTACH)
+        search.declined.pop(host, None)
         ask = self._ask(search, host)
         rtt_ms = 2 * (self.neighbourhood.links.one_way_ms(host) or 0.0)
         search.wait_ticks = self.config.answer_ticks + ceil(rtt_ms / 1000 / self._tick_s)
@@ -217,5 +218,6 @@ class SearchSteps:
             self.asked.pop(ask, None)
             search.asked = None
             search.note(f"{host} {LATE}")
+            search.declined[host] = search.reason
             effects.append(Send(host, Cancel(ask)))
         return effects + self.settle(search)

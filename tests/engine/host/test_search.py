@@ -122,20 +122,35 @@ def test_a_search_asks_for_better_labels_a_few_times_and_is_then_refused() -> No
     assert refused.best.least_bound_ms > 50.0
 
 
+@pytest.mark.parametrize("reason", ["the cube changes its shape", "b may be a descendant of a"])
 @pytest.mark.parametrize("before_deadline", [3, 10, 40])
 def test_a_refusal_that_may_not_hold_long_is_followed_by_another_search_also_near_the_deadline(
-    before_deadline: int,
+    before_deadline: int, reason: str
 ) -> None:
     host = ScriptedHost()
     host.search(tree=Tree.CUBE)
     host.run(DEFAULT.search.search_ticks - before_deadline)
     for _ in host.peers:
-        refuse(host, "the cube changes its shape")
+        refuse(host, reason)
     host.run(2 * DEFAULT.search.resolve_ticks)
     assert not host.done(fx.Refused)
     assert len(host.done(fx.Resolve)) == 2
     for peer in host.peers.values():
         peer.offers = True
+    host.resolve(Tree.CUBE)
+    host.run(1)
+    assert host.done(fx.Admitted)
+
+
+def test_a_search_that_begins_while_the_cube_changes_its_shape_is_repeated() -> None:
+    host = ScriptedHost()
+    for peer in host.peers.values():
+        peer.offers = True
+    host.handle(ev.SubscribeRequested(CHANNEL, NO_BOUND))
+    later = ChannelRecord(CHANNEL, PUBLISHER, Label(0), 1, Tree.CUBE)  # this host has the placement of epoch 0 still
+    host.handle(ev.ChannelResolved(later, ""))
+    host.run(2 * DEFAULT.search.resolve_ticks)
+    assert not host.done(fx.Refused)
     host.resolve(Tree.CUBE)
     host.run(1)
     assert host.done(fx.Admitted)

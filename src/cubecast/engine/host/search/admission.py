@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cubecast.engine.host.effects import Effect, Evict
-from cubecast.engine.host.search.state import RESERVING, UNFED, Search
+from cubecast.engine.host.search.state import DESCENDANT, RESERVING, UNFED, Search
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.types import HostId
@@ -50,4 +50,4 @@ class Admission:
         if not branch.fed:
             return f"{self._host} {UNFED}"
         feasible = search.feasibility.allows(branch.metrics.seqno, branch.metrics.depth, branch.metrics.publication)
-        return "" if feasible else f"{self._host} may be a descendant of {search.asker}"
+        return "" if feasible else f"{self._host} {DESCENDANT} {search.asker}"

@@ -2,7 +2,7 @@
 
 from cubecast.engine.host.effects import Effect, Send
 from cubecast.engine.host.search.machine import Move, Phase
-from cubecast.engine.host.search.state import SILENT, Offer, Purpose, Search
+from cubecast.engine.host.search.state import DESCENDANT, SILENT, Offer, Purpose, Search
 from cubecast.engine.host.search.steps import SearchSteps
 from cubecast.engine.protocol.messages import Cancel, Confirm, PathOffer, PathRefusal
 from cubecast.engine.protocol.path import PathMetrics
@@ -70,7 +70,7 @@ class SearchAnswers:
         if search.purpose is Purpose.RELAY:
             search.move(Move.CHOOSE)
             return steps.settle(search)
-        search.over_cube = False
+        search.over_cube = search.routes is not None  # the other routes are still to be asked
         return steps.choose(search)
 
     def on_confirm(self, host: HostId, m: Confirm) -> list[Effect]:
@@ -102,7 +102,7 @@ class SearchAnswers:
         if branch is not None and there.publication != branch.metrics.publication:
             return f"{host} carries another stream of that name"
         if not steps.downstream.feasibility(search.channel).allows(there.seqno, there.depth, there.publication):
-            return f"{host} may be a descendant of {steps.neighbourhood.host}"
+            return f"{host} {DESCENDANT} {steps.neighbourhood.host}"
         return steps.kinds[search.purpose].objection(search, host, metrics)
 
     def on_link_down(self, host: HostId) -> list[Effect]:

@@ -151,7 +151,7 @@ class Candidates:
     def next_hops(self, search: Search) -> list[Hop]:
         """Next hops towards the target with a measured link, best first; hops between our own labels cost nothing.
 
-        Sets search.reason where there are none.
+        Records the reason where there are none.
         """
         links = self._neighbourhood.links
         if search.onward:
@@ -165,7 +165,7 @@ class Candidates:
             search.reason = "the request came back to a host it had passed"
             return []
         if placement is None or cube is None or search.epoch != placement.epoch:
-            search.reason = RESHAPED
+            search.note(RESHAPED)
             return []
         here = min(placement.labels, key=lambda label: (distance(cube, label, search.target), label))
         ranked = ranked_next_hops(self._policy, cube, here, search.target, self._cost_ms, self._rng)
@@ -180,6 +180,8 @@ class Candidates:
                 usable[Hop(host)] = None
         if not usable and placement.neighbours and not self._neighbourhood.neighbours():
             search.reason = "no neighbour can be dialled, nor can this host: a reachable host must join"
+        elif not usable and any(self._neighbourhood.carrier(label) not in (None, *search.trail) for label in ranked):
+            search.note(f"{self._neighbourhood.host} {UNLINKED}")  # the link has just broken: it is dialled again
         return list(usable)
 
     def along_routes(self, search: Search) -> list[Hop]:

@@ -176,7 +176,8 @@ class Joins(Kind):
             case Phase.RELOCATING if search.age_ticks >= self._config.search_ticks:
                 return self.refuse(search)
             case Phase.PROBING:
-                if not self._steps.candidates.probed(search) and search.age_ticks < self._config.probe_ticks:
+                ready = self._steps.candidates.probed(search) and (branch is None or _is_forwarded(branch))
+                if not ready and search.age_ticks < self._config.probe_ticks:
                     return []
                 return self._choose(search)
             case Phase.WIDENING if search.age_ticks >= self._config.search_ticks:
@@ -313,3 +314,11 @@ class Joins(Kind):
             branch.trail, branch.grant = (), search.grant
         report = search.report("receiving", promised_ms=metrics.delay_ms, path=metrics.path)
         return [*self._steps.end(search), Admitted(branch.channel, search.contract, metrics), report]
+
+
+def _is_forwarded(branch: Branch) -> bool:
+    """Whether the children have the newest sequence number that came: they were sent none while the search asked before.
+
+    Children that get none over two rounds leave, as if this host had lost its parent.
+    """
+    return not branch.fed or branch.metrics.seqno >= branch.newest_seqno

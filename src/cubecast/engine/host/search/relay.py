@@ -2,7 +2,17 @@
 
 from cubecast.engine.host.effects import Effect, Push, Send
 from cubecast.engine.host.search.machine import Move, Phase
-from cubecast.engine.host.search.state import ENDED_MEANWHILE, EXPIRED, FULL, NOT_CARRIED, UNFED, Offer, Purpose, Search
+from cubecast.engine.host.search.state import (
+    DESCENDANT,
+    ENDED_MEANWHILE,
+    EXPIRED,
+    FULL,
+    NOT_CARRIED,
+    UNFED,
+    Offer,
+    Purpose,
+    Search,
+)
 from cubecast.engine.host.search.steps import Kind, SearchSteps
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.protocol.messages import Attach, Cancel, Commit, Confirm, PathOffer, PathRefusal, PathRequest
@@ -128,7 +138,7 @@ class RelayRequests(Kind):
             return []
         mine = steps.neighbourhood.host
         full = steps.admission.full(search)
-        search.reason = f"{mine} {FULL}" if full else f"{mine} may be a descendant of {search.asker}"
+        search.reason = f"{mine} {FULL}" if full else f"{mine} {DESCENDANT} {search.asker}"
         search.move(Move.CHOOSE)
         return steps.settle(search)
 

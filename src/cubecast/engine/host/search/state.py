@@ -28,8 +28,10 @@ NOT_CARRIED = "does not carry the channel"
 """Reason for a refusal, after a host's name: it no longer carries it."""
 ENDED_MEANWHILE = "the stream ended meanwhile"
 """Reason for a refusal: the host that made an offer has lost the stream since."""
-UNLINKED = "has no link to the next host of the route yet"
+UNLINKED = "has no link to the next host yet"
 """Reason for a refusal, after a host's name."""
+DESCENDANT = "may be a descendant of"
+"""Reason for a refusal, between two hosts' names: no sequence number has come yet that rules it out."""
 TRANSIENT = (UNLINKED, RESHAPED, UNFED, EXPIRED, SILENT, LATE, NOT_CARRIED, ENDED_MEANWHILE)
 """Endings of reasons that may soon no longer hold: a search that was refused for one of them is repeated."""
 
@@ -158,7 +160,8 @@ class Search:
         A full host may get a copy back, but only in the first rounds: then the directory knows that it is full.
         """
         self.reason = reason
-        passes = reason.endswith(TRANSIENT) or (reason.endswith(FULL) and self.rounds < FULL_ROUNDS)
+        passes = reason.endswith(TRANSIENT) or DESCENDANT in reason
+        passes = passes or (reason.endswith(FULL) and self.rounds < FULL_ROUNDS)
         self.transient = self.transient or passes
 
     def nearest_of(self, best: PathMetrics | None) -> PathMetrics | None:

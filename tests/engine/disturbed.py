@@ -76,14 +76,14 @@ class Disturbed:
                 self._disturbed = message
                 self._send(here, to, message)
 
-    def arrive(self, sender: HostId, there: SimulatedHost, message: Message) -> None:
+    def arrive(self, sender: HostId, there: SimulatedHost, frame: list[Message]) -> None:
         """Takes the place of SimulatedNetwork._arrive."""
-        if message is not self._disturbed:
-            self._arrive(sender, there, message)
+        if not any(message is self._disturbed for message in frame):
+            self._arrive(sender, there, frame)
             return
         if self._how is How.RECEIVER_BEFORE:
             self._overlay.crash(there.host)
-        self._arrive(sender, there, message)
+        self._arrive(sender, there, frame)
         if self._how is How.RECEIVER_AFTER:
             self._overlay.crash(there.host)
         if self._how is How.LINK_AFTER:

@@ -20,9 +20,9 @@ class LinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Links to neighbours, parents, children and possible parents (neighbourhood)."""
 
     heartbeat_ticks: Ticks = 20
-    """Period of heartbeats on links that carry streams. What shows that a stream has stopped is the stream itself."""
-    slow_heartbeat_ticks: Ticks = 40
-    """Period on all other links: with four channels 16 hosts have 14 links each, nine of them slow (docs/decisions/0022)."""
+    """Period of heartbeats to parents and standbys. What shows that a stream has stopped is the stream itself."""
+    slow_heartbeat_ticks: Ticks = 50
+    """Period on all other links: with four channels 16 hosts have 14 links each, most of them slow (docs/decisions/0022)."""
     new_heartbeat_ticks: Ticks = 10
     """Period of the first hello_heartbeats on a new link."""
     announce_ticks: Ticks = 5
@@ -183,6 +183,10 @@ class SearchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Longest time for which a new subscriber measures the parents that the directory proposed."""
     probe_samples: Count = 2
     """Samples of a proposed parent's link that are needed before it is asked."""
+    doubt_ticks: Ticks = 3
+    """A host that a search waits for is pinged once nothing has come from it for this long."""
+    silent_ticks: Ticks = 10
+    """A search continues without the host it waits for when its pings have no answer for this long, beyond the round trip."""
     shun_ticks: Ticks = 5
     """A parent that was lost is not asked to be the parent again for this long."""
     retry_ticks: Ticks = 3

@@ -312,7 +312,7 @@ class HostEngine:
     def _tick(self, late_ms: float, now: float) -> list[Effect]:
         heartbeat = self._downstream.heartbeats(self._admission.promised())
         self._failure_detector.tick(late_ms)
-        effects, silent = self._neighbourhood.tick(self._downstream.in_use(), heartbeat)
+        effects, silent = self._neighbourhood.tick(self._downstream.above(), self._downstream.in_use(), heartbeat)
         self._neighbourhood.drop_measured("probes")
         effects += self._neighbourhood.follow(self._downstream.parents())
         for host in silent:

@@ -215,10 +215,12 @@ class LinkTable:
         link = self.by_host.get(host)
         if link is None or not link.up:
             return True
-        if link.unanswered_ticks is None:
-            return False
-        rtt_ticks = ceil((link.estimate.srtt_ms or 0.0) / 1000 / self._tick_s)
-        return link.unanswered_ticks >= ticks + rtt_ticks
+        return link.unanswered_ticks is not None and link.unanswered_ticks >= ticks + self.rtt_ticks(host)
+
+    def rtt_ticks(self, host: HostId) -> int:
+        """The round trip to a host in ticks, rounded up; 0 while it was not measured."""
+        link = self.by_host.get(host)
+        return 0 if link is None else ceil((link.estimate.srtt_ms or 0.0) / 1000 / self._tick_s)
 
     def heartbeat_period(self, *, slow: bool) -> int:
         """Ticks between two heartbeats."""

@@ -4,8 +4,8 @@ Links lead to the neighbours in the cube, to parents and children, and to hosts 
 request links to: possible parents. Of two neighbours the one with the smaller name dials; a requested link is dialled by
 the host that requests it.
 
-Both ends send heartbeats: every two seconds over links that carry streams, every four over others, and early when what
-this host announces has changed. They measure the round trip and the clocks on the way. A peer in doubt is pinged: one
+Both ends send heartbeats: every two seconds to parents and standbys, every five over other links, and early when what this
+host announces has changed. They measure the round trip and the clocks on the way. A peer in doubt is pinged: one
 whose heartbeat is late, or whom a component of the engine asks for a sign of life. A link whose pings are not answered is
 closed.
 """
@@ -136,7 +136,7 @@ class Neighbourhood:
 
     def _is_measured(self, host: HostId) -> bool:
         link = self.links.get(host)
-        return link is not None and link.estimate.samples >= self._config.samples_ready
+        return link is not None and link.up and link.estimate.samples >= self._config.samples_ready
 
     def follow(self, hosts: set[HostId]) -> list[Effect]:
         """Watches the links to parents: new ones, and those that are in doubt, are pinged for a while."""
@@ -253,11 +253,12 @@ class Neighbourhood:
     # ------------------------------------------------------------------ time
 
     def tick(
-        self, needed: Iterable[HostId], heartbeat: Callable[[int], Heartbeat]
+        self, above: set[HostId], needed: set[HostId], heartbeat: Callable[[int], Heartbeat]
     ) -> tuple[list[Effect], list[HostId]]:
         """One round: heartbeats and pings that are due, silent links closed, missing ones dialled.
 
         Args:
+            above: parents and standbys, which are sent heartbeats more often: children have path updates.
             needed: hosts whose links carry streams, kept even when they are no longer neighbours.
             heartbeat: what to announce of this host, by the number of the heartbeat on its link.
 
@@ -268,8 +269,7 @@ class Neighbourhood:
         silent: list[HostId] = []
         neighbours = self.neighbours()
         wanted = {host for hosts in self._wanted.values() for host in hosts}
-        fast = set(needed)
-        keep = fast | neighbours | wanted
+        keep = needed | neighbours | wanted
         version = self._announcement.version(heartbeat)
         for host, link in list(self.links.items()):
             if link.up:
@@ -279,7 +279,7 @@ class Neighbourhood:
                     effects.append(Suspect(host))
                     effects += self._drop(host)
                     continue
-                effects += self._beat(host, link, heartbeat, version, slow=host not in fast, needs=host in keep)
+                effects += self._beat(host, link, heartbeat, version, slow=host not in above, needs=host in keep)
                 if self.links.is_overdue(host, self._config.late_ticks):
                     effects += self.ping(host)
             elif host in wanted or host in self.links.followed or (host in neighbours and self._dials(host)):

@@ -43,6 +43,11 @@ class Admission:
         del branch.children[child]
         return [Evict(branch.channel, child)]
 
+    @staticmethod
+    def is_served(branch: Branch) -> bool:
+        """Whether a branch that is here has a parent, or is published here, and goes on."""
+        return branch.fed and branch.finished_ticks is None
+
     def objection(self, branch: Branch, search: Search) -> str:
         """Why this host cannot serve a request from what it carries; empty when it can."""
         if branch.finished_ticks is not None:

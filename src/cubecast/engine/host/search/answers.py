@@ -110,20 +110,25 @@ class SearchAnswers:
         steps = self._steps
         effects: list[Effect] = []
         for search in list(steps.searches.values()):
-            if search.asker == host:
-                effects += steps.end(search)
-            elif search.asked is not None and search.asked[0] == host:
-                refusal = PathRefusal(search.asked[1], search.channel, f"{host} {SILENT}", search.tries)
-                effects += self.on_refusal(host, refusal)
-            elif _commits_to(search, host, phase=None):
-                assert search.best is not None, "it commits to an offer"
-                ask, search.best = search.best.ask, None
-                steps.asked.pop(ask, None)
-                search.note(f"{host} {SILENT}")
-                if search.phase is Phase.COMMITTING:
-                    search.move(Move.CHOOSE)
-                    effects += steps.settle(search)
+            effects += steps.end(search) if search.asker == host else self.on_silent(search, host)
         return effects
+
+    def on_silent(self, search: Search, host: HostId) -> list[Effect]:
+        """A search continues without this host, if it waits for it or holds an offer of it."""
+        steps = self._steps
+        if search.asked is not None and search.asked[0] == host:
+            refusal = PathRefusal(search.asked[1], search.channel, f"{host} {SILENT}", search.tries)
+            return self.on_refusal(host, refusal)
+        if not _commits_to(search, host, phase=None):
+            return []
+        assert search.best is not None, "it commits to an offer"
+        ask, search.best = search.best.ask, None
+        steps.asked.pop(ask, None)
+        search.note(f"{host} {SILENT}")
+        if search.phase is not Phase.COMMITTING:
+            return []
+        search.move(Move.CHOOSE)
+        return steps.settle(search)
 
 
 def _commits_to(search: Search, host: HostId, phase: Phase | None = Phase.COMMITTING) -> bool:

@@ -35,7 +35,7 @@ class RelayRequests(Kind):
         if self._is_too_many(host, m.ask):
             return [Send(host, PathRefusal(m.ask, m.channel, "too many requests at once", m.tries))]
         search = Search(Purpose.RELAY, host, m.ask, m.channel, m.contract, m.tries, m.epoch, m.target, m.trail, m.grant)
-        search.feasibility, search.onward = m.feasibility, m.onward
+        search.feasibility, search.onward, search.offers = m.feasibility, m.onward, True
         steps.searches[host, m.ask] = search
         if steps.admission.full(search):
             search.reason = f"{steps.neighbourhood.host} {FULL}"
@@ -47,11 +47,13 @@ class RelayRequests(Kind):
         if branch is None:
             return steps.advance(search)
         reason = steps.admission.objection(branch, search)
-        if reason:
-            search.reason = reason
-            newer = steps.upstream.request_seqno(branch) if branch.fed else []
-            return [*newer, *steps.settle(search)]
-        return self._offer(search, branch.metrics)
+        if not reason:
+            return self._offer(search, branch.metrics)
+        if steps.admission.is_served(branch) and host not in branch.metrics.path:
+            search.move(Move.PARK)  # until a newer sequence number shows that this host is no descendant
+            return steps.upstream.request_seqno(branch)
+        search.reason = reason
+        return steps.settle(search)
 
     def on_attach(self, host: HostId, m: Attach) -> list[Effect]:
         """Another host that knows this one carries the channel wants to be its child."""
@@ -124,7 +126,7 @@ class RelayRequests(Kind):
         if not branch.fed or not search.feasibility.allows(metrics.seqno, metrics.depth, metrics.publication):
             return []
         search.move(Move.CHOOSE)
-        return self._confirm(search)
+        return self._offer(search, metrics) if search.offers else self._confirm(search)
 
     def tick_parked(self, search: Search) -> list[Effect]:
         """Accepts a parked host once that is possible; refuses it when it has waited long enough."""

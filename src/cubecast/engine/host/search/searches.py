@@ -62,6 +62,12 @@ class Searches:
             search.age_ticks += 1
             search.total_ticks += 1
             search.wait_ticks -= 1
+            host = search.waits_for
+            if host is not None and self._neighbourhood.links.is_unanswered(host, self._config.silent_ticks):
+                effects += self.answers.on_silent(search, host)
+                continue
+            if host is not None and self._neighbourhood.links.is_silent(host, self._config.doubt_ticks):
+                effects += self._neighbourhood.ping(host)
             effects += self._tick(search)
         return effects
 

@@ -99,6 +99,8 @@ class Search:
     """Hosts known to carry the channel that are still to be asked."""
     onward: tuple[HostId, ...] = ()
     """The next hops that the asker prescribes."""
+    offers: bool = False
+    """Of a RELAY that waits for a newer sequence number: it is answered with an offer, not attached at once."""
     routes: RoutesAnswer | None = None
     """The directory's answer to the last request for routes; None before the first, and when it did not answer."""
     rounds: int = 0
@@ -148,6 +150,13 @@ class Search:
             IllegalMove: the phase does not have the move.
         """
         self.machine.move(move)
+
+    @property
+    def waits_for(self) -> HostId | None:
+        """The host whose answer the search waits for; None if it waits for none, or for the directory."""
+        if self.asked is not None:
+            return self.asked[0]
+        return self.best.host if self.best is not None and self.phase is Phase.COMMITTING else None
 
     @property
     def more_is_measured(self) -> bool:

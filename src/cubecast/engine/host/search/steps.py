@@ -100,7 +100,7 @@ class SearchSteps:
         search.move(Move.END)
         self.searches.pop((search.asker, search.ask), None)
         effects = self.cancel_held(search)
-        if search.purpose is Purpose.JOIN and search.channel not in self.downstream.branches:
+        if search.purpose is Purpose.JOIN:
             effects += self.neighbourhood.want_links(search.channel, ())
         return effects
 

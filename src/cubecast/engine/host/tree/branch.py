@@ -87,6 +87,8 @@ class Branch:
     """Whether the parent has a parent itself, or publishes."""
     doubt_ticks: int = 0
     """For how long neither media nor a message has come from the parent, as far as it is in doubt."""
+    seqno_ticks: int = 0
+    """At the publisher: since its last new sequence number."""
     seqno_in: int = 0
     """Ticks until a newer sequence number may be requested again."""
     newest_seqno: int = -1

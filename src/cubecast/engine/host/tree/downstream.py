@@ -170,9 +170,14 @@ class Downstream:
 
     def in_use(self) -> set[HostId]:
         """Parents, standbys, children and standby children: the links to them are kept."""
-        above = {host for b in self.branches.values() for host in (b.upstream, b.former, b.standby)}
-        below = [hosts for b in self.branches.values() for hosts in (b.children, b.standby_children)]
-        return {host for host in above if host is not None}.union(*below)
+        return self.above().union(
+            *(hosts for b in self.branches.values() for hosts in (b.children, b.standby_children))
+        )
+
+    def above(self) -> set[HostId]:
+        """Parents and standbys: those that must hear from this host."""
+        hosts = {host for b in self.branches.values() for host in (b.upstream, b.former, b.standby)}
+        return {host for host in hosts if host is not None}
 
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
         """Whether a host is a child for the channel, or this host is its standby."""
@@ -303,7 +308,7 @@ class Downstream:
         self.branches.pop(branch.channel, None)
         if branch.finished_ticks is not None:
             self._feasibility.pop(branch.channel, None)  # a later publisher of that name starts anew
-        effects = [*self._release_parents(branch), *self._neighbourhood.want_links(branch.channel, ())]
+        effects = [*self._release_parents(branch), *self._neighbourhood.want_links(("relatives", branch.channel), ())]
         return effects if branch.publishes else [*effects, StopPull(branch.channel, None)]
 
     def leave(self) -> list[Effect]:

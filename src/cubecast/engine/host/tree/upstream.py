@@ -199,7 +199,8 @@ class Upstream:
             branch.newest_seqno, branch.stale_ticks, branch.seqno_in = m.metrics.seqno, 0, 0
         moved = (branch.epoch, branch.target, branch.tree) != (m.epoch, m.target, m.tree)
         branch.epoch, branch.target, branch.tree = m.epoch, m.target, m.tree
-        if m.flowing and branch.no_media_ticks >= self._config.stalled_ticks:
+        opened_ticks = 3 * self._neighbourhood.links.rtt_ticks(host)  # a handshake of QUIC and MoQ
+        if m.flowing and branch.no_media_ticks >= self._config.stalled_ticks + opened_ticks:
             branch.failure = "it receives media, but none arrives from it"
             return self.lose(branch, branch.failure)
         if branch.hold_seqno:
@@ -209,10 +210,12 @@ class Upstream:
         return self._downstream.refresh(branch, metrics)
 
     def on_seqno_request(self, host: HostId, m: SeqnoRequest) -> list[Effect]:
-        """A host below needs a newer sequence number."""
-        branch = self._downstream.branches.get(m.channel)
+        """A host below needs a newer sequence number; one that is no child any more, or has missed the end, is told so."""
+        branch, mine = self._downstream.branches.get(m.channel), self._neighbourhood.host
         if branch is None or host not in branch.children:
-            return []
+            return [Send(host, Ended(m.channel, False, mine, "it does not feed this host any more"))]
+        if branch.finished_ticks is not None:
+            return [Send(host, Ended(m.channel, True, mine, "finished"))]
         return self.request_seqno(branch)
 
     def request_seqno(self, branch: Branch) -> list[Effect]:
@@ -231,7 +234,7 @@ class Upstream:
             return []
         known = set(branch.metrics.path)
         branch.siblings = tuple(record for record in reversed(m.hosts) if record.host not in known)
-        return self._neighbourhood.want_links(m.channel, m.hosts[: self._config.relative_links])
+        return self._neighbourhood.want_links(("relatives", m.channel), m.hosts[: self._config.relative_links])
 
     def on_media(self, channel: ChannelName, host: HostId, bytes_received: int) -> None:
         """Records the running total of bytes received from a host; for a published channel, of bytes published."""
@@ -298,12 +301,14 @@ class Upstream:
         placement = self._neighbourhood.placement
         if placement is not None:
             branch.epoch, branch.target = placement.epoch, placement.seat
-        if branch.update_ticks >= self._config.update_ticks:
+        branch.seqno_ticks += 1
+        if branch.seqno_ticks >= self._config.update_ticks:
             return self._update(branch, now)
         metrics = self._downstream.at_origin(branch, branch.metrics.seqno, branch.rate_bps or NUMBER_MAX)
         return self._downstream.refresh(branch, metrics)
 
     def _update(self, branch: Branch, now: float) -> list[Effect]:
+        branch.seqno_ticks = 0
         seqno = max(branch.metrics.seqno + 1, int(now * 1000))
         metrics = self._downstream.at_origin(branch, seqno, branch.rate_bps or NUMBER_MAX)
         return self._downstream.forward(branch, metrics)

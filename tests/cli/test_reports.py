@@ -13,10 +13,11 @@ from cubecast.host.local.reception_stats import FrameCounts, Percentiles, Recept
 from cubecast.types import ChannelName, HostId
 
 NEWS, P, S = ChannelName("news"), HostId("p"), HostId("s")
-STATUS = ev.HostStatus(0, True, "2^2", {P: 1.5}, {NEWS: ev.ChannelStatus(P, (S,))})
+STATUS = ev.HostStatus(0, True, "2^2", {P: 1.5}, {NEWS: ev.ChannelStatus(P, (S,))}, 7, 2, 1)
 STATUS_JSON = (
     '"copies": 0, "ready": true, "shape": "2^2", "links": {"p": 1.5}, '
-    '"channels": {"news": {"upstream": "p", "children": ["s"]}}'
+    '"channels": {"news": {"upstream": "p", "children": ["s"]}}, '
+    '"control_frames": 7, "malformed_messages": 2, "illegal_moves": 1'
 )
 SUMMARY = ReceptionSummary(FrameCounts(10, 9, 1, 0), Percentiles(5.0, 9.0), Percentiles(6.0, 8.0), 0.9)
 SUMMARY_JSON = (

@@ -66,9 +66,9 @@ def test_a_move_names_both_parents_and_the_reason(tmp_path: Path) -> None:
     overlay = traced(tmp_path / "t", fan_out=2)
     for index in range(1, 7):
         overlay.subscribe(index, 2000.0)
+    overlay.run(20)
     relay = next(host for host in overlay.living() if host != overlay.names[0] and _children(overlay, host))
     child = _children(overlay, relay)[0]
-    overlay.run(5)
     overlay.crash(relay)
     overlay.run(5)
     assert f"moved from {relay} to {overlay.engines[child].upstream(CHANNEL)}: " in stories(tmp_path / "t")[child]

@@ -68,6 +68,9 @@ class HostStatus:
         shape: of the cube, such as 2^4.
         links: one-way delay, ms, of each link that is up; None where it is not measured.
         channels: the channels that the host carries.
+        control_frames: frames of control messages sent so far, over all links.
+        malformed_messages: frames of other hosts that could not be decoded and were dropped.
+        illegal_moves: faults of the engine that a search survived, or that ended it.
     """
 
     copies: int
@@ -75,6 +78,9 @@ class HostStatus:
     shape: str
     links: Mapping[HostId, float | None]
     channels: Mapping[ChannelName, ChannelStatus]
+    control_frames: int = 0
+    malformed_messages: int = 0
+    illegal_moves: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ def host_status(runtime: HostRuntime) -> HostStatus:
         shape=f"{runtime.placement.radix}^{runtime.placement.dimensions}",
         links={link.host: link.one_way_ms for link in view.links if link.up},
         channels={branch.channel: ChannelStatus(branch.upstream, branch.children) for branch in view.branches},
+        control_frames=runtime.control_frames,
+        malformed_messages=runtime.malformed_messages,
+        illegal_moves=runtime.illegal_moves,
     )
 
 

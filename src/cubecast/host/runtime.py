@@ -145,6 +145,11 @@ class HostRuntime:
         """Rates, bit/s, that congestion control allows to each child of a channel, where known."""
         return self._plane.channels.send_rates_bps(channel)
 
+    @property
+    def control_frames(self) -> int:
+        """Frames of control messages sent so far, over all links."""
+        return self._plane.links.frames_sent
+
     def copies(self) -> dict[ChannelName, CopyCount]:
         """Frames that crossed between Rust and Python, by channel."""
         return self._plane.channels.copies

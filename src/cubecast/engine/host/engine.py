@@ -366,6 +366,7 @@ class HostEngine:
             case Release():
                 return self._downstream.on_release(host, message)
             case PathUpdate():
+                self._neighbourhood.on_exchange(host, message)
                 return [
                     *self._upstream.on_path_update(host, message),
                     *self._searches.relay.on_new_seqno(message.channel),

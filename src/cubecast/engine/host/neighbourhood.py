@@ -12,6 +12,7 @@ closed.
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -20,10 +21,12 @@ from cubecast.engine.host.config import EngineConfig
 from cubecast.engine.host.effects import Dial, Effect, HangUp, Send, Suspect
 from cubecast.engine.host.link_estimate import CLOCK_UNKNOWN_MS, LinkEstimate
 from cubecast.engine.host.link_table import Link, LinkTable
-from cubecast.engine.protocol.messages import Goodbye, Heartbeat, Hello, Ping, Pong
+from cubecast.engine.protocol.messages import Goodbye, Heartbeat, Hello, PathUpdate, Ping, Pong
 from cubecast.engine.protocol.records import HostRecord, Placement
 from cubecast.overlay.cube import Cube
 from cubecast.types import HostId, Label
+
+X = TypeVar("X", Heartbeat, PathUpdate)
 
 
 class Neighbourhood:
@@ -227,15 +230,24 @@ class Neighbourhood:
                 link.needed, link.slow = needs, slow
                 link.announced(carried, self._config.carried_heartbeats)
                 link.echo_s, link.seen_s = message.sent_s, self.now
-                if message.echo_s and message.echo_s == link.sent_s:
-                    self._measured(
-                        host, link, link.estimate.clock(link.sent_s, message.seen_s, message.sent_s, self.now)
-                    )
+                self.on_exchange(host, message)
             case Ping(sent_s):
                 return [Send(host, Pong(sent_s, self.now))]
             case Pong(sent_s, seen_s):
                 self._measured(host, link, link.estimate.clock(sent_s, seen_s, seen_s, self.now))
         return []
+
+    def measuring(self, host: HostId, message: X) -> X:
+        """A message to a host with the times that measure the link (see Heartbeat)."""
+        link = self.links.get(host)
+        echo_s, seen_s = (0.0, 0.0) if link is None else (link.echo_s, link.seen_s)
+        return structs.replace(message, sent_s=self.now, echo_s=echo_s, seen_s=seen_s)
+
+    def on_exchange(self, host: HostId, message: Heartbeat | PathUpdate) -> None:
+        """A message names our last heartbeat: that measures the link."""
+        link = self.links[host]
+        if message.echo_s and message.echo_s == link.sent_s:
+            self._measured(host, link, link.estimate.clock(link.sent_s, message.seen_s, message.sent_s, self.now))
 
     def _measured(self, host: HostId, link: Link, rtt_ms: float | None) -> None:
         """A round trip was measured; one that is far off what is known of a parent's link puts it under watch."""
@@ -305,9 +317,7 @@ class Neighbourhood:
             return []
         turn, link.version, link.slow_announced = link.beats, version, slow
         link.beats, link.beat_ticks, link.sent_s = link.beats + 1, 0, self.now
-        said = structs.replace(
-            heartbeat(turn), needs=needs, slow=slow, sent_s=self.now, echo_s=link.echo_s, seen_s=link.seen_s
-        )
+        said = self.measuring(host, structs.replace(heartbeat(turn), needs=needs, slow=slow))
         effects: list[Effect] = [Send(host, said)]
         mine = None if self.placement is None else self.placement.record
         if mine is not None and (is_new or mine != link.introduced):

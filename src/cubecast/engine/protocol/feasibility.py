@@ -1,10 +1,11 @@
 """Feasibility: why trees never loop, not even while hosts change parents at the same moment.
 
 Source: the feasibility condition of Babel (RFC 8966, section 2.4), which goes back to DUAL and DSDV. The publisher
-increases a sequence number every second tick; path updates carry it down the tree. Each host records its feasibility
-distance: the newest number it has forwarded, and the least depth at which it did. It accepts a new parent only if that
-one's number is newer, or the same at a lesser depth. A descendant has its numbers from this host and so can never meet
-that condition, even if its own view is outdated; neither a lock nor a query of all hosts is needed.
+increases a sequence number every two seconds, and when a host asks for that (as in Babel, section 3.8.2.1); path updates
+carry it down the tree. Each host records its feasibility distance: the newest number it has forwarded, and the least depth
+at which it did. It accepts a new parent only if that one's number is newer, or the same at a lesser depth. A descendant has
+its numbers from this host and so can never meet that condition, even if its own view is outdated; neither a lock nor a query
+of all hosts is needed.
 
 A host that still has a parent stops forwarding numbers while it changes to another one: any host that is no descendant
 soon has a newer number.

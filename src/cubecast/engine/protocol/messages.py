@@ -189,6 +189,7 @@ class PathUpdate(_Struct, frozen=True, tag="pulse"):
         flowing: media has arrived at the parent without a pause for a while.
         fed: the parent publishes, or has a parent itself; else it looks for one.
         tree: how parents are chosen; the publisher decides it.
+        sent_s, echo_s, seen_s: as in Heartbeat, and of the child's last one.
     """
 
     channel: ChannelName
@@ -198,6 +199,9 @@ class PathUpdate(_Struct, frozen=True, tag="pulse"):
     flowing: bool
     fed: bool
     tree: Tree = Tree.HYBRID
+    sent_s: float = 0.0
+    echo_s: float = 0.0
+    seen_s: float = 0.0
 
 
 class SubtreeContract(_Struct, frozen=True, tag="need"):
@@ -370,7 +374,10 @@ def _check_ranges(message: Message) -> None:
                 raise MessageError("too many relatives")
         case SubtreeContract():
             numbers = _terms(message.contract)
-        case PathOffer() | Confirm() | PathUpdate():
+        case PathUpdate(sent_s=sent_s, echo_s=echo_s, seen_s=seen_s):
+            numbers = (sent_s, echo_s, seen_s)
+            paths = (message.metrics,)
+        case PathOffer() | Confirm():
             paths = (message.metrics,)
         case _:
             pass

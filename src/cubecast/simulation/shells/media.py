@@ -31,6 +31,8 @@ class MediaSessions:
         self, network: SimulatedNetwork, queue: EventQueue, handle: Callable[[HostId, ev.Event], None]
     ) -> None:
         self._network, self._queue, self._handle = network, queue, handle
+        self._arrives: dict[tuple[HostId, HostId], tuple[float, float]] = {}
+        """By child and parent: the link's delay, s, and the time from which media sent with that delay arrives."""
 
     # ------------------------------------------------------------------ a child's side
 
@@ -155,12 +157,22 @@ class MediaSessions:
         """Gives a host the byte counts of its sessions and of the channels it publishes."""
         for channel, sessions in here.sessions.items():
             for upstream, is_open in sessions.items():
-                if is_open and self._network.answers(here.host, upstream) and self.flows(upstream, channel):
+                reached = is_open and self._network.answers(here.host, upstream) and self.flows(upstream, channel)
+                if reached and self._has_arrived(here.host, upstream):
                     self._count(here, channel, upstream)
         for channel in here.engine.published():
             source = here.jobs.source_of(channel)
             if source is None or self.flows(here.host, source):
                 self._count(here, channel, here.host)
+
+    def _has_arrived(self, child: HostId, parent: HostId) -> bool:
+        """Whether media arrives now: when a link becomes slower, none does for as long as the delay has grown."""
+        now, delay_s = self._queue.now, self._network.delay_s(parent, child)
+        before_s, since = self._arrives.get((child, parent), (delay_s, now))
+        if delay_s != before_s:
+            since = now + max(0.0, delay_s - before_s)
+        self._arrives[child, parent] = delay_s, since
+        return now >= since
 
     def _count(self, here: SimulatedHost, channel: ChannelName, upstream: HostId) -> None:
         here.bytes[channel] = here.bytes.get(channel, 0) + FRAME_BYTES

@@ -14,10 +14,10 @@ from cubecast.engine.host.config import EngineConfig
 from cubecast.engine.host.effects import Effect, Evict, Report, Send, StopPull, StreamEnded
 from cubecast.engine.host.neighbourhood import Neighbourhood
 from cubecast.engine.host.tree.branch import Branch, Child
+from cubecast.engine.host.tree.relatives import relatives_of
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
 from cubecast.engine.protocol.messages import (
     CARRIED_MAX,
-    RELATIVES_MAX,
     Carried,
     Ended,
     Heartbeat,
@@ -379,25 +379,15 @@ class Downstream:
             fed=branch.fed,
             tree=branch.tree,
         )
-        return [Send(child, update) for child in branch.children]
+        return [Send(child, self._neighbourhood.measuring(child, update)) for child in branch.children]
 
     def _send_relatives(self, branch: Branch) -> list[Effect]:
-        """Sends each child its grandparent, then its uncles, who survive this host, then its siblings, where they changed."""
-        links = self._neighbourhood.links
+        """Sends the children their relatives where they have changed, and now and then anyway."""
         branch.relatives_in -= 1
         if branch.relatives_in <= 0:
             branch.relatives_in = self._config.relatives_ticks
             branch.relatives.clear()
-        grandparent = None if branch.upstream is None else links.record(branch.upstream)
-        records = {child: links.record(child) for child in branch.children}
-        effects: list[Effect] = []
-        for child in branch.children:
-            siblings = [record for host, record in records.items() if host != child and record is not None]
-            uncles = [record for record in branch.siblings if record.host != child]
-            relatives = (([] if grandparent is None else [grandparent]) + uncles + siblings)[:RELATIVES_MAX]
-            if branch.relatives.get(child) != tuple(relatives):
-                branch.relatives[child] = tuple(relatives)
-                effects.append(Send(child, Relatives(branch.channel, tuple(relatives))))
-        for gone in branch.relatives.keys() - branch.children.keys():
-            del branch.relatives[gone]
-        return effects
+        now = relatives_of(branch, self._neighbourhood.links)
+        changed = [child for child, relatives in now.items() if branch.relatives.get(child) != relatives]
+        branch.relatives = now
+        return [Send(child, Relatives(branch.channel, now[child])) for child in changed]

@@ -2,7 +2,6 @@
 
 from collections.abc import Container, ItemsView
 from dataclasses import dataclass, field
-from math import ceil
 
 from cubecast.engine.host.config import LinkConfig
 from cubecast.engine.host.link_estimate import LinkEstimate
@@ -218,9 +217,9 @@ class LinkTable:
         return link.unanswered_ticks is not None and link.unanswered_ticks >= ticks + self.rtt_ticks(host)
 
     def rtt_ticks(self, host: HostId) -> int:
-        """The round trip to a host in ticks, rounded up; 0 while it was not measured."""
+        """The round trip to a host in ticks, rounded; 0 while it was not measured."""
         link = self.by_host.get(host)
-        return 0 if link is None else ceil((link.estimate.srtt_ms or 0.0) / 1000 / self._tick_s)
+        return 0 if link is None else round((link.estimate.srtt_ms or 0.0) / 1000 / self._tick_s)
 
     def heartbeat_period(self, *, slow: bool) -> int:
         """Ticks between two heartbeats."""

@@ -271,9 +271,11 @@ class HostRuntime:
         loop = asyncio.get_running_loop()
         due, late_ms = loop.time(), 0.0
         while True:
+            children_ms = self._plane.channels.child_rtt_ms()
             for host, stats in self._plane.links.stats(self._engine.to_sample()).items():
-                if stats.rtt_ms is not None:
-                    self._handle(ev.LinkSampled(host, stats.rtt_ms, stats.packets_lost, stats.packets_sent))
+                rtt_ms = children_ms.get(host, stats.rtt_ms)
+                if rtt_ms is not None:
+                    self._handle(ev.LinkSampled(host, rtt_ms, stats.packets_lost, stats.packets_sent))
             for (channel, upstream), stats in self._plane.parent_sessions.stats().items():
                 self._handle(ev.MediaSampled(channel, upstream, stats.bytes_received))
             for channel, writer in self._writers.items():

@@ -34,10 +34,14 @@ class LinkEstimate:
             self.srtt_ms, self.rttvar_ms, self._guess_ms = rtt_ms, rtt_ms / 2, rtt_ms / 2
         else:
             self.rttvar_ms += config.variation_gain * (abs(self.srtt_ms - rtt_ms) - self.rttvar_ms)
-            jumped = abs(rtt_ms - self.srtt_ms) > config.jump_ms
-            self.srtt_ms += (config.jump_gain if jumped else config.rtt_gain) * (rtt_ms - self.srtt_ms)
+            gain = config.jump_gain if self.is_jump(rtt_ms) else config.rtt_gain
+            self.srtt_ms += gain * (rtt_ms - self.srtt_ms)
         self.samples += 1
         self.count(packets_lost, packets_sent)
+
+    def is_jump(self, rtt_ms: float) -> bool:
+        """Whether a round trip is far off what is known of the link."""
+        return self.srtt_ms is not None and abs(rtt_ms - self.srtt_ms) > self.config.jump_ms
 
     def pinged(self, rtt_ms: float) -> None:
         """Adds a round trip that the engine measured itself: a link in use is followed more closely than by acks."""

@@ -60,6 +60,8 @@ class Link:
     """Ticks until the peer may be pinged again."""
     watch_ticks: int = 0
     """For how long the link is still pinged."""
+    jumped: bool = False
+    """The transport's round trip has jumped: a child is pinged, so that it watches its link to its parent."""
     carried: dict[ChannelName, PathMetrics] = field(default_factory=dict)
     """The channels that the peer announced it carries, and the path of each to the peer."""
     spare: dict[ChannelName, int] = field(default_factory=dict)
@@ -158,6 +160,7 @@ class LinkTable:
         if host in self.followed and link.estimate.samples >= self._config.samples_ready:
             link.estimate.count(lost, sent)
         else:
+            link.jumped = link.jumped or link.estimate.is_jump(rtt_ms)
             link.estimate.sample(rtt_ms, lost, sent)
 
     def to_sample(self, in_use: Container[HostId]) -> list[HostId]:

@@ -232,6 +232,10 @@ class Neighbourhood:
                 link.echo_s, link.seen_s = message.sent_s, self.now
                 self.on_exchange(host, message)
             case Ping(sent_s):
+                if (
+                    host in self.links.followed
+                ):  # our parent sees that the link is slower, or looks whether we are alive
+                    self.watch(host)
                 return [Send(host, Pong(sent_s, self.now))]
             case Pong(sent_s, seen_s):
                 self._measured(host, link, link.estimate.clock(sent_s, seen_s, seen_s, self.now))
@@ -253,8 +257,7 @@ class Neighbourhood:
         """A round trip was measured; one that is far off what is known of a parent's link puts it under watch."""
         if rtt_ms is None or host not in self.links.followed:
             return
-        known_ms = link.estimate.srtt_ms
-        if known_ms is not None and abs(rtt_ms - known_ms) > self._estimate.jump_ms:
+        if link.estimate.is_jump(rtt_ms):
             self.watch(host)
         link.estimate.pinged(rtt_ms)
 
@@ -292,8 +295,9 @@ class Neighbourhood:
                     effects += self._drop(host)
                     continue
                 effects += self._beat(host, link, heartbeat, version, slow=host not in above, needs=host in keep)
-                if self.links.is_overdue(host, self._config.late_ticks):
+                if self.links.is_overdue(host, self._config.late_ticks) or (link.jumped and host in needed):
                     effects += self.ping(host)
+                link.jumped = False
             elif host in wanted or host in self.links.followed or (host in neighbours and self._dials(host)):
                 effects += self._redial(link)
             if host not in keep:

@@ -68,6 +68,16 @@ class Channels:
         rates = (stats_of(session).send_bps for session in self._children.get(channel, {}))
         return [rate for rate in rates if rate is not None]
 
+    def child_rtt_ms(self) -> dict[HostId, float]:
+        """Round trips to children, by the acknowledgements of their media: control links are too quiet to follow them."""
+        found: dict[HostId, float] = {}
+        for sessions in self._children.values():
+            for session, child in sessions.items():
+                rtt_ms = stats_of(session).rtt_ms
+                if rtt_ms is not None:
+                    found[child] = min(rtt_ms, found.get(child, rtt_ms))
+        return found
+
     def drop(self, channel: ChannelName) -> None:
         """Closes a channel: its origin, its cache and its children's sessions."""
         carried = self._carried.pop(channel, None)

@@ -1,5 +1,7 @@
 """Properties of live relocation: every seat has one host, the host that asks is helped, and no kept bound is broken."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from cubecast.engine.protocol.path import RELAY_MS
 from cubecast.engine.protocol.records import SubscriptionRecord, Tree, Verdict
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.routing import Policy, ranked_next_hops
+from cubecast.simulation.shells.host import SimulatedHost
 from cubecast.types import HostId, Label
 from tests.engine.directory.test_directory import engine, joined
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
@@ -173,6 +176,12 @@ def test_an_unknown_delay_to_the_publisher_is_measured_first() -> None:
     assert {request[0], *request[1]} == {"p", "s"}
 
 
+def parents(overlay: Overlay, hosts: Sequence[HostId]) -> list[tuple[SimulatedHost, HostId]]:
+    """Those of the hosts that have a parent, each with it."""
+    found = ((overlay.hosts[host], overlay.engines[host].upstream(CHANNEL)) for host in hosts)
+    return [(here, above) for here, above in found if above is not None]
+
+
 def kept_after_a_slowdown(form: RelocationForm) -> tuple[int, int]:
     """How many streams whose last link becomes slow keep their bounds after a minute, and how many streams there are."""
     kept = total = 0
@@ -183,12 +192,16 @@ def kept_after_a_slowdown(form: RelocationForm) -> tuple[int, int]:
         bound_ms = 250.0
         for index in range(1, HOSTS):
             overlay.subscribe(index, bound_ms)
-        for host in overlay.names[1::3]:
-            slow = overlay.hosts[host].index
-            for branch in overlay.engines[host].branches():
-                if branch.upstream is not None:
-                    above = overlay.hosts[branch.upstream].index
-                    overlay.delay_ms[slow, above] = overlay.delay_ms[above, slow] = 400.0
+        links = [(here.index, overlay.hosts[above].index) for here, above in parents(overlay, overlay.names[1::3])]
+        for slower_ms in (
+            100.0,
+            200.0,
+            300.0,
+            400.0,
+        ):  # at once, a parent that is silent for so long would count as dead
+            for slow, above in links:
+                overlay.delay_ms[slow, above] = overlay.delay_ms[above, slow] = slower_ms
+            overlay.run(1.0)
         overlay.run(60.0)
         assert not overlay.ended()
         for branch in (b for e in overlay.engines.values() for b in e.branches()):

@@ -43,7 +43,7 @@ messages = st.one_of(
         carried=st.lists(st.builds(m.Carried, channel=channels, metrics=reaches, spare=tries), max_size=3).map(tuple),
     ),
     st.builds(m.Hello, record=records),
-    st.builds(m.Ping, sent_s=times),
+    st.builds(m.Ping, sent_s=times, slower=st.booleans()),
     st.builds(m.Pong, sent_s=times, seen_s=times),
     st.builds(
         m.PathRequest,

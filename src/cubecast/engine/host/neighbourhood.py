@@ -155,7 +155,7 @@ class Neighbourhood:
         if link is not None:
             link.watch_ticks = self._config.watch_ticks
 
-    def ping(self, host: HostId) -> list[Effect]:
+    def ping(self, host: HostId, *, slower: bool = False) -> list[Effect]:
         """Asks a host for a sign of life, unless that was done just now."""
         link = self.links.get(host)
         if link is None or not link.up or link.ping_in > 0:
@@ -163,7 +163,7 @@ class Neighbourhood:
         link.ping_in = self._config.ping_ticks
         if link.unanswered_ticks is None:
             link.unanswered_ticks = 0
-        return [Send(host, Ping(self.now))]
+        return [Send(host, Ping(self.now, slower))]
 
     def beats(self, host: HostId) -> bool:
         """Whether a heartbeat to a host is sent in this tick; what is repeated at rest goes with it."""
@@ -231,10 +231,8 @@ class Neighbourhood:
                 link.announced(carried, self._config.carried_heartbeats)
                 link.echo_s, link.seen_s = message.sent_s, self.now
                 self.on_exchange(host, message)
-            case Ping(sent_s):
-                if (
-                    host in self.links.followed
-                ):  # our parent sees that the link is slower, or looks whether we are alive
+            case Ping(sent_s, slower):
+                if slower and host in self.links.followed:
                     self.watch(host)
                 return [Send(host, Pong(sent_s, self.now))]
             case Pong(sent_s, seen_s):
@@ -295,9 +293,9 @@ class Neighbourhood:
                     effects += self._drop(host)
                     continue
                 effects += self._beat(host, link, heartbeat, version, slow=host not in above, needs=host in keep)
-                if self.links.is_overdue(host, self._config.late_ticks) or (link.jumped and host in needed):
-                    effects += self.ping(host)
-                link.jumped = False
+                slower, link.jumped = link.jumped and host in needed, False
+                if slower or self.links.is_overdue(host, self._config.late_ticks):
+                    effects += self.ping(host, slower=slower)
             elif host in wanted or host in self.links.followed or (host in neighbours and self._dials(host)):
                 effects += self._redial(link)
             if host not in keep:

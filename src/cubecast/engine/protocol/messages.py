@@ -89,9 +89,14 @@ class Heartbeat(_Struct, frozen=True, tag="beat"):
 
 
 class Ping(_Struct, frozen=True, tag="ping"):
-    """Asks for the peer's clock; `sent_s` is the sender's, s since the Unix epoch."""
+    """Asks for a sign of life and the peer's clock; `sent_s` is the sender's, s since the Unix epoch.
+
+    Attributes:
+        slower: the sender sees that the delay of the link has jumped; a child then watches its link to its parent.
+    """
 
     sent_s: float
+    slower: bool = False
 
 
 class Pong(_Struct, frozen=True, tag="pong"):

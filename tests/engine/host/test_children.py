@@ -202,3 +202,13 @@ def test_the_parent_of_an_idle_channel_may_be_silent_between_two_heartbeats() ->
     host.run(5)
     assert host.parent == parent
     assert not host.parent_changes
+
+
+def test_a_child_that_leaves_the_overlay_loses_its_copy_and_no_other_host_does() -> None:
+    host, child = feeding()
+    other = HostId("x")
+    host.handle(ev.LinkUp(other))
+    host.receive(other, m.Goodbye())
+    assert not host.done(fx.Evict)
+    assert fx.Evict(CHANNEL, child) in host.receive(child, m.Goodbye())
+    assert not host.engine.may_pull(CHANNEL, child)

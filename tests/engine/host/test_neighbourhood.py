@@ -250,3 +250,8 @@ def test_channels_that_do_not_fit_into_one_heartbeat_are_remembered_until_their_
         assert set(link.carried) == set(link.spare) == {each.channel for each in (*first, *second)}
     host.receive(peer, Heartbeat(tuple(second)))
     assert set(link.carried) == set(link.spare) == {each.channel for each in second}
+
+
+def test_a_host_introduces_itself_on_every_new_link() -> None:
+    host, stranger = ScriptedHost(), HostId("x")
+    assert fx.Send(stranger, Hello(record(ME))) in host.handle(ev.LinkUp(stranger))

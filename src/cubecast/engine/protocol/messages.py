@@ -384,8 +384,6 @@ def _check_ranges(message: Message) -> None:
             paths = (message.metrics,)
         case PathOffer() | Confirm():
             paths = (message.metrics,)
-        case _:
-            pass
     for r in paths:
         numbers += (r.delay_ms, r.spread_ms, r.clock_offset_ms, r.clock_uncertainty_ms, r.rate_bps)
         if not 0 < len(r.path) <= HOPS_MAX or r.delay_ms < 0 or r.spread_ms < 0 or not 0 <= r.seqno <= SEQNO_MAX:

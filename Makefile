@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test check bench soak fuzz mutants lab format lock clean
+.PHONY: install demo test check bench soak fuzz mutants lab tunables format lock clean
 
 install: $(READY)
 
@@ -52,6 +52,10 @@ mutants: $(READY)
 lab: $(READY)
 	$(BIN)/cubecast lab run all
 	$(BIN)/cubecast lab pages --output docs/lab
+
+# Writes the tables of docs/tunables.md from the code of the engines' configurations.
+tunables: $(READY)
+	$(BIN)/python -m cubecast.simulation.tunables docs/tunables.md
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import cubecast
 from cubecast.client.host import Host
 from cubecast.media.sources import MediaSource
 from cubecast.media.verification import count_decodable
+from tests.conditions import eventually
 
 pytestmark = pytest.mark.usefixtures("supernode")
 
@@ -21,12 +22,6 @@ JSON_TRACKS = [cubecast.data_track("json")]
 
 def join(name: str, **options: object) -> contextlib.AbstractAsyncContextManager[Host]:
     return cubecast.join(name=name, listen=LOCAL, **options)  # type: ignore[arg-type]
-
-
-async def eventually(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110  many conditions, no event
-            await asyncio.sleep(0.02)
 
 
 async def publish_numbers(publication: cubecast.Publication) -> None:

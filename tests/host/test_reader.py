@@ -48,7 +48,7 @@ async def test_the_end_is_noticed_although_the_timing_track_stalled(
     with MediaSource(str(tmp_path / "clip.mp4")) as source:
         frames, tracks = list(source.frames())[:FRAMES], source.tracks
     writer, reader = a_channel(tracks)
-    reads, still = reader._timing._read_once, asyncio.Event()
+    reads, still, stalled = reader._timing._read_once, asyncio.Event(), asyncio.Event()
     calls = 0
 
     async def read_once() -> None:
@@ -56,8 +56,12 @@ async def test_the_end_is_noticed_although_the_timing_track_stalled(
         calls += 1
         reading = asyncio.ensure_future(reads())
         if calls == 1 or for_good:
-            await still.wait()
-            reading.cancel()
+            try:
+                await still.wait()
+            finally:
+                reading.cancel()
+                await asyncio.wait((reading,))
+                stalled.set()
             await asyncio.Event().wait()
         await reading
 
@@ -67,7 +71,7 @@ async def test_the_end_is_noticed_although_the_timing_track_stalled(
             writer.write(frame, time.time())
         received = [await anext(coming) for _ in frames]
         still.set()
-        await asyncio.sleep(0.1)
+        await stalled.wait()
         writer.finish()
         received += [item async for item in coming]
     assert [item.number for item in received] == list(range(FRAMES))
@@ -85,7 +89,7 @@ async def test_sound_that_was_missed_for_seconds_is_fetched(
         number, track = next((n, track) for n, track in enumerate(source.tracks) if track.kind is Kind.AUDIO)
         frames = [replace(frame, track=0) for frame in source.frames() if frame.track == number]
     writer, reader = a_channel((track,))
-    reads, missed = reader._read_once, asyncio.Event()
+    reads, missed, gone, written = reader._read_once, asyncio.Event(), asyncio.Event(), asyncio.Event()
     calls = 0
 
     async def read_once(number: int, progress: TrackProgress) -> None:
@@ -96,7 +100,8 @@ async def test_sound_that_was_missed_for_seconds_is_fetched(
             await missed.wait()
             reading.cancel()
             await asyncio.wait((reading,))
-            await asyncio.sleep(0.1)
+            gone.set()
+            await written.wait()
             reader._subscription = moq.Subscription(max_age_us=0)  # as a new parent that has the newest group only
         else:
             await reading
@@ -107,10 +112,11 @@ async def test_sound_that_was_missed_for_seconds_is_fetched(
             writer.write(frame, time.time())
         received = [await anext(coming) for _ in range(FRAMES)]
         missed.set()
-        await asyncio.sleep(0.05)
+        await gone.wait()
         last = len(frames) if to_the_end else len(frames) - FRAMES
         for frame in frames[FRAMES:last]:
             writer.write(frame, time.time())
+        written.set()
         if not to_the_end:
             received += [await anext(coming) for _ in frames[FRAMES:last]]
         for frame in frames[last:]:

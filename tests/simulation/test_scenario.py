@@ -1,5 +1,6 @@
 """Scenario files: every mistake is refused with one clear line."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 
 from cubecast.errors import LabError
 from cubecast.simulation.scenario import Scenario, load_scenario
+from cubecast.simulation.tunables import MARK, with_tables
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize("path", sorted(SCENARIOS.glob("*.toml")), ids=lambda path: path.name)
@@ -69,3 +72,19 @@ def test_a_scenario_sets_the_tunables_of_both_engines(tmp_path: Path) -> None:
     assert scenario.engine.failure.silent_ticks == 7
     assert scenario.engine.failure.calm_ticks == Scenario(hosts=4).engine.failure.calm_ticks
     assert scenario.directory.lease.lease_s == 9.0
+
+
+@pytest.mark.parametrize("page", ["testbed.md", "tunables.md"])
+def test_the_example_of_a_page_sets_what_it_says(tmp_path: Path, page: str) -> None:
+    (example,) = re.findall(r"^```(?:toml)?\n(hosts = .*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    path = tmp_path / "example.toml"
+    path.write_text(example)
+    scenario = load_scenario(path)
+    assert (scenario.hosts, scenario.engine.failure.silent_ticks, scenario.directory.relocation.form) == (100, 5, "off")
+    assert scenario.engine != Scenario(hosts=2).engine
+
+
+def test_the_tables_of_the_page_on_tunables_are_written_below_its_text() -> None:
+    page = (DOCS / "tunables.md").read_text()
+    assert with_tables(page) == page
+    assert with_tables(page.split(MARK)[0] + MARK + "\nold") == page

@@ -2,8 +2,8 @@
 
 A sample of the mutants of Cosmic Ray's operators is drawn by seed, one per place in the code. Each is made in a copy of
 the tree, and the tests of its package are run on it, up to the first failure: first without the slow tests and with few
-examples of each law, then, if none of them failed, all tests with more examples, for a limited time. A mutant that both
-have not failed on counts as a survivor; the second run is left out for a mutant that is listed as equivalent.
+examples of each law, then, if none of them failed, the slow tests and the laws with more examples, for a limited time. A
+mutant that both have not failed on counts as a survivor; the second run is left out for one that is listed as equivalent.
 
 Results are appended to a JSON lines file as they come, so a run that was stopped continues where it ended. Parts of a
 sample, or of its packages, may run one after another; the sample is drawn from all packages, so their results add up:
@@ -11,7 +11,7 @@ sample, or of its packages, may run one after another; the sample is drawn from 
     python trials/mutants.py --sample 300 --seed 7 --jobs 2 --part 1/6
     python trials/mutants.py --sample 300 --seed 7 --jobs 2 --package src/cubecast/overlay
 
-Results belong to the text of the mutated file: after a change of the tests use another results file.
+Results belong to the text of the mutated file. After tests were added, --again runs the survivors once more.
 
 Mutants that change nothing that a caller can see are listed in equivalent_mutants.toml with the reason.
 """
@@ -52,6 +52,8 @@ TESTS = {
     "src/cubecast/engine/host": ("tests/engine/host",),
 }
 """The folders of tests that are run for the mutants of a package."""
+TOGETHER = tuple(f"tests/engine/test_{name}.py" for name in ("rest", "admission", "deaths"))
+"""Tests of both engines together, which are slow: run for the mutants of an engine that its own tests do not fail on."""
 PYTEST = (
     *("-x", "-q", "-p", "no:randomly", "-n", "0", "-m", "not system", "-k", "not compiled", "-p", "mutant_profile"),
     *("-W", "ignore::SyntaxWarning", "--timeout-method", "thread"),
@@ -64,8 +66,8 @@ exceeds pytest's own limit ends the process: Hypothesis would catch an exception
 """
 PATIENCE, LIMIT_S_MIN = 4.0, 30.0
 """A mutant may take this many times as long as the tests take without it, and at least this long, s."""
-PASSED, FAILED, STOPPED = 0, 1, 2
-"""Exit codes of pytest; STOPPED is also that of a module that cannot be imported."""
+PASSED, FAILED, STOPPED, EMPTY = 0, 1, 2, 5
+"""Exit codes of pytest; STOPPED is also that of a module that cannot be imported, EMPTY that of a run without tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def main() -> None:
     sample = draw(ROOT, list(TESTS), options.sample, options.seed)
     mine = [m for index, m in enumerate(sample) if index % parts == part - 1 and m.package in options.package]
     known = _read(options.results)
+    if options.again:
+        known = {key: result for key, result in known.items() if result.outcome != "survived"}
     missing = [mutant for mutant in mine if mutant.key not in known]
     print(f"{len(sample)} mutants, {len(mine)} of them in this run, {len(missing)} left to run", flush=True)
     if missing:
@@ -126,6 +130,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--more-seconds", type=float, default=300.0, metavar="S", help="time for those, after which it survives (300)"
     )
+    parser.add_argument("--again", action="store_true", help="run the survivors of the results once more")
     parser.add_argument(
         "--results", type=Path, default=Path("lab-results/mutants.jsonl"), metavar="FILE", help="(%(default)s)"
     )
@@ -220,8 +225,9 @@ def _try(mutant: Mutant, copy: Path, limits_s: dict[str, float], examples: int, 
         code, output = _pytest(copy, tests, examples, limits_s[mutant.package], slow=False, first=file.stem)
         if code == PASSED and not _is_equivalent(mutant.place, diff):
             print(f"passed the fast tests: {mutant.place}\n{diff}", flush=True)
-            code, output = _pytest(copy, tests, more, more_s, slow=True, first=file.stem)
-            code = PASSED if code is None else code  # nothing has failed within the time
+            engine = TOGETHER if "engine" in mutant.package else ()
+            code, output = _pytest(copy, (*tests, *engine), more, more_s, slow=True, first=file.stem)
+            code = PASSED if code in (None, EMPTY) else code  # nothing has failed within the time
     finally:
         file.write_text(before)
     if code not in (None, PASSED, FAILED, STOPPED):

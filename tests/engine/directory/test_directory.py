@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from cubecast.engine.directory import events as d
 from cubecast.engine.directory.config import DIRECTORY_DEFAULTS
 from cubecast.engine.directory.engine import DirectoryEngine
-from cubecast.engine.protocol.records import FAN_OUT_MAX, SubscriptionRecord, Tree
+from cubecast.engine.directory.placements import Placements
+from cubecast.engine.protocol.records import FAN_OUT_MAX, HostRecord, Placement, SubscriptionRecord, Tree
 from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, format_label, label_count, neighbours
 from cubecast.simulation.invariants import broken_labels
@@ -71,6 +72,27 @@ def test_few_hosts_on_many_labels_hold_each_of_them_once(cube: Cube, seed: int) 
         host = HostId(f"h{rng.integers(8)}")
         directory.handle(d.HostLeft(host) if host in directory.members else joined(host), float(now))
         assert_placements_hold(directory)
+
+
+@given(cubes(labels_max=64), st.integers(0, 10_000))
+def test_of_all_placements_those_that_differ_are_computed_anew_and_no_others(cube: Cube, seed: int) -> None:
+    rng, placements = np.random.default_rng(seed), Placements()
+    free = [Label(seat) for seat in rng.permutation(label_count(cube)).tolist()]
+    records: dict[HostId, HostRecord] = {}
+    known: dict[HostId, Placement] = {}
+    for step in range(20):
+        leaves = bool(records) and (not free or rng.random() < 0.3)
+        if leaves:
+            free.append(records.pop(sorted(records)[rng.integers(len(records))]).seat)
+        else:
+            records[HostId(f"h{step}")] = HostRecord(HostId(f"h{step}"), "", "", "", free.pop(0))
+        if not records:
+            continue
+        every = Placements().changed(cube, 0, 0, records)
+        assert every.keys() == records.keys()
+        changed = placements.changed(cube, 0, 0, records)
+        assert changed == {host: placement for host, placement in every.items() if known.get(host) != placement}
+        known = every
 
 
 def test_versions_rise_over_a_restart_so_that_hosts_accept_the_new_super_node() -> None:
@@ -242,6 +264,15 @@ def test_only_a_neighbour_can_report_a_host_as_silent() -> None:
     assert directory.handle(d.LeaseTick(), SUSPECT_LEASE_S + 0.1) == []
     directory.handle(d.HostSuspected(HostId("a"), HostId("b")), 0.0)
     assert d.DeleteHost(HostId("a")) in directory.handle(d.LeaseTick(), SUSPECT_LEASE_S + 0.1)
+
+
+def test_a_host_stays_a_member_to_the_last_moment_of_its_lease() -> None:
+    directory = engine()
+    directory.handle(joined("a"), 0.0)
+    assert directory.handle(d.LeaseTick(), LEASE_S) == []
+    directory.handle(d.HostRefreshed(HostId("a")), LEASE_S)
+    assert directory.handle(d.LeaseTick(), 2 * LEASE_S) == [], "it has renewed its lease in time"
+    assert d.DeleteHost(HostId("a")) in directory.handle(d.LeaseTick(), 2 * LEASE_S + 0.1)
 
 
 def test_a_shape_with_too_many_labels_is_refused() -> None:

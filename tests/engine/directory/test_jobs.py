@@ -160,6 +160,15 @@ def test_a_job_that_may_run_at_one_host_only_is_given_up_when_it_fails_there() -
     assert request(directory, at="a", now=1.0 + RETRY_S) is None
 
 
+def test_a_host_that_does_not_have_its_job_any_more_is_sent_it_again_and_no_other_host_is() -> None:
+    directory = overlay("p", "a", slots=1)
+    other = replace(JOB, channel=ChannelName("other"), extension="b" * 64)
+    request(directory, at="p")
+    assert directory.handle(d.JobsReported(HostId("p"), 1, ()), 1.0) == [d.Assign(HostId("p"), (JOB,))]
+    request(directory, other, at="a")
+    assert directory.handle(d.JobsReported(HostId("p"), 1, (JobReport(JOB, "running"),)), 2.0) == []
+
+
 def test_a_job_that_its_owner_does_not_request_any_more_ends_at_its_host() -> None:
     directory = overlay("p")
     request(directory)

@@ -154,6 +154,18 @@ def test_a_group_that_has_just_changed_is_not_planned_yet() -> None:
     assert sum(group.run(PLANS.settle_s)) == 0
 
 
+def test_for_a_group_that_has_just_changed_no_host_is_asked_to_measure_yet() -> None:
+    group = Group(10, 4, 1)
+
+    def asked_at(now: float) -> set[HostId]:
+        group.planner.advise(CHANNEL, group.members(), now)
+        return set(group.delay_table.take_requests(now, group.names))
+
+    for now in np.arange(0.0, PLANS.settle_s, STEP_S).tolist():
+        assert not asked_at(now)
+    assert asked_at(PLANS.settle_s)
+
+
 def test_a_host_that_does_not_follow_advice_is_advised_once_a_plan() -> None:
     group = Group(12, 11, 5)
     for index in range(1, 12):

@@ -24,6 +24,18 @@ def test_the_first_rate_counts_as_it_is_and_later_ones_are_smoothed() -> None:
         assert branch.rate_bps == pytest.approx(expected_bps * 2.0 / PERIOD_S)
 
 
+def test_a_pause_takes_nothing_from_the_rate_and_the_media_after_it_count_from_its_end() -> None:
+    branch = Branch(ChannelName("clip"), HostId("p"), PathMetrics(0.0, 0.0, (HostId("p"),)))
+    branch.count(0)
+    now, rates_bps = 100.0, []
+    for received in (0, 1000, 1000, 1000, 2000):
+        branch.count(received)
+        branch.measure_rate(now, DEFAULT.tree)
+        rates_bps.append(branch.rate_bps)
+        now += PERIOD_S
+    assert rates_bps == pytest.approx([0.0, *[8 * 1000 / PERIOD_S] * 4])
+
+
 def test_a_new_session_that_counts_from_zero_takes_no_bytes_back() -> None:
     branch = Branch(ChannelName("clip"), HostId("p"), PathMetrics(0.0, 0.0, (HostId("p"),)))
     for total in (0, 1000, 0, 500):

@@ -122,6 +122,16 @@ def test_a_channel_that_has_ended_is_kept_until_the_last_frames_have_arrived() -
     assert host.parent is not None
 
 
+def test_a_channel_that_a_host_does_not_carry_is_free_to_publish_whether_it_did_before_or_not() -> None:
+    host, own = ScriptedHost(), ChannelName("own")
+    assert not host.engine.is_ending(own)
+    host.handle(ev.PublishRequested(own, Tree.HYBRID))
+    host.handle(ev.PublishFinished(own))
+    assert host.engine.is_ending(own)
+    host.run(DEFAULT.tree.drain_ticks)
+    assert not host.engine.is_ending(own)
+
+
 def test_an_orphan_that_asks_before_its_parent_is_silent_here_gets_its_slot_all_the_same() -> None:
     host, orphan = ScriptedHost(fan_out=1), HostId("y")
     host.subscribe()

@@ -80,6 +80,35 @@ def test_one_failed_dial_of_a_proposed_parent_does_not_end_the_wait_for_it() -> 
     assert host.asked(proposed.host)
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_host_far_away_is_given_the_time_of_the_round_trip_to_answer(answers: bool) -> None:
+    host, far, rtt_ticks = ScriptedHost(), HostRecord(HostId("x"), "x:1", "", "", Label(0)), 10
+    there = PathMetrics(5.0, 0.0, (PUBLISHER, far.host))
+
+    def run(ticks: int) -> None:
+        for _ in range(ticks):
+            host.handle(ev.LinkSampled(far.host, 1000 * rtt_ticks * DEFAULT.tick_s, 0, 0))
+            host.receive(far.host, m.Heartbeat((m.Carried(CHANNEL, there, spare=8),)))
+            host.run(1)
+
+    for peer in host.peers.values():
+        peer.delay_ms = 5000.0
+    host.handle(ev.LinkUp(far.host))
+    host.receive(far.host, m.Hello(far))
+    run(DEFAULT.links.samples_ready)
+    host.search()
+    run(1)
+    (request,) = host.sent_to(far.host, m.Attach)
+    run(rtt_ticks)
+    assert not any(host.asked(peer) for peer in host.peers), "its answer may be on the way"
+    if answers:
+        host.receive(far.host, m.Confirm(request.ask, CHANNEL, there))
+        assert host.parent == far.host
+    else:
+        run(DEFAULT.search.answer_ticks)
+        assert host.parent in host.peers
+
+
 def test_no_host_on_the_path_from_the_publisher_becomes_a_child() -> None:
     host = ScriptedHost()
     host.subscribe()

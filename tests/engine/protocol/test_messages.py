@@ -208,6 +208,18 @@ def test_the_greatest_and_least_values_in_range_arrive(message: m.Message) -> No
     assert round_trip(message) == message
 
 
+def test_a_frame_holds_256_messages_and_not_one_more() -> None:
+    """The number is part of the protocol: a peer refuses a frame with more, so none is sent."""
+
+    def frame(count: int) -> bytes:
+        return msgspec.msgpack.encode({"v": m.VERSION, "m": [{"kind": "cancel", "ask": 3}] * count})
+
+    assert m.decode(frame(256)) == (m.Cancel(3),) * 256
+    with pytest.raises(MessageError, match="length <= 256"):
+        m.decode(frame(257))
+    assert [len(m.decode(sent)) for sent in m.encode([m.Cancel(3)] * 257)] == [256, 1]
+
+
 def test_a_message_that_is_too_long_is_refused() -> None:
     with pytest.raises(MessageError, match="limit"):
         m.decode(bytes(m.MESSAGE_BYTES_MAX + 1))

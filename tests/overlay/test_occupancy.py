@@ -59,7 +59,7 @@ def test_free_labels_are_those_without_a_seat_most_loaded_hosts_first(case: tupl
     )
 
 
-@pytest.mark.parametrize("seats", [set(), {16}, {-1}])
+@pytest.mark.parametrize("seats", [set(), {16}, {-1}, {3, 16}, {-1, 3}])
 def test_seats_outside_the_cube_are_refused(seats: set[int]) -> None:
     with pytest.raises(UsageError):
         carriers(Cube(2, 4), seats)

@@ -1,6 +1,7 @@
 """Laws of the clustered tree alone, before the nodes left over are attached."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,3 +33,36 @@ def test_equal_fan_outs_of_two_or_more_leave_none_over(matrix: Floats, limit: in
     parent = clustered(matrix, np.full(len(matrix), limit), seed)
     assert (parent[1:] >= 0).all()
     assert fan_out(parent).max() <= limit
+
+
+@given(matrices(), st.integers(0, 2**32 - 1))
+def test_hosts_that_send_one_copy_only_leave_none_over_beside_others_that_send_more(matrix: Floats, seed: int) -> None:
+    slots = np.random.default_rng(seed).integers(1, 4, size=len(matrix))
+    slots[-1] = 2
+    parent = clustered(matrix, slots, seed)
+    assert (parent[1:] >= 0).all()
+    assert (np.bincount(parent[1:], minlength=len(matrix)) <= slots).all()
+
+
+@given(matrices(least=3), st.integers(0, 2**32 - 1))
+def test_a_publisher_that_may_not_send_leaves_all_over(matrix: Floats, seed: int) -> None:
+    slots = np.full(len(matrix), 2)
+    slots[0] = 0
+    assert (clustered(matrix, slots, seed) == -1).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_distant_region_is_served_through_one_host(seed: int) -> None:
+    """The publisher may send one copy to each of the regions, which lie at different distances from it."""
+    rng, each = np.random.default_rng(seed), 6
+    middles = np.array([[1000.0, 0.0], [3000.0, 0.0], [0.0, 2000.0], [-1000.0, -1000.0]])
+    region = np.repeat(np.arange(len(middles)), each)
+    positions = np.concatenate([np.zeros((1, 2)), middles[region] + rng.uniform(0, 10, size=(len(region), 2))])
+    survey = clustered_tree(Measured(len(positions), 10_000), positions, np.full(len(positions), len(middles)), rng)
+    parent, _ = run_survey(
+        survey, lambda pairs: np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
+    )
+    heads = np.flatnonzero(parent == 0)
+    assert sorted(region[heads - 1]) == list(range(len(middles)))
+    others = np.flatnonzero(parent > 0)
+    assert (region[others - 1] == region[parent[others] - 1]).all()

@@ -39,6 +39,18 @@ def test_a_deep_tree_gets_fewer_sweeps_so_that_their_work_keeps_its_limit(
     assert (objective(measured, after, required, EFFORT) < objective(measured, chain, required, EFFORT)) == improves
 
 
+@pytest.mark.parametrize(("more", "improves"), [(10_000, True), (10_001, False)])
+def test_the_work_of_a_refinement_may_reach_four_billion_steps_but_not_exceed_them(more: int, improves: bool) -> None:
+    """A chain of 40 000 hops with 50 000 measured pairs, one of them a shorter way, gets one sweep: 2 * 50 000 * 40 000."""
+    depth = 40_000
+    hosts = np.arange(depth + 1)
+    measured, required = Measured(len(hosts), 2 * depth), equal_requirements(len(hosts), 2)
+    a, b = np.concatenate([hosts[:-1], hosts[:more]]), np.concatenate([hosts[1:], hosts[:more] + 2])
+    run_survey(measured.measure(a, b), lambda pairs: np.where(pairs[:, 0] == 0, 1.0, pairs[:, 1] - pairs[:, 0]))
+    after = refined(measured, hosts - 1, required, EFFORT, np.random.default_rng(1))
+    assert after[2] == (0 if improves else 1)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_measuring_relatives_makes_a_clustered_tree_better(seed: int) -> None:
     nodes = 24

@@ -41,6 +41,8 @@ class Peer:
         """The hosts above it on the path from the publisher."""
         self.publication = 0
         """The publication of the channel that it carries."""
+        self.seqno: int | None = None
+        """The sequence number that it is stuck at; None while a newer one comes with every tick."""
         self.media = True
         """Whether it sends media to this host as its child."""
         self.alive = True
@@ -168,6 +170,6 @@ class ScriptedHost:
 
     def metrics_at(self, host: HostId, delay_ms: float) -> PathMetrics:
         """The path from the publisher to a peer."""
-        return PathMetrics(
-            delay_ms, 0.0, (*self.peers[host].above, host), self.ticks, publication=self.peers[host].publication
-        )
+        peer = self.peers[host]
+        seqno = self.ticks if peer.seqno is None else peer.seqno
+        return PathMetrics(delay_ms, 0.0, (*peer.above, host), seqno, publication=peer.publication)

@@ -2,14 +2,16 @@
 
 from itertools import pairwise
 
+import pytest
+
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Tree
-from cubecast.types import ChannelName, HostId
-from tests.engine.host.scripted import CHANNEL, ME, ScriptedHost
+from cubecast.types import ChannelName, HostId, Label
+from tests.engine.host.scripted import CHANNEL, ME, PUBLISHER, ScriptedHost
 
 NO_BOUND = Contract(10_000.0)
 
@@ -222,3 +224,63 @@ def test_a_child_that_leaves_the_overlay_loses_its_copy_and_no_other_host_does()
     assert not host.done(fx.Evict)
     assert fx.Evict(CHANNEL, child) in host.receive(child, m.Goodbye())
     assert not host.engine.may_pull(CHANNEL, child)
+
+
+def path_update(host: ScriptedHost, peer: HostId) -> m.PathUpdate:
+    """What a peer sends a host that it considers its child."""
+    return m.PathUpdate(CHANNEL, host.metrics_at(peer, 100.0), 0, Label(0), flowing=True, fed=True)
+
+
+def test_a_host_that_feeds_this_one_although_it_is_no_parent_is_told_to_stop() -> None:
+    host = ScriptedHost()
+    for peer in host.peers:
+        assert host.receive(peer, path_update(host, peer)) == [fx.Send(peer, m.Release(CHANNEL))]
+    host.subscribe()
+    other = host.other()
+    assert host.receive(other, path_update(host, other)) == [fx.Send(other, m.Release(CHANNEL))]
+
+
+def test_a_host_without_a_parent_turns_away_none_that_feeds_it() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent, other = host.parent, host.other()
+    assert parent is not None
+    host.receive(parent, m.Ended(CHANNEL, False, PUBLISHER, "it has gone"))
+    assert host.parent is None
+    assert host.receive(other, path_update(host, other)) == []
+
+
+def test_a_childs_need_of_a_newer_sequence_number_is_passed_on_to_the_parent_and_without_one_to_nobody() -> None:
+    host, child = feeding()
+    parent = host.parent
+    assert parent is not None
+    host.peers[parent].seqno = host.ticks
+    host.run(DEFAULT.tree.seqno_request_ticks)
+    passed_on = [fx.Send(parent, m.SeqnoRequest(CHANNEL))]
+    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == passed_on
+    host.run(DEFAULT.tree.seqno_request_ticks - 1)
+    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == [], "another one is under way"
+    host.run(1)
+    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == passed_on
+    host.run(DEFAULT.tree.seqno_request_ticks)
+    host.receive(parent, m.Ended(CHANNEL, False, PUBLISHER, "it has gone"))
+    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == []
+
+
+@pytest.mark.parametrize(("tighter_ms", "early"), [(1.2, True), (0.8, False)])
+def test_a_bound_that_becomes_tighter_below_is_sent_to_the_parent_before_the_next_heartbeat_unless_it_is_noise(
+    tighter_ms: float, early: bool
+) -> None:
+    host, child = feeding()
+    parent = host.parent
+    assert parent is not None
+    sent = len(host.sent_to(parent, m.SubtreeContract))
+    while len(host.sent_to(parent, m.SubtreeContract)) == sent:
+        host.run(1)
+    (*_, before) = host.sent_to(parent, m.SubtreeContract)
+    tighter = Contract(NO_BOUND.bound_ms - tighter_ms * DEFAULT.links.announce_ms)
+    host.receive(child, m.SubtreeContract(CHANNEL, tighter))
+    host.run(DEFAULT.tree.contract_ticks)
+    sent_since = host.sent_to(parent, m.SubtreeContract)[sent + 1 :]
+    lower_ms = [before.contract.bound_ms - each.contract.bound_ms for each in sent_since]
+    assert lower_ms == pytest.approx([tighter_ms * DEFAULT.links.announce_ms] * early, abs=0.01)

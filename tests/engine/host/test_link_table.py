@@ -40,3 +40,16 @@ def test_new_links_are_sampled_every_tick_and_others_with_the_period_of_their_us
     assert sampled[True] == 4 * DEFAULT.links.sample_ticks // DEFAULT.links.sample_ticks_in_use
     link.up = False
     assert not table.to_sample({PARENT})
+
+
+def test_statistics_that_come_once_a_link_is_down_or_gone_change_nothing() -> None:
+    table = LinkTable(DEFAULT.links, DEFAULT.tick_s)
+    table.by_host[PARENT] = link = Link(None, LinkEstimate(), up=True)
+    table.sampled(PARENT, 40.0, 0, 100)
+    link.up = False
+    table.sampled(PARENT, 400.0, 50, 200)
+    assert link.estimate.one_way_ms == pytest.approx(20.0)
+    assert (link.estimate.samples, table.loss(PARENT)) == (1, 0.0)
+    del table.by_host[PARENT]
+    table.sampled(PARENT, 400.0, 50, 200)
+    assert PARENT not in table

@@ -3,12 +3,22 @@
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
-from cubecast.engine.protocol.messages import CARRIED_MAX, Carried, Goodbye, Heartbeat, Hello, Ping, Pong
+from cubecast.engine.protocol.messages import (
+    CARRIED_MAX,
+    Carried,
+    Ended,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Ping,
+    Pong,
+    Relatives,
+)
 from cubecast.engine.protocol.path import PathMetrics
 from cubecast.engine.protocol.records import HostRecord, Neighbour, Placement
 from cubecast.overlay.cube import Cube
 from cubecast.types import ChannelName, HostId, Label
-from tests.engine.host.scripted import ME, ScriptedHost, record
+from tests.engine.host.scripted import ME, PUBLISHER, ScriptedHost, record
 from tests.engine.host.test_subscribe import ready
 from tests.engine.in_memory import CHANNEL, Overlay, random_delays
 
@@ -255,3 +265,33 @@ def test_channels_that_do_not_fit_into_one_heartbeat_are_remembered_until_their_
 def test_a_host_introduces_itself_on_every_new_link() -> None:
     host, stranger = ScriptedHost(), HostId("x")
     assert fx.Send(stranger, Hello(record(ME))) in host.handle(ev.LinkUp(stranger))
+
+
+def test_while_a_stream_has_no_parent_hosts_out_of_reach_are_dialled_again_sooner() -> None:
+    host, absent = ScriptedHost(), HostRecord(HostId("x"), "x:1", "", "", Label(0))
+    host.subscribe()
+    parent, failed = host.parent, 0
+    assert parent is not None
+    host.receive(parent, Relatives(CHANNEL, (absent,)))
+
+    def fail() -> bool:
+        """Whether a dial of the absent host was under way, which fails now."""
+        nonlocal failed
+        dialled = len([dial for dial in host.done(fx.Dial) if dial.record == absent]) > failed
+        if dialled:
+            failed += 1
+            host.handle(ev.LinkDown(absent.host, "no answer"))
+        return dialled
+
+    while failed < len(DEFAULT.links.redial_ticks):
+        fail()
+        host.run(1)
+    host.run(2 * DEFAULT.links.redial_soon_ticks)
+    assert not fail(), "the pauses have grown"
+    assert host.parent == parent
+    host.receive(parent, Ended(CHANNEL, False, PUBLISHER, "it has gone"))
+    for peer in host.peers.values():
+        peer.alive = False
+    host.run(DEFAULT.links.redial_soon_ticks + 1)
+    assert fail()
+    assert host.parent is None

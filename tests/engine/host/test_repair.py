@@ -240,3 +240,44 @@ def test_a_stream_that_is_given_up_names_the_host_where_it_was_lost() -> None:
         peer.alive = False
     host.run(2 * DEFAULT.tree.repair_ticks)
     assert [(ended.host, ended.reason) for ended in host.done(fx.StreamEnded)] == [(PUBLISHER, "it has gone")]
+
+
+def test_a_parent_that_leaves_the_overlay_is_replaced_with_the_next_tick() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent, other = host.parent, host.other()
+    assert parent is not None
+    host.peers[parent].alive = False
+    host.receive(parent, m.Goodbye())
+    host.run(1)
+    assert [(change.before, change.after, change.reason) for change in host.parent_changes] == [
+        (parent, other, "it left the overlay")
+    ]
+
+
+def test_a_parent_that_sends_no_newer_sequence_number_for_long_is_left_although_it_says_it_has_a_parent() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent, other = host.parent, host.other()
+    assert parent is not None
+    host.peers[parent].seqno = host.ticks
+    host.run(DEFAULT.tree.stale_fed_ticks - 2)
+    assert host.parent == parent
+    host.run(4)
+    assert [(change.before, change.after, change.reason) for change in host.parent_changes] == [
+        (parent, other, "it has lost its own parent")
+    ]
+
+
+def test_a_parent_that_loses_its_own_has_its_time_to_find_another_from_then_on() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent, other = host.parent, host.other()
+    assert parent is not None
+    host.peers[parent].seqno = host.ticks
+    host.run(DEFAULT.tree.stale_fed_ticks - 5)
+    host.peers[parent].fed = False
+    host.run(DEFAULT.tree.stale_ticks - 2)
+    assert host.parent == parent
+    host.run(4)
+    assert host.parent == other

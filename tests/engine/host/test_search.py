@@ -283,3 +283,67 @@ def test_a_relay_that_carries_the_channel_by_a_late_path_asks_a_better_parent_an
     assert host.parent == x.host
     assert host.engine.may_pull(CHANNEL, B)
     assert not host.done(fx.Evict)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_host_that_a_search_waits_for_in_silence_is_pinged_and_passed_over_only_if_it_does_not_answer(
+    answers: bool,
+) -> None:
+    host = ScriptedHost()
+    host.run(DEFAULT.links.hello_heartbeats * DEFAULT.links.new_heartbeat_ticks)  # new links are pinged anyway
+    host.search(tree=Tree.CUBE)
+    (asked,) = (peer for peer in host.peers if host.sent_to(peer, m.PathRequest))
+    (other,) = (peer for peer in host.peers if peer != asked)
+    host.peers[asked].alive = False
+    pings = len(host.sent_to(asked, m.Ping))
+    host.run(DEFAULT.search.doubt_ticks - 2)  # its last message came a tick before
+    assert len(host.sent_to(asked, m.Ping)) == pings
+    for _ in range(DEFAULT.search.silent_ticks + 2):
+        host.run(1)
+        for ping in host.sent_to(asked, m.Ping)[pings:] if answers else ():
+            host.receive(asked, m.Pong(ping.sent_s, ping.sent_s))
+    assert len(host.sent_to(asked, m.Ping)) > pings
+    assert bool(host.sent_to(other, m.PathRequest)) == (not answers)
+
+
+@pytest.mark.parametrize(
+    ("introduced", "publisher", "reason"),
+    [
+        (False, PUBLISHER, "x has not sent its record yet"),
+        (True, HostId("q"), "x carries another publisher's stream of that name"),
+    ],
+)
+def test_a_refusal_says_why_the_only_host_that_confirmed_could_not_be_the_parent(
+    introduced: bool, publisher: HostId, reason: str
+) -> None:
+    host, x = ScriptedHost(), HostRecord(HostId("x"), "x:1", "", "", Label(0))
+    for peer in host.peers.values():
+        peer.above = (HostId("q"),)  # another stream of that name
+    host.handle(ev.LinkUp(x.host))
+    if introduced:
+        host.receive(x.host, m.Hello(x))
+    host.receive(x.host, m.Heartbeat((m.Carried(CHANNEL, PathMetrics(5.0, 0.0, (PUBLISHER, x.host)), spare=8),)))
+    for _ in range(DEFAULT.links.samples_ready):
+        host.handle(ev.LinkSampled(x.host, 10.0, 0, 0))
+    host.run(1)
+    host.search()
+    host.run(1)
+    for attach_sent in host.sent_to(x.host, m.Attach):
+        host.receive(x.host, m.Confirm(attach_sent.ask, CHANNEL, PathMetrics(5.0, 0.0, (publisher, x.host))))
+    assert host.parent is None
+    assert host.sent_to(x.host, m.Release), "it is given its copy back"
+    host.handle(ev.LinkDown(x.host, "closed"))
+    host.handle(ev.RoutesFound(CHANNEL, None))
+    assert [refused.reason for refused in host.done(fx.Refused)] == [reason]
+
+
+def test_an_offer_of_a_stream_that_has_ended_since_is_answered_with_that_and_no_tries() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    asker = host.other()
+    host.receive(asker, path_request(asker))
+    assert host.sent_to(asker, m.PathOffer)
+    host.handle(ev.UnsubscribeRequested(CHANNEL))
+    assert host.engine.metrics(CHANNEL) is None
+    ended = [fx.Send(asker, m.PathRefusal(ASK, CHANNEL, "the stream ended meanwhile", 0))]
+    assert host.receive(asker, m.Commit(ASK)) == ended

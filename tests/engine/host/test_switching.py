@@ -220,6 +220,14 @@ def test_a_better_parent_without_a_copy_left_is_not_asked() -> None:
     assert not host.asked(better)
 
 
+def test_a_better_parent_with_one_copy_left_is_asked() -> None:
+    host = scripted()
+    better = host.other()
+    host.peers[better].delay_ms, host.peers[better].spare = 20.0, 1
+    host.run(3 * DEFAULT.switching.hold_ticks)
+    assert host.parent == better
+
+
 def test_while_the_bound_is_broken_a_small_gain_is_enough_and_none_is_not() -> None:
     host = ScriptedHost()
     host.search(bound_ms=200.0)

@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 HostId = NewType("HostId", str)
 """A host's name, unique in its overlay."""
+NOBODY = HostId("")
+"""Stands for no host: names have at least one character."""
 ChannelName = NewType("ChannelName", str)
 """A channel's name, unique in its overlay."""
 Label = NewType("Label", int)

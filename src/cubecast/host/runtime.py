@@ -17,7 +17,7 @@ from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.host.engine import HostEngine
 from cubecast.engine.host.search.machine import IllegalMove
 from cubecast.engine.host.snapshot import HostView
-from cubecast.engine.protocol import messages
+from cubecast.engine.protocol import frames
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Placement, Tree
 from cubecast.errors import MessageError, UsageError
@@ -366,7 +366,7 @@ class HostRuntime:
     def message(self, host: HostId, payload: bytes) -> None:
         """See Hooks."""
         try:
-            received = messages.decode(payload)
+            received = frames.decode(payload)
         except MessageError:
             self.malformed_messages += 1  # the peer's mistake: drop the frame and continue
             return

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
+from cubecast.engine.protocol import frames as f
 from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
 from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
@@ -99,17 +100,17 @@ def test_what_is_sent_is_what_arrives(message: m.Message) -> None:
 @given(st.lists(messages, max_size=600))
 @settings(max_examples=20)
 def test_what_is_sent_together_arrives_in_order_in_as_few_frames_as_fit(sent: list[m.Message]) -> None:
-    frames = list(m.encode(sent))
-    assert [message for frame in frames for message in m.decode(frame)] == sent
-    assert all(len(frame) <= m.MESSAGE_BYTES_MAX for frame in frames)
+    frames = list(f.encode(sent))
+    assert [message for frame in frames for message in f.decode(frame)] == sent
+    assert all(len(frame) <= f.MESSAGE_BYTES_MAX for frame in frames)
     assert len(sent) == 0 or len(frames) >= 1
-    if len(sent) <= m.FRAME_MESSAGES_MAX and sum(map(len, frames)) < m.MESSAGE_BYTES_MAX // 3:
+    if len(sent) <= f.FRAME_MESSAGES_MAX and sum(map(len, frames)) < f.MESSAGE_BYTES_MAX // 3:
         assert len(frames) == bool(sent)
 
 
 def round_trip(message: m.Message) -> m.Message:
-    (frame,) = m.encode([message])
-    (again,) = m.decode(frame)
+    (frame,) = f.encode([message])
+    (again,) = f.decode(frame)
     return again
 
 
@@ -126,29 +127,29 @@ def test_every_kind_of_message_is_generated() -> None:
 @given(st.binary(max_size=300))
 def test_garbage_is_refused(payload: bytes) -> None:
     with pytest.raises(MessageError):
-        m.decode(payload)
+        f.decode(payload)
 
 
 @given(messages, st.data())
 def test_a_damaged_message_is_refused_or_another_message(message: m.Message, data: st.DataObject) -> None:
-    payload = bytearray(b"".join(m.encode([message])))
+    payload = bytearray(b"".join(f.encode([message])))
     payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        again = m.decode(bytes(payload))
+        again = f.decode(bytes(payload))
     except MessageError:
         return
-    assert [each for frame in m.encode(again) for each in m.decode(frame)] == list(again)
+    assert [each for frame in f.encode(again) for each in f.decode(frame)] == list(again)
 
 
 def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> None:
     def pack(version: int, body: dict[str, object]) -> bytes:
         return msgspec.msgpack.encode({"v": version, "m": [body], "later": 1})
 
-    assert m.decode(pack(m.VERSION, {"kind": "cancel", "ask": 3, "colour": "blue"})) == (m.Cancel(3),)
+    assert f.decode(pack(f.VERSION, {"kind": "cancel", "ask": 3, "colour": "blue"})) == (m.Cancel(3),)
     with pytest.raises(MessageError, match="Invalid value 'dance'"):
-        m.decode(pack(m.VERSION, {"kind": "dance"}))
-    with pytest.raises(MessageError, match=f"version {m.VERSION + 1}"):
-        m.decode(pack(m.VERSION + 1, {"kind": "cancel", "ask": 3}))
+        f.decode(pack(f.VERSION, {"kind": "dance"}))
+    with pytest.raises(MessageError, match=f"version {f.VERSION + 1}"):
+        f.decode(pack(f.VERSION + 1, {"kind": "cancel", "ask": 3}))
 
 
 @pytest.mark.parametrize(
@@ -222,4 +223,4 @@ def test_a_frame_holds_256_messages_and_not_one_more() -> None:
 
 def test_a_message_that_is_too_long_is_refused() -> None:
     with pytest.raises(MessageError, match="limit"):
-        m.decode(bytes(m.MESSAGE_BYTES_MAX + 1))
+        f.decode(bytes(f.MESSAGE_BYTES_MAX + 1))

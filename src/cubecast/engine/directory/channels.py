@@ -169,11 +169,8 @@ class Channels:
         return 0.0 if report is None or report.promised_ms is None else report.promised_ms
 
     def copies(self) -> Counter[HostId]:
-        """Copies each host sends over all channels: one for each link on a path that subscribers report."""
-        links = {
-            (report.channel, parent, child) for report in self._receiving() for parent, child in pairwise(report.path)
-        }
-        return Counter(parent for _, parent, _ in links)
+        """Copies each host sends over all channels: one for each link of the trees."""
+        return Counter(parent for _, parent, _ in links_of(self._receiving()))
 
     def on_tree_ms(self, record: ChannelRecord) -> dict[HostId, float]:
         """The delay at every host known to carry a channel, ms: promised to subscribers, and at relays on their paths.
@@ -181,7 +178,7 @@ class Channels:
         A relay that subscribes to nothing has the promised delay of a host below it, less the links between.
         """
         on_tree_ms = {record.publisher: 0.0}
-        reports = [report for report in self._receiving() if report.channel == record.channel]
+        reports = self.receivers(record.channel)
         for report in reports:
             if report.promised_ms is not None:
                 on_tree_ms[report.subscriber] = report.promised_ms
@@ -194,5 +191,24 @@ class Channels:
                 below_ms = on_tree_ms.setdefault(parent, max(0.0, below_ms - link_ms - RELAY_MS))
         return on_tree_ms
 
+    def receivers(self, channel: ChannelName) -> tuple[SubscriptionRecord, ...]:
+        """The reports of the subscriptions that receive a channel."""
+        return tuple(report for report in self._receiving() if report.channel == channel)
+
     def _receiving(self) -> list[SubscriptionRecord]:
         return [report for report in self._state.subscriptions() if report.state == "receiving"]
+
+
+def links_of(reports: Iterable[SubscriptionRecord]) -> set[tuple[ChannelName, HostId, HostId]]:
+    """The links of the trees, as channel, parent and child.
+
+    What a host reports of its own parent counts; the paths of hosts below it may be those of before its last change.
+    """
+    known = list(reports)
+    own = {(report.channel, report.subscriber): report.path[-2] for report in known if len(report.path) > 1}
+    return {
+        (report.channel, parent, child)
+        for report in known
+        for parent, child in pairwise(report.path)
+        if own.get((report.channel, child), parent) == parent
+    }

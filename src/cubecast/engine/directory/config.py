@@ -13,6 +13,8 @@ from cubecast.errors import UsageError
 
 SECONDS_MAX = 86_400.0
 """Greatest duration any field may have, s: one day."""
+SPREAD_MS_MAX = 1e4
+"""Maximum of a tunable in milliseconds."""
 COUNT_MAX = 1 << 20
 """Greatest count any field may have; far above what one super-node can handle."""
 RELOCATION_DEPTH_MAX = 16
@@ -235,6 +237,33 @@ class RoutesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check(self, 0, ROUTE_MAX, "hops_max")
 
 
+class RoomConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How room is made at full hosts for a subscriber whose bound only they keep (docs/search.md)."""
+
+    follow_s: float = 3.0
+    """Advice that the child has not followed after this counts as refused, s: it measures the link, then changes."""
+    patience: int = 2
+    """Times that a subscriber asks before a child is moved while links are measured that may give it a route instead."""
+    moves_max: int = 3
+    """Maximum number of moves that are advised in vain for one subscriber."""
+    links_max: int = 8
+    """Maximum number of links that children of full hosts are asked to measure for one request."""
+    probes_max: int = 4
+    """Maximum number of full hosts that a subscriber is given to measure: those with the least delay by coordinates."""
+    spread_ms: float = 2.0
+    """What a hop adds to the least bound of a path beside its delay, ms: EstimateConfig.spread_ms_min of the hosts."""
+    expiry_s: float = 30.0
+    """What was tried for a subscriber is forgotten once it has not asked for this long, s."""
+    askers_max: int = 1024
+    """Maximum number of subscribers for which that is stored: bounds the directory's memory."""
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        _check(self, 0, SECONDS_MAX, "follow_s", "expiry_s")
+        _check(self, 0, SPREAD_MS_MAX, "spread_ms")
+        _check(self, 0, COUNT_MAX, "patience", "moves_max", "links_max", "probes_max", "askers_max")
+
+
 class DirectoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of them, by component."""
 
@@ -252,6 +281,8 @@ class DirectoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How subscribers over the cube change seats."""
     routes: RoutesConfig = RoutesConfig()
     """How routes over idle hosts are found."""
+    room: RoomConfig = RoomConfig()
+    """How room is made at full hosts."""
     jobs: JobsConfig = JobsConfig()
     """How jobs are kept and placed."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from cubecast.engine.directory.admission.routes import RouteFinder
 from cubecast.engine.directory.channels import Channels
 from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig
 from cubecast.engine.directory.delay_table import UNREACHED_MS, DelayTable
@@ -38,7 +39,6 @@ from cubecast.engine.directory.events import (
 )
 from cubecast.engine.directory.improvement import SeatChanges, TreeAdvice
 from cubecast.engine.directory.jobs import JobAssignment, JobTable
-from cubecast.engine.directory.routes import RouteFinder
 from cubecast.engine.directory.seats import Seats
 from cubecast.engine.directory.state import DirectoryState, Member
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Placement, SubscriptionRecord
@@ -66,7 +66,7 @@ class DirectoryEngine:
         self._channels = Channels(self._state, self._delay_table, config.channels, config.lease)
         self._tree_advice = TreeAdvice(self._state, self._channels, self._delay_table, rng, config.planner)
         self._seat_changes = SeatChanges(self._state, self._seats, self._delay_table, config.relocation)
-        self._routes = RouteFinder(self._state, self._channels, self._delay_table, config.routes)
+        self._routes = RouteFinder(self._state, self._channels, self._delay_table, config)
         self.jobs = JobTable(self._delay_table, config.jobs)
         self._assignment = JobAssignment(self._state, self._channels, self.jobs)
 
@@ -119,7 +119,7 @@ class DirectoryEngine:
                 return [*effects, Answer(verdict)]
             case RoutesWanted(host, channel, links_ms):
                 self._report_links(host, links_ms, now)
-                return self._routes.find(host, channel)
+                return self._routes.find(host, channel, now)
             case LinksReported(host, links_ms):
                 self._report_links(host, links_ms, now)
             case JobWanted(job, at, has_module):

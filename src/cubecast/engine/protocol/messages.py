@@ -1,4 +1,4 @@
-"""Messages between hosts: versioned msgspec structs. All that one event causes for one host goes in one frame.
+"""Messages between hosts: msgspec structs.
 
 A path to a channel over the cube is found, then taken, in four messages that travel hop by hop:
 
@@ -15,27 +15,19 @@ On a confirmed branch PathUpdates go down and SubtreeContracts up: when they cha
 so that a link at rest carries a frame every two seconds, however many channels it serves. A PathUpdate also goes down
 at every tick without media, so that a pause of the publisher is not mistaken for the parent's death.
 
-Unknown fields are ignored; unknown kinds raise MessageError, and the receiver drops the frame.
+How they are encoded, and what a frame may hold, is in `frames`.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
+from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.engine.protocol.records import HostRecord, Tree
-from cubecast.errors import MessageError
-from cubecast.types import ChannelName, HostId, Label
+from cubecast.types import NOBODY, ChannelName, HostId, Label
 
-VERSION = 6
-"""Version of this protocol; hosts of different versions refuse each other's messages."""
-MESSAGE_BYTES_MAX = 64 * 1024
-"""Maximum length of an accepted frame, bytes; a heartbeat with CARRIED_MAX channels over 8 hops has 17 000."""
-FRAME_MESSAGES_MAX = 256
-"""Maximum number of messages in one frame."""
 HOPS_MAX = 256
 """Maximum number of hosts in an accepted path or trail; the diameters of live cubes are far below."""
 CARRIED_MAX = 64
@@ -259,9 +251,14 @@ class Leaving(_Struct, frozen=True, tag="leaving"):
 
 
 class Release(_Struct, frozen=True, tag="release"):
-    """The sender no longer receives the channel from the receiver."""
+    """The sender no longer receives the channel from the receiver.
+
+    Attributes:
+        room_for: the host for which it makes room, at the directory's advice; empty for none.
+    """
 
     channel: ChannelName
+    room_for: HostId = NOBODY
 
 
 class Ended(_Struct, frozen=True, tag="ended"):
@@ -300,99 +297,3 @@ Message: TypeAlias = (
     | Ended
     | Goodbye
 )
-
-
-class _Frame(msgspec.Struct, frozen=True):
-    v: int
-    m: Annotated[tuple[Message, ...], Meta(min_length=1, max_length=FRAME_MESSAGES_MAX)]
-
-
-class _EncodedFrame(msgspec.Struct, frozen=True):
-    v: int
-    m: tuple[msgspec.Raw, ...]
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Frame)
-
-
-def encode(messages: Iterable[Message]) -> Iterator[bytes]:
-    """Frames with these messages in order: one, unless they are too many or too long for it."""
-    encoded: list[msgspec.Raw] = []
-    size = 0
-    for message in messages:
-        raw = msgspec.Raw(_encoder.encode(message))
-        if encoded and (size + len(raw) > MESSAGE_BYTES_MAX // 2 or len(encoded) == FRAME_MESSAGES_MAX):
-            yield _encoder.encode(_EncodedFrame(VERSION, tuple(encoded)))
-            encoded, size = [], 0
-        encoded.append(raw)
-        size += len(raw)
-    if encoded:
-        yield _encoder.encode(_EncodedFrame(VERSION, tuple(encoded)))
-
-
-def decode(payload: bytes) -> tuple[Message, ...]:
-    """The messages in a frame.
-
-    Raises:
-        MessageError: too long, not msgpack, another version, an unknown kind, or a field of the wrong type or range.
-    """
-    if len(payload) > MESSAGE_BYTES_MAX:
-        raise MessageError(f"a frame of {len(payload)} bytes; the limit is {MESSAGE_BYTES_MAX}")
-    try:
-        frame = _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MessageError(f"not a message of this protocol: {error}") from error
-    if frame.v != VERSION:
-        raise MessageError(f"protocol version {frame.v}; this host speaks {VERSION}")
-    for message in frame.m:
-        _check_ranges(message)
-    return frame.m
-
-
-def _check_ranges(message: Message) -> None:
-    numbers: tuple[float, ...] = ()
-    paths: tuple[PathMetrics, ...] = ()
-    match message:
-        case Ping(sent_s):
-            numbers = (sent_s,)
-        case Pong(sent_s, seen_s):
-            numbers = (sent_s, seen_s)
-        case PathRequest():
-            numbers = _terms(message.contract)
-            if len(message.trail) > HOPS_MAX or not 0 <= message.tries <= HOPS_MAX:
-                raise MessageError(f"a path request with a trail or a number of tries beyond {HOPS_MAX}")
-        case StandbyRequest(trail=trail):
-            if not 0 < len(trail) <= HOPS_MAX:
-                raise MessageError("a request with an impossible trail")
-        case Attach():
-            numbers = _terms(message.contract)
-            if not 0 < len(message.trail) <= HOPS_MAX:
-                raise MessageError("a request with an impossible trail")
-        case Heartbeat(sent_s=sent_s, echo_s=echo_s, seen_s=seen_s):
-            numbers = (sent_s, echo_s, seen_s)
-            paths = tuple(each.metrics for each in message.carried)
-            if len(paths) > CARRIED_MAX:
-                raise MessageError("a heartbeat with too many channels")
-        case Relatives():
-            if len(message.hosts) > RELATIVES_MAX:
-                raise MessageError("too many relatives")
-        case SubtreeContract():
-            numbers = _terms(message.contract)
-        case PathUpdate(sent_s=sent_s, echo_s=echo_s, seen_s=seen_s):
-            numbers = (sent_s, echo_s, seen_s)
-            paths = (message.metrics,)
-        case PathOffer() | Confirm():
-            paths = (message.metrics,)
-    for r in paths:
-        numbers += (r.delay_ms, r.spread_ms, r.clock_offset_ms, r.clock_uncertainty_ms, r.rate_bps)
-        if not 0 < len(r.path) <= HOPS_MAX or r.delay_ms < 0 or r.spread_ms < 0 or not 0 <= r.seqno <= SEQNO_MAX:
-            raise MessageError("a channel with an impossible path or delay")
-        if not 0 <= r.loss <= 1 or not r.rate_bps >= 0:
-            raise MessageError("a channel with an impossible loss or rate")
-    if not all(abs(n) <= NUMBER_MAX for n in numbers):
-        raise MessageError("a number out of range")
-
-
-def _terms(contract: Contract) -> tuple[float, ...]:
-    return contract.bound_ms, contract.rate_bps, contract.loss

@@ -6,7 +6,7 @@ Plain dataclasses, so that the super-node's OpenAPI page shows them and a host c
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cubecast.types import ChannelName, HostId, Label
+from cubecast.types import NOBODY, ChannelName, HostId, Label
 
 FAN_OUT_DEFAULT = 8
 """Copies a host is willing to send by default, over all channels."""
@@ -115,10 +115,15 @@ class ChannelRecord:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Advice from the directory: a host that may be a better parent for a channel."""
+    """Advice from the directory: a host that may be a better parent for a channel.
+
+    Attributes:
+        room_for: the host that needs the copy which is left at the parent now; empty when the change helps this host.
+    """
 
     channel: ChannelName
     parent: HostRecord
+    room_for: HostId = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

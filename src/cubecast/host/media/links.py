@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import moq
 
-from cubecast.engine.protocol.messages import Message, encode
+from cubecast.engine.protocol.frames import encode
+from cubecast.engine.protocol.messages import Message
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.host.media.sessions import DIAL_S, Dialler, Hooks, SessionStats, reason_of, stats_of
 from cubecast.host.tasks import Tasks

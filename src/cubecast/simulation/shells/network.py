@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 from cubecast.engine.host import events as ev
-from cubecast.engine.protocol.messages import Message, decode, encode
+from cubecast.engine.protocol.frames import decode, encode
+from cubecast.engine.protocol.messages import Message
 from cubecast.simulation.shells.host import SimulatedHost
 from cubecast.simulation.shells.queue import EventQueue
 from cubecast.types import Floats, HostId

@@ -17,7 +17,7 @@ from cubecast.engine.host.search.searches import Searches
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.host.tree.upstream import Upstream
 from cubecast.engine.protocol.path import Contract, PathMetrics
-from cubecast.engine.protocol.records import Advice, HostRecord, Tree
+from cubecast.engine.protocol.records import Advice, Tree
 from cubecast.types import ChannelName, HostId
 
 
@@ -56,8 +56,8 @@ class ParentSwitching:
         self._failure_detector = failure_detector
         self._config = config.switching
         self._history: dict[ChannelName, History] = {}
-        self._advice: dict[ChannelName, tuple[HostRecord, int]] = {}
-        """The parent that the directory proposes, and for how many ticks it has been tried."""
+        self._advice: dict[ChannelName, tuple[Advice, int]] = {}
+        """What the directory proposes, and for how many ticks it has been tried."""
 
     def on_parent_changed(self, channel: ChannelName, before: HostId) -> None:
         """A parent was left, for any reason."""
@@ -78,24 +78,25 @@ class ParentSwitching:
 
     def on_advice(self, advice: Advice) -> list[Effect]:
         """The directory proposes a parent: its link is measured, then it is tried."""
-        self._advice[advice.channel] = (advice.parent, 0)
+        self._advice[advice.channel] = (advice, 0)
         return self._neighbourhood.want_links(("advice", advice.channel), [advice.parent])
 
     def _follow_advice(self, branch: Branch) -> list[Effect]:
         """Tries the advised parent once its link is measured."""
         config = self._config
-        record, ticks = self._advice[branch.channel]
-        self._advice[branch.channel] = (record, ticks + 1)
-        link = self._neighbourhood.links.get(record.host)
+        advice, ticks = self._advice[branch.channel]
+        self._advice[branch.channel] = (advice, ticks + 1)
+        parent = advice.parent.host
+        link = self._neighbourhood.links.get(parent)
         known = link is not None and branch.channel in link.carried and link.estimate.samples >= config.advice_samples
-        if branch.upstream == record.host or ticks >= config.advice_ticks or branch.upstream is None:
+        if branch.upstream == parent or ticks >= config.advice_ticks or branch.upstream is None:
             del self._advice[branch.channel]
             return self._neighbourhood.want_links(("advice", branch.channel), ())
         if not known or branch.former is not None or self._failure_detector.busy:
             return []
         history = self._history.setdefault(branch.channel, History())
         history.rest_ticks, history.rest_ms = config.rest_ticks, inf
-        return self._searches.changes.begin(branch, [record.host], advised=True)
+        return self._searches.changes.follow(branch, advice)
 
     # ------------------------------------------------------------------ the host's own comparison
 
@@ -104,7 +105,8 @@ class ParentSwitching:
         history = self._history.setdefault(branch.channel, History())
         history.settle_ticks -= 1
         if branch.channel in self._advice:
-            return [] if history.settle_ticks > 0 else self._follow_advice(branch)
+            waits = history.settle_ticks > 0 and not self._advice[branch.channel][0].room_for  # a user waits for room
+            return [] if waits else self._follow_advice(branch)
         history.rest_ticks -= 1
         if branch.upstream is None or branch.former is not None or branch.ticks % self._config.look_ticks:
             return []

@@ -28,8 +28,8 @@ class Admission:
         return sum(s.phase in RESERVING for s in others)
 
     def full(self, search: Search) -> bool:
-        """Whether no copy is left for the asker, and it is not a child already."""
-        if self._downstream.is_child(search.channel, search.asker):
+        """Whether no copy is left for the asker, and it is no child, nor one for which a child has made room."""
+        if self._downstream.has_copy(search.channel, search.asker):
             return False
         if self._downstream.spare(search.channel, self.promised(search)) > 0:
             return False

@@ -10,7 +10,7 @@ from cubecast.engine.host.search.state import Purpose, Search
 from cubecast.engine.host.search.steps import Kind, SearchSteps
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.protocol.path import PathMetrics
-from cubecast.engine.protocol.records import HostRecord, Tree
+from cubecast.engine.protocol.records import Advice, HostRecord, Tree
 from cubecast.types import HostId
 
 
@@ -21,13 +21,21 @@ class Changes(Kind):
         self._steps = steps
         self._repairs = repairs
 
-    def begin(self, branch: Branch, hosts: list[HostId], *, advised: bool = False) -> list[Effect]:
+    def begin(self, branch: Branch, hosts: list[HostId]) -> list[Effect]:
         """Tries to make one of these hosts the parent, the first that accepts; without any, searches over the cube."""
+        return self._begin(branch, hosts, None)
+
+    def follow(self, branch: Branch, advice: Advice) -> list[Effect]:
+        """Tries to make the host that the directory advises the parent."""
+        return self._begin(branch, [advice.parent.host], advice)
+
+    def _begin(self, branch: Branch, hosts: list[HostId], advice: Advice | None) -> list[Effect]:
         if self._steps.own(branch.channel):
             return []
         search = self._steps.open_for(branch, Purpose.CHANGE)
         search.direct, search.over_cube = hosts, bool(hosts)
-        search.advised = advised
+        if advice is not None:
+            search.advised, search.room_for = True, advice.room_for
         branch.hold_seqno = True
         return self._steps.advance(search)
 
@@ -60,4 +68,8 @@ class Changes(Kind):
 
     def confirmed(self, search: Search, record: HostRecord, metrics: PathMetrics) -> list[Effect]:
         """Makes the host the parent, unless the branch has ended meanwhile."""
-        return self._repairs.confirmed(search, record, metrics)
+        effects = self._repairs.confirmed(search, record, metrics)
+        branch = self._steps.downstream.branches.get(search.channel)
+        if branch is not None and branch.upstream == record.host:
+            branch.room_for = search.room_for
+        return effects

@@ -10,7 +10,7 @@ from cubecast.engine.protocol.feasibility import FeasibilityDistance
 from cubecast.engine.protocol.http_bodies import RoutesAnswer
 from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.engine.protocol.records import SubscriptionRecord, Tree
-from cubecast.types import ORIGIN, ChannelName, HostId, Label
+from cubecast.types import NOBODY, ORIGIN, ChannelName, HostId, Label
 
 RESHAPED = "the cube changes its shape"
 """Reason for a refusal: the labels of the request are of another epoch."""
@@ -118,6 +118,8 @@ class Search:
     best: Offer | None = None
     advised: bool = False
     """The directory advised this CHANGE: it may help other hosts rather than this one."""
+    room_for: HostId = NOBODY
+    """The host for which this CHANGE makes room; empty for none."""
     nearest: PathMetrics | None = None
     """The best path that was declined because it does not keep the contract."""
     promising: dict[HostId, PathMetrics] = field(default_factory=dict)

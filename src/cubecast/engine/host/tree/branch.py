@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from cubecast.engine.host.config import TreeConfig
 from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
 from cubecast.engine.protocol.records import Compliance, HostRecord, Tree
-from cubecast.types import ORIGIN, ChannelName, HostId, Label
+from cubecast.types import NOBODY, ORIGIN, ChannelName, HostId, Label
 
 
 @dataclass(slots=True)
@@ -44,6 +44,8 @@ class Branch:
     """Other children of the parent, then the parent's siblings."""
     standby_children: dict[HostId, StandbyChild] = field(default_factory=dict)
     """Hosts that this one is standby for."""
+    heirs: dict[HostId, int] = field(default_factory=dict)
+    """Hosts that get the copies of children which have made room for them, and ticks until others may have those."""
     standby: HostId | None = None
     """The standby parent."""
     standby_ready: bool = False
@@ -65,6 +67,8 @@ class Branch:
     """The publisher's seat, a label of that epoch."""
     former: HostId | None = None
     """The former parent, which feeds this host until media of the new one arrives."""
+    room_for: HostId = NOBODY
+    """The host for which the change of parents makes room at the former one; empty for none."""
     former_ticks: int = 0
     """Since the change of parents began."""
     bytes_received: int = -1

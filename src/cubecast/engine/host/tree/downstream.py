@@ -114,7 +114,8 @@ class Downstream:
         if self.leaving:
             return 0
         reserved = sum(max(0, n - self._children(other)) for other, n in self._reserve.items() if other != channel)
-        left = max(0, self._fan_out - self.copies() - promised - reserved)
+        held = sum(len(branch.heirs) for branch in self.branches.values())
+        left = max(0, self._fan_out - self.copies() - held - promised - reserved)
         branch = self.branches.get(channel)
         if branch is None or not branch.copy_bps or self._uplink_bps >= NUMBER_MAX:
             return left
@@ -188,10 +189,12 @@ class Downstream:
         """Ticks until a branch whose channel has ended is gone."""
         return max(1, self._config.drain_ticks - (branch.finished_ticks or 0))
 
-    def is_child(self, channel: ChannelName, host: HostId) -> bool:
-        """Whether this host feeds another one."""
+    def has_copy(self, channel: ChannelName, host: HostId) -> bool:
+        """Whether another host is fed, or a child has left it its copy."""
         branch = self.branches.get(channel)
-        return branch is not None and host in branch.children
+        if branch is None:
+            return False
+        return host in branch.children or (host in branch.heirs and not self.leaving)
 
     # ------------------------------------------------------------------ feasibility
 
@@ -221,6 +224,7 @@ class Downstream:
         """Accepts a child, or one that asks again."""
         branch.children[host] = Child(contract)
         branch.standby_children.pop(host, None)
+        branch.heirs.pop(host, None)
         branch.relatives.pop(host, None)
         branch.announced = None
 
@@ -247,13 +251,15 @@ class Downstream:
         return []
 
     def on_release(self, host: HostId, m: Release) -> list[Effect]:
-        """A child no longer pulls."""
+        """A child no longer pulls; one that makes room for another host leaves its copy to that one for a while."""
         branch = self.branches.get(m.channel)
         if branch is None:
             return []
         was_standby = branch.standby_children.pop(host, None) is not None
         if branch.children.pop(host, None) is None:
             return [Evict(m.channel, host)] if was_standby else []
+        if m.room_for and self.spare(m.channel) > 0:
+            branch.heirs[m.room_for] = self._config.heir_ticks
         return [Evict(m.channel, host), *self.prune(branch)]
 
     def on_goodbye(self, host: HostId) -> list[Effect]:
@@ -336,6 +342,7 @@ class Downstream:
             effects += self._send_update(branch)
         effects += self._send_relatives(branch)
         branch.ticks += 1
+        branch.heirs = {host: left - 1 for host, left in branch.heirs.items() if left > 1}
         for host, child in list(branch.children.items()):
             child.silent_ticks += branch.finished_ticks is None  # after the end children have nothing to send
             if child.silent_ticks >= config.child_ticks:

@@ -18,7 +18,7 @@ from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.engine.protocol.messages import Ended, PathUpdate, Relatives, Release, SeqnoRequest, SubtreeContract
 from cubecast.engine.protocol.path import NUMBER_MAX, RELAY_MS, Contract, PathMetrics
 from cubecast.engine.protocol.records import HostRecord
-from cubecast.types import ChannelName, HostId
+from cubecast.types import NOBODY, ChannelName, HostId
 
 OTHER_STREAM = "it carries another stream of that name"
 """Why a parent counts as lost: it receives another publication of the channel's name."""
@@ -87,7 +87,7 @@ class Upstream:
         branch.no_media_ticks = branch.stale_ticks = branch.orphan_ticks = branch.doubt_ticks = branch.seqno_in = 0
         branch.parent_metrics, branch.parent_fed, branch.promised = None, True, None
         branch.bytes_received = -1
-        branch.siblings = ()
+        branch.siblings, branch.room_for = (), NOBODY
         branch.hold_seqno, branch.newest_seqno = False, metrics.seqno
         effects.append(Pull(branch.channel, record, former_feeds=former_feeds))
         effects += self._downstream.forward(branch, metrics)
@@ -121,7 +121,8 @@ class Upstream:
         if branch is None or branch.upstream != host:
             return []
         former, branch.former = branch.former, None
-        return [] if former is None else [StopPull(channel, former), Send(former, Release(channel))]
+        room_for, branch.room_for = branch.room_for, NOBODY
+        return [] if former is None else [StopPull(channel, former), Send(former, Release(channel, room_for))]
 
     def on_pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> list[Effect]:
         """A media session closed; the next tick declares the parent lost, unless Ended arrives before that."""
@@ -323,6 +324,8 @@ class Upstream:
         if branch.failure:
             return self.lose(branch, branch.failure)
         allowed, links = self._failure_detector.silence_ticks, self._neighbourhood.links
+        if branch.bytes_received <= 0:  # it sends nothing until the media session is open, so only pings tell
+            allowed += links.rtt_ticks(upstream) + 1
         limit = allowed if branch.no_media_ticks < config.idle_ticks else max(allowed, config.idle_silent_ticks)
         if branch.no_media_ticks >= allowed and links.is_silent(upstream, limit):
             self._failure_detector.declared_dead(upstream)

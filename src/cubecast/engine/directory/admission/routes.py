@@ -2,7 +2,8 @@
 
 The directory knows the promised delays on the tree and the delays that hosts have measured. It finds the shortest ways from
 every host on the tree with a copy left, over hosts that have one too, to the subscriber. Links that nobody has measured
-are not used; those that promise most by the hosts' coordinates are measured, so that asking again finds more.
+are not used; those that promise most by the hosts' coordinates are measured, so that asking again finds more. Where only
+full hosts would keep the bound, room is made at one of them (`room`).
 """
 
 import heapq
@@ -11,14 +12,15 @@ from itertools import pairwise
 
 import numpy as np
 
+from cubecast.engine.directory.admission.room import Room, RoomMaker, TreeView
 from cubecast.engine.directory.channels import Channels
-from cubecast.engine.directory.config import RoutesConfig
+from cubecast.engine.directory.config import DirectoryConfig
 from cubecast.engine.directory.delay_table import DelayTable
-from cubecast.engine.directory.events import AnswerRoutes, AskProbes, DirectoryEffect
+from cubecast.engine.directory.events import Advise, AnswerRoutes, AskProbes, DirectoryEffect
 from cubecast.engine.directory.state import DirectoryState
 from cubecast.engine.protocol.http_bodies import RoutesAnswer
 from cubecast.engine.protocol.path import RELAY_MS
-from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Route, Tree
+from cubecast.engine.protocol.records import Advice, ChannelRecord, HostRecord, Route, Tree
 from cubecast.types import ChannelName, Floats, HostId
 
 
@@ -26,48 +28,91 @@ class RouteFinder:
     """Answers subscribers that ask for routes. The directory engine owns one."""
 
     def __init__(
-        self, state: DirectoryState, channels: Channels, delay_table: DelayTable, config: RoutesConfig
+        self, state: DirectoryState, channels: Channels, delay_table: DelayTable, config: DirectoryConfig
     ) -> None:
         self._state = state
         self._channels = channels
         self._delay_table = delay_table
-        self._config = config
+        self._config = config.routes
+        self._spread_ms = config.room.spread_ms
+        self._room = RoomMaker(delay_table, config.room)
 
-    def find(self, host: HostId, channel: ChannelName) -> list[DirectoryEffect]:
+    def find(self, host: HostId, channel: ChannelName, now: float) -> list[DirectoryEffect]:
         """The routes for a subscriber, and requests to measure the links of more.
 
         Raises:
             DirectoryError: the host has not joined, or was removed.
         """
-        self._state.member(host)
-        record = self._state.channels.get(channel)
+        member, record = self._state.member(host), self._state.channels.get(channel)
         if record is None or record.tree is not Tree.HYBRID:
             return [AnswerRoutes(RoutesAnswer((), (), pending=False))]
         copies = self._channels.copies()
         on_tree_ms = self._channels.on_tree_ms(record)
         sites = self._sites(host, record, on_tree_ms)
-        room = {each: self._state.members[each].record.fan_out - copies[each] > 0 for each in sites}
+        spare = {each: self._state.members[each].record.fan_out - copies[each] for each in sites}
+        room = {each: copies_left > 0 for each, copies_left in spare.items()}
         expected_ms, before = self._shortest(sites, on_tree_ms, room)
         estimated_ms = self._delay_table.matrix_ms(sites)
         asked = self._ask_probes(sites, on_tree_ms, expected_ms, estimated_ms, room)
+        routes = self._routes(host, sites, expected_ms, before, room)
+        probes = self._to_probe(host, sites, on_tree_ms, estimated_ms, room)
+        report, made = member.subscriptions.get(channel), Room()
+        if report is not None and report.state == "searching":
+            known = {each: ms for each, ms in on_tree_ms.items() if each in spare}
+            tree = TreeView(channel, known, spare, self._channels.receivers(channel))
+            at = {each: index for index, each in enumerate(sites)}
+
+            def delay_ms(a: HostId, b: HostId) -> float:
+                return float(estimated_ms[at[a], at[b]]) if a in at and b in at else np.inf
+
+            made = self._room.make(
+                host,
+                report.bound_ms,
+                tree,
+                delay_ms,
+                now,
+                kept=self._keeps(host, report.bound_ms, routes),
+                waits=bool(asked or probes),
+            )
+            for child, to in made.links:
+                asked.setdefault(child, []).append(to)
+        members = self._state.members
         answer = RoutesAnswer(
-            self._routes(host, sites, expected_ms, before, room),
-            self._to_probe(host, sites, on_tree_ms, estimated_ms, room),
-            pending=bool(asked),
+            routes,
+            (*probes, *(members[each].record for each in made.probes)),
+            pending=bool(asked) or made.awaited,
             carriers=len(on_tree_ms),
             others_search=self._others_search(host, channel),
         )
+        return [*self._requests(answer, asked), *self._advice(channel, host, made), AnswerRoutes(answer)]
+
+    def _requests(self, answer: RoutesAnswer, asked: Mapping[HostId, list[HostId]]) -> list[DirectoryEffect]:
+        """Requests to measure links: those asked for, and those of the routes, which may have been closed since."""
         members = self._state.members
         pushes = {each: tuple(members[other].record for other in others) for each, others in asked.items()}
-        for route in answer.routes:  # links that were measured may have been closed since
-            hops = (route.first.host, *route.onward)
-            for a, b in pairwise(hops):
+        for route in answer.routes:
+            for a, b in pairwise((route.first.host, *route.onward)):
                 dialler, dialled = (b, a) if self._delay_table.is_hidden(b) else (a, b)
                 pushes[dialler] = (*pushes.get(dialler, ()), members[dialled].record)
-        return [
-            *(AskProbes(each, tuple(dict.fromkeys(records))) for each, records in pushes.items()),
-            AnswerRoutes(answer),
-        ]
+        return [AskProbes(each, tuple(dict.fromkeys(records))) for each, records in pushes.items()]
+
+    def _advice(self, channel: ChannelName, host: HostId, made: Room) -> list[DirectoryEffect]:
+        """Advice to the child that is to make room for a subscriber."""
+        if made.move is None:
+            return []
+        (child, to), members = made.move, self._state.members
+        advice: list[DirectoryEffect] = [Advise(child, Advice(channel, members[to].record, host))]
+        if self._delay_table.is_hidden(to):  # the child cannot dial it, so it dials the child
+            advice.append(AskProbes(to, (members[child].record,)))
+        return advice
+
+    def _keeps(self, host: HostId, bound_ms: float, routes: tuple[Route, ...]) -> bool:
+        """Whether one of the routes is expected to keep a bound."""
+        for route in routes:
+            link_ms, hops = self._delay_table.one_way_ms(host, route.first.host), len(route.onward) + 1
+            if link_ms is not None and route.expected_ms + link_ms + RELAY_MS + hops * self._spread_ms <= bound_ms:
+                return True
+        return False
 
     def _sites(self, host: HostId, record: ChannelRecord, on_tree_ms: Mapping[HostId, float]) -> list[HostId]:
         """The hosts considered, the subscriber first: all of a small overlay, else those near it and the publisher."""

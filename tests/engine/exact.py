@@ -114,3 +114,38 @@ def _below(overlay: Overlay, top: HostId, channel: ChannelName) -> set[HostId]:
 def _copies_left(overlay: Overlay, host: HostId) -> int:
     here = overlay.hosts[host]
     return here.fan_out - sum(len(branch.children) for branch in here.engine.branches())
+
+
+def room_ms(
+    overlay: Overlay, subscriber: HostId, bounds_ms: Mapping[HostId, float], channel: ChannelName = CHANNEL
+) -> float | None:
+    """The least bound that a host could be given straight from a full one, if one child of that moves; None without any.
+
+    The child goes to a host with a copy left, where the bounds of all that receive through it still hold with some room.
+
+    Args:
+        bounds_ms: by subscriber.
+    """
+    carrying = {host: m for host in overlay.living() if (m := overlay.engines[host].metrics(channel)) is not None}
+    index = {host: overlay.hosts[host].index for host in overlay.living()}
+
+    def through_ms(parent: HostId, child: HostId) -> float:
+        link_ms = float(overlay.delay_ms[index[parent], index[child]])
+        return carrying[parent].least_bound_ms + link_ms + HOP_MS
+
+    def moves(child: HostId) -> bool:
+        below = {host for host, metrics in carrying.items() if child in metrics.path}
+        slack_ms = min((bounds_ms[host] - carrying[host].least_bound_ms for host in below & bounds_ms.keys()), default=1e9)
+        return any(
+            through_ms(to, child) - carrying[child].least_bound_ms <= (1 - UNCLEAR) * slack_ms
+            for to in carrying.keys() - below - {subscriber}
+            if _copies_left(overlay, to) > 0
+        )
+
+    ways = [
+        through_ms(full, subscriber)
+        for full, metrics in carrying.items()
+        if full != subscriber and subscriber not in metrics.path and _copies_left(overlay, full) <= 0
+        if any(moves(child) for child, m in carrying.items() if m.depth and m.path[-2] == full and child != subscriber)
+    ]
+    return min(ways, default=None)

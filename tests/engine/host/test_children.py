@@ -226,61 +226,61 @@ def test_a_child_that_leaves_the_overlay_loses_its_copy_and_no_other_host_does()
     assert not host.engine.may_pull(CHANNEL, child)
 
 
-def path_update(host: ScriptedHost, peer: HostId) -> m.PathUpdate:
-    """What a peer sends a host that it considers its child."""
-    return m.PathUpdate(CHANNEL, host.metrics_at(peer, 100.0), 0, Label(0), flowing=True, fed=True)
+def full_of_one() -> tuple[ScriptedHost, HostId, HostId, HostId]:
+    """A host that publishes, feeds its only child, and has links to two others that would be children."""
+    host, child, heir, other = ScriptedHost(fan_out=1), HostId("child"), HostId("heir"), HostId("other")
+    host.handle(ev.PublishRequested(CHANNEL, Tree.HYBRID))
+    for each in (child, heir, other):
+        host.handle(ev.LinkUp(each))
+    host.receive(child, m.Attach(1, CHANNEL, NO_BOUND, (child,), ""))
+    assert host.sent_to(child, m.Confirm)
+    return host, child, heir, other
 
 
-def test_a_host_that_feeds_this_one_although_it_is_no_parent_is_told_to_stop() -> None:
-    host = ScriptedHost()
-    for peer in host.peers:
-        assert host.receive(peer, path_update(host, peer)) == [fx.Send(peer, m.Release(CHANNEL))]
-    host.subscribe()
-    other = host.other()
-    assert host.receive(other, path_update(host, other)) == [fx.Send(other, m.Release(CHANNEL))]
-
-
-def test_a_host_without_a_parent_turns_away_none_that_feeds_it() -> None:
-    host = ScriptedHost()
-    host.subscribe()
-    parent, other = host.parent, host.other()
-    assert parent is not None
-    host.receive(parent, m.Ended(CHANNEL, False, PUBLISHER, "it has gone"))
-    assert host.parent is None
-    assert host.receive(other, path_update(host, other)) == []
-
-
-def test_a_childs_need_of_a_newer_sequence_number_is_passed_on_to_the_parent_and_without_one_to_nobody() -> None:
-    host, child = feeding()
-    parent = host.parent
-    assert parent is not None
-    host.peers[parent].seqno = host.ticks
-    host.run(DEFAULT.tree.seqno_request_ticks)
-    passed_on = [fx.Send(parent, m.SeqnoRequest(CHANNEL))]
-    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == passed_on
-    host.run(DEFAULT.tree.seqno_request_ticks - 1)
-    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == [], "another one is under way"
-    host.run(1)
-    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == passed_on
-    host.run(DEFAULT.tree.seqno_request_ticks)
-    host.receive(parent, m.Ended(CHANNEL, False, PUBLISHER, "it has gone"))
-    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == []
-
-
-@pytest.mark.parametrize(("tighter_ms", "early"), [(1.2, True), (0.8, False)])
-def test_a_bound_that_becomes_tighter_below_is_sent_to_the_parent_before_the_next_heartbeat_unless_it_is_noise(
-    tighter_ms: float, early: bool
-) -> None:
-    host, child = feeding()
-    parent = host.parent
-    assert parent is not None
-    sent = len(host.sent_to(parent, m.SubtreeContract))
-    while len(host.sent_to(parent, m.SubtreeContract)) == sent:
+def wait(host: ScriptedHost, ticks: int, alive: list[HostId]) -> None:
+    """Some time, in which these hosts show that they live."""
+    for _ in range(ticks):
+        for each in alive:
+            host.receive(each, m.SubtreeContract(CHANNEL, NO_BOUND))
         host.run(1)
-    (*_, before) = host.sent_to(parent, m.SubtreeContract)
-    tighter = Contract(NO_BOUND.bound_ms - tighter_ms * DEFAULT.links.announce_ms)
-    host.receive(child, m.SubtreeContract(CHANNEL, tighter))
-    host.run(DEFAULT.tree.contract_ticks)
-    sent_since = host.sent_to(parent, m.SubtreeContract)[sent + 1 :]
-    lower_ms = [before.contract.bound_ms - each.contract.bound_ms for each in sent_since]
-    assert lower_ms == pytest.approx([tighter_ms * DEFAULT.links.announce_ms] * early, abs=0.01)
+
+
+def asks(host: ScriptedHost, asker: HostId, ask: int) -> bool:
+    """Whether a host becomes a child when it asks."""
+    before = len(host.sent_to(asker, m.Confirm))
+    host.receive(asker, m.Attach(ask, CHANNEL, NO_BOUND, (asker,), ""))
+    return len(host.sent_to(asker, m.Confirm)) > before
+
+
+def test_a_copy_that_a_child_has_left_to_another_host_goes_to_that_one_only() -> None:
+    host, child, heir, other = full_of_one()
+    host.receive(child, m.Release(CHANNEL, heir))
+    wait(host, DEFAULT.tree.heir_ticks - 1, [heir, other])
+    assert not asks(host, other, 1)
+    assert asks(host, heir, 1)
+    assert not asks(host, other, 2), "that was the only copy"
+    assert host.engine.may_pull(CHANNEL, heir)
+
+
+def test_a_copy_that_was_left_to_a_host_which_does_not_come_goes_to_others_after_a_while() -> None:
+    host, child, heir, other = full_of_one()
+    host.receive(child, m.Release(CHANNEL, heir))
+    wait(host, DEFAULT.tree.heir_ticks, [heir, other])
+    assert asks(host, other, 1)
+    assert not asks(host, heir, 1)
+
+
+def test_nobody_can_leave_a_copy_that_is_not_his() -> None:
+    host, child, heir, other = full_of_one()
+    host.receive(other, m.Release(CHANNEL, heir))
+    assert not asks(host, heir, 1)
+    host.receive(child, m.Release(CHANNEL))
+    host.receive(child, m.Release(CHANNEL, heir))
+    assert asks(host, other, 1), "it had released its copy already"
+
+
+def test_a_host_that_leaves_keeps_no_copy_for_anybody() -> None:
+    host, child, heir, _ = full_of_one()
+    host.receive(child, m.Release(CHANNEL, heir))
+    host.handle(ev.LeaveRequested())
+    assert not asks(host, heir, 1)

@@ -135,7 +135,9 @@ def room_ms(
 
     def moves(child: HostId) -> bool:
         below = {host for host, metrics in carrying.items() if child in metrics.path}
-        slack_ms = min((bounds_ms[host] - carrying[host].least_bound_ms for host in below & bounds_ms.keys()), default=1e9)
+        slack_ms = min(
+            (bounds_ms[host] - carrying[host].least_bound_ms for host in below & bounds_ms.keys()), default=1e9
+        )
         return any(
             through_ms(to, child) - carrying[child].least_bound_ms <= (1 - UNCLEAR) * slack_ms
             for to in carrying.keys() - below - {subscriber}

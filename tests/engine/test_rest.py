@@ -7,7 +7,9 @@ import pytest
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host.config import DEFAULT
 from cubecast.overlay.cube import Cube
-from cubecast.types import ChannelName
+from cubecast.simulation.shells.host import SimulatedHost
+from cubecast.simulation.shells.media import MediaSessions
+from cubecast.types import ChannelName, HostId
 from tests.engine.in_memory import Overlay, random_delays
 
 HOSTS, FAN_OUT, BOUND_MS = 16, 4, 2000.0
@@ -41,6 +43,19 @@ def frames_per_s(overlay: Overlay) -> float:
     return (overlay.messages - before) / COUNTED_S / HOSTS
 
 
+def sparsely(monkeypatch: pytest.MonkeyPatch, period_ticks: int) -> None:
+    """From now on the publishers of all overlays send one frame in this many ticks."""
+    sample, seen = MediaSessions.sample, dict[tuple[int, HostId], int]()
+
+    def now_and_then(self: MediaSessions, here: SimulatedHost) -> None:
+        frame = int(self._queue.now / DEFAULT.tick_s / period_ticks)
+        if seen.get((id(self), here.host)) != frame:
+            seen[id(self), here.host] = frame
+            sample(self, here)
+
+    monkeypatch.setattr(MediaSessions, "sample", now_and_then)
+
+
 @pytest.mark.parametrize("channels", [0, 1, 4])
 def test_a_host_at_rest_sends_few_frames(channels: int) -> None:
     overlay = at_rest([ChannelName(f"c{number}") for number in range(channels)], seed=3)
@@ -64,3 +79,22 @@ def test_a_pause_of_the_publisher_moves_no_host(monkeypatch: pytest.MonkeyPatch)
         assert frames_per_s(overlay) <= quiet + FRAMES_PER_S_MAX / 2, "an idle channel costs little"
     overlay.run(2.0)
     assert sum(here.changes for here in overlay.hosts.values()) == changes
+
+
+def test_a_channel_of_few_frames_costs_little_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a sensor's, with a reading every second."""
+    sparsely(monkeypatch, period_ticks=10)
+    assert frames_per_s(at_rest([ChannelName("c")], seed=6)) <= FRAMES_PER_S_MAX / 2
+
+
+def test_a_relay_of_a_channel_with_few_frames_is_found_dead_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    period_ticks = 10
+    sparsely(monkeypatch, period_ticks)
+    overlay, channel = at_rest([ChannelName("c")], seed=7), ChannelName("c")
+    relays = [here for here in overlay.hosts.values() for b in here.engine.branches() if b.children and not b.publishes]
+    orphans = {child for here in relays[:1] for b in here.engine.branches() for child in b.children}
+    dead = relays[0].host
+    overlay.crash(dead)
+    longest_ticks = DEFAULT.failure.silent_ticks + period_ticks + DEFAULT.tree.idle_silent_ticks
+    overlay.run(longest_ticks * DEFAULT.tick_s)
+    assert all(overlay.engines[orphan].upstream(channel) not in (None, dead) for orphan in orphans)

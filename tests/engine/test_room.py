@@ -63,9 +63,7 @@ def test_newcomers_are_admitted_where_a_child_can_make_room_and_no_bound_is_brok
 
 def near_and_far(between_ms: float) -> Overlay:
     """h000 publishes and is full with h001 and h002, which are far from it; h003 is near it."""
-    delay_ms = np.array(
-        [[0, 40, 60, 5], [40, 0, between_ms, 45], [60, between_ms, 0, 65], [5, 45, 65, 0]], dtype=float
-    )
+    delay_ms = np.array([[0, 40, 60, 5], [40, 0, between_ms, 45], [60, between_ms, 0, 65], [5, 45, 65, 0]], dtype=float)
     overlay = Overlay(delay_ms, cube(2, 2), fan_out=2)
     overlay.run(SETTLED_S)
     overlay.publish(0)

@@ -128,6 +128,11 @@ class TreeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pause_ticks: Ticks = 2
     """After this time without media a host sends its children path updates at every tick, so that they do not mistake the
     pause for its death, and pings its parent."""
+    sparse_ticks: Ticks = 4
+    """A channel that usually pauses for this long is given its usual pause, and one tick, in place of pause_ticks: its hosts
+    find a dead parent later by as much. Faster ones are not: five frames a second still repair within 0.5 s."""
+    usual_ticks: Ticks = 100
+    """The usual pause is the longest one of the last one or two of these periods."""
     idle_update_ticks: Ticks = 7
     """Period of path updates while a channel is idle: less than idle_silent_ticks."""
     seqno_request_ticks: Ticks = 5

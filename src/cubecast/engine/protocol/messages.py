@@ -36,6 +36,8 @@ ROUTE_MAX = 8
 """Maximum number of hosts that a path request may prescribe; the directory's routes are shorter (RoutesConfig.hops_max)."""
 RELATIVES_MAX = 16
 """Maximum number of hosts in one Relatives message; a child keeps links to fewer of them (TreeConfig.relative_links)."""
+PAUSE_TICKS_MAX = 1_000_000
+"""Longest usual pause of a channel that is accepted, ticks; hosts clip it at TreeConfig.idle_ticks."""
 SEQNO_MAX = 1 << 53
 """Largest sequence number: they are milliseconds since the Unix epoch, and floats hold them exactly up to here."""
 
@@ -187,6 +189,7 @@ class PathUpdate(_Struct, frozen=True, tag="pulse"):
         fed: the parent publishes, or has a parent itself; else it looks for one.
         tree: how parents are chosen; the publisher decides it.
         sent_s, echo_s, seen_s: as in Heartbeat, and of the child's last one.
+        pause_ticks: how long the channel usually pauses between two frames.
     """
 
     channel: ChannelName
@@ -199,6 +202,7 @@ class PathUpdate(_Struct, frozen=True, tag="pulse"):
     sent_s: float = 0.0
     echo_s: float = 0.0
     seen_s: float = 0.0
+    pause_ticks: Annotated[int, Meta(ge=0, le=PAUSE_TICKS_MAX)] = 0
 
 
 class SubtreeContract(_Struct, frozen=True, tag="need"):

@@ -3,7 +3,7 @@
 A host whose path would keep the contract comes first: it has no copy left, or did not accept for another reason. Else it is
 the best path that was found: how long it takes, how much of that is the link from its last host, and whether that host
 itself gets the channel too late. The link is measured here; what happens before it is known from announcements only.
-A full host that this one has no link to is not known here: the directory proposes hosts with a copy left.
+A full host that would keep the bound is known here once the directory has named it to be measured (RoomConfig.probes_max).
 """
 
 from collections.abc import Iterable, Sequence

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from cubecast.engine.host.config import TreeConfig
+from cubecast.engine.host.tree.pauses import Pauses
 from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
 from cubecast.engine.protocol.records import Compliance, HostRecord, Tree
 from cubecast.types import NOBODY, ORIGIN, ChannelName, HostId, Label
@@ -81,6 +82,7 @@ class Branch:
     """Rate of one copy of the channel; 0 before it was measured."""
     no_media_ticks: int = 0
     """Since media last arrived."""
+    pauses: Pauses = field(default_factory=Pauses)
     flowing_ticks: int = 0
     """For how long media has arrived without a pause."""
     stale_ticks: int = 0

@@ -337,7 +337,9 @@ class Downstream:
                 return self.remove(branch)
         effects: list[Effect] = []
         branch.update_ticks += 1
-        due = branch.update_ticks >= self._update_period(branch)  # the children must know that we are alive
+        ended = branch.finished_ticks is not None
+        period = config.update_ticks + 1 if ended else branch.pauses.update_period(branch.no_media_ticks, config)
+        due = branch.update_ticks >= period  # the children must know that we are alive
         if due or (branch.announced is None and branch.children):
             effects += self._send_update(branch)
         effects += self._send_relatives(branch)
@@ -349,13 +351,6 @@ class Downstream:
                 del branch.children[host]
                 effects.append(Evict(branch.channel, host))
         return effects + self.prune(branch)
-
-    def _update_period(self, branch: Branch) -> int:
-        """Ticks between two path updates if nothing changes: few while media does not flow."""
-        config = self._config
-        if branch.no_media_ticks < config.pause_ticks or branch.finished_ticks is not None:
-            return config.update_ticks + 1
-        return 1 if branch.no_media_ticks < config.idle_ticks else config.idle_update_ticks
 
     def report(self, branch: Branch, state: str) -> Report:
         """The report on the local subscription to the directory."""
@@ -385,6 +380,7 @@ class Downstream:
             flowing=branch.flowing_ticks >= self._config.flowing_ticks,
             fed=branch.fed,
             tree=branch.tree,
+            pause_ticks=branch.pauses.usual_ticks,
         )
         return [Send(child, self._neighbourhood.measuring(child, update)) for child in branch.children]
 

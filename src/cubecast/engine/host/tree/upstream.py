@@ -200,6 +200,7 @@ class Upstream:
             branch.newest_seqno, branch.stale_ticks, branch.seqno_in = m.metrics.seqno, 0, 0
         moved = (branch.epoch, branch.target, branch.tree) != (m.epoch, m.target, m.tree)
         branch.epoch, branch.target, branch.tree = m.epoch, m.target, m.tree
+        branch.pauses.usual_ticks = m.pause_ticks
         opened_ticks = 3 * self._neighbourhood.links.rtt_ticks(host)  # a handshake of QUIC and MoQ
         if m.flowing and branch.no_media_ticks >= self._config.stalled_ticks + opened_ticks:
             branch.failure = "it receives media, but none arrives from it"
@@ -244,6 +245,8 @@ class Upstream:
             return
         counts = host == (self._neighbourhood.host if branch.publishes else branch.upstream)
         if counts and branch.bytes_received != bytes_received:
+            if branch.publishes and branch.bytes_received >= 0:
+                branch.pauses.media_came(branch.no_media_ticks, self._config)
             branch.count(bytes_received)
             branch.no_media_ticks = branch.doubt_ticks = 0
 
@@ -255,7 +258,8 @@ class Upstream:
         branch.no_media_ticks += 1
         branch.stale_ticks += 1
         branch.seqno_in = max(0, branch.seqno_in - 1)
-        flows = branch.no_media_ticks < self._failure_detector.silence_ticks_min
+        pause_ticks = self._failure_detector.silence_ticks_min + branch.pauses.longer_ticks(self._config)
+        flows = branch.no_media_ticks < pause_ticks
         branch.flowing_ticks = branch.flowing_ticks + 1 if flows else 0
         if branch.publishes:
             return self._start_update(branch, now)
@@ -302,6 +306,7 @@ class Upstream:
         placement = self._neighbourhood.placement
         if placement is not None:
             branch.epoch, branch.target = placement.epoch, placement.seat
+        branch.pauses.tick(self._config)
         branch.seqno_ticks += 1
         if branch.seqno_ticks >= self._config.update_ticks:
             return self._update(branch, now)
@@ -323,16 +328,20 @@ class Upstream:
                 return self.lose(branch, "its media does not arrive")
         if branch.failure:
             return self.lose(branch, branch.failure)
-        allowed, links = self._failure_detector.silence_ticks, self._neighbourhood.links
+        links, longer = self._neighbourhood.links, branch.pauses.longer_ticks(config)
+        pause_ticks, silence_ticks = config.pause_ticks + longer, self._failure_detector.silence_ticks
         if branch.bytes_received <= 0:  # it sends nothing until the media session is open, so only pings tell
-            allowed += links.rtt_ticks(upstream) + 1
-        limit = allowed if branch.no_media_ticks < config.idle_ticks else max(allowed, config.idle_silent_ticks)
-        if branch.no_media_ticks >= allowed and links.is_silent(upstream, limit):
+            longer += links.rtt_ticks(upstream) + 1
+        dead_ticks = silence_ticks + longer
+        if branch.no_media_ticks >= config.idle_ticks:
+            silence_ticks = max(silence_ticks, config.idle_silent_ticks)
+        if branch.no_media_ticks >= dead_ticks and links.is_silent(upstream, max(dead_ticks, silence_ticks)):
             self._failure_detector.declared_dead(upstream)
             return self.lose(branch, "no heartbeat and no media")
         if branch.stale_ticks >= (config.stale_fed_ticks if branch.parent_fed else config.stale_ticks):
             return self.lose(branch, "it has lost its own parent")
-        if branch.no_media_ticks < config.pause_ticks or not links.is_silent(upstream, limit - config.pause_ticks):
+        quiet = links.is_silent(upstream, silence_ticks - config.pause_ticks)
+        if branch.no_media_ticks < pause_ticks or not quiet:
             branch.doubt_ticks = 0
             return []
         branch.doubt_ticks += 1

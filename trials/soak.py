@@ -2,8 +2,8 @@
 
     python trials/soak.py [--only NAME,NAME] [--runs N] [--seed N] [--seeds A:B] [--matrix FILE] [--json]
 
-`--runs` and `--seed` apply to relay-kill. `--matrix` names a file of measured RTTs for the part `trees`, which is skipped
-without it.
+`--runs` and `--seed` apply to relay-kill. `--matrix` names a file of measured RTTs for the parts `crowd` and `trees`,
+which are skipped without it.
 """
 
 import argparse
@@ -34,6 +34,12 @@ GAP_BAR_MS = 500.0
 """Maximum gap in a stream, ms, p95, after its relay was killed: a player with half a second of buffer shows none."""
 RTTS = 2
 """Round trips of the slowest link that the gap bar leaves out: the next parent is asked, and sends, in one each."""
+CROWD_RUNS = 5
+"""Runs of the crowd, with successive seeds."""
+RIGHT_BAR = 0.95
+"""Least share of a crowd's decisions that are as an exact search says: the rest is for bounds at the edge of what is possible."""
+DECIDED_BAR_S = 5.0
+"""Maximum time, s, until the last subscriber of a crowd is admitted or refused: longer than a viewer waits for a channel."""
 HUNG_BAR_S = 10.0
 """Maximum time without a new frame under churn, s: the interval between two checks, so none finds a stream hung."""
 MEMORY_BAR = 1.1
@@ -70,6 +76,7 @@ class Soak:
         self.parts: dict[str, Callable[[], Iterator[Row]]] = {
             "relay-kill": self._relay_kill,
             "relay-kill-far": self._relay_kill_far,
+            "crowd": self._crowd,
             "churn": self._churn,
             "grow-shrink": self._grow_shrink,
             "links": self._links,
@@ -99,6 +106,24 @@ class Soak:
         name = f"relay-kill, transit-stub: gap beyond {RTTS} round trips, p95"
         yield absolute_row(name, p95, "ms", GAP_BAR_MS)
         yield _figure("relay-kill, transit-stub: gap p95", _p95(output["gap_ms"]["p95"]), "ms")
+
+    def _crowd(self) -> Iterator[Row]:
+        """Subscribers that all ask at once, on measured delays: decisions against an exact search, over several seeds."""
+        if self._args.matrix is None:
+            yield skipped_row("crowd", "no measured delays; name a file: --matrix")
+            return
+        output = _testbed("crowd", "--network", str(self._args.matrix), "--runs", str(CROWD_RUNS), *self._seed())
+        yield from _losses("crowd", output)
+        details = [run["detail"] for run in output["runs"] if "judged" in run["detail"]]
+        if not details:
+            return
+        judged, right = (sum(detail[name] for detail in details) for name in ("judged", "right"))
+        name = f"crowd: share of {judged} decisions that are right"
+        yield absolute_row(name, right / max(1, judged), "", RIGHT_BAR, at_most=False)
+        slowest_s = max(max(detail["decided_s"]) for detail in details)
+        yield absolute_row("crowd: time to the last decision", slowest_s, "s", DECIDED_BAR_S)
+        switches = [detail.get("switches_per_minute") for detail in details]
+        yield _count("crowd: switches a minute after 2 minutes", sum(-1 if each is None else each for each in switches))
 
     def _churn(self) -> Iterator[Row]:
         run = _only_run(_testbed("churn"))
@@ -178,8 +203,11 @@ class Soak:
         yield _figure("simulation: success ratio, least", min(run["success_ratio"] for run in runs), "")
         yield _figure("simulation: reconnect p99, worst", max(run["reconnect_ms"]["p99"] for run in runs), "ms")
 
+    def _seed(self) -> tuple[str, ...]:
+        return ("--seed", str(self._args.seed))
+
     def _runs(self) -> tuple[str, ...]:
-        return ("--runs", str(self._args.runs), "--seed", str(self._args.seed))
+        return ("--runs", str(self._args.runs), *self._seed())
 
 
 def _testbed(*args: str) -> Output:

@@ -15,6 +15,7 @@ SOAK = Path(__file__).parents[2] / "trials" / "soak.py"
 PARTS = (
     "relay-kill",
     "relay-kill-far",
+    "crowd",
     "churn",
     "grow-shrink",
     "links",
@@ -95,3 +96,18 @@ def test_one_outage_that_fails_leaves_the_rows_of_the_others(soak: ModuleType, m
     rows = rows_of(soak, "outages")
     assert [row.name for row in rows if not row.holds] == ["stall"]
     assert {"partition", "loss-burst"} <= {row.name.split(",")[0].split(":")[0] for row in rows}
+
+
+def test_the_crowd_is_judged_over_all_its_runs(soak: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(right: int, decided_s: float, switches: float) -> dict[str, object]:
+        detail = {"judged": 12, "right": right, "decided_s": [0.5, decided_s], "switches_per_minute": switches}
+        return Run(frames_lost=0, frames_duplicated=0, processes_left=0, detail=detail).as_json()
+
+    def holding(*runs: dict[str, object]) -> set[str]:
+        monkeypatch.setattr(soak, "_cubecast", lambda *_: {"seed": 7, "runs": list(runs)})
+        return {row.name.partition(": ")[2] for row in rows_of(soak, "crowd") if not row.holds}
+
+    assert holding(run(12, 1.0, 0), run(11, 4.9, 0)) == set(), "23 of 24 are right"
+    assert holding(run(12, 1.0, 0), run(10, 1.0, 0)) == {"share of 24 decisions that are right"}
+    assert holding(run(12, 1.0, 0), run(12, 5.1, 0)) == {"time to the last decision"}
+    assert holding(run(12, 1.0, 0.5), run(12, 1.0, 0)) == {"switches a minute after 2 minutes"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cubecast.cli.arguments import Parser, add_tree_option, period, whole_number
+from cubecast.cli.arguments import Parser, add_trace_option, add_tree_option, period, whole_number
 from cubecast.cli.command_runner import BROKEN, INTERRUPTED, notify, run_async
 from cubecast.emulator.processes import Fields, ProcessDied
 from cubecast.emulator.scenarios.catalogue import SCENARIOS, ScenarioEntry
@@ -36,6 +36,8 @@ def run(arguments: list[str]) -> int:
     subscribers = args.subscribers or min(entry.subscribers, max(1, hosts - entry.publishers))
     seconds = args.seconds
     _check(args.scenario, entry, hosts, subscribers, seconds)
+    if args.trace is not None and args.runs > 1:
+        raise UsageError("--trace is of one run; leave --runs out")
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="cubecast-testbed-") as folder:
         source = _clip(args.clip, Path(folder), light=hosts >= LIGHT_FROM)
@@ -46,7 +48,7 @@ def run(arguments: list[str]) -> int:
             home.mkdir()
             seed = args.seed + number
             setting = Setting(
-                network, name, hosts, subscribers, seed, args.tree, source, home, seconds, notify, _on_line
+                network, name, hosts, subscribers, seed, args.tree, source, home, seconds, notify, _on_line, args.trace
             )
             result = run_async(_run(entry, setting), None)
             if result is None:  # interrupted
@@ -109,6 +111,7 @@ def _parser() -> Parser:
         metavar="TIME",
         help="length of the stream or the fault, such as 60 or 2m (by the scenario)",
     )
+    add_trace_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object; progress goes to standard error")
     return parser
 

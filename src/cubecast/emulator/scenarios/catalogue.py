@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cubecast.emulator.scenarios.churn import PUBLISHERS, churn
+from cubecast.emulator.scenarios.crowd import crowd
 from cubecast.emulator.scenarios.directory_down import directory_down
 from cubecast.emulator.scenarios.grow_shrink import grow_shrink
 from cubecast.emulator.scenarios.link_costs import delay_jump, jitter
@@ -44,6 +45,13 @@ SCENARIOS = {
         subscribers=16,
         publishers=PUBLISHERS,
         seconds=("the churn", 10.0),
+    ),
+    "crowd": ScenarioEntry(
+        crowd,
+        "all subscribers ask at once, with bounds around what is possible",
+        subscribers=12,
+        network="transit-stub",
+        seconds=("the stream", 10.0),
     ),
     "grow-shrink": ScenarioEntry(grow_shrink, "a host more than the cube has labels joins and leaves again", spare=1),
     "delay-jump": ScenarioEntry(delay_jump, "a used link becomes 100 ms slower", network="transit-stub"),

@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from cubecast.emulator.delivery_tree import relays_of
-from cubecast.emulator.plan import make_plan
+from cubecast.emulator.plan import Plan, make_plan
 from cubecast.emulator.processes import CommandProcess, Fields
 from cubecast.emulator.testbed import Testbed, open_testbed
 from cubecast.engine.protocol.records import FAN_OUT_DEFAULT
@@ -28,6 +28,7 @@ class Setting:
         seconds: what --seconds sets, in seconds; None takes the scenario's default.
         notify: called with one line for each step.
         on_line: called with (process name, line) for each line of a process's standard error.
+        trace: file that all hosts and the super-node append their traces to; None for none.
     """
 
     network: PhysicalNetwork
@@ -41,6 +42,7 @@ class Setting:
     seconds: float | None
     notify: Callable[[str], None]
     on_line: Callable[[str, str], None]
+    trace: Path | None = None
 
     def rng(self) -> np.random.Generator:
         """The random generator of the scenario, from the seed."""
@@ -93,7 +95,7 @@ async def streaming(
     setting: Setting,
     run: Run,
     seconds: float,
-    bound_ms: float,
+    bounds: float | Callable[[Plan], tuple[float, ...]],
     *,
     spare: int = 0,
     publishers: int = 1,
@@ -106,7 +108,7 @@ async def streaming(
 
     Args:
         seconds: length of the stream.
-        bound_ms: bound of every subscriber.
+        bounds: bound of every subscriber, ms; or gives that of each in the order of a plan.
         spare: number of hosts of the network that join later.
         publishers: number of hosts that publish, each a channel of its own.
         fan_out: copies a host may send.
@@ -118,14 +120,23 @@ async def streaming(
         Policy.GREEDY,
         setting.seed,
         fan_out,
-        bound_ms=bound_ms,
+        bound_ms=bounds if isinstance(bounds, float) else None,
         spare=spare,
         publishers=publishers,
         hidden=hidden,
     )
+    if not isinstance(bounds, float):
+        plan = replace(plan, bounds_ms=bounds(plan))
     publish = ("--loop", "--for", f"{seconds:.15g}s", "--tree", setting.tree)
     started = open_testbed(
-        plan, setting.network_name, setting.source, setting.folder, setting.on_line, setting.notify, publish=publish
+        plan,
+        setting.network_name,
+        setting.source,
+        setting.folder,
+        setting.on_line,
+        setting.notify,
+        publish=publish,
+        trace=setting.trace,
     )
     async with started as bed:
         processes = bed.processes

@@ -39,7 +39,7 @@ async def trees(setting: Setting) -> Run:
     run = await _over(setting)
     if setting.tree != "cube":
         (setting.folder / "cube").mkdir()
-        cube = await _over(replace(setting, tree="cube", folder=setting.folder / "cube"))
+        cube = await _over(replace(setting, tree="cube", folder=setting.folder / "cube", trace=None))
         compared = ("rad", "frames_lost", "frames_duplicated", "processes_left")
         run.detail["cube"] = {**{name: getattr(cube, name) for name in compared}, **cube.detail}
     return run

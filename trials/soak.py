@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ GAP_BAR_MS = 500.0
 """Maximum gap in a stream, ms, p95, after its relay was killed: a player with half a second of buffer shows none."""
 RTTS = 2
 """Round trips of the slowest link that the gap bar leaves out: the next parent is asked, and sends, in one each."""
+HANDSHAKE_RUNS = 4
+"""Runs of handshake-kill, each with twelve searches."""
 CROWD_RUNS = 5
 """Runs of the crowd, with successive seeds."""
 RIGHT_BAR = 0.95
@@ -77,6 +80,7 @@ class Soak:
             "relay-kill": self._relay_kill,
             "relay-kill-far": self._relay_kill_far,
             "crowd": self._crowd,
+            "handshake-kill": self._handshake_kill,
             "churn": self._churn,
             "grow-shrink": self._grow_shrink,
             "links": self._links,
@@ -124,6 +128,17 @@ class Soak:
         yield absolute_row("crowd: time to the last decision", slowest_s, "s", DECIDED_BAR_S)
         switches = [detail.get("switches_per_minute") for detail in details]
         yield _count("crowd: switches a minute after 2 minutes", sum(-1 if each is None else each for each in switches))
+
+    def _handshake_kill(self) -> Iterator[Row]:
+        output = _testbed("handshake-kill", "--runs", str(HANDSHAKE_RUNS), *self._seed())
+        yield from _losses("handshake-kill", output)
+        details = [run["detail"] for run in output["runs"] if "outcomes" in run["detail"]]
+        if not details:
+            return
+        decided = Counter(step for detail in details for step, each in detail["outcomes"].items() for _ in each)
+        undecided = sum(detail["undecided"] for detail in details)
+        yield _count(f"handshake-kill: undecided of {sum(decided.values())} searches", undecided)
+        yield _figure("handshake-kill: kinds of messages at which a host was killed", len(decided), "")
 
     def _churn(self) -> Iterator[Row]:
         run = _only_run(_testbed("churn"))

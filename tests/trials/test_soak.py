@@ -16,6 +16,7 @@ PARTS = (
     "relay-kill",
     "relay-kill-far",
     "crowd",
+    "handshake-kill",
     "churn",
     "grow-shrink",
     "links",

@@ -6,6 +6,7 @@ from cubecast.emulator.scenarios.churn import PUBLISHERS, churn
 from cubecast.emulator.scenarios.crowd import crowd
 from cubecast.emulator.scenarios.directory_down import directory_down
 from cubecast.emulator.scenarios.grow_shrink import grow_shrink
+from cubecast.emulator.scenarios.handshake_kill import handshake_kill
 from cubecast.emulator.scenarios.link_costs import delay_jump, jitter
 from cubecast.emulator.scenarios.nat import nat
 from cubecast.emulator.scenarios.outages import loss_burst, partition, stall
@@ -54,6 +55,13 @@ SCENARIOS = {
         seconds=("the stream", 10.0),
     ),
     "grow-shrink": ScenarioEntry(grow_shrink, "a host more than the cube has labels joins and leaves again", spare=1),
+    "handshake-kill": ScenarioEntry(
+        handshake_kill,
+        "kill -9 of a host in the middle of another's search, each time at another message",
+        subscribers=12,
+        network="transit-stub",
+        seconds=("the stream", 6.0),
+    ),
     "delay-jump": ScenarioEntry(delay_jump, "a used link becomes 100 ms slower", network="transit-stub"),
     "jitter": ScenarioEntry(
         jitter, "20 ms of jitter on every link", network="transit-stub", seconds=("the jitter", 5.0)

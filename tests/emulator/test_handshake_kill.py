@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cubecast.emulator.scenarios.handshake_kill import TraceTail, other_end
+from cubecast.emulator.scenarios.handshake_kill import STEPS, Kills, TraceTail, other_end
 
 
 def line(at: str, sender: str, kind: str, **more: object) -> dict[str, object]:
@@ -19,14 +19,14 @@ def line(at: str, sender: str, kind: str, **more: object) -> dict[str, object]:
         (line("r01", "s03", "attach", trail=["s03"]), None),
         (line("r04", "r01", "attach", trail=["s02", "r01"]), "r04"),
         (line("r01", "s02", "confirm"), "r01"),
-        (line("r01", "s02", "commit"), None),
+        (line("r01", "s02", "beat"), None),
         ({"at": "s02", "event": {"kind": "LinkUp", "host": "r01"}}, None),
         ({"at": "s02", "ended": "the trace is as long as it may be"}, None),
     ],
 )
 def test_the_host_at_the_other_end_of_the_message_is_killed(seen: dict[str, object], killed: str | None) -> None:
-    kind = "confirm" if "confirm" in str(seen) else "attach"
-    assert other_end(seen, "s02", kind) == killed
+    found = other_end(seen, "s02")
+    assert (None if found is None else found[0]) == killed
 
 
 def test_a_trace_is_read_as_it_grows_by_whole_lines(tmp_path: Path) -> None:
@@ -41,3 +41,13 @@ def test_a_trace_is_read_as_it_grows_by_whole_lines(tmp_path: Path) -> None:
     assert tail.lines() == [{"at": "b"}]
     assert tail.lines() == []
     tail.close()
+
+
+def test_a_host_is_killed_once_at_each_kind_of_message_and_then_once_more() -> None:
+    kills = Kills(searches=1)
+    assert kills.is_due("attach")
+    kills.outcomes["attach"].append("admitted")
+    assert not kills.is_due("attach")
+    assert kills.is_due("confirm")
+    kills.searches = len(STEPS) + 1
+    assert kills.is_due("attach")

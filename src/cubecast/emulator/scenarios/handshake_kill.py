@@ -1,8 +1,9 @@
 """handshake-kill: a host dies in the middle of another's search or right after it, each time at another message.
 
-The subscribers ask one after the other. As soon as the trace shows a message between the subscriber and another host, of the
-kind that was met least often so far, that host is killed (kill -9). The subscriber must be admitted or refused all the same, and every admitted one whose own
-host lives must get all frames of the stream that follows.
+The subscribers ask one after the other. As soon as the trace shows a message between the subscriber and another host, of a
+kind at which no host was killed yet, that host is killed (kill -9); once all kinds could have been met, once more. The
+subscriber must be admitted or refused all the same, and every admitted one whose own host lives must get all frames of the
+stream that follows.
 """
 
 import asyncio

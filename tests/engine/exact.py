@@ -113,7 +113,7 @@ def _below(overlay: Overlay, top: HostId, channel: ChannelName) -> set[HostId]:
 
 def _copies_left(overlay: Overlay, host: HostId) -> int:
     here = overlay.hosts[host]
-    return here.fan_out - sum(len(branch.children) for branch in here.engine.branches())
+    return here.fan_out - sum(len(branch.below.children) for branch in here.engine.branches())
 
 
 def room_ms(

@@ -50,7 +50,7 @@ def test_a_host_that_relays_already_is_decided_about_as_a_fresh_one(seed: int) -
 
 
 def _relays(overlay: Overlay, host: HostId) -> bool:
-    return any(branch.children and not branch.publishes for branch in overlay.engines[host].branches())
+    return any(branch.below.children and not branch.publishes for branch in overlay.engines[host].branches())
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -124,17 +124,17 @@ def left_over(overlay: Overlay, host: HostId) -> Iterator[str]:
     for search in (*steps.searches.values(), *steps.asked.values()):
         yield f"{host} still has a search {search.purpose.name} of {search.asker} in {search.phase.name}"
     for branch in overlay.engines[host].branches():
-        for child in branch.children:
+        for child in branch.below.children:
             if child in overlay.dead or overlay.engines[child].upstream(CHANNEL) != host:
                 yield f"{host} still has a slot for {child}"
-        for child in branch.standby_children:
+        for child in branch.standby.children:
             if child in overlay.dead:
                 yield f"{host} is still standby for {child}"
-        if branch.former is not None or branch.standby in overlay.dead:
-            yield f"{host} still has the former parent {branch.former} or the dead standby {branch.standby}"
-        if branch.hold_seqno:
+        if branch.parent.former is not None or branch.standby.host in overlay.dead:
+            yield f"{host} still has the former parent {branch.parent.former} or the dead standby {branch.standby.host}"
+        if branch.seqnos.hold:
             yield f"{host} still holds sequence numbers back"
-        if not branch.publishes and branch.contract is None and not branch.children:
+        if not branch.publishes and branch.contract is None and not branch.below.children:
             yield f"{host} carries the channel for nobody"
     if overlay.sessions(host) - {overlay.engines[host].upstream(CHANNEL)}:
         yield f"{host} still has sessions to {overlay.sessions(host)}"
@@ -168,7 +168,7 @@ def ask(*subscribers: int, bound_ms: float = GENEROUS_MS) -> Callable[[Overlay],
 
 def relays(overlay: Overlay) -> list[HostId]:
     """Hosts between the publisher and others, those with most children first."""
-    children = {host: sum(len(b.children) for b in engine.branches()) for host, engine in overlay.engines.items()}
+    children = {host: sum(len(b.below.children) for b in engine.branches()) for host, engine in overlay.engines.items()}
     return sorted((host for host in overlay.names[1:] if children[host]), key=lambda host: -children[host])
 
 

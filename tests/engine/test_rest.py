@@ -91,8 +91,10 @@ def test_a_relay_of_a_channel_with_few_frames_is_found_dead_soon(monkeypatch: py
     period_ticks = 10
     sparsely(monkeypatch, period_ticks)
     overlay, channel = at_rest([ChannelName("c")], seed=7), ChannelName("c")
-    relays = [here for here in overlay.hosts.values() for b in here.engine.branches() if b.children and not b.publishes]
-    orphans = {child for here in relays[:1] for b in here.engine.branches() for child in b.children}
+    relays = [
+        here for here in overlay.hosts.values() for b in here.engine.branches() if b.below.children and not b.publishes
+    ]
+    orphans = {child for here in relays[:1] for b in here.engine.branches() for child in b.below.children}
     dead = relays[0].host
     overlay.crash(dead)
     longest_ticks = DEFAULT.failure.silent_ticks + period_ticks + DEFAULT.tree.idle_silent_ticks

@@ -33,7 +33,7 @@ def broken_at(overlay: SimulatedOverlay, here: SimulatedHost, before: Parents) -
     known = before.get(here.host, {})
     before[here.host] = {branch.channel: branch.upstream for branch in branches}
     for branch in branches:
-        copies += len(branch.children)
+        copies += len(branch.below.children)
         changed = branch.upstream is not None and branch.upstream != known.get(branch.channel)
         if changed and _loops(overlay, here.host, branch.channel):
             found.append(f"{here.host}: its parents for {branch.channel} form a loop")

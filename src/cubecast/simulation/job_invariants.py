@@ -129,6 +129,6 @@ class JobInvariants:
         failed_at = self._failed_at.get((channel, here.host))
         if failed_at is not None and self.overlay.now - failed_at <= self._avoided_s:
             return False
-        copies = sum(len(branch.children) for branch in here.engine.branches())
+        copies = sum(len(branch.below.children) for branch in here.engine.branches())
         free = len(self.overlay.directory.jobs.of(here.host)) < here.jobs.slots
         return free and copies < here.fan_out

@@ -15,13 +15,13 @@ def test_the_first_rate_counts_as_it_is_and_later_ones_are_smoothed() -> None:
     received, now = 0, 100.0
     branch.count(received)
     branch.measure_rate(now, DEFAULT.tree)
-    assert branch.rate_bps == 0
+    assert branch.media.rate_bps == 0
     for period_bytes, expected_bps in ((1000, 4000.0), (3000, 4000.0 + GAIN * 8000.0)):
         received, now = received + period_bytes, now + PERIOD_S
         branch.count(received)
         branch.measure_rate(now - 0.1, DEFAULT.tree)  # too early
         branch.measure_rate(now, DEFAULT.tree)
-        assert branch.rate_bps == pytest.approx(expected_bps * 2.0 / PERIOD_S)
+        assert branch.media.rate_bps == pytest.approx(expected_bps * 2.0 / PERIOD_S)
 
 
 def test_a_pause_takes_nothing_from_the_rate_and_the_media_after_it_count_from_its_end() -> None:
@@ -40,4 +40,4 @@ def test_a_new_session_that_counts_from_zero_takes_no_bytes_back() -> None:
     branch = Branch(ChannelName("clip"), HostId("p"), PathMetrics(0.0, 0.0, (HostId("p"),)))
     for total in (0, 1000, 0, 500):
         branch.count(total)
-    assert branch.new_bytes == 1500
+    assert branch.media.new_bytes == 1500

@@ -106,7 +106,7 @@ def test_no_uplink_is_promised_more_than_it_carries(hosts: int, seed: int, tree:
         overlay.run(6.0)  # every relay has measured it too
         for host, engine in overlay.engines.items():
             for branch in engine.branches():
-                assert len(branch.children) <= copies, f"{host} sends more than its uplink takes"
+                assert len(branch.below.children) <= copies, f"{host} sends more than its uplink takes"
     assert admitted >= copies
 
 
@@ -157,7 +157,7 @@ def test_copies_kept_for_a_channel_are_there_for_it_and_for_no_other() -> None:
 
 
 def children(overlay: Overlay, channel: ChannelName) -> list[HostId]:
-    return [c for b in overlay.engines[overlay.names[0]].branches() if b.channel == channel for c in b.children]
+    return [c for b in overlay.engines[overlay.names[0]].branches() if b.channel == channel for c in b.below.children]
 
 
 def test_the_compliance_with_a_contract_is_reported_to_the_directory() -> None:

@@ -160,7 +160,7 @@ def assert_exact(overlay: Overlay, refused: fx.Refused) -> None:
     full = re.match(r"(\w+) (would keep (\S+) ms but )?has no copy left", refused.reason)
     if full is not None:
         here = overlay.hosts[HostId(full[1])]
-        assert sum(len(branch.children) for branch in here.engine.branches()) >= here.fan_out
+        assert sum(len(branch.below.children) for branch in here.engine.branches()) >= here.fan_out
         assert full[3] is None or float(full[3]) <= refused.contract.bound_ms + 1
         return
     if refused.best is None:

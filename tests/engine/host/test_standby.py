@@ -30,10 +30,10 @@ def settled(hosts: int, seed: int, fan_out: int) -> Overlay:
 def standbys(overlay: Overlay) -> dict[HostId, tuple[HostId, HostId]]:
     """Hosts with an open standby: their parent, and the standby."""
     return {
-        host: (branch.upstream, branch.standby)
+        host: (branch.upstream, branch.standby.host)
         for host, engine in overlay.engines.items()
         for branch in engine.branches()
-        if branch.upstream is not None and branch.standby is not None and branch.standby_ready
+        if branch.upstream is not None and branch.standby.host is not None and branch.standby.ready
     }
 
 
@@ -62,7 +62,7 @@ def test_a_standby_gets_the_channel_by_another_way(hosts: int, seed: int, fan_ou
         metrics = overlay.engines[standby].metrics(CHANNEL)
         assert metrics is not None
         assert host not in metrics.path
-        assert host in next(b.standby_children for b in overlay.engines[standby].branches())
+        assert host in next(b.standby.children for b in overlay.engines[standby].branches())
         assert (CHANNEL, standby) in overlay.hosts[host].prepared
 
 
@@ -106,10 +106,13 @@ def test_a_host_is_standby_for_no_more_hosts_than_it_has_copies_left_over_all_ch
                 overlay.subscribe(index, NO_BOUND_MS, channel)
     overlay.run(20.0)
     for engine in overlay.engines.values():
-        copies = sum(len(branch.children) for branch in engine.branches())
+        copies = sum(len(branch.below.children) for branch in engine.branches())
         needed = sum(
-            len(branch.standby_children)
-            - len({standby_child.parent for standby_child in branch.standby_children.values()} & branch.children.keys())
+            len(branch.standby.children)
+            - len(
+                {standby_child.parent for standby_child in branch.standby.children.values()}
+                & branch.below.children.keys()
+            )
             for branch in engine.branches()
         )
         assert copies + needed <= fan_out
@@ -120,7 +123,7 @@ def test_a_standby_is_released_when_no_branch_needs_it() -> None:
     host, (_, standby) = next(iter(standbys(overlay).items()))
     overlay.crash(host)
     overlay.run(60 * DEFAULT.tick_s)
-    assert host not in next(b.standby_children for b in overlay.engines[standby].branches())
+    assert host not in next(b.standby.children for b in overlay.engines[standby].branches())
 
 
 def ask_to_stand_by(host: ScriptedHost, asker: HostId, parent: str = "another") -> bool:

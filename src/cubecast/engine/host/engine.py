@@ -282,7 +282,7 @@ class HostEngine:
             for host, link in sorted(self._neighbourhood.links.items())
         )
         branches = tuple(
-            BranchView(b.channel, b.upstream, tuple(b.children), b.metrics.delay_ms, b.metrics.path, b.contract)
+            BranchView(b.channel, b.upstream, tuple(b.below.children), b.metrics.delay_ms, b.metrics.path, b.contract)
             for _, b in sorted(self._downstream.branches.items())
         )
         return HostView(self.host, labels, around, links, branches)
@@ -337,9 +337,9 @@ class HostEngine:
         """Looks for another parent where there is none, where it leaves, or where a better one is known."""
         if not branch.fed:
             self._neighbourhood.redial_soon()
-            return self._searches.repairs.begin(branch) if branch.retry_ticks <= 0 else []
+            return self._searches.repairs.begin(branch) if branch.lost.retry_ticks <= 0 else []
         if branch.upstream is not None and self._neighbourhood.links.is_leaving(branch.upstream):
-            return self._searches.changes.escape(branch) if branch.retry_ticks <= 0 else []
+            return self._searches.changes.escape(branch) if branch.lost.retry_ticks <= 0 else []
         return self._switching.tick(branch)
 
     def _received(self, host: HostId, message: Message) -> list[Effect]:

@@ -52,16 +52,16 @@ class StandbySelection:
         """Checks the standby of a branch, and the hosts that this one is standby for."""
         config = self._config
         effects = self._age_standby_children(branch)
-        branch.standby_ticks += 1
-        if branch.standby is not None and branch.upstream is not None:
-            silent = branch.standby_ready and branch.doubt_ticks == 1
-            if silent or self._neighbourhood.beats(branch.standby):
-                effects.append(self._ask(branch, branch.standby, silent=silent))
-        if branch.ticks % config.look_ticks or branch.former is not None:
+        branch.standby.ticks += 1
+        if branch.standby.host is not None and branch.upstream is not None:
+            silent = branch.standby.ready and branch.parent.doubt_ticks == 1
+            if silent or self._neighbourhood.beats(branch.standby.host):
+                effects.append(self._ask(branch, branch.standby.host, silent=silent))
+        if branch.ticks % config.look_ticks or branch.parent.former is not None:
             return effects
-        if branch.standby is not None:
-            late = not branch.standby_ready and branch.standby_ticks >= config.wait_ticks
-            if late or not self._is_eligible(branch, branch.standby):
+        if branch.standby.host is not None:
+            late = not branch.standby.ready and branch.standby.ticks >= config.wait_ticks
+            if late or not self._is_eligible(branch, branch.standby.host):
                 return [*effects, *self._drop(branch, shun=late), *self._find_standby(branch)]
             return effects
         return [*effects, *self._find_standby(branch)]
@@ -74,32 +74,32 @@ class StandbySelection:
         others = self._candidates.on_tree(branch.channel, branch.wanted, Tree.HYBRID)
         for host in dict.fromkeys([grandparent, *others]):
             if self._is_eligible(branch, host) and (branch.channel, host) not in self._shunned:
-                branch.standby, branch.standby_ready, branch.standby_ticks = host, False, 0
+                branch.standby.host, branch.standby.ready, branch.standby.ticks = host, False, 0
                 return [self._ask(branch, host)]
         return []
 
     def on_standby_status(self, host: HostId, m: StandbyStatus) -> list[Effect]:
         """A host that was asked agrees or refuses, or no longer agrees."""
         branch, record = self._downstream.branches.get(m.channel), self._neighbourhood.links.record(host)
-        if branch is None or branch.standby != host or record is None:
+        if branch is None or branch.standby.host != host or record is None:
             return [Send(host, Release(m.channel))] if m.ready and branch is None else []
         if not m.ready:
             return [*self._drop(branch), *self._find_standby(branch)]
-        return [] if branch.standby_ready else [Prepare(m.channel, record)]
+        return [] if branch.standby.ready else [Prepare(m.channel, record)]
 
     def on_prepared(self, channel: ChannelName, host: HostId) -> list[Effect]:
         """The session to a standby is open."""
         branch = self._downstream.branches.get(channel)
-        if branch is None or branch.standby != host:
-            feeds = branch is not None and host in (branch.upstream, branch.former)
+        if branch is None or branch.standby.host != host:
+            feeds = branch is not None and host in (branch.upstream, branch.parent.former)
             return [] if feeds else [StopPull(channel, host)]
-        branch.standby_ready = True
+        branch.standby.ready = True
         return []
 
     def on_failed(self, channel: ChannelName, host: HostId) -> list[Effect]:
         """The session to a standby closed."""
         branch = self._downstream.branches.get(channel)
-        return [] if branch is None or branch.standby != host else self._drop(branch)
+        return [] if branch is None or branch.standby.host != host else self._drop(branch)
 
     def _is_eligible(self, branch: Branch, host: HostId) -> bool:
         """Whether a host can be the standby: it would still have the channel without our parent, and can be dialled."""
@@ -109,8 +109,8 @@ class StandbySelection:
             there is not None
             and record is not None
             and record.reachable
-            and host not in (branch.upstream, branch.former)
-            and host not in branch.children
+            and host not in (branch.upstream, branch.parent.former)
+            and host not in branch.below.children
             and branch.upstream not in there.path
             and self._neighbourhood.host not in there.path
         )
@@ -118,11 +118,11 @@ class StandbySelection:
     def _ask(self, branch: Branch, host: HostId, *, silent: bool = False) -> Effect:
         trail = (*branch.trail, self._neighbourhood.host)
         parent = branch.upstream or host
-        return Send(host, StandbyRequest(branch.channel, trail, branch.grant, parent, branch.standby_ready, silent))
+        return Send(host, StandbyRequest(branch.channel, trail, branch.grant, parent, branch.standby.ready, silent))
 
     def _drop(self, branch: Branch, *, shun: bool = True) -> list[Effect]:
-        host, branch.standby, branch.standby_ready = branch.standby, None, False
-        if host is None or host in (branch.upstream, branch.former):  # its session feeds this host
+        host, branch.standby.host, branch.standby.ready = branch.standby.host, None, False
+        if host is None or host in (branch.upstream, branch.parent.former):  # its session feeds this host
             return []
         if shun and len(self._shunned) < self._config.shunned_max:
             self._shunned[branch.channel, host] = self._config.shun_ticks
@@ -138,17 +138,17 @@ class StandbySelection:
             and branch.fed
             and branch.finished_ticks is None
             and host not in branch.metrics.path
-            and host not in branch.children
+            and host not in branch.below.children
             and (
-                host in branch.standby_children
+                host in branch.standby.children
                 or self._copies_left(branch) > 0
                 or self._may_take_slot_of(branch, m.parent)
             )
         )
         effects: list[Effect] = []
         if ready and branch is not None:
-            branch.standby_children[host] = StandbyChild(m.parent)
-            if m.silent and m.parent in branch.children:
+            branch.standby.children[host] = StandbyChild(m.parent)
+            if m.silent and m.parent in branch.below.children:
                 effects = self._neighbourhood.ping(m.parent)
         return effects if ready and m.ready else [*effects, Send(host, StandbyStatus(m.channel, ready))]
 
@@ -166,18 +166,18 @@ class StandbySelection:
     @staticmethod
     def _may_take_slot_of(branch: Branch, parent: HostId) -> bool:
         """Whether a parent is a child of this host whose slot is promised to no one yet."""
-        promised = any(standby_child.parent == parent for standby_child in branch.standby_children.values())
-        return parent in branch.children and not promised
+        promised = any(standby_child.parent == parent for standby_child in branch.standby.children.values())
+        return parent in branch.below.children and not promised
 
     def _age_standby_children(self, branch: Branch) -> list[Effect]:
         """Removes standby children that no longer ask, and the newest ones if copies have become too few."""
         effects: list[Effect] = []
-        for standby_child in branch.standby_children.values():
+        for standby_child in branch.standby.children.values():
             standby_child.silent_ticks += 1
-        gone = [host for host, each in branch.standby_children.items() if each.silent_ticks >= self._child_ticks]
-        over = -self._copies_left(branch) if branch.standby_children else 0
-        gone += [host for host in reversed(branch.standby_children) if host not in gone][: max(0, over)]
+        gone = [host for host, each in branch.standby.children.items() if each.silent_ticks >= self._child_ticks]
+        over = -self._copies_left(branch) if branch.standby.children else 0
+        gone += [host for host in reversed(branch.standby.children) if host not in gone][: max(0, over)]
         for host in gone:
-            del branch.standby_children[host]
+            del branch.standby.children[host]
             effects += [Send(host, StandbyStatus(branch.channel, ready=False)), Evict(branch.channel, host)]
         return effects

@@ -92,7 +92,7 @@ class ParentSwitching:
         if branch.upstream == parent or ticks >= config.advice_ticks or branch.upstream is None:
             del self._advice[branch.channel]
             return self._neighbourhood.want_links(("advice", branch.channel), ())
-        if not known or branch.former is not None or self._failure_detector.busy:
+        if not known or branch.parent.former is not None or self._failure_detector.busy:
             return []
         history = self._history.setdefault(branch.channel, History())
         history.rest_ticks, history.rest_ms = config.rest_ticks, inf
@@ -108,7 +108,7 @@ class ParentSwitching:
             waits = history.settle_ticks > 0 and not self._advice[branch.channel][0].room_for  # a user waits for room
             return [] if waits else self._follow_advice(branch)
         history.rest_ticks -= 1
-        if branch.upstream is None or branch.former is not None or branch.ticks % self._config.look_ticks:
+        if branch.upstream is None or branch.parent.former is not None or branch.ticks % self._config.look_ticks:
             return []
         wanted = branch.wanted
         history.rest_ms = min(history.rest_ms, branch.metrics.delay_ms)

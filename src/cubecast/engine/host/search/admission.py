@@ -40,7 +40,7 @@ class Admission:
         child = self._downstream.slot_free_for(search.channel, search.asker)
         if child is None or self._downstream.spare(search.channel, self.promised(search)) > 0:
             return []
-        del branch.children[child]
+        del branch.below.children[child]
         return [Evict(branch.channel, child)]
 
     @staticmethod

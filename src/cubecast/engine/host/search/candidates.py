@@ -57,8 +57,8 @@ class Candidates:
         """
         branch = self._downstream.branches.get(channel)
         eligible = None if tree is Tree.HYBRID else self._neighbourhood.neighbours()
-        related = set() if branch is None else {branch.upstream, *branch.children}
-        former = None if branch is None else branch.former  # it keeps a slot for this host even when it is full
+        related = set() if branch is None else {branch.upstream, *branch.below.children}
+        former = None if branch is None else branch.parent.former  # it keeps a slot for this host even when it is full
         ranked: list[tuple[tuple[bool, bool, float, HostId], PathMetrics]] = []
         for host, there in self._neighbourhood.links.carrying(channel).items():
             link = self._neighbourhood.links[host]

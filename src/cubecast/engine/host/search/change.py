@@ -36,12 +36,12 @@ class Changes(Kind):
         search.direct, search.over_cube = hosts, bool(hosts)
         if advice is not None:
             search.advised, search.room_for = True, advice.room_for
-        branch.hold_seqno = True
+        branch.seqnos.hold = True
         return self._steps.advance(search)
 
     def escape(self, branch: Branch) -> list[Effect]:
         """Changes the parent that is about to leave."""
-        branch.retry_ticks = self._steps.config.retry_ticks
+        branch.lost.retry_ticks = self._steps.config.retry_ticks
         hosts = self._steps.candidates.on_tree(branch.channel, branch.wanted, Tree.HYBRID)
         return self.begin(branch, hosts) if hosts else []
 
@@ -71,5 +71,5 @@ class Changes(Kind):
         effects = self._repairs.confirmed(search, record, metrics)
         branch = self._steps.downstream.branches.get(search.channel)
         if branch is not None and branch.upstream == record.host:
-            branch.room_for = search.room_for
+            branch.parent.room_for = search.room_for
         return effects

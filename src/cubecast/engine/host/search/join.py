@@ -139,7 +139,7 @@ class Joins(Kind):
             search.untried, search.over_cube = self._steps.candidates.along_routes(search), True
         branch = self._steps.downstream.branches.get(search.channel)
         if branch is not None:
-            branch.hold_seqno = True
+            branch.seqnos.hold = True
         return self._steps.choose(search)
 
     def _on_tree(self, search: Search) -> list[HostId]:
@@ -277,7 +277,7 @@ class Joins(Kind):
     def _release_hold(self, search: Search) -> None:
         branch = self._steps.downstream.branches.get(search.channel)
         if branch is not None:
-            branch.hold_seqno = False
+            branch.seqnos.hold = False
 
     def refuse(self, search: Search, reason: str = "") -> list[Effect]:
         """Ends a search without a path; the counter-offer is the nearest path found.
@@ -321,4 +321,4 @@ def _is_forwarded(branch: Branch) -> bool:
 
     Children that get none over two rounds leave, as if this host had lost its parent.
     """
-    return not branch.fed or branch.metrics.seqno >= branch.newest_seqno
+    return not branch.fed or branch.metrics.seqno >= branch.seqnos.newest

@@ -24,11 +24,11 @@ class Repairs(Kind):
                 effects += self._steps.end(other)
         search = self._steps.open_for(branch, Purpose.REPAIR)
         shun_ticks = self._steps.config.shun_ticks
-        shunned = None if branch.lost is None or branch.orphan_ticks >= shun_ticks else branch.lost[0]
+        shunned = None if branch.lost.cause is None or branch.lost.ticks >= shun_ticks else branch.lost.cause[0]
         search.direct = self._steps.candidates.on_tree(branch.channel, search.contract, Tree.HYBRID, shunned)
-        if branch.standby is not None and branch.standby_ready:  # faster than any other
-            search.direct = [branch.standby, *(host for host in search.direct if host != branch.standby)]
-            effects.append(Rouse(branch.channel, branch.standby))
+        if branch.standby.host is not None and branch.standby.ready:  # faster than any other
+            search.direct = [branch.standby.host, *(host for host in search.direct if host != branch.standby.host)]
+            effects.append(Rouse(branch.channel, branch.standby.host))
         return effects + self._steps.advance(search)
 
     def settle(self, search: Search) -> list[Effect]:
@@ -39,7 +39,7 @@ class Repairs(Kind):
         """The branch tries again after a pause, until its time without a parent is over."""
         branch = self._steps.downstream.branches.get(search.channel)
         if branch is not None:
-            branch.hold_seqno, branch.retry_ticks = False, self._steps.config.retry_ticks
+            branch.seqnos.hold, branch.lost.retry_ticks = False, self._steps.config.retry_ticks
         return self._steps.end(search)
 
     def confirmed(self, search: Search, record: HostRecord, metrics: PathMetrics) -> list[Effect]:

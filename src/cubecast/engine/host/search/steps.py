@@ -117,7 +117,7 @@ class SearchSteps:
     def decline(self, host: HostId, channel: ChannelName) -> list[Effect]:
         """Releases a confirmed branch that is not wanted, unless its host feeds this one."""
         branch = self.downstream.branches.get(channel)
-        feeds = branch is not None and host in (branch.upstream, branch.former)
+        feeds = branch is not None and host in (branch.upstream, branch.parent.former)
         return [] if feeds else [Send(host, Release(channel))]
 
     def _next_ask(self) -> int:

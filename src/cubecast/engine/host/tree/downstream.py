@@ -98,12 +98,12 @@ class Downstream:
 
     def copies(self) -> int:
         """Copies this host sends, over all channels."""
-        return sum(len(branch.children) for branch in self.branches.values())
+        return sum(len(branch.below.children) for branch in self.branches.values())
 
     def dependants(self) -> set[HostId]:
         """Children that lose a stream when this host leaves, unless they find another parent."""
         relayed = (b for b in self.branches.values() if not b.publishes and b.finished_ticks is None)
-        return {child for branch in relayed for child in branch.children}
+        return {child for branch in relayed for child in branch.below.children}
 
     def spare(self, channel: ChannelName, promised: int = 0) -> int:
         """Copies left for a channel: of the fan-out less what is reserved for others, and within the uplink.
@@ -114,7 +114,7 @@ class Downstream:
         if self.leaving:
             return 0
         reserved = sum(max(0, n - self._children(other)) for other, n in self._reserve.items() if other != channel)
-        held = sum(len(branch.heirs) for branch in self.branches.values())
+        held = sum(len(branch.below.heirs) for branch in self.branches.values())
         left = max(0, self._fan_out - self.copies() - held - promised - reserved)
         branch = self.branches.get(channel)
         if branch is None or not branch.copy_bps or self._uplink_bps >= NUMBER_MAX:
@@ -123,10 +123,10 @@ class Downstream:
 
     def _children(self, channel: ChannelName) -> int:
         branch = self.branches.get(channel)
-        return 0 if branch is None else len(branch.children)
+        return 0 if branch is None else len(branch.below.children)
 
     def _uplink_left_bps(self) -> float:
-        return self._uplink_bps - sum(b.copy_bps * len(b.children) for b in self.branches.values())
+        return self._uplink_bps - sum(b.copy_bps * len(b.below.children) for b in self.branches.values())
 
     def advertised(self, metrics: PathMetrics, copy_bps: float = 0.0) -> PathMetrics:
         """The path to this host as announced to others: its rate is no more than the uplink has left.
@@ -172,18 +172,18 @@ class Downstream:
     def in_use(self) -> set[HostId]:
         """Parents, standbys, children and standby children: the links to them are kept."""
         return self.above().union(
-            *(hosts for b in self.branches.values() for hosts in (b.children, b.standby_children))
+            *(hosts for b in self.branches.values() for hosts in (b.below.children, b.standby.children))
         )
 
     def above(self) -> set[HostId]:
         """Parents and standbys: those that must hear from this host."""
-        hosts = {host for b in self.branches.values() for host in (b.upstream, b.former, b.standby)}
+        hosts = {host for b in self.branches.values() for host in (b.upstream, b.parent.former, b.standby.host)}
         return {host for host in hosts if host is not None}
 
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
         """Whether a host is a child for the channel, or this host is its standby."""
         branch = self.branches.get(channel)
-        return branch is not None and (host in branch.children or host in branch.standby_children)
+        return branch is not None and (host in branch.below.children or host in branch.standby.children)
 
     def drain_ticks_left(self, branch: Branch) -> int:
         """Ticks until a branch whose channel has ended is gone."""
@@ -194,7 +194,7 @@ class Downstream:
         branch = self.branches.get(channel)
         if branch is None:
             return False
-        return host in branch.children or (host in branch.heirs and not self.leaving)
+        return host in branch.below.children or (host in branch.below.heirs and not self.leaving)
 
     # ------------------------------------------------------------------ feasibility
 
@@ -215,24 +215,24 @@ class Downstream:
     def refresh(self, branch: Branch, metrics: PathMetrics) -> list[Effect]:
         """The path to this host was computed again: the children are sent an update only if it has changed by much."""
         branch.metrics = metrics
-        known = branch.announced
+        known = branch.below.announced
         return self._send_update(branch) if known is None or differs(known, metrics, self._links) else []
 
     # ------------------------------------------------------------------ children
 
     def feed(self, branch: Branch, host: HostId, contract: Contract) -> None:
         """Accepts a child, or one that asks again."""
-        branch.children[host] = Child(contract)
-        branch.standby_children.pop(host, None)
-        branch.heirs.pop(host, None)
-        branch.relatives.pop(host, None)
-        branch.announced = None
+        branch.below.children[host] = Child(contract)
+        branch.standby.children.pop(host, None)
+        branch.below.heirs.pop(host, None)
+        branch.below.relatives.pop(host, None)
+        branch.below.announced = None
 
     def slot_promised_to(self, channel: ChannelName, host: HostId) -> HostId | None:
         """The child whose slot a standby child takes if that child dies; None when that is not agreed."""
         branch = self.branches.get(channel)
-        standby_child = None if branch is None else branch.standby_children.get(host)
-        if branch is None or standby_child is None or standby_child.parent not in branch.children:
+        standby_child = None if branch is None else branch.standby.children.get(host)
+        if branch is None or standby_child is None or standby_child.parent not in branch.below.children:
             return None
         return standby_child.parent
 
@@ -245,9 +245,9 @@ class Downstream:
     def on_subtree_contract(self, host: HostId, m: SubtreeContract) -> list[Effect]:
         """A child is alive and sends its subtree contract."""
         branch = self.branches.get(m.channel)
-        if branch is None or host not in branch.children:
+        if branch is None or host not in branch.below.children:
             return []
-        branch.children[host] = Child(m.contract)
+        branch.below.children[host] = Child(m.contract)
         return []
 
     def on_release(self, host: HostId, m: Release) -> list[Effect]:
@@ -255,19 +255,19 @@ class Downstream:
         branch = self.branches.get(m.channel)
         if branch is None:
             return []
-        was_standby = branch.standby_children.pop(host, None) is not None
-        if branch.children.pop(host, None) is None:
+        was_standby = branch.standby.children.pop(host, None) is not None
+        if branch.below.children.pop(host, None) is None:
             return [Evict(m.channel, host)] if was_standby else []
         if m.room_for and self.spare(m.channel) > 0:
-            branch.heirs[m.room_for] = self._config.heir_ticks
+            branch.below.heirs[m.room_for] = self._config.heir_ticks
         return [Evict(m.channel, host), *self.prune(branch)]
 
     def on_goodbye(self, host: HostId) -> list[Effect]:
         """A host has left: it is no child any more."""
         effects: list[Effect] = []
         for branch in list(self.branches.values()):
-            branch.standby_children.pop(host, None)
-            if branch.children.pop(host, None) is not None:
+            branch.standby.children.pop(host, None)
+            if branch.below.children.pop(host, None) is not None:
                 effects += [Evict(branch.channel, host), *self.prune(branch)]
         return effects
 
@@ -284,7 +284,7 @@ class Downstream:
 
     def prune(self, branch: Branch) -> list[Effect]:
         """Removes a branch that no child and no local subscriber needs."""
-        if branch.publishes or branch.children or branch.contract is not None:
+        if branch.publishes or branch.below.children or branch.contract is not None:
             return []
         if self.branches.get(branch.channel) is not branch:
             return []
@@ -303,7 +303,7 @@ class Downstream:
         return [*self._send_ended(branch, Ended(branch.channel, False, host, reason)), *self.remove(branch)]
 
     def _send_ended(self, branch: Branch, ended: Ended) -> list[Effect]:
-        effects: list[Effect] = [Send(child, ended) for child in branch.children]
+        effects: list[Effect] = [Send(child, ended) for child in branch.below.children]
         if branch.contract is not None:
             effects.append(StreamEnded(ended.channel, ended.finished, ended.host, ended.reason))
             effects.append(self.report(branch, "ended"))
@@ -323,7 +323,7 @@ class Downstream:
 
     @staticmethod
     def _release_parents(branch: Branch) -> list[Effect]:
-        above = {host for host in (branch.upstream, branch.former, branch.standby) if host is not None}
+        above = {host for host in (branch.upstream, branch.parent.former, branch.standby.host) if host is not None}
         return [Send(host, Release(branch.channel)) for host in sorted(above)]
 
     # ------------------------------------------------------------------ time
@@ -336,19 +336,21 @@ class Downstream:
             if branch.finished_ticks >= config.drain_ticks:
                 return self.remove(branch)
         effects: list[Effect] = []
-        branch.update_ticks += 1
+        branch.below.update_ticks += 1
         ended = branch.finished_ticks is not None
-        period = config.update_ticks + 1 if ended else branch.pauses.update_period(branch.no_media_ticks, config)
-        due = branch.update_ticks >= period  # the children must know that we are alive
-        if due or (branch.announced is None and branch.children):
+        period = (
+            config.update_ticks + 1 if ended else branch.media.pauses.update_period(branch.media.quiet_ticks, config)
+        )
+        due = branch.below.update_ticks >= period  # the children must know that we are alive
+        if due or (branch.below.announced is None and branch.below.children):
             effects += self._send_update(branch)
         effects += self._send_relatives(branch)
         branch.ticks += 1
-        branch.heirs = {host: left - 1 for host, left in branch.heirs.items() if left > 1}
-        for host, child in list(branch.children.items()):
+        branch.below.heirs = {host: left - 1 for host, left in branch.below.heirs.items() if left > 1}
+        for host, child in list(branch.below.children.items()):
             child.silent_ticks += branch.finished_ticks is None  # after the end children have nothing to send
             if child.silent_ticks >= config.child_ticks:
-                del branch.children[host]
+                del branch.below.children[host]
                 effects.append(Evict(branch.channel, host))
         return effects + self.prune(branch)
 
@@ -371,26 +373,26 @@ class Downstream:
         )
 
     def _send_update(self, branch: Branch) -> list[Effect]:
-        branch.update_ticks, branch.announced = 0, branch.metrics
+        branch.below.update_ticks, branch.below.announced = 0, branch.metrics
         update = PathUpdate(
             branch.channel,
             self.advertised(branch.metrics, branch.copy_bps),
             branch.epoch,
             branch.target,
-            flowing=branch.flowing_ticks >= self._config.flowing_ticks,
+            flowing=branch.media.flowing_ticks >= self._config.flowing_ticks,
             fed=branch.fed,
             tree=branch.tree,
-            pause_ticks=branch.pauses.usual_ticks,
+            pause_ticks=branch.media.pauses.usual_ticks,
         )
-        return [Send(child, self._neighbourhood.measuring(child, update)) for child in branch.children]
+        return [Send(child, self._neighbourhood.measuring(child, update)) for child in branch.below.children]
 
     def _send_relatives(self, branch: Branch) -> list[Effect]:
         """Sends the children their relatives where they have changed, and now and then anyway."""
-        branch.relatives_in -= 1
-        if branch.relatives_in <= 0:
-            branch.relatives_in = self._config.relatives_ticks
-            branch.relatives.clear()
+        branch.below.relatives_in -= 1
+        if branch.below.relatives_in <= 0:
+            branch.below.relatives_in = self._config.relatives_ticks
+            branch.below.relatives.clear()
         now = relatives_of(branch, self._neighbourhood.links)
-        changed = [child for child, relatives in now.items() if branch.relatives.get(child) != relatives]
-        branch.relatives = now
+        changed = [child for child, relatives in now.items() if branch.below.relatives.get(child) != relatives]
+        branch.below.relatives = now
         return [Send(child, Relatives(branch.channel, now[child])) for child in changed]

@@ -11,10 +11,10 @@ def relatives_of(branch: Branch, links: LinkTable) -> dict[HostId, tuple[HostRec
     """For each child its grandparent, then its uncles, who survive this host, then its siblings."""
     grandparent = None if branch.upstream is None else links.record(branch.upstream)
     first = () if grandparent is None else (grandparent,)
-    records = {child: links.record(child) for child in branch.children}
+    records = {child: links.record(child) for child in branch.below.children}
     found: dict[HostId, tuple[HostRecord, ...]] = {}
-    for child in branch.children:
-        uncles = (record for record in branch.siblings if record.host != child)
+    for child in branch.below.children:
+        uncles = (record for record in branch.parent.siblings if record.host != child)
         siblings = (record for host, record in records.items() if host != child and record is not None)
         found[child] = (*first, *uncles, *siblings)[:RELATIVES_MAX]
     return found

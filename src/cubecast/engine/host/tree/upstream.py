@@ -78,17 +78,19 @@ class Upstream:
     def adopt(self, branch: Branch, record: HostRecord, metrics: PathMetrics) -> list[Effect]:
         """Makes a host that has confirmed this one its parent: the first one, or in place of another."""
         self._downstream.branches[branch.channel] = branch
-        before = branch.upstream or branch.former
-        former_feeds = before is not None and branch.lost is None
+        before = branch.upstream or branch.parent.former
+        former_feeds = before is not None and branch.lost.cause is None
         effects = [*self._keep_former(branch, before, record.host), *self._log_change(branch, before, record.host)]
-        branch.upstream, branch.failure, branch.lost = record.host, "", None
-        if branch.standby == record.host:
-            branch.standby, branch.standby_ready = None, False
-        branch.no_media_ticks = branch.stale_ticks = branch.orphan_ticks = branch.doubt_ticks = branch.seqno_in = 0
-        branch.parent_metrics, branch.parent_fed, branch.promised = None, True, None
-        branch.bytes_received = -1
-        branch.siblings, branch.room_for = (), NOBODY
-        branch.hold_seqno, branch.newest_seqno = False, metrics.seqno
+        branch.upstream, branch.parent.failure, branch.lost.cause = record.host, "", None
+        if branch.standby.host == record.host:
+            branch.standby.host, branch.standby.ready = None, False
+        branch.media.quiet_ticks = branch.parent.stale_ticks = branch.lost.ticks = branch.parent.doubt_ticks = (
+            branch.seqnos.request_in
+        ) = 0
+        branch.parent.metrics, branch.parent.fed, branch.parent.promised = None, True, None
+        branch.media.bytes_received = -1
+        branch.parent.siblings, branch.parent.room_for = (), NOBODY
+        branch.seqnos.hold, branch.seqnos.newest = False, metrics.seqno
         effects.append(Pull(branch.channel, record, former_feeds=former_feeds))
         effects += self._downstream.forward(branch, metrics)
         if branch.contract is not None:
@@ -100,16 +102,19 @@ class Upstream:
         """Keeps the previous parent as the former one until media of the new one arrives; an older former one is released."""
         effects: list[Effect] = []
         if before is not None and before != parent:
-            if branch.former is not None and branch.former not in (before, parent):
-                effects = [StopPull(branch.channel, branch.former), Send(branch.former, Release(branch.channel))]
-            branch.former, branch.former_ticks = before, 0
-        elif branch.former == parent:
-            branch.former = None
+            if branch.parent.former is not None and branch.parent.former not in (before, parent):
+                effects = [
+                    StopPull(branch.channel, branch.parent.former),
+                    Send(branch.parent.former, Release(branch.channel)),
+                ]
+            branch.parent.former, branch.parent.former_ticks = before, 0
+        elif branch.parent.former == parent:
+            branch.parent.former = None
         return effects
 
     def _log_change(self, branch: Branch, before: HostId | None, parent: HostId) -> list[Effect]:
-        if branch.lost is not None:
-            return [ParentChanged(branch.channel, branch.lost[0], parent, branch.lost[1])]
+        if branch.lost.cause is not None:
+            return [ParentChanged(branch.channel, branch.lost.cause[0], parent, branch.lost.cause[1])]
         if before is None or before == parent:
             return []
         leaves = self._neighbourhood.links.is_leaving(before)
@@ -120,8 +125,8 @@ class Upstream:
         branch = self._downstream.branches.get(channel)
         if branch is None or branch.upstream != host:
             return []
-        former, branch.former = branch.former, None
-        room_for, branch.room_for = branch.room_for, NOBODY
+        former, branch.parent.former = branch.parent.former, None
+        room_for, branch.parent.room_for = branch.parent.room_for, NOBODY
         return [] if former is None else [StopPull(channel, former), Send(former, Release(channel, room_for))]
 
     def on_pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> list[Effect]:
@@ -129,11 +134,11 @@ class Upstream:
         branch = self._downstream.branches.get(channel)
         if branch is None or branch.finished_ticks is not None:
             return []
-        if branch.former == host:
-            branch.former = None
+        if branch.parent.former == host:
+            branch.parent.former = None
             return [Send(host, Release(channel))]
         if branch.upstream == host:
-            branch.failure = reason
+            branch.parent.failure = reason
         return []
 
     def lose(self, branch: Branch, reason: str) -> list[Effect]:
@@ -141,15 +146,15 @@ class Upstream:
         host = branch.upstream
         if host is None:
             return []
-        if branch.failure:
+        if branch.parent.failure:
             effects: list[Effect] = [StopPull(branch.channel, host), Send(host, Release(branch.channel))]
-        elif branch.former is None:
-            branch.former, effects = host, []
+        elif branch.parent.former is None:
+            branch.parent.former, effects = host, []
         else:  # the change under way has failed: the former parent feeds this host as long as it can
             effects = [StopPull(branch.channel, host), Send(host, Release(branch.channel))]
-        branch.upstream, branch.lost, branch.lost_at, branch.failure = None, (host, reason), host, ""
-        branch.orphan_ticks = branch.retry_ticks = branch.doubt_ticks = 0
-        branch.hold_seqno = False
+        branch.upstream, branch.lost.cause, branch.lost.at, branch.parent.failure = None, (host, reason), host, ""
+        branch.lost.ticks = branch.lost.retry_ticks = branch.parent.doubt_ticks = 0
+        branch.seqnos.hold = False
         return effects + self._downstream.forward(branch, branch.metrics)
 
     def on_ended(self, host: HostId, m: Ended) -> list[Effect]:
@@ -157,9 +162,9 @@ class Upstream:
         branch = self._downstream.branches.get(m.channel)
         if branch is None or branch.upstream != host or branch.finished_ticks is not None:
             return []
-        branch.failure = m.reason
+        branch.parent.failure = m.reason
         effects = self.lose(branch, m.reason)
-        branch.lost_at = m.host
+        branch.lost.at = m.host
         return effects
 
     def lose_host(self, host: HostId, reason: str) -> list[Effect]:
@@ -168,8 +173,8 @@ class Upstream:
         for branch in list(self._downstream.branches.values()):
             if branch.finished_ticks is not None:
                 continue
-            if branch.former == host:
-                branch.former = None
+            if branch.parent.former == host:
+                branch.parent.former = None
                 effects.append(StopPull(branch.channel, host))
             if branch.upstream == host:
                 effects += self.lose(branch, reason)
@@ -181,7 +186,7 @@ class Upstream:
         """The parent has sent its path; the path to this host is sent to the children at once."""
         branch = self._downstream.branches.get(m.channel)
         if branch is None or branch.upstream != host:
-            waiting = branch is not None and (branch.former == host or branch.upstream is None)
+            waiting = branch is not None and (branch.parent.former == host or branch.upstream is None)
             return [] if waiting else [Send(host, Release(m.channel))]
         if branch.finished_ticks is not None:
             return []
@@ -191,21 +196,21 @@ class Upstream:
             loops = self._neighbourhood.host in m.metrics.path
             return self.lose(branch, "its path leads back here") if loops else []
         if m.metrics.publication != branch.metrics.publication:
-            branch.failure = OTHER_STREAM
-            return self.lose(branch, branch.failure)
-        if branch.parent_fed and not m.fed:
-            branch.stale_ticks = 0
-        branch.parent_metrics, branch.parent_fed = m.metrics, m.fed
-        if m.metrics.seqno > branch.newest_seqno and m.fed:
-            branch.newest_seqno, branch.stale_ticks, branch.seqno_in = m.metrics.seqno, 0, 0
+            branch.parent.failure = OTHER_STREAM
+            return self.lose(branch, branch.parent.failure)
+        if branch.parent.fed and not m.fed:
+            branch.parent.stale_ticks = 0
+        branch.parent.metrics, branch.parent.fed = m.metrics, m.fed
+        if m.metrics.seqno > branch.seqnos.newest and m.fed:
+            branch.seqnos.newest, branch.parent.stale_ticks, branch.seqnos.request_in = m.metrics.seqno, 0, 0
         moved = (branch.epoch, branch.target, branch.tree) != (m.epoch, m.target, m.tree)
         branch.epoch, branch.target, branch.tree = m.epoch, m.target, m.tree
-        branch.pauses.usual_ticks = m.pause_ticks
+        branch.media.pauses.usual_ticks = m.pause_ticks
         opened_ticks = 3 * self._neighbourhood.links.rtt_ticks(host)  # a handshake of QUIC and MoQ
-        if m.flowing and branch.no_media_ticks >= self._config.stalled_ticks + opened_ticks:
-            branch.failure = "it receives media, but none arrives from it"
-            return self.lose(branch, branch.failure)
-        if branch.hold_seqno:
+        if m.flowing and branch.media.quiet_ticks >= self._config.stalled_ticks + opened_ticks:
+            branch.parent.failure = "it receives media, but none arrives from it"
+            return self.lose(branch, branch.parent.failure)
+        if branch.seqnos.hold:
             metrics = structs.replace(metrics, seqno=branch.metrics.seqno)
         if moved or metrics.seqno > branch.metrics.seqno:
             return self._downstream.forward(branch, metrics)
@@ -214,7 +219,7 @@ class Upstream:
     def on_seqno_request(self, host: HostId, m: SeqnoRequest) -> list[Effect]:
         """A host below needs a newer sequence number; one that is no child any more, or has missed the end, is told so."""
         branch, mine = self._downstream.branches.get(m.channel), self._neighbourhood.host
-        if branch is None or host not in branch.children:
+        if branch is None or host not in branch.below.children:
             return [Send(host, Ended(m.channel, False, mine, "it does not feed this host any more"))]
         if branch.finished_ticks is not None:
             return [Send(host, Ended(m.channel, True, mine, "finished"))]
@@ -222,9 +227,9 @@ class Upstream:
 
     def request_seqno(self, branch: Branch) -> list[Effect]:
         """Asks the publisher, over the parents, for a newer sequence number; the publisher itself sends one."""
-        if branch.seqno_in > 0:
+        if branch.seqnos.request_in > 0:
             return []
-        branch.seqno_in = self._config.seqno_request_ticks
+        branch.seqnos.request_in = self._config.seqno_request_ticks
         if branch.publishes:
             return self._update(branch, self._neighbourhood.now)
         return [] if branch.upstream is None else [Send(branch.upstream, SeqnoRequest(branch.channel))]
@@ -235,7 +240,7 @@ class Upstream:
         if branch is None or branch.upstream != host:
             return []
         known = set(branch.metrics.path)
-        branch.siblings = tuple(record for record in reversed(m.hosts) if record.host not in known)
+        branch.parent.siblings = tuple(record for record in reversed(m.hosts) if record.host not in known)
         return self._neighbourhood.want_links(("relatives", m.channel), m.hosts[: self._config.relative_links])
 
     def on_media(self, channel: ChannelName, host: HostId, bytes_received: int) -> None:
@@ -244,36 +249,36 @@ class Upstream:
         if branch is None:
             return
         counts = host == (self._neighbourhood.host if branch.publishes else branch.upstream)
-        if counts and branch.bytes_received != bytes_received:
-            if branch.publishes and branch.bytes_received >= 0:
-                branch.pauses.media_came(branch.no_media_ticks, self._config)
-            branch.count(bytes_received)
-            branch.no_media_ticks = branch.doubt_ticks = 0
+        if counts and branch.media.bytes_received != bytes_received:
+            if branch.publishes and branch.media.bytes_received >= 0:
+                branch.media.pauses.media_came(branch.media.quiet_ticks, self._config)
+            branch.media.count(bytes_received)
+            branch.media.quiet_ticks = branch.parent.doubt_ticks = 0
 
     # ------------------------------------------------------------------ time
 
     def tick(self, branch: Branch, now: float) -> list[Effect]:
         """Watches the parent of a branch; at the publisher, starts path updates."""
-        branch.measure_rate(now, self._config)
-        branch.no_media_ticks += 1
-        branch.stale_ticks += 1
-        branch.seqno_in = max(0, branch.seqno_in - 1)
-        pause_ticks = self._failure_detector.silence_ticks_min + branch.pauses.longer_ticks(self._config)
-        flows = branch.no_media_ticks < pause_ticks
-        branch.flowing_ticks = branch.flowing_ticks + 1 if flows else 0
+        branch.media.measure_rate(now, self._config)
+        branch.media.quiet_ticks += 1
+        branch.parent.stale_ticks += 1
+        branch.seqnos.request_in = max(0, branch.seqnos.request_in - 1)
+        pause_ticks = self._failure_detector.silence_ticks_min + branch.media.pauses.longer_ticks(self._config)
+        flows = branch.media.quiet_ticks < pause_ticks
+        branch.media.flowing_ticks = branch.media.flowing_ticks + 1 if flows else 0
         if branch.publishes:
             return self._start_update(branch, now)
         if branch.finished_ticks is not None:
             return []
-        branch.retry_ticks -= 1
+        branch.lost.retry_ticks -= 1
         if branch.upstream is None:
-            branch.orphan_ticks += 1
-            if branch.orphan_ticks >= self._config.repair_ticks and branch.lost is not None:
-                parent, reason = branch.lost
-                return self._downstream.give_up(branch, branch.lost_at or parent, reason)
+            branch.lost.ticks += 1
+            if branch.lost.ticks >= self._config.repair_ticks and branch.lost.cause is not None:
+                parent, reason = branch.lost.cause
+                return self._downstream.give_up(branch, branch.lost.at or parent, reason)
             return []
         effects = self._watch(branch, branch.upstream)
-        if branch.no_media_ticks % self._config.repair_ticks == self._config.stalled_ticks:
+        if branch.media.quiet_ticks % self._config.repair_ticks == self._config.stalled_ticks:
             effects += self.request_seqno(branch)  # its path update shows whether media flows at the parent
         period = self._config.report_ticks
         if branch.contract is not None and branch.ticks % period == period - 1:
@@ -285,18 +290,18 @@ class Upstream:
 
     def _send_contract(self, branch: Branch, upstream: HostId) -> list[Effect]:
         """Sends the subtree's contract with the heartbeats to the parent, and when it has changed."""
-        contract, branch.contract_ticks = self.before(branch.wanted, upstream), branch.contract_ticks + 1
-        known = branch.promised
+        contract, branch.parent.contract_ticks = self.before(branch.wanted, upstream), branch.parent.contract_ticks + 1
+        known = branch.parent.promised
         changed = known is None or _differs(known, contract, self._links.announce_ms, self._links.announce_loss)
-        early = changed and branch.contract_ticks >= self._config.contract_ticks
+        early = changed and branch.parent.contract_ticks >= self._config.contract_ticks
         if not early and not self._neighbourhood.beats(upstream):
             return []
-        branch.promised, branch.contract_ticks = contract, 0
+        branch.parent.promised, branch.parent.contract_ticks = contract, 0
         return [Send(upstream, SubtreeContract(branch.channel, contract))]
 
     def _refresh(self, branch: Branch, upstream: HostId) -> list[Effect]:
         """The link to the parent may have changed since its last path update."""
-        there = branch.parent_metrics
+        there = branch.parent.metrics
         metrics = None if there is None else self.metrics_through(upstream, there)
         if metrics is None:
             return []
@@ -306,45 +311,45 @@ class Upstream:
         placement = self._neighbourhood.placement
         if placement is not None:
             branch.epoch, branch.target = placement.epoch, placement.seat
-        branch.pauses.tick(self._config)
-        branch.seqno_ticks += 1
-        if branch.seqno_ticks >= self._config.update_ticks:
+        branch.media.pauses.tick(self._config)
+        branch.seqnos.ticks += 1
+        if branch.seqnos.ticks >= self._config.update_ticks:
             return self._update(branch, now)
-        metrics = self._downstream.at_origin(branch, branch.metrics.seqno, branch.rate_bps or NUMBER_MAX)
+        metrics = self._downstream.at_origin(branch, branch.metrics.seqno, branch.media.rate_bps or NUMBER_MAX)
         return self._downstream.refresh(branch, metrics)
 
     def _update(self, branch: Branch, now: float) -> list[Effect]:
-        branch.seqno_ticks = 0
+        branch.seqnos.ticks = 0
         seqno = max(branch.metrics.seqno + 1, int(now * 1000))
-        metrics = self._downstream.at_origin(branch, seqno, branch.rate_bps or NUMBER_MAX)
+        metrics = self._downstream.at_origin(branch, seqno, branch.media.rate_bps or NUMBER_MAX)
         return self._downstream.forward(branch, metrics)
 
     def _watch(self, branch: Branch, upstream: HostId) -> list[Effect]:
         """Declares the parent lost for the first reason that holds."""
         config = self._config
-        if branch.former is not None:
-            branch.former_ticks += 1
-            if branch.former_ticks >= config.pull_ticks:
+        if branch.parent.former is not None:
+            branch.parent.former_ticks += 1
+            if branch.parent.former_ticks >= config.pull_ticks:
                 return self.lose(branch, "its media does not arrive")
-        if branch.failure:
-            return self.lose(branch, branch.failure)
-        links, longer = self._neighbourhood.links, branch.pauses.longer_ticks(config)
+        if branch.parent.failure:
+            return self.lose(branch, branch.parent.failure)
+        links, longer = self._neighbourhood.links, branch.media.pauses.longer_ticks(config)
         pause_ticks, silence_ticks = config.pause_ticks + longer, self._failure_detector.silence_ticks
-        if branch.bytes_received <= 0:  # it sends nothing until the media session is open, so only pings tell
+        if branch.media.bytes_received <= 0:  # it sends nothing until the media session is open, so only pings tell
             longer += links.rtt_ticks(upstream) + 1
         dead_ticks = silence_ticks + longer
-        if branch.no_media_ticks >= config.idle_ticks:
+        if branch.media.quiet_ticks >= config.idle_ticks:
             silence_ticks = max(silence_ticks, config.idle_silent_ticks)
-        if branch.no_media_ticks >= dead_ticks and links.is_silent(upstream, max(dead_ticks, silence_ticks)):
+        if branch.media.quiet_ticks >= dead_ticks and links.is_silent(upstream, max(dead_ticks, silence_ticks)):
             self._failure_detector.declared_dead(upstream)
             return self.lose(branch, "no heartbeat and no media")
-        if branch.stale_ticks >= (config.stale_fed_ticks if branch.parent_fed else config.stale_ticks):
+        if branch.parent.stale_ticks >= (config.stale_fed_ticks if branch.parent.fed else config.stale_ticks):
             return self.lose(branch, "it has lost its own parent")
         quiet = links.is_silent(upstream, silence_ticks - config.pause_ticks)
-        if branch.no_media_ticks < pause_ticks or not quiet:
-            branch.doubt_ticks = 0
+        if branch.media.quiet_ticks < pause_ticks or not quiet:
+            branch.parent.doubt_ticks = 0
             return []
-        branch.doubt_ticks += 1
+        branch.parent.doubt_ticks += 1
         self._neighbourhood.watch(upstream)
         return self._neighbourhood.ping(upstream)
 

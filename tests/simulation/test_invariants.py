@@ -86,7 +86,7 @@ def test_a_loop_of_parents_is_reported(overlay: Overlay) -> None:
 
 def test_a_copy_too_many_is_reported(overlay: Overlay) -> None:
     _, parent = child_of_relay(overlay)
-    copies = len(branch_of(parent).children)
+    copies = len(branch_of(parent).below.children)
     parent.fan_out = copies
     assert broken(overlay, parent) == ""
     parent.fan_out = copies - 1

@@ -75,7 +75,9 @@ def test_a_move_names_both_parents_and_the_reason(tmp_path: Path) -> None:
 
 
 def _children(overlay: Overlay, host: HostId) -> list[HostId]:
-    return [child for engine in [overlay.engines[host]] for branch in engine.branches() for child in branch.children]
+    return [
+        child for engine in [overlay.engines[host]] for branch in engine.branches() for child in branch.below.children
+    ]
 
 
 def test_only_the_channel_and_subscriber_asked_for_are_explained(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_subscriber_that_joins_while_hosts_look_for_parents_is_not_refused(tic
         overlay.run(3)  # links to relatives are up
         assert isinstance(overlay.subscribe(index, NO_BOUND_MS), fx.Admitted)
     overlay.run(3)
-    overlay.crash(next(host for host in overlay.names[1:3] if overlay.engines[host].branches()[0].children))
+    overlay.crash(next(host for host in overlay.names[1:3] if overlay.engines[host].branches()[0].below.children))
     overlay.run(ticks * DEFAULT.tick_s)
     assert isinstance(overlay.subscribe(3, NO_BOUND_MS), fx.Admitted)
 
@@ -138,7 +138,7 @@ def test_repair_needs_no_super_node() -> None:
     overlay = streaming(12, 5)
     overlay.supernode.stop()
     overlay.run(30)
-    relay = next(h for h in overlay.names[1:] if overlay.engines[h].branches()[0].children)
+    relay = next(h for h in overlay.names[1:] if overlay.engines[h].branches()[0].below.children)
     overlay.crash(relay)
     overlay.run(30)
     assert not overlay.ended()

@@ -41,7 +41,7 @@ def assert_trees_hold(overlay: Overlay, fan_out: int) -> None:
     """One parent each, no loop, parents know their children, fan-out kept, delays add up along the path."""
     branches = {h: b for h, e in overlay.engines.items() if h not in overlay.dead for b in e.view().branches}
     for host, branch in branches.items():
-        assert len(branch.below.children) <= fan_out
+        assert len(branch.children) <= fan_out
         seen, at = {host}, host
         while branches[at].upstream is not None:
             upstream = branches[at].upstream
@@ -175,7 +175,7 @@ def test_offers_that_are_not_accepted_reserve_no_copies() -> None:
         outcome = overlay.subscribe(index, 0.5)  # below any link's delay: refused, every offer cancelled
         assert isinstance(outcome, fx.Refused)
     overlay.run(2)
-    assert all(not b.below.children for e in overlay.engines.values() for b in e.view().branches)
+    assert all(not b.children for e in overlay.engines.values() for b in e.view().branches)
     assert isinstance(overlay.subscribe(1, NO_BOUND_MS), fx.Admitted)
 
 

@@ -213,12 +213,12 @@ def test_a_frame_holds_256_messages_and_not_one_more() -> None:
     """The number is part of the protocol: a peer refuses a frame with more, so none is sent."""
 
     def frame(count: int) -> bytes:
-        return msgspec.msgpack.encode({"v": m.VERSION, "m": [{"kind": "cancel", "ask": 3}] * count})
+        return msgspec.msgpack.encode({"v": f.VERSION, "m": [{"kind": "cancel", "ask": 3}] * count})
 
-    assert m.decode(frame(256)) == (m.Cancel(3),) * 256
+    assert f.decode(frame(256)) == (m.Cancel(3),) * 256
     with pytest.raises(MessageError, match="length <= 256"):
-        m.decode(frame(257))
-    assert [len(m.decode(sent)) for sent in m.encode([m.Cancel(3)] * 257)] == [256, 1]
+        f.decode(frame(257))
+    assert [len(f.decode(sent)) for sent in f.encode([m.Cancel(3)] * 257)] == [256, 1]
 
 
 def test_a_message_that_is_too_long_is_refused() -> None:

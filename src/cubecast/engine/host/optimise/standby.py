@@ -159,8 +159,8 @@ class StandbySelection:
         """
         needed = 0
         for each in self._downstream.branches.values():
-            parents = {standby_child.parent for standby_child in each.standby_children.values()}
-            needed += len(each.standby_children) - len(parents & each.children.keys())
+            parents = {standby_child.parent for standby_child in each.standby.children.values()}
+            needed += len(each.standby.children) - len(parents & each.below.children.keys())
         return self._downstream.spare(branch.channel, self._promised()) - needed
 
     @staticmethod

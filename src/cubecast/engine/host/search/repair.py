@@ -27,7 +27,10 @@ class Repairs(Kind):
         shunned = None if branch.lost.cause is None or branch.lost.ticks >= shun_ticks else branch.lost.cause[0]
         search.direct = self._steps.candidates.on_tree(branch.channel, search.contract, Tree.HYBRID, shunned)
         if branch.standby.host is not None and branch.standby.ready:  # faster than any other
-            search.direct = [branch.standby.host, *(host for host in search.direct if host != branch.standby.host)]
+            search.direct = [
+                branch.standby.host,
+                *(host for host in search.direct if host != branch.standby.host),
+            ]
             effects.append(Rouse(branch.channel, branch.standby.host))
         return effects + self._steps.advance(search)
 

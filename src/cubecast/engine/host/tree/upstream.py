@@ -152,7 +152,12 @@ class Upstream:
             branch.parent.former, effects = host, []
         else:  # the change under way has failed: the former parent feeds this host as long as it can
             effects = [StopPull(branch.channel, host), Send(host, Release(branch.channel))]
-        branch.upstream, branch.lost.cause, branch.lost.at, branch.parent.failure = None, (host, reason), host, ""
+        branch.upstream, branch.lost.cause, branch.lost.at, branch.parent.failure = (
+            None,
+            (host, reason),
+            host,
+            "",
+        )
         branch.lost.ticks = branch.lost.retry_ticks = branch.parent.doubt_ticks = 0
         branch.seqnos.hold = False
         return effects + self._downstream.forward(branch, branch.metrics)

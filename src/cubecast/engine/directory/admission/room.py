@@ -157,6 +157,7 @@ class RoomMaker:
         children = {child for parent, child in tree.links() if parent in full} - {child for child, _ in awaited}
         for child in children - {host}:
             below = tree.below(child)
+            now_ms = tree.delay_ms.get(child, 0.0) + tree.above(child) * self._config.spread_ms
             slack_ms = min(map(_slack_ms, below), default=float("inf"))
             inside = {each for report in below for each in report.path[report.path.index(child) :]}
             for to in tree.delay_ms:
@@ -164,7 +165,7 @@ class RoomMaker:
                 both_hidden = self._delay_table.is_hidden(to) and self._delay_table.is_hidden(child)
                 if to in inside or to == host or left <= 0 or both_hidden:
                     continue
-                harm_ms = self._least_ms(tree, to, delay_ms(child, to)) - self._least_ms(tree, child, -RELAY_MS)
+                harm_ms = self._least_ms(tree, to, delay_ms(child, to)) - now_ms
                 if harm_ms <= slack_ms:
                     yield harm_ms, (child, to)
 

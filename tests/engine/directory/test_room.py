@@ -15,13 +15,13 @@ from cubecast.types import ChannelName, HostId
 
 CHANNEL = ChannelName("clip")
 P, R, S, T = (HostId(name) for name in "prst")
-FOLLOW_S = RoomConfig().follow_s
+DEFAULT = RoomConfig()
 LINKS: Mapping[HostId, Mapping[HostId, float]] = {R: {P: 10.0, T: 20.0}, T: {P: 30.0}}
 """One-way delays that have been reported, ms: r is nearer to p than t is."""
 
 
 def full_publisher(
-    config: RoomConfig = RoomConfig(), links_ms: Mapping[HostId, Mapping[HostId, float]] = LINKS
+    config: RoomConfig = DEFAULT, links_ms: Mapping[HostId, Mapping[HostId, float]] = LINKS
 ) -> DirectoryEngine:
     """p publishes and feeds r and t, which leave no copy; s searches, and only p could keep its bound."""
     engine = DirectoryEngine(cube(2, 3), np.random.default_rng(0), DirectoryConfig(room=config))
@@ -79,17 +79,17 @@ def test_the_child_that_is_delayed_least_is_advised_to_move_for_the_subscriber()
 def test_no_other_child_is_moved_while_one_is_awaited_and_then_the_next() -> None:
     engine = full_publisher()
     assert advised(ask(engine, 1.0, NEAR)[1]) == [(T, R, S)]
-    answer, effects = ask(engine, 1.0 + 0.9 * FOLLOW_S, NEAR)
+    answer, effects = ask(engine, 1.0 + 0.9 * DEFAULT.follow_s, NEAR)
     assert (advised(effects), answer.pending) == ([], True)
-    assert advised(ask(engine, 1.0 + FOLLOW_S, NEAR)[1]) == [(R, T, S)], "t did not follow"
+    assert advised(ask(engine, 1.0 + DEFAULT.follow_s, NEAR)[1]) == [(R, T, S)], "t did not follow"
 
 
 def test_moves_are_advised_in_vain_a_few_times_only_and_again_after_a_while() -> None:
     engine = full_publisher(RoomConfig(moves_max=1))
     assert advised(ask(engine, 1.0, NEAR)[1])
-    answer, effects = ask(engine, 1.0 + FOLLOW_S, NEAR)
+    answer, effects = ask(engine, 1.0 + DEFAULT.follow_s, NEAR)
     assert (advised(effects), answer.pending) == ([], False)
-    assert advised(ask(engine, 1.0 + FOLLOW_S + RoomConfig().expiry_s, NEAR)[1])
+    assert advised(ask(engine, 1.0 + DEFAULT.follow_s + DEFAULT.expiry_s, NEAR)[1])
 
 
 def test_once_the_child_has_moved_the_full_host_is_a_route() -> None:

@@ -55,3 +55,13 @@ async def test_a_weaker_contract_is_admitted_without_asking_and_a_stricter_one_a
     with pytest.raises(TokenError):
         await refused
     assert engine.requests[1:] == [Contract(10.0, loss=0.5)]
+
+
+async def test_what_a_subscriber_who_has_left_asked_for_binds_nobody_any_more() -> None:
+    engine = Engine()
+    strict, _ = await engine.local.admit(NEWS, Contract(500.0))
+    await engine.local.admit(NEWS, Contract(1000.0))
+    engine.local.release(NEWS, strict)
+    with pytest.raises(TokenError):
+        await engine.local.admit(NEWS, Contract(700.0))
+    assert engine.requests == [Contract(500.0), Contract(700.0)]

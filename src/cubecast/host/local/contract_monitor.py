@@ -37,7 +37,7 @@ class ContractMonitor:
     """
 
     def __init__(self, contract: Contract) -> None:
-        self._contract = contract
+        self.contract = contract
         self._tolerance = TOLERANCE if contract.loss >= 1 else contract.loss
         self._open: dict[int, _Second] = {}
         self._next: dict[int, tuple[int, float]] = {}
@@ -68,9 +68,9 @@ class ContractMonitor:
         if self._judged is None or second > self._judged:
             at = self._at(second)
             at.frames += 1
-            at.late += delay_ms > self._contract.bound_ms
+            at.late += delay_ms > self.contract.bound_ms
             at.bytes += size
-        over_s = captured_s + delay_ms / 1000 - self._contract.bound_ms / 1000 - GRACE_S
+        over_s = captured_s + delay_ms / 1000 - self.contract.bound_ms / 1000 - GRACE_S
         while len(self._open) > 1 and (min(self._open) + 1 <= over_s or len(self._open) > SECONDS_MAX):
             self._judge(min(self._open))
 
@@ -85,7 +85,7 @@ class ContractMonitor:
 
     def _judge(self, second: int) -> None:
         at = self._open.pop(second)
-        if self._judged is not None and self._contract.rate_bps:
+        if self._judged is not None and self.contract.rate_bps:
             for _ in range(min(SILENCE_MAX_S, second - self._judged - 1)):
                 self._count(_Second())
         self._judged = second
@@ -98,7 +98,7 @@ class ContractMonitor:
         late = due > 0 and (at.late + missing) / due > self._tolerance
         lost = due > 0 and missing / due > self._tolerance
         full = len(self._rates) == RATE_S
-        slow = full and math.fsum(self._rates) / RATE_S < self._contract.rate_bps
+        slow = full and math.fsum(self._rates) / RATE_S < self.contract.rate_bps
         bad, before = late or slow, self.compliance
         self.compliance = replace(
             before,

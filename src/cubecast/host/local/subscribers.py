@@ -1,10 +1,12 @@
 """The local subscribers of a host.
 
-A channel may have any number of them. The engine sees one subscription to each channel, with the strictest contract.
+A channel may have any number of them. The engine sees one subscription to each channel, with the strictest contract. Each
+subscriber's own contract has its home in the monitor that judges it.
 """
 
 import asyncio
 from collections.abc import Callable
+from functools import reduce
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -40,8 +42,6 @@ class LocalSubscribers:
         """
         self._handle, self._metrics, self._failure = handle, metrics, failure
         self._subscribers: dict[ChannelName, list[LocalSubscriber]] = {}
-        self._contracts: dict[ChannelName, Contract] = {}
-        """The contract that the engine was asked for, by channel."""
         self._locks = WeakValueDictionary[ChannelName, asyncio.Lock]()
         """Held while a subscriber of the channel is being admitted."""
         self._reported: dict[ChannelName, Compliance] = {}
@@ -62,14 +62,12 @@ class LocalSubscribers:
         loop = asyncio.get_running_loop()
         local = LocalSubscriber(loop.create_future(), loop.create_future(), ContractMonitor(contract))
         async with lock:
-            before = self._contracts.get(channel)
+            before = self._strictest(channel)
             self._subscribers.setdefault(channel, []).append(local)
             try:
                 self._ask(channel, contract, before, local)
                 terms = await local.admitted
             except BaseException:
-                if before is not None:
-                    self._contracts[channel] = before
                 self.release(channel, local)
                 raise
         return local, fx.Admitted(channel, contract, terms.metrics)
@@ -77,12 +75,10 @@ class LocalSubscribers:
     def _ask(self, channel: ChannelName, contract: Contract, before: Contract | None, local: LocalSubscriber) -> None:
         metrics = None if before is None else self._metrics(channel)
         if before is None or metrics is None:
-            self._contracts[channel] = contract
             self._handle(ev.SubscribeRequested(channel, contract))
         elif (both := before.both(contract)) == before and contract.kept_by(metrics):
             local.admitted.set_result(fx.Admitted(channel, contract, metrics))
         else:
-            self._contracts[channel] = both
             self._handle(ev.SubscribeRequested(channel, both))
 
     def release(self, channel: ChannelName, local: LocalSubscriber) -> None:
@@ -96,8 +92,12 @@ class LocalSubscribers:
             return
         del self._subscribers[channel]
         self._reported.pop(channel, None)
-        if self._contracts.pop(channel, None) is not None:
-            self._handle(ev.UnsubscribeRequested(channel))
+        self._handle(ev.UnsubscribeRequested(channel))
+
+    def _strictest(self, channel: ChannelName) -> Contract | None:
+        """What keeps the contracts of all subscribers of a channel; None without any."""
+        contracts = [local.monitor.contract for local in self._subscribers.get(channel, ())]
+        return reduce(Contract.both, contracts) if contracts else None
 
     def report_compliance(self) -> None:
         """Reports the compliance of local contracts to the engine: of several on a channel, that of the one violated most."""

@@ -60,7 +60,7 @@ class Joins(Kind):
             branch = self._steps.downstream.branches.get(record.channel)
             if branch is not None and branch.finished_ticks is not None:
                 search.move(Move.CHOOSE)
-                self._pause(search, self._steps.downstream.drain_ticks_left(branch))
+                effects += self._pause(search, self._steps.downstream.drain_ticks_left(branch))
             elif branch is not None and self._keeps(search, branch):
                 effects += self._admit(search)
             else:
@@ -104,7 +104,7 @@ class Joins(Kind):
                 effects += self.refuse(search)
             else:
                 search.age_ticks = 0
-                self._pause(search, self._config.settle_ticks)
+                effects += self._pause(search, self._config.settle_ticks)
         return effects
 
     @staticmethod
@@ -176,8 +176,7 @@ class Joins(Kind):
             case Phase.RELOCATING if search.age_ticks >= self._config.search_ticks:
                 return self.refuse(search)
             case Phase.PROBING:
-                ready = self._steps.candidates.probed(search) and (branch is None or _is_forwarded(branch))
-                if not ready and search.age_ticks < self._config.probe_ticks:
+                if not self._steps.candidates.probed(search) and search.age_ticks < self._config.probe_ticks:
                     return []
                 return self._choose(search)
             case Phase.WIDENING if search.age_ticks >= self._config.search_ticks:
@@ -226,8 +225,7 @@ class Joins(Kind):
 
     def _widen(self, search: Search) -> list[Effect]:
         """Asks the directory for routes over hosts that need not carry the channel yet."""
-        effects = self._steps.cancel_held(search)
-        self._release_hold(search)
+        effects = [*self._steps.cancel_held(search), *self._release_seqnos(search)]
         search.move(Move.WIDEN)
         search.age_ticks = 0
         search.rounds += 1
@@ -262,22 +260,19 @@ class Joins(Kind):
 
     def _try_again(self, search: Search) -> list[Effect]:
         """Begins another round after a pause."""
-        effects = self._steps.cancel_held(search)
-        self._pause(search, self._config.resolve_ticks)
-        return effects
+        return [*self._steps.cancel_held(search), *self._pause(search, self._config.resolve_ticks)]
 
-    def _pause(self, search: Search, ticks: int) -> None:
+    def _pause(self, search: Search, ticks: int) -> list[Effect]:
         """Repeats a search after some ticks, from asking the directory on."""
-        self._release_hold(search)
         search.move(Move.PAUSE)
         search.wait_ticks = ticks
         search.direct.clear()
         search.over_cube, search.tries = False, self._config.tries
+        return self._release_seqnos(search)
 
-    def _release_hold(self, search: Search) -> None:
+    def _release_seqnos(self, search: Search) -> list[Effect]:
         branch = self._steps.downstream.branches.get(search.channel)
-        if branch is not None:
-            branch.seqnos.hold = False
+        return [] if branch is None else self._steps.upstream.release_seqnos(branch)
 
     def refuse(self, search: Search, reason: str = "") -> list[Effect]:
         """Ends a search without a path; the counter-offer is the nearest path found.
@@ -293,9 +288,8 @@ class Joins(Kind):
             reason = obstacle(search, candidates.refusing(search), last)
         best_ms, path = (None, ()) if nearest is None else (nearest.least_bound_ms, nearest.path)
         refused = Refused(search.channel, search.contract, nearest, reason)
-        self._release_hold(search)
         branch = self._steps.downstream.branches.get(search.channel)
-        ended = self._steps.end(search)
+        ended = [*self._release_seqnos(search), *self._steps.end(search)]
         if branch is not None and branch.contract is not None:
             return [*ended, refused]
         pruned = [] if branch is None else self._steps.downstream.prune(branch)
@@ -308,17 +302,9 @@ class Joins(Kind):
         if not search.contract.kept_by(metrics):
             search.nearest = search.nearest_of(metrics)
             return self.refuse(search)
-        self._release_hold(search)
+        released = self._release_seqnos(search)
         branch.contract = search.contract
         if search.grant:
             branch.trail, branch.grant = (), search.grant
         report = search.report("receiving", promised_ms=metrics.delay_ms, path=metrics.path)
-        return [*self._steps.end(search), Admitted(branch.channel, search.contract, metrics), report]
-
-
-def _is_forwarded(branch: Branch) -> bool:
-    """Whether the children have the newest sequence number that came: they were sent none while the search asked before.
-
-    Children that get none over two rounds leave, as if this host had lost its parent.
-    """
-    return not branch.fed or branch.metrics.seqno >= branch.seqnos.newest
+        return [*released, *self._steps.end(search), Admitted(branch.channel, search.contract, metrics), report]

@@ -41,9 +41,10 @@ class Repairs(Kind):
     def fail(self, search: Search) -> list[Effect]:
         """The branch tries again after a pause, until its time without a parent is over."""
         branch = self._steps.downstream.branches.get(search.channel)
-        if branch is not None:
-            branch.seqnos.hold, branch.lost.retry_ticks = False, self._steps.config.retry_ticks
-        return self._steps.end(search)
+        if branch is None:
+            return self._steps.end(search)
+        branch.lost.retry_ticks = self._steps.config.retry_ticks
+        return [*self._steps.upstream.release_seqnos(branch), *self._steps.end(search)]
 
     def confirmed(self, search: Search, record: HostRecord, metrics: PathMetrics) -> list[Effect]:
         """Makes the host the parent, unless the branch has ended meanwhile, or has a parent again."""

@@ -221,6 +221,16 @@ class Upstream:
             return self._downstream.forward(branch, metrics)
         return self._downstream.refresh(branch, metrics)
 
+    def release_seqnos(self, branch: Branch) -> list[Effect]:
+        """Sequence numbers are forwarded again, the newest that came while they were held at once.
+
+        Children that get none for long leave, as if this host had lost its parent.
+        """
+        branch.seqnos.hold = False
+        if branch.upstream is None or branch.seqnos.newest <= branch.metrics.seqno:
+            return []
+        return self._downstream.forward(branch, structs.replace(branch.metrics, seqno=branch.seqnos.newest))
+
     def on_seqno_request(self, host: HostId, m: SeqnoRequest) -> list[Effect]:
         """A host below needs a newer sequence number; one that is no child any more, or has missed the end, is told so."""
         branch, mine = self._downstream.branches.get(m.channel), self._neighbourhood.host

@@ -284,3 +284,63 @@ def test_a_host_that_leaves_keeps_no_copy_for_anybody() -> None:
     host.receive(child, m.Release(CHANNEL, heir))
     host.handle(ev.LeaveRequested())
     assert not asks(host, heir, 1)
+
+
+def path_update(host: ScriptedHost, peer: HostId) -> m.PathUpdate:
+    """What a peer sends a host that it considers its child."""
+    return m.PathUpdate(CHANNEL, host.metrics_at(peer, 100.0), 0, Label(0), flowing=True, fed=True)
+
+
+def test_a_host_that_feeds_this_one_although_it_is_no_parent_is_told_to_stop() -> None:
+    host = ScriptedHost()
+    for peer in host.peers:
+        assert host.receive(peer, path_update(host, peer)) == [fx.Send(peer, m.Release(CHANNEL))]
+    host.subscribe()
+    other = host.other()
+    assert host.receive(other, path_update(host, other)) == [fx.Send(other, m.Release(CHANNEL))]
+
+
+def test_a_host_without_a_parent_turns_away_none_that_feeds_it() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent, other = host.parent, host.other()
+    assert parent is not None
+    host.receive(parent, m.Ended(CHANNEL, False, PUBLISHER, "it has gone"))
+    assert host.parent is None
+    assert host.receive(other, path_update(host, other)) == []
+
+
+def test_a_childs_need_of_a_newer_sequence_number_is_passed_on_to_the_parent_and_without_one_to_nobody() -> None:
+    host, child = feeding()
+    parent = host.parent
+    assert parent is not None
+    host.peers[parent].seqno = host.ticks
+    host.run(DEFAULT.tree.seqno_request_ticks)
+    passed_on = [fx.Send(parent, m.SeqnoRequest(CHANNEL))]
+    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == passed_on
+    host.run(DEFAULT.tree.seqno_request_ticks - 1)
+    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == [], "another one is under way"
+    host.run(1)
+    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == passed_on
+    host.run(DEFAULT.tree.seqno_request_ticks)
+    host.receive(parent, m.Ended(CHANNEL, False, PUBLISHER, "it has gone"))
+    assert host.receive(child, m.SeqnoRequest(CHANNEL)) == []
+
+
+@pytest.mark.parametrize(("tighter_ms", "early"), [(1.2, True), (0.8, False)])
+def test_a_bound_that_becomes_tighter_below_is_sent_to_the_parent_before_the_next_heartbeat_unless_it_is_noise(
+    tighter_ms: float, early: bool
+) -> None:
+    host, child = feeding()
+    parent = host.parent
+    assert parent is not None
+    sent = len(host.sent_to(parent, m.SubtreeContract))
+    while len(host.sent_to(parent, m.SubtreeContract)) == sent:
+        host.run(1)
+    (*_, before) = host.sent_to(parent, m.SubtreeContract)
+    tighter = Contract(NO_BOUND.bound_ms - tighter_ms * DEFAULT.links.announce_ms)
+    host.receive(child, m.SubtreeContract(CHANNEL, tighter))
+    host.run(DEFAULT.tree.contract_ticks)
+    sent_since = host.sent_to(parent, m.SubtreeContract)[sent + 1 :]
+    lower_ms = [before.contract.bound_ms - each.contract.bound_ms for each in sent_since]
+    assert lower_ms == pytest.approx([tighter_ms * DEFAULT.links.announce_ms] * early, abs=0.01)

@@ -12,6 +12,7 @@ from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol import messages as m
+from cubecast.overlay.cube import cube
 from cubecast.types import HostId
 from tests.engine.host.scripted import PUBLISHER, ScriptedHost
 from tests.engine.host.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
@@ -281,3 +282,17 @@ def test_a_parent_that_loses_its_own_has_its_time_to_find_another_from_then_on()
     assert host.parent == parent
     host.run(4)
     assert host.parent == other
+
+
+@pytest.mark.parametrize("link_ms", [20.0, 150.0, 400.0])
+def test_a_new_parent_far_away_is_not_taken_for_dead_before_it_can_have_answered(link_ms: float) -> None:
+    delay_ms = np.full((4, 4), link_ms)
+    np.fill_diagonal(delay_ms, 0)
+    overlay = Overlay(delay_ms, cube(2, 2), fan_out=2)
+    overlay.run(5)
+    overlay.publish(0)
+    overlay.run(1)
+    for index in (1, 2, 3):
+        assert isinstance(overlay.subscribe(index, 5000.0), fx.Admitted)
+    overlay.run(10)
+    assert [here.changes for here in overlay.hosts.values()] == [0, 0, 0, 0]

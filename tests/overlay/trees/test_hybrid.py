@@ -80,7 +80,8 @@ def completed(parent: list[int], slots: list[int]) -> list[int]:
     after = np.array(parent)
     survey = hybrid.complete_tree(Measured(len(slots), 100), after, positions, np.array(slots))
     run_survey(survey, lambda pairs: np.abs(pairs[:, 0] - pairs[:, 1]).astype(float))
-    return after.tolist()
+    parents: list[int] = after.tolist()
+    return parents
 
 
 def test_a_node_that_finds_no_copy_left_takes_the_place_of_a_leaf_that_sends_none() -> None:

@@ -1,5 +1,6 @@
 """Label swaps."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import product
 
@@ -81,3 +82,24 @@ def test_an_attempt_makes_every_swap_that_gains_among_those_it_may_try(seed: int
         for draw in range(800)
     }
     assert found == possible
+
+
+def test_an_attempt_tries_all_labels_close_hosts_and_neighbours_equally_often() -> None:
+    """So the share of the attempts that leave an arrangement is that of the choices that lead to it."""
+    rng, draws = np.random.default_rng(1), 10_000
+    neighbour, host = neighbour_table(Cube(2, 3)), rng.permutation(8).astype(np.int32)
+    close = rng.integers(0, 8, size=(8, 2), dtype=np.int32)
+    spots = rng.uniform(0, 100, size=(8, 2))
+    delays = full_delays(np.linalg.norm(spots[:, None] - spots[None], axis=2))
+    expected: Counter[tuple[int, ...]] = Counter()
+    for a, near, port in product(range(8), range(2), range(3)):
+        b, after = int(neighbour[np.flatnonzero(host == close[host[a], near])[0], port]), host.copy()
+        if a != b and swap_gain_ms(neighbour, host, delays, a, b) > 0:
+            after[[a, b]] = host[[b, a]]
+        expected[tuple(after.tolist())] += 1
+    found = Counter(
+        tuple(swapped_labels(neighbour, host, delays, close, 1, np.random.default_rng(draw)).tolist())
+        for draw in range(draws)
+    )
+    apart = sum(abs(found[after] / draws - count / expected.total()) for after, count in expected.items())
+    assert apart < 0.07, f"{apart:.3f} of a greatest possible 2"

@@ -95,3 +95,21 @@ def test_a_report_of_a_pair_is_waited_for_after_the_last_request_as_after_the_ot
     delays_ms = delay_table.delays_ms([pair(A, B)], waits_until)
     assert delays_ms is not None
     assert delays_ms.tolist() == [UNREACHED_MS]
+
+
+@pytest.mark.parametrize(("a", "b", "x", "y"), [(A, B, X, Y), (X, Y, A, B)])
+def test_two_hosts_are_estimated_from_their_delays_to_hosts_that_both_have_measured_whatever_their_names(
+    a: HostId, b: HostId, x: HostId, y: HostId
+) -> None:
+    """They are 10 and 60 ms along a line of 100 ms."""
+    delay_table = DelayTable(DELAYS)
+    delay_table.report(a, {x: 10.0, y: 90.0}, 0.0)
+    delay_table.report(b, {x: 60.0, y: 40.0}, 0.0)
+    delay_table.report(x, {y: 100.0}, 0.0)
+    assert delay_table.matrix_ms([a, b])[0, 1] == pytest.approx(50.0)
+
+
+def test_a_host_has_no_delay_to_itself_whatever_it_has_measured() -> None:
+    delay_table = DelayTable(DELAYS)
+    delay_table.report(A, {B: 12.0, C: 5.0}, 0.0)
+    assert delay_table.matrix_ms([A, B, C]).diagonal().tolist() == [0.0, 0.0, 0.0]

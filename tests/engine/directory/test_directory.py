@@ -339,3 +339,23 @@ def test_a_third_host_relays_between_two_neighbours_only_where_neither_can_be_di
         (near,) = (n for n in directory.placement(HostId(host)).neighbours if n.record.host == other)
         assert (near.via is not None) == (len(hidden) == 2)
         assert near.first.reachable or other in hidden
+
+
+@pytest.mark.parametrize("label", ["0150", "011", "west"])
+def test_a_requested_label_that_the_cube_does_not_have_is_refused_with_the_reason(label: str) -> None:
+    directory = engine()
+    with pytest.raises(DirectoryError, match=label):
+        directory.handle(joined("a", label), 0.0)
+    assert HostId("a") not in directory.members
+
+
+def test_a_host_restored_with_more_channels_than_the_limit_may_not_announce_another_one() -> None:
+    """The limit may have been lowered before the restart."""
+    before = engine()
+    before.handle(joined("a"), 0.0)
+    before.handle(d.ChannelAnnounced(HostId("a"), CLIP), 0.0)
+    stored = [replace(before.channels[CLIP], channel=ChannelName(f"c{n}")) for n in range(CHANNELS_MAX + 1)]
+    directory = engine()
+    directory.restore((before.cube, before.epoch), [m.record for m in before.members.values()], stored, 1.0)
+    with pytest.raises(DirectoryError, match="already publishes"):
+        directory.handle(d.ChannelAnnounced(HostId("a"), ChannelName("more")), 1.0)

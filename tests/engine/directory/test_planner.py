@@ -225,3 +225,10 @@ def test_two_hidden_hosts_are_not_asked_to_measure_each_other_until_one_can_be_d
     delay_table.set_reachable(b, reachable=True)
     assert delay_table.delays_ms([pair(a, b)], 1.0) is None
     assert delay_table.take_requests(1.0, [a, b]) == {a: [b]}, "the hidden host dials"
+
+
+def test_for_a_publisher_with_one_subscriber_there_is_nothing_to_plan_and_nobody_measures() -> None:
+    group = Group(2, 4, 1)
+    for now in np.arange(0.0, 3 * PLANS.settle_s, STEP_S).tolist():
+        assert not group.planner.advise(CHANNEL, group.members(), now)
+        assert not group.delay_table.take_requests(now, group.names)

@@ -235,3 +235,22 @@ def test_a_lease_tick_moves_a_late_subscriber_and_gives_no_answer_that_was_not_r
     effects = directory.handle(d.LeaseTick(), 1.0)
     assert any(isinstance(effect, d.SaveHost) and effect.record.host == subscriber for effect in effects) == is_measured
     assert not [effect for effect in effects if isinstance(effect, d.Answer)]
+
+
+@pytest.mark.parametrize(("bound_ms", "moves"), [(16.0 + 1e-3, True), (16.0 - 1e-3, False)])
+def test_every_relay_on_the_longer_path_of_the_host_that_makes_room_counts_against_its_bound(
+    bound_ms: float, moves: bool
+) -> None:
+    """After the change it receives from the subscriber: 5 + 10 ms of links and two relays."""
+    publisher, near, other, subscriber = map(HostId, ("p", "n", "o", "s"))
+    placed = {publisher: Label(0), near: Label(1), other: Label(2), subscriber: Label(3)}
+    delay_table = DelayTable(DelayTableConfig())
+    delay_table.report(publisher, {near: 8.0, other: 4.0, subscriber: 5.0}, 0.0)
+    delay_table.report(near, {subscriber: 10.0, other: 50.0}, 0.0)
+    delay_table.report(other, {subscriber: 50.0}, 0.0)
+    requested = CubeSubscription(subscriber, publisher, 6.0, kept=False)
+    partner = Relocation(delay_table, RelocationConfig()).partner(
+        Cube(2, 2), placed, {publisher}, requested, [CubeSubscription(near, publisher, bound_ms, kept=True)]
+    )
+    assert RELAY_MS == 0.5
+    assert partner == (near if moves else Verdict.STAYS)

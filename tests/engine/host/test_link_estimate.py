@@ -111,3 +111,11 @@ def test_times_that_make_no_sense_are_left_out(seen_s: float, answered_s: float,
     link = LinkEstimate()
     assert link.clock(1.0, seen_s, answered_s, now_s) is None
     assert link.clock_offset_ms == (0.0, CLOCK_UNKNOWN_MS)
+
+
+def test_no_more_packets_count_as_lost_than_were_sent() -> None:
+    link = LinkEstimate()
+    for n in range(1, 80):
+        link.sample(10.0, n * 300, n * 100)  # those lost now were sent before
+        assert link.loss <= 1
+    assert link.loss == pytest.approx(1.0, abs=0.001)

@@ -53,3 +53,13 @@ def test_statistics_that_come_once_a_link_is_down_or_gone_change_nothing() -> No
     del table.by_host[PARENT]
     table.sampled(PARENT, 400.0, 50, 200)
     assert PARENT not in table
+
+
+def test_a_link_that_is_down_or_unknown_has_no_samples() -> None:
+    table = LinkTable(DEFAULT.links, DEFAULT.tick_s)
+    assert table.samples(PARENT) == 0
+    table.by_host[PARENT] = link = Link(None, LinkEstimate(), up=True)
+    for _ in range(DEFAULT.links.samples_ready):
+        table.sampled(PARENT, 40.0, 0, 0)
+    link.up = False
+    assert table.samples(PARENT) == 0, "what was measured before may no longer hold"

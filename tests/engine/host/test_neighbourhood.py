@@ -1,8 +1,11 @@
 """Links of a host: who dials, heartbeats, suspicion, and dialling again."""
 
+import numpy as np
+
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
+from cubecast.engine.host.engine import HostEngine
 from cubecast.engine.protocol.messages import (
     CARRIED_MAX,
     Carried,
@@ -17,6 +20,7 @@ from cubecast.engine.protocol.messages import (
 from cubecast.engine.protocol.path import PathMetrics
 from cubecast.engine.protocol.records import HostRecord, Neighbour, Placement
 from cubecast.overlay.cube import Cube
+from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId, Label
 from tests.engine.host.scripted import ME, PUBLISHER, ScriptedHost, record
 from tests.engine.host.test_subscribe import ready
@@ -295,3 +299,10 @@ def test_while_a_stream_has_no_parent_hosts_out_of_reach_are_dialled_again_soone
     host.run(DEFAULT.links.redial_soon_ticks + 1)
     assert fail()
     assert host.parent is None
+
+
+def test_a_host_is_not_ready_before_the_directory_has_placed_it() -> None:
+    engine = HostEngine(ME, Policy.GREEDY, 8, np.random.default_rng(0))
+    assert not engine.ready()
+    engine.handle(ev.Placed(Placement(1, 0, 2, 0, record(ME), (Label(0),), ())), 1.0)
+    assert engine.ready(), "it is alone"

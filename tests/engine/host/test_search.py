@@ -10,10 +10,10 @@ from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
+from cubecast.engine.protocol.path import NUMBER_MAX, RELAY_MS, Contract, PathMetrics
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Tree, Verdict
 from cubecast.types import ChannelName, HostId, Label
-from tests.engine.host.scripted import CHANNEL, ME, PUBLISHER, ScriptedHost
+from tests.engine.host.scripted import CHANNEL, ME, PUBLISHER, RTT_S, ScriptedHost
 
 A, B = HostId("a"), HostId("b")
 NO_BOUND = Contract(10_000.0)
@@ -347,3 +347,41 @@ def test_an_offer_of_a_stream_that_has_ended_since_is_answered_with_that_and_no_
     assert host.engine.metrics(CHANNEL) is None
     ended = [fx.Send(asker, m.PathRefusal(ASK, CHANNEL, "the stream ended meanwhile", 0))]
     assert host.receive(asker, m.Commit(ASK)) == ended
+
+
+def test_an_offer_that_comes_once_the_last_copy_is_taken_is_not_passed_on() -> None:
+    host, own, child = ScriptedHost(fan_out=1), ChannelName("own"), HostId("x")
+    host.handle(ev.PublishRequested(own, Tree.HYBRID))
+    host.handle(ev.LinkUp(child))
+    host.receive(B, path_request(B))
+    (request,) = host.sent_to(A, m.PathRequest)
+    host.receive(child, m.Attach(1, own, NO_BOUND, (child,), ""))
+    assert host.sent_to(child, m.Confirm)
+    host.receive(A, m.PathOffer(request.ask, CHANNEL, host.metrics_at(A, 100.0), request.tries))
+    assert not host.sent_to(B, m.PathOffer)
+    assert [refusal.reason for refusal in host.sent_to(B, m.PathRefusal)] == [f"{ME} is full"]
+    assert host.sent_to(A, m.Cancel) == [m.Cancel(request.ask)], "it need not keep a copy"
+
+
+def test_a_better_label_is_not_asked_for_where_the_bound_is_kept_with_room_and_only_the_rate_is_not() -> None:
+    host = ScriptedHost()
+    for peer in host.peers.values():
+        peer.offers = True
+    host.search(tree=Tree.CUBE, rate_bps=2 * NUMBER_MAX)
+    host.run(DEFAULT.search.search_ticks)
+    assert host.done(fx.Refused)
+    assert not host.done(fx.Relocate)
+
+
+def test_a_host_is_asked_for_what_the_link_to_it_leaves_of_the_bound() -> None:
+    host, bound_ms = ScriptedHost(), 500.0
+    host.search(bound_ms=bound_ms)
+    host.run(DEFAULT.links.heartbeat_ticks)
+    assert host.parent is not None
+    link_ms = 1000 * RTT_S / 2 + RELAY_MS + DEFAULT.estimate.spread_ms_min
+    asked, fed = host.sent_to(host.parent, m.Attach), host.sent_to(host.parent, m.SubtreeContract)
+    assert asked
+    assert fed
+    contracts = [*(each.contract for each in asked), *(each.contract for each in fed)]
+    left_ms = [contract.bound_ms for contract in contracts]
+    assert left_ms == pytest.approx([bound_ms - link_ms] * len(left_ms), abs=0.1)

@@ -1,5 +1,6 @@
 """Properties of standbys: they do not depend on the parent, reserve no copy, and take over when the parent dies."""
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -7,6 +8,7 @@ from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol import messages as m
+from cubecast.engine.protocol.path import Contract
 from cubecast.simulation.shells.host import SimulatedHost
 from cubecast.types import ChannelName, HostId
 from tests.engine.host.scripted import PUBLISHER, ScriptedHost
@@ -198,3 +200,51 @@ def test_a_host_that_no_longer_asks_for_a_standby_loses_it() -> None:
     assert not host.engine.may_pull(CHANNEL, asker)
     assert host.done(fx.Evict) == [fx.Evict(CHANNEL, asker)]
     assert host.sent_to(asker, m.StandbyStatus)[-1] == m.StandbyStatus(CHANNEL, ready=False)
+
+
+@pytest.mark.parametrize("after_look", range(DEFAULT.standby.look_ticks))
+def test_a_host_that_declines_to_stand_by_is_left_alone_for_the_whole_time_whenever_it_declines(
+    after_look: int,
+) -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    other = host.other()
+    while not host.sent_to(other, m.StandbyRequest):
+        host.run(1)
+    host.run(after_look)
+    host.receive(other, m.StandbyStatus(CHANNEL, ready=False))
+    asked, declined_at = len(host.sent_to(other, m.StandbyRequest)), host.ticks
+    while len(host.sent_to(other, m.StandbyRequest)) == asked:
+        host.run(1)
+    waited = host.ticks - declined_at
+    assert DEFAULT.standby.shun_ticks <= waited <= DEFAULT.standby.shun_ticks + DEFAULT.standby.look_ticks
+
+
+def test_a_host_without_a_copy_left_stands_by_for_one_child_of_its_child_and_for_nobody_else() -> None:
+    host, grandchild, another, stranger = ScriptedHost(fan_out=1), HostId("x"), HostId("y"), HostId("z")
+    host.subscribe()
+    child = host.other()
+    host.receive(child, m.Attach(1, CHANNEL, Contract(NO_BOUND_MS), (child,), ""))
+    for asker in (grandchild, another, stranger):
+        host.handle(ev.LinkUp(asker))
+    assert not ask_to_stand_by(host, stranger, "elsewhere")
+    assert ask_to_stand_by(host, grandchild, child)
+    assert not ask_to_stand_by(host, another, child), "its slot is promised already"
+    may_pull = [asker for asker in (grandchild, another, stranger) if host.engine.may_pull(CHANNEL, asker)]
+    assert may_pull == [grandchild], "who was refused may not open a session either"
+
+
+def test_a_standby_is_asked_once_to_look_for_itself_when_the_parent_falls_silent() -> None:
+    host = ScriptedHost()
+    host.subscribe()
+    parent, standby = host.parent, host.other()
+    assert parent is not None
+    host.run(DEFAULT.standby.look_ticks)
+    host.receive(standby, m.StandbyStatus(CHANNEL, ready=True))
+    host.handle(ev.Prepared(CHANNEL, standby))
+    host.run(3 * DEFAULT.links.heartbeat_ticks)
+    assert not any(request.silent for request in host.sent_to(standby, m.StandbyRequest))
+    host.peers[parent].alive = False
+    while host.parent == parent:
+        host.run(1)
+    assert [request.silent for request in host.sent_to(standby, m.StandbyRequest)].count(True) == 1

@@ -10,7 +10,7 @@ from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.records import Advice, HostRecord, Tree
 from cubecast.types import HostId, Label
-from tests.engine.host.scripted import ScriptedHost
+from tests.engine.host.scripted import Peer, ScriptedHost
 from tests.engine.host.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay
 
@@ -245,3 +245,42 @@ def test_while_the_bound_is_broken_a_small_gain_is_enough_and_none_is_not() -> N
     host.run(DEFAULT.switching.return_ticks + 2 * DEFAULT.switching.look_ticks)
     assert host.parent == parent, "a greater gain counts as well"
     assert host.asked(parent)[-1] - begun >= DEFAULT.switching.return_ticks - DEFAULT.switching.look_ticks
+
+
+def advised_to(host: ScriptedHost, advised: HostId) -> None:
+    """The directory advises a host that the scripted one has a link to, not measured yet."""
+    host.peers[advised] = Peer()
+    host.handle(ev.LinkUp(advised))
+    there = HostRecord(advised, f"{advised}:1", "", "", Label(0))
+    host.receive(advised, m.Hello(there))
+    host.handle(ev.Advised(Advice(CHANNEL, there)))
+
+
+def test_advice_is_followed_once_the_link_is_measured_well_enough() -> None:
+    host, advised = scripted(), HostId("x")
+    advised_to(host, advised)
+    host.run(DEFAULT.switching.advice_samples - 1)
+    assert not host.asked(advised)
+    host.run(2)
+    assert host.asked(advised)
+    assert host.parent == advised
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_each_parent_that_was_left_must_be_better_for_longer_not_only_the_last_one(names: str) -> None:
+    host, (first, second), third = ScriptedHost(), map(HostId, names), HostId("x")
+    config = DEFAULT.switching
+    advised_to(host, third)
+    host.peers[first].delay_ms, host.peers[second].delay_ms, host.peers[third].delay_ms = 300.0, 400.0, 500.0
+    host.run(DEFAULT.links.slow_heartbeat_ticks)
+    host.subscribe()
+    assert host.parent == first
+    for better, delay_ms in ((second, 200.0), (third, 100.0)):
+        host.peers[better].delay_ms = delay_ms
+        host.run(config.hold_ticks_min + config.settle_ticks + 3 * config.look_ticks)
+        assert host.parent == better
+    known, begun = len(host.asked(first)), host.ticks
+    host.peers[first].delay_ms = 5.0
+    host.run(config.return_ticks + 2 * config.look_ticks)
+    assert host.parent == first
+    assert host.asked(first)[known] - begun >= config.return_ticks - config.look_ticks

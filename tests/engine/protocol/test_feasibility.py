@@ -54,3 +54,10 @@ def test_numbers_of_another_publication_do_not_count(
     assert carried.allows(0, depth, other) == (mine != other)
     assert carried.passed_on(0, depth, mine + 5) == FeasibilityDistance(0, depth, mine + 5)
     assert carried.stricter(distance) == carried, "the newer publication's"
+
+
+def test_of_one_number_the_least_depth_counts_however_large_the_number_is() -> None:
+    """Numbers are milliseconds since the Unix epoch; the same one arrives from different parents."""
+    milliseconds = 1_700_000_000_000
+    distance = FeasibilityDistance().passed_on(milliseconds, 5).passed_on(int(str(milliseconds)), 3)
+    assert distance == FeasibilityDistance(milliseconds, 3)

@@ -224,3 +224,18 @@ def test_a_frame_holds_256_messages_and_not_one_more() -> None:
 def test_a_message_that_is_too_long_is_refused() -> None:
     with pytest.raises(MessageError, match="limit"):
         f.decode(bytes(f.MESSAGE_BYTES_MAX + 1))
+
+
+def test_long_messages_go_in_several_frames_before_one_is_too_long_to_be_accepted() -> None:
+    sent = [m.PathRefusal(ask, ChannelName("c"), "x" * 1000, 0) for ask in range(100)]
+    frames = list(f.encode(sent))
+    assert [message for frame in frames for message in f.decode(frame)] == sent
+
+
+def test_a_channel_carried_by_a_host_that_names_no_copies_left_has_none() -> None:
+    carried = msgspec.to_builtins(m.Carried(ChannelName("c"), LEAST))
+    carried.pop("spare")
+    body = {"kind": "beat", "carried": [carried]}
+    (beat,) = f.decode(msgspec.msgpack.encode({"v": f.VERSION, "m": [body]}))
+    assert isinstance(beat, m.Heartbeat)
+    assert [each.spare for each in beat.carried] == [0]

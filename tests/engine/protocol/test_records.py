@@ -34,3 +34,8 @@ def test_a_subscription_without_further_terms_allows_any_rate_and_loss() -> None
     report = SubscriptionRecord(ChannelName("clip"), HostId("s"), 100.0, "searching")
     contract = Contract(100.0)
     assert (report.rate_bps, report.loss) == (contract.rate_bps, contract.loss) == (0.0, 1.0)
+
+
+def test_a_job_without_further_terms_receives_its_source_at_any_rate_and_loss() -> None:
+    job, contract = Job(ChannelName("small"), ChannelName("news"), "me", "a" * 64), Contract(100.0)
+    assert (job.rate_bps, job.loss) == (contract.rate_bps, contract.loss) == (0.0, 1.0)

@@ -66,3 +66,24 @@ def test_each_distant_region_is_served_through_one_host(seed: int) -> None:
     assert sorted(region[heads - 1]) == list(range(len(middles)))
     others = np.flatnonzero(parent > 0)
     assert (region[others - 1] == region[parent[others] - 1]).all()
+
+
+def test_a_region_is_served_through_a_host_that_may_send_copies_though_others_are_nearer() -> None:
+    positions = np.array([[0.0], [100.0], [10.0], [20.0], [30.0]])
+    survey = clustered_tree(Measured(5, 100), positions, np.array([1, 3, 0, 0, 0]), np.random.default_rng(1))
+    parent, _ = run_survey(survey, lambda pairs: np.abs(positions[pairs[:, 0], 0] - positions[pairs[:, 1], 0]))
+    assert parent.tolist() == [-1, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hosts_at_one_place_are_served_through_one_of_them_wherever_the_places_are(seed: int) -> None:
+    """There are as many places as copies that the publisher may send."""
+    places = np.array([[100.0, -100.0], [-100.0, 100.0], [200.0, 40.0], [-300.0, -60.0], [40.0, 400.0]])
+    place = np.repeat(np.arange(len(places)), 4)
+    positions = np.concatenate([np.zeros((1, 2)), places[place]])
+    slots = np.full(len(positions), len(places))
+    survey = clustered_tree(Measured(len(positions), 10_000), positions, slots, np.random.default_rng(seed))
+    parent, _ = run_survey(
+        survey, lambda pairs: np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
+    )
+    assert sorted(place[np.flatnonzero(parent == 0) - 1]) == list(range(len(places)))

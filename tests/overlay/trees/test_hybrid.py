@@ -64,3 +64,38 @@ def test_measuring_relatives_makes_a_clustered_tree_better(seed: int) -> None:
         return objective(measured, parent, required, EFFORT)
 
     assert cost(clustered_refined) < cost(clustered_alone)
+
+
+def test_the_objective_is_the_sum_of_the_delays_and_of_the_weighted_lengths_of_the_links() -> None:
+    """A chain of 10 and 5 ms: delays of 10 and 15 ms, 15 ms of links, which weigh 2 each."""
+    matrix = np.array([[0.0, 10.0, 30.0], [10.0, 0.0, 5.0], [30.0, 5.0, 0.0]])
+    effort = EFFORT._replace(link_weight=2 * hybrid.LOADED_NODES / 3)
+    cost = objective(all_measured(matrix), np.array([-1, 0, 1]), equal_requirements(3, 2), effort)
+    assert cost == pytest.approx(10 + 15 + 2 * 15)
+
+
+def completed(parent: list[int], slots: list[int]) -> list[int]:
+    """Nodes on a line, the publisher first."""
+    positions = np.arange(len(slots), dtype=float)[:, None]
+    after = np.array(parent)
+    survey = hybrid.complete_tree(Measured(len(slots), 100), after, positions, np.array(slots))
+    run_survey(survey, lambda pairs: np.abs(pairs[:, 0] - pairs[:, 1]).astype(float))
+    parents: list[int] = after.tolist()
+    return parents
+
+
+def test_a_node_that_finds_no_copy_left_takes_the_place_of_a_leaf_that_sends_none() -> None:
+    assert completed([-1, 0, -1], [1, 0, 1]) == [-1, 2, 0]
+
+
+def test_of_the_nodes_left_over_those_that_send_the_most_copies_are_attached_first() -> None:
+    assert completed([-1, -1, -1, -1], [1, 1, 2, 0]) == [-1, 2, 0, 2]
+
+
+def test_a_group_with_probes_enough_for_all_pairs_measures_them_all() -> None:
+    nodes, rng = 30, np.random.default_rng(1)
+    raw = np.triu(rng.uniform(1, 100, size=(nodes, nodes)), 1)
+    matrix = raw + raw.T
+    survey = hybrid.hybrid_tree(equal_requirements(nodes, 2), rng)
+    _, asked = run_survey(survey, lambda pairs: matrix[pairs[:, 0], pairs[:, 1]])
+    assert asked == nodes * (nodes - 1) // 2

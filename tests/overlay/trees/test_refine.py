@@ -165,3 +165,27 @@ def test_every_sweep_starts_from_the_delays_that_the_moves_before_have_left(seed
     state = tree_state(graph, after, slots, weight)
     left = max(best_move(graph, state, slots, node, 0.0).gain for node in range(1, nodes))
     assert left <= SWEEP_GAIN_MIN * objective(matrix, after, weight, 0.0)
+
+
+@pytest.mark.parametrize(("bound_ms", "parents"), [(11.0, [-1, 2, 0]), (10.5, [-1, 0, 1])])
+def test_a_node_is_displaced_to_a_later_place_only_within_its_bound(bound_ms: float, parents: list[int]) -> None:
+    """The publisher sends one copy. Node 2 is near it, and node 1, at 10 ms, would be at 11 ms behind node 2."""
+    matrix = np.array([[0.0, 10.0, 1.0], [10.0, 0.0, 10.0], [1.0, 10.0, 0.0]])
+    graph, bounds = graph_of(matrix, np.array([[0, 1], [0, 2], [1, 2]])), np.array([np.inf, bound_ms, np.inf])
+    chain, ones = np.array([-1, 0, 1]), np.ones(3)
+    after = refined_tree(graph, chain, np.array([1, 1, 1]), ones, bounds, 0.0, 10, np.random.default_rng(1))
+    assert after.tolist() == parents
+
+
+def test_the_search_ends_after_a_sweep_that_gains_a_smaller_share_of_the_delays_than_the_least_worth_it() -> None:
+    """Node 2 gains 1 of 25 000 ms behind node 1, and then node 3 as much behind node 2: in the same sweep or not at all."""
+    matrix = np.full((4, 4), np.inf)
+    for a, b, ms in ((0, 1, 5000.0), (0, 2, 10_000.0), (0, 3, 10_001.0), (1, 2, 4999.0), (2, 3, 1.0)):
+        matrix[a, b] = matrix[b, a] = ms
+    graph = graph_of(matrix, np.argwhere(np.isfinite(np.triu(matrix))))
+    star, slots, ones, none = np.array([-1, 0, 0, 0]), np.full(4, 3), np.ones(4), np.full(4, np.inf)
+    found = {
+        tuple(refined_tree(graph, star, slots, ones, none, 0.0, 10, np.random.default_rng(seed)).tolist())
+        for seed in range(20)
+    }
+    assert found == {(-1, 0, 1, 0), (-1, 0, 1, 2)}

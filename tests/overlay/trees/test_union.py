@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubecast.overlay.cube import label_count, neighbours
+from cubecast.overlay.cube import Cube, label_count, neighbours
+from cubecast.overlay.delays import full_delays
 from cubecast.overlay.many_routes import Overlay, overlay
 from cubecast.overlay.routing import Policy, route
 from cubecast.overlay.trees.union import PathUnion, copies_sent, graft_union, greedy_union, split_union
@@ -104,3 +105,16 @@ def test_graft_is_a_tree_whose_delays_are_its_paths(run: Run, case: Case) -> Non
     first = subscribers[0]
     if publisher not in neighbours(over.cube, first):
         assert union.delay_ms[first] <= length(over, greedy_path(over, first, publisher)) * 1.0001
+
+
+def test_split_prefers_subscribing_neighbours_at_every_hop_of_a_path_however_long_it_is() -> None:
+    """The path passes eight of nine labels; four of its hops lead to a neighbour nearer in delay than the greedy one."""
+    path, links_ms = [8, 5, 4, 1, 7, 6, 3, 0], [100.0, 2.0, 2.0, 8.0, 2.0, 4.0, 3.0]
+    known_ms = dict(zip(pairwise(path), links_ms, strict=True))
+    known_ms |= {(6, 0): 10.0, (1, 0): 30.0, (2, 0): 3.0, (5, 2): 700.0, (8, 2): 30_000.0}
+    matrix = np.full((9, 9), 100_000.0)
+    for (a, b), ms in known_ms.items():
+        matrix[a, b] = matrix[b, a] = ms
+    over = overlay(Cube(3, 2), np.arange(9, dtype=np.int32), full_delays(matrix))
+    union = split_union(over, np.arange(1, 9), 0, np.random.default_rng(0))
+    assert union.delay_ms[8] == pytest.approx(sum(links_ms))

@@ -173,3 +173,13 @@ class ScriptedHost:
         peer = self.peers[host]
         seqno = self.ticks if peer.seqno is None else peer.seqno
         return PathMetrics(delay_ms, 0.0, (*peer.above, host), seqno, publication=peer.publication)
+
+
+def feeding() -> tuple[ScriptedHost, HostId]:
+    """A host that receives the channel from one of its neighbours and feeds the other one."""
+    host = ScriptedHost()
+    host.subscribe()
+    child = host.other()
+    host.receive(child, m.Attach(1, CHANNEL, Contract(10_000.0), (child,), ""))
+    assert host.sent_to(child, m.Confirm)
+    return host, child

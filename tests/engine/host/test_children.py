@@ -1,10 +1,8 @@
 """What a host does for its children, tick by tick."""
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
-from msgspec import structs
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
@@ -13,19 +11,9 @@ from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Tree
 from cubecast.types import ChannelName, HostId, Label
-from tests.engine.host.scripted import CHANNEL, ME, PUBLISHER, ScriptedHost
+from tests.engine.host.scripted import CHANNEL, ME, PUBLISHER, ScriptedHost, feeding
 
 NO_BOUND = Contract(10_000.0)
-
-
-def feeding() -> tuple[ScriptedHost, HostId]:
-    """A host that receives the channel from one of its neighbours and feeds the other one."""
-    host = ScriptedHost()
-    host.subscribe()
-    child = host.other()
-    host.receive(child, m.Attach(1, CHANNEL, NO_BOUND, (child,), ""))
-    assert host.sent_to(child, m.Confirm)
-    return host, child
 
 
 def test_the_directory_is_sent_reports_of_the_local_subscriber_now_and_then_and_of_nobody_else() -> None:
@@ -228,66 +216,6 @@ def test_a_child_that_leaves_the_overlay_loses_its_copy_and_no_other_host_does()
     assert not host.engine.may_pull(CHANNEL, child)
 
 
-def full_of_one() -> tuple[ScriptedHost, HostId, HostId, HostId]:
-    """A host that publishes, feeds its only child, and has links to two others that would be children."""
-    host, child, heir, other = ScriptedHost(fan_out=1), HostId("child"), HostId("heir"), HostId("other")
-    host.handle(ev.PublishRequested(CHANNEL, Tree.HYBRID))
-    for each in (child, heir, other):
-        host.handle(ev.LinkUp(each))
-    host.receive(child, m.Attach(1, CHANNEL, NO_BOUND, (child,), ""))
-    assert host.sent_to(child, m.Confirm)
-    return host, child, heir, other
-
-
-def wait(host: ScriptedHost, ticks: int, alive: list[HostId]) -> None:
-    """Some time, in which these hosts show that they live."""
-    for _ in range(ticks):
-        for each in alive:
-            host.receive(each, m.SubtreeContract(CHANNEL, NO_BOUND))
-        host.run(1)
-
-
-def asks(host: ScriptedHost, asker: HostId, ask: int) -> bool:
-    """Whether a host becomes a child when it asks."""
-    before = len(host.sent_to(asker, m.Confirm))
-    host.receive(asker, m.Attach(ask, CHANNEL, NO_BOUND, (asker,), ""))
-    return len(host.sent_to(asker, m.Confirm)) > before
-
-
-def test_a_copy_that_a_child_has_left_to_another_host_goes_to_that_one_only() -> None:
-    host, child, heir, other = full_of_one()
-    host.receive(child, m.Release(CHANNEL, heir))
-    wait(host, DEFAULT.tree.heir_ticks - 1, [heir, other])
-    assert not asks(host, other, 1)
-    assert asks(host, heir, 1)
-    assert not asks(host, other, 2), "that was the only copy"
-    assert host.engine.may_pull(CHANNEL, heir)
-
-
-def test_a_copy_that_was_left_to_a_host_which_does_not_come_goes_to_others_after_a_while() -> None:
-    host, child, heir, other = full_of_one()
-    host.receive(child, m.Release(CHANNEL, heir))
-    wait(host, DEFAULT.tree.heir_ticks, [heir, other])
-    assert asks(host, other, 1)
-    assert not asks(host, heir, 1)
-
-
-def test_nobody_can_leave_a_copy_that_is_not_his() -> None:
-    host, child, heir, other = full_of_one()
-    host.receive(other, m.Release(CHANNEL, heir))
-    assert not asks(host, heir, 1)
-    host.receive(child, m.Release(CHANNEL))
-    host.receive(child, m.Release(CHANNEL, heir))
-    assert asks(host, other, 1), "it had released its copy already"
-
-
-def test_a_host_that_leaves_keeps_no_copy_for_anybody() -> None:
-    host, child, heir, _ = full_of_one()
-    host.receive(child, m.Release(CHANNEL, heir))
-    host.handle(ev.LeaveRequested())
-    assert not asks(host, heir, 1)
-
-
 def path_update(host: ScriptedHost, peer: HostId) -> m.PathUpdate:
     """What a peer sends a host that it considers its child."""
     return m.PathUpdate(CHANNEL, host.metrics_at(peer, 100.0), 0, Label(0), flowing=True, fed=True)
@@ -346,84 +274,6 @@ def test_a_bound_that_becomes_tighter_below_is_sent_to_the_parent_before_the_nex
     sent_since = host.sent_to(parent, m.SubtreeContract)[sent + 1 :]
     lower_ms = [before.contract.bound_ms - each.contract.bound_ms for each in sent_since]
     assert lower_ms == pytest.approx([tighter_ms * DEFAULT.links.announce_ms] * early, abs=0.01)
-
-
-def update_of(host: ScriptedHost, peer: HostId, above: tuple[HostId, ...] = (PUBLISHER,)) -> m.PathUpdate:
-    """A path update of a peer that names no newer sequence number than before."""
-    metrics = structs.replace(host.metrics_at(peer, 100.0), path=(*above, peer))
-    return m.PathUpdate(CHANNEL, metrics, 0, Label(0), flowing=False, fed=True)
-
-
-def test_children_hear_at_once_of_another_path_of_the_same_length() -> None:
-    host, child = feeding()
-    parent = host.parent
-    assert parent is not None
-    host.run(1)
-    for above in ("b", "c", "b"):
-        (sent,) = host.receive(parent, update_of(host, parent, (PUBLISHER, HostId(above))))
-        assert isinstance(sent, fx.Send)
-        assert isinstance(sent.message, m.PathUpdate)
-        assert (sent.host, sent.message.metrics.path) == (child, (PUBLISHER, HostId(above), parent, ME))
-        assert host.receive(parent, update_of(host, parent, (PUBLISHER, HostId(above)))) == [], "nothing has changed"
-
-
-@pytest.mark.parametrize("moved", [{"epoch": 1}, {"target": Label(1)}, {"tree": Tree.GRAFT}])
-def test_children_hear_at_once_where_the_publisher_has_moved_to(moved: dict[str, Any]) -> None:
-    host, child = feeding()
-    parent = host.parent
-    assert parent is not None
-    host.run(1)
-    before = update_of(host, parent)
-    assert host.receive(parent, before) == []
-    (sent,) = host.receive(parent, structs.replace(before, **moved))
-    assert isinstance(sent, fx.Send)
-    assert sent.host == child
-    assert {name: getattr(sent.message, name) for name in moved} == moved
-
-
-def test_children_are_told_whether_media_flows_once_it_has_for_long_enough() -> None:
-    host, child = feeding()
-    parent = host.parent
-    assert parent is not None
-    host.run(DEFAULT.tree.flowing_ticks)
-    assert host.sent_to(child, m.PathUpdate)[-1].flowing
-    host.peers[parent].media = False
-    host.run(DEFAULT.failure.silent_ticks + 1)
-    assert not host.sent_to(child, m.PathUpdate)[-1].flowing
-    host.peers[parent].media = True
-    host.run(DEFAULT.tree.flowing_ticks - 1)
-    assert not host.sent_to(child, m.PathUpdate)[-1].flowing
-    host.run(2)
-    assert host.sent_to(child, m.PathUpdate)[-1].flowing
-
-
-def test_children_get_a_path_update_every_tick_while_media_pauses_and_fewer_once_the_channel_is_idle() -> None:
-    host, child = feeding()
-    parent = host.parent
-    assert parent is not None
-    host.peers[parent].seqno, host.peers[parent].media = host.ticks, False
-    begun = host.ticks
-    for _ in range(DEFAULT.tree.idle_ticks + 3 * DEFAULT.tree.idle_update_ticks):
-        host.receive(child, m.SubtreeContract(CHANNEL, NO_BOUND))
-        host.run(1)
-    ticks = [tick - begun for tick, to, each in host.sent if to == child and isinstance(each, m.PathUpdate)]
-    assert set(range(DEFAULT.tree.pause_ticks, DEFAULT.tree.idle_ticks - 1)) <= set(ticks)
-    idle = [later - earlier for earlier, later in pairwise(ticks) if later >= DEFAULT.tree.idle_ticks]
-    assert len(idle) >= 2
-    assert set(idle) == {DEFAULT.tree.idle_update_ticks}
-
-
-def test_the_numbers_of_a_publisher_whose_clock_stands_still_follow_each_other() -> None:
-    host, own, child = ScriptedHost(), ChannelName("own"), HostId("x")
-    host.handle(ev.LinkUp(child))
-    host.handle(ev.PublishRequested(own, Tree.HYBRID))
-    host.receive(child, m.Attach(1, own, NO_BOUND, (child,), ""))
-    updates: list[m.PathUpdate] = []
-    for _ in range(2 * DEFAULT.tree.update_ticks):
-        sent = (each for each in host.engine.handle(ev.Tick(0.0), host.now) if isinstance(each, fx.Send))
-        updates += [each.message for each in sent if isinstance(each.message, m.PathUpdate)]
-    newest = int(1000 * host.now)
-    assert sorted({update.metrics.seqno for update in updates} - {0}) == [newest, newest + 1]
 
 
 def test_an_orphan_that_finds_a_copy_left_takes_it_and_not_its_parents() -> None:

@@ -247,10 +247,10 @@ def _one_cpu() -> Iterator[None]:
 @contextmanager
 def _child(serve: Callable[[], None]) -> Iterator[int]:
     """A forked process that runs `serve` until the block ends and kills it. Yields its process ID."""
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     if not child:
         try:
-            die_with_parent()
+            die_with_parent(parent)
             serve()
         finally:
             os._exit(0)

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 from cubecast.errors import CubecastError
@@ -140,7 +142,7 @@ class Processes:
             stderr=asyncio.subprocess.PIPE,
             limit=LINE_BYTES_MAX,
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
         command = CommandProcess(name, process)
         self.started.append(command)

@@ -49,9 +49,15 @@ NUMBER_AT, ARCHITECTURE_AT, THIRD_ARGUMENT_AT = 0, 4, 16 + 2 * 8
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent() -> None:
-    """Makes Linux kill this process when its parent ends."""
+def die_with_parent(parent: int) -> None:
+    """Makes Linux kill this process when its parent ends; ends it now if the parent has ended before that was set.
+
+    Args:
+        parent: process ID of the parent, which the parent itself must have named.
+    """
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def missing() -> str:

@@ -208,9 +208,7 @@ def serve(descriptors: Sequence[int], host: int) -> None:
         host: process ID of the host.
     """
     requests, answers = (Ring(RingFiles(*descriptors[at : at + 2])) for at in (0, 2))
-    die_with_parent()
-    if os.getppid() != host:
-        return
+    die_with_parent(host)
     instance: Instance | None = None
     while True:
         message = requests.pop(None)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cubecast.emulator.plan import HOP_OWN_MS, make_plan
-from cubecast.emulator.scenarios.crowd import expect, has_tree, shortest_ms
+from cubecast.emulator.plan import HOP_OWN_MS, make_plan, shortest_ms
+from cubecast.emulator.scenarios.crowd import expect, has_tree
 from cubecast.overlay.routing import Policy
 from cubecast.physical.catalogue import load_network
 from cubecast.types import Floats

@@ -121,17 +121,23 @@ def make_plan(
     if impossible:
         farthest = max(chosen, key=lambda index: (delay_ms[0, index], index))
         chosen = [index for index in chosen if index != farthest] + [farthest]
-        least_ms = float(_shortest_ms(delay_ms)[farthest])
+        least_ms = float(shortest_ms(delay_ms)[farthest])
         bounds[-1] = max(IMPOSSIBLE_MIN_MS, float(np.floor(IMPOSSIBLE_SHARE * least_ms)))
     order, kept, publishing = tuple(chosen), tuple(bounds), tuple(range(publishers))
     return Plan(shape, policy, seed, fan_out, seats, order, kept, publishing, spare, hidden, farthest)
 
 
-def _shortest_ms(delay_ms: Floats) -> Floats:
-    """Delays from host 0 over the shortest paths, shape (m,), ms; relaying may be faster than a direct connection."""
-    shortest: Floats = delay_ms[0]
+def shortest_ms(delay_ms: Floats, hop_ms: float = 0.0) -> Floats:
+    """Delays from host 0 over the shortest paths, shape (m,), ms; relaying may be faster than a direct connection.
+
+    Args:
+        hop_ms: what each hop takes beside its link.
+    """
+    shortest: Floats = delay_ms[0] + hop_ms
+    shortest[0] = 0.0
     for _ in range(len(delay_ms)):
-        shortest = np.minimum(shortest, (shortest[:, np.newaxis] + delay_ms).min(axis=0))
+        shortest = np.minimum(shortest, (shortest[:, np.newaxis] + delay_ms + hop_ms).min(axis=0))
+        shortest[0] = 0.0
     return shortest
 
 

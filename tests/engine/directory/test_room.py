@@ -155,3 +155,12 @@ def test_a_directory_stores_what_was_tried_for_so_many_subscribers_only() -> Non
 def test_advice_without_a_newcomer_names_nobody() -> None:
     record = full_publisher().members[P].record
     assert not Advice(CHANNEL, record).room_for
+
+
+def test_a_hidden_host_measures_the_link_to_a_child_that_could_move_to_it() -> None:
+    engine = full_publisher(links_ms={R: {P: 10.0}, T: {P: 30.0}})
+    engine.handle(d.HostTested(R, reachable=False), 0.5)
+    _, effects = ask(engine, 1.0, NEAR)
+    asked = {(e.host, other.host) for e in effects if isinstance(e, d.AskProbes) for other in e.others}
+    assert (R, T) in asked
+    assert (T, R) not in asked, "it cannot be dialled"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cubecast.emulator.plan import HOP_OWN_MS, Plan
+from cubecast.emulator.plan import HOP_OWN_MS, Plan, shortest_ms
 from cubecast.emulator.processes import CommandProcess, Fields
 from cubecast.emulator.scenarios.run import Run, Setting, changes_after, record_delivery, streaming
 from cubecast.types import Floats
@@ -103,16 +103,6 @@ def expect(delay_ms: Floats, plan: Plan, rng: np.random.Generator) -> Expected:
     wanted = {index: ms for index, ms in bounds_ms.items() if index not in impossible}
     fits = has_tree(delay_ms, wanted, plan.fan_out)
     return Expected(bounds_ms, {i: False if i in impossible else (True if fits else None) for i in plan.subscribers})
-
-
-def shortest_ms(delay_ms: Floats, hop_ms: float) -> Floats:
-    """Delays from host 0 over the shortest paths, shape (m,), ms; each hop takes `hop_ms` more than its link."""
-    shortest: Floats = delay_ms[0] + hop_ms
-    shortest[0] = 0.0
-    for _ in range(len(delay_ms)):
-        shortest = np.minimum(shortest, (shortest[:, np.newaxis] + delay_ms + hop_ms).min(axis=0))
-        shortest[0] = 0.0
-    return shortest
 
 
 def has_tree(delay_ms: Floats, bounds_ms: Mapping[int, float], fan_out: int) -> bool:

@@ -11,9 +11,8 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cubecast.emulator.plan import HOP_OWN_MS, Plan
+from cubecast.emulator.plan import HOP_OWN_MS, Plan, shortest_ms
 from cubecast.emulator.processes import CommandProcess, Fields
-from cubecast.emulator.scenarios.crowd import shortest_ms
 from cubecast.emulator.scenarios.run import Run, Setting, record_delivery, streaming
 from cubecast.emulator.testbed import Testbed
 

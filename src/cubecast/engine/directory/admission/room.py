@@ -52,7 +52,7 @@ class Room:
     probes: tuple[HostId, ...] = ()
     """Full hosts that the subscriber should measure."""
     links: tuple[Link, ...] = ()
-    """Links that the first of the two hosts should measure."""
+    """Links that one of the two hosts should measure."""
     move: Link | None = None
     """A child, and the host that it is advised to change to."""
     awaited: bool = False

@@ -75,7 +75,8 @@ class RouteFinder:
                 waits=bool(asked or probes),
             )
             for child, to in made.links:
-                asked.setdefault(child, []).append(to)
+                dialler, dialled = (to, child) if self._delay_table.is_hidden(to) else (child, to)
+                asked.setdefault(dialler, []).append(dialled)
         members = self._state.members
         answer = RoutesAnswer(
             routes,

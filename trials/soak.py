@@ -130,7 +130,7 @@ class Soak:
         yield _count("crowd: switches a minute after 2 minutes", sum(-1 if each is None else each for each in switches))
 
     def _handshake_kill(self) -> Iterator[Row]:
-        """On measured delays, if there are any: there more ways lead over hosts that carry nothing yet."""
+        """On measured delays, if there are any: there more paths lead over hosts that carry nothing yet."""
         network = () if self._args.matrix is None else ("--network", str(self._args.matrix))
         output = _testbed("handshake-kill", *network, "--runs", str(HANDSHAKE_RUNS), *self._seed())
         yield from _losses("handshake-kill", output)

@@ -1,7 +1,7 @@
 """Random overlays, and the exact answer to whether a subscriber can be admitted to one: shortest paths over all its links.
 
-A way to a subscriber begins at a host that carries the channel and has a copy left, and goes over idle hosts that have
-one. Hosts that carry the channel stay where they are.
+A path to a subscriber begins at a host that carries the channel and has spare fan-out, and goes over idle hosts that have
+some too. Hosts that carry the channel stay where they are.
 """
 
 import heapq
@@ -70,15 +70,15 @@ def drawn_bound_ms(rng: np.random.Generator, exact_ms: float | None) -> float:
 
 
 def exact_ms(overlay: Overlay, subscriber: HostId, channel: ChannelName = CHANNEL) -> float | None:
-    """The least bound that a host without a local subscription could be given now; None without any way.
+    """The least bound that a host without a local subscription could be given now; None without any path.
 
     If it carries the channel already it may keep its parent, or change to one that is not below it.
     """
     below = _below(overlay, subscriber, channel)
     carried = overlay.engines[subscriber].metrics(channel)
     least = _least_bounds_ms(overlay, subscriber, below, channel).get(subscriber)
-    ways = [way for way in (least, None if carried is None else carried.least_bound_ms) if way is not None]
-    return min(ways, default=None)
+    paths = [path for path in (least, None if carried is None else carried.least_bound_ms) if path is not None]
+    return min(paths, default=None)
 
 
 def _least_bounds_ms(
@@ -97,7 +97,7 @@ def _least_bounds_ms(
         if host in found:
             continue
         found[host] = bound_ms
-        if _copies_left(overlay, host) <= 0 or host == subscriber:
+        if _spare_copies(overlay, host) <= 0 or host == subscriber:
             continue
         for other in engines:
             if other not in found and (other == subscriber or other not in carrying):
@@ -111,17 +111,17 @@ def _below(overlay: Overlay, top: HostId, channel: ChannelName) -> set[HostId]:
     return {host for host, metrics in paths.items() if metrics is not None and top in metrics.path}
 
 
-def _copies_left(overlay: Overlay, host: HostId) -> int:
+def _spare_copies(overlay: Overlay, host: HostId) -> int:
     here = overlay.hosts[host]
     return here.fan_out - sum(len(branch.below.children) for branch in here.engine.branches())
 
 
-def room_ms(
+def displacement_ms(
     overlay: Overlay, subscriber: HostId, bounds_ms: Mapping[HostId, float], channel: ChannelName = CHANNEL
 ) -> float | None:
     """The least bound that a host could be given straight from a full one, if one child of that moves; None without any.
 
-    The child goes to a host with a copy left, where the bounds of all that receive through it still hold with some room.
+    The child goes to a host with spare fan-out, where the bounds of all that receive through it still hold with a margin.
 
     Args:
         bounds_ms: by subscriber.
@@ -141,13 +141,13 @@ def room_ms(
         return any(
             through_ms(to, child) - carrying[child].least_bound_ms <= (1 - UNCLEAR) * slack_ms
             for to in carrying.keys() - below - {subscriber}
-            if _copies_left(overlay, to) > 0
+            if _spare_copies(overlay, to) > 0
         )
 
-    ways = [
+    paths = [
         through_ms(full, subscriber)
         for full, metrics in carrying.items()
-        if full != subscriber and subscriber not in metrics.path and _copies_left(overlay, full) <= 0
+        if full != subscriber and subscriber not in metrics.path and _spare_copies(overlay, full) <= 0
         if any(moves(child) for child, m in carrying.items() if m.depth and m.path[-2] == full and child != subscriber)
     ]
-    return min(ways, default=None)
+    return min(paths, default=None)

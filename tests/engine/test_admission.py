@@ -55,7 +55,7 @@ def _relays(overlay: Overlay, host: HostId) -> bool:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_crowd_that_comes_at_once_is_admitted_like_one_that_comes_in_turn(seed: int) -> None:
-    """Fan-outs and delays of one overlay; everybody asks for a bound that is kept in turn with some room."""
+    """Fan-outs and delays of one overlay; everybody asks for a bound that is kept in turn with a margin."""
     in_turn, _ = drawn(2000 + seed)
     crowd = in_turn.names[1:]
     for host in crowd:

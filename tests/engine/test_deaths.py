@@ -122,7 +122,7 @@ def left_over(overlay: Overlay, host: HostId) -> Iterator[str]:
     """What a host still holds of handshakes that are over."""
     steps = overlay.engines[host]._searches.steps
     for search in (*steps.searches.values(), *steps.asked.values()):
-        yield f"{host} still has a search {search.purpose.name} of {search.asker} in {search.phase.name}"
+        yield f"{host} still has a search {search.purpose.name} of {search.requester} in {search.phase.name}"
     for branch in overlay.engines[host].branches():
         for child in branch.below.children:
             if child in overlay.dead or overlay.engines[child].upstream(CHANNEL) != host:

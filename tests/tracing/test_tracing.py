@@ -46,7 +46,7 @@ def test_each_subscriber_is_given_the_reason_of_its_parent(tmp_path: Path) -> No
         path = outcome.metrics.path
         assert f"admitted: {path[-2]} feeds it ({' > '.join(path)})" in told[host]
         assert f"keeps {outcome.metrics.least_bound_ms:.0f} ms of 2000" in told[host]
-    assert "had no copy left" in "".join(told.values()), "fan-out 2"
+    assert "had no spare fan-out" in "".join(told.values()), "fan-out 2"
 
 
 def test_a_refusal_names_the_best_path_and_by_how_much_each_link_is_too_slow(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def _admitted(effect: dict[str, Any], considered: list[dict[str, Any]]) -> str:
 def _alternative(each: dict[str, Any], least_ms: float) -> str:
     there_ms = float(each["least_bound_ms"])
     if each["spare"] <= 0:
-        return f"{each['host']} ({there_ms:.0f} ms) had no copy left"
+        return f"{each['host']} ({there_ms:.0f} ms) had no spare fan-out"
     if there_ms >= least_ms:
         return f"{each['host']} would have given {there_ms:.0f} ms"
     return f"{each['host']} would have given {there_ms:.0f} ms, and was measured later or did not accept"
@@ -193,7 +193,7 @@ def _refused(effect: dict[str, Any], considered: list[dict[str, Any]]) -> Iterat
 def _obstacle(each: dict[str, Any], bound_ms: float) -> str:
     link_ms, least_ms = float(each["link_ms"]), float(each["least_bound_ms"])
     if each["spare"] <= 0:
-        return f"{each['host']} had no copy left (its path would keep {least_ms:.0f} ms)"
+        return f"{each['host']} had no spare fan-out (its path would keep {least_ms:.0f} ms)"
     late_ms = least_ms - bound_ms
     if late_ms <= 0:
         return f"{each['host']} would keep {least_ms:.0f} ms, but did not accept"

@@ -238,7 +238,7 @@ def test_a_lease_tick_moves_a_late_subscriber_and_gives_no_answer_that_was_not_r
 
 
 @pytest.mark.parametrize(("bound_ms", "moves"), [(16.0 + 1e-3, True), (16.0 - 1e-3, False)])
-def test_every_relay_on_the_longer_path_of_the_host_that_makes_room_counts_against_its_bound(
+def test_every_relay_on_the_longer_path_of_the_host_that_swaps_its_seat_counts_against_its_bound(
     bound_ms: float, moves: bool
 ) -> None:
     """After the change it receives from the subscriber: 5 + 10 ms of links and two relays."""

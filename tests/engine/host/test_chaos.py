@@ -160,28 +160,28 @@ def test_a_request_that_came_round_or_came_twice_is_refused() -> None:
 def test_requests_beyond_the_limit_are_refused_until_one_is_over() -> None:
     host = ScriptedHost()
     host.subscribe()
-    asker, other = HostId("a"), HostId("b")
+    requester, other = HostId("a"), HostId("b")
     missing = ChannelName("missing")
 
     def ask(number: int) -> list[fx.Effect]:
         """A request that is forwarded to the other neighbour, which does not answer."""
-        request = m.PathRequest(number, missing, 0, Label(0), Contract(1000.0), 5, (asker,), "")
-        return host.handle(ev.Received(asker, request))
+        request = m.PathRequest(number, missing, 0, Label(0), Contract(1000.0), 5, (requester,), "")
+        return host.handle(ev.Received(requester, request))
 
     def refused(effects: list[fx.Effect]) -> bool:
         (effect,) = effects
         assert isinstance(effect, fx.Send)
         message = effect.message
-        return effect.host == asker and isinstance(message, m.PathRefusal) and "too many" in message.reason
+        return effect.host == requester and isinstance(message, m.PathRefusal) and "too many" in message.reason
 
     for number in range(DEFAULT.search.searches_max):
         (onward,) = ask(number)
         assert isinstance(onward, fx.Send)
         assert onward.host == other, f"request {number} is passed on"
     assert refused(ask(DEFAULT.search.searches_max))
-    attach = m.Attach(DEFAULT.search.searches_max + 1, CHANNEL, Contract(1000.0), (asker,), "")
-    assert refused(host.handle(ev.Received(asker, attach)))
-    host.handle(ev.Received(asker, m.Cancel(0)))
+    attach = m.Attach(DEFAULT.search.searches_max + 1, CHANNEL, Contract(1000.0), (requester,), "")
+    assert refused(host.handle(ev.Received(requester, attach)))
+    host.handle(ev.Received(requester, m.Cancel(0)))
     assert not refused(ask(DEFAULT.search.searches_max + 2))
     assert refused(ask(DEFAULT.search.searches_max + 3))
 

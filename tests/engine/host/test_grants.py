@@ -11,25 +11,25 @@ from cubecast.engine.protocol.path import Contract
 from cubecast.overlay.routing import Policy
 from cubecast.types import ORIGIN, ChannelName, HostId
 
-NEWS, ASKER, PARENT = ChannelName("news"), HostId("s"), HostId("p")
+NEWS, REQUESTER, PARENT = ChannelName("news"), HostId("s"), HostId("p")
 
 
 @pytest.mark.parametrize(
     "request_message",
     [
-        PathRequest(7, NEWS, 1, ORIGIN, Contract(100.0), 5, (ASKER,), "grant"),
-        Attach(7, NEWS, Contract(100.0), (ASKER,), "grant"),
+        PathRequest(7, NEWS, 1, ORIGIN, Contract(100.0), 5, (REQUESTER,), "grant"),
+        Attach(7, NEWS, Contract(100.0), (REQUESTER,), "grant"),
     ],
 )
 def test_the_asker_gets_the_reason_and_no_tries_back(request_message: PathRequest | Attach) -> None:
     engine = HostEngine(HostId("r"), Policy.GREEDY, 8, np.random.default_rng(1))
-    effects = engine.handle(GrantRejected(ASKER, request_message, "the grant has expired"), 0.0)
-    assert effects == [Send(ASKER, PathRefusal(7, NEWS, "the grant has expired", 0))]
+    effects = engine.handle(GrantRejected(REQUESTER, request_message, "the grant has expired"), 0.0)
+    assert effects == [Send(REQUESTER, PathRefusal(7, NEWS, "the grant has expired", 0))]
 
 
 def test_a_standby_request_is_declined() -> None:
     engine = HostEngine(HostId("r"), Policy.GREEDY, 8, np.random.default_rng(1))
-    request = StandbyRequest(NEWS, (ASKER,), "grant", PARENT)
-    assert engine.handle(GrantRejected(ASKER, request, "the grant has expired"), 0.0) == [
-        Send(ASKER, StandbyStatus(NEWS, ready=False))
+    request = StandbyRequest(NEWS, (REQUESTER,), "grant", PARENT)
+    assert engine.handle(GrantRejected(REQUESTER, request, "the grant has expired"), 0.0) == [
+        Send(REQUESTER, StandbyStatus(NEWS, ready=False))
     ]

@@ -35,27 +35,27 @@ def through(host: HostId, least_ms: float, reason: str) -> Refusing:
 
 def test_the_best_path_is_named_with_the_share_of_its_last_link() -> None:
     assert obstacle(search(Contract(10.0), OVER_B), (), LAST) == (
-        "the fastest way, over a and b, takes 50 ms, 38 ms of it the link from b"
+        "the fastest path, over a and b, takes 50 ms, 38 ms of it the link from b"
     )
 
 
 def test_a_parent_that_gets_the_channel_too_late_itself_is_named() -> None:
     assert obstacle(search(Contract(10.0), OVER_B), (), LastHop(3.0, 4.5, 0.0)) == (
-        "the fastest way, over a and b, takes 50 ms, 3.0 ms of it the link from b, which itself gets it only after 46 ms"
+        "the fastest path, over a and b, takes 50 ms, 3.0 ms of it the link from b, which itself gets it only after 46 ms"
     )
 
 
 def test_a_way_straight_from_the_publisher_names_its_link_once() -> None:
     best = PathMetrics(40.0, 9.5, (P, ME))
     assert obstacle(search(Contract(10.0), best), (), LAST) == (
-        "the fastest way, straight from p, takes 50 ms, 38 ms of it the link"
+        "the fastest path, straight from p, takes 50 ms, 38 ms of it the link"
     )
 
 
 def test_a_long_path_is_cut_and_its_last_link_still_named() -> None:
     path = (P, *(HostId(f"r{i}") for i in range(6)), ME)
     assert obstacle(search(Contract(10.0), PathMetrics(50.0, 0.0, path)), (), LastHop(2.0, 45.0, 0.0)) == (
-        "the fastest way, over r0, r1, r2 and 3 others, takes 50 ms, 2.0 ms of it the link from r5"
+        "the fastest path, over r0, r1, r2 and 3 others, takes 50 ms, 2.0 ms of it the link from r5"
     )
 
 
@@ -63,15 +63,15 @@ def test_full_hosts_that_would_keep_the_contract_come_before_the_best_path() -> 
     full = [through(HostId("c"), 45.0, "is full"), through(A, 40.0, "is full"), through(B, 41.0, "is full")]
     late = through(HostId("d"), 70.0, "is full")
     asked = search(Contract(45.0), OVER_B)
-    assert obstacle(asked, full[1:2], LAST) == "a would keep 40 ms but has no copy left"
-    assert obstacle(asked, full[1:], LAST) == "a would keep 40 ms but has no copy left, nor has 1 other"
-    assert obstacle(asked, [*full, late], LAST) == "a would keep 40 ms but has no copy left, nor have 2 others"
+    assert obstacle(asked, full[1:2], LAST) == "a would keep 40 ms but has no spare fan-out"
+    assert obstacle(asked, full[1:], LAST) == "a would keep 40 ms but has no spare fan-out, nor has 1 other"
+    assert obstacle(asked, [*full, late], LAST) == "a would keep 40 ms but has no spare fan-out, nor have 2 others"
 
 
 def test_a_full_host_that_would_be_too_late_is_named_only_where_there_is_no_path() -> None:
     late = [through(A, 70.0, "is full")]
-    assert obstacle(search(Contract(10.0), OVER_B), late, LAST).startswith("the fastest way, over a and b,")
-    assert obstacle(search(Contract(10.0)), late, None) == "a has no copy left, and could keep 70 ms at best"
+    assert obstacle(search(Contract(10.0), OVER_B), late, LAST).startswith("the fastest path, over a and b,")
+    assert obstacle(search(Contract(10.0)), late, None) == "a has no spare fan-out, and could keep 70 ms at best"
 
 
 def test_a_host_that_declined_for_another_reason_is_named_with_it() -> None:
@@ -86,17 +86,17 @@ def test_a_host_that_declined_for_another_reason_is_named_with_it() -> None:
 def test_rate_and_loss_are_named_with_what_the_path_gives() -> None:
     best = PathMetrics(40.0, 10.0, (P, A, ME), loss=0.02, rate_bps=300_000.0)
     assert obstacle(search(Contract(100.0, 900_000.0), best), (), LAST) == (
-        "the best way, over a, carries only 300 kbit/s"
+        "the best path, over a, carries only 300 kbit/s"
     )
     assert obstacle(search(Contract(45.0, loss=0.01), best), (), LAST) == (
-        "the best way, over a, takes 50 ms, 38 ms of it the link from a, and loses 2.00%, 1.50% on the link from a"
+        "the best path, over a, takes 50 ms, 38 ms of it the link from a, and loses 2.00%, 1.50% on the link from a"
     )
 
 
 def test_a_publisher_that_cannot_keep_its_own_contract_names_itself() -> None:
     own = PathMetrics(0.0, 0.0, (ME,), rate_bps=300_000.0)
     assert obstacle(search(Contract(10.0, 900_000.0), own), (), None) == (
-        "the best way, straight from me, carries only 300 kbit/s"
+        "the best path, straight from me, carries only 300 kbit/s"
     )
 
 
@@ -130,7 +130,9 @@ def test_a_full_relay_that_would_keep_the_bound_is_named() -> None:
     for index in (1, 2):
         assert isinstance(overlay.subscribe(index, 60.0), fx.Admitted)
     overlay.run(5)
-    assert re.fullmatch(r"h001 would keep 2\d ms but has no copy left(, nor .*)?", refused_at(overlay, 3, 60.0).reason)
+    assert re.fullmatch(
+        r"h001 would keep 2\d ms but has no spare fan-out(, nor .*)?", refused_at(overlay, 3, 60.0).reason
+    )
 
 
 def test_a_slow_link_is_named_with_its_milliseconds() -> None:
@@ -141,7 +143,8 @@ def test_a_slow_link_is_named_with_its_milliseconds() -> None:
     overlay = overlay_of(delay_ms, fan_out=4)
     assert isinstance(overlay.subscribe(1, 60.0), fx.Admitted)
     assert re.fullmatch(
-        r"the fastest way, over h001, takes 5\d ms, 40 ms of it the link from h001", refused_at(overlay, 2, 30.0).reason
+        r"the fastest path, over h001, takes 5\d ms, 40 ms of it the link from h001",
+        refused_at(overlay, 2, 30.0).reason,
     )
     assert ", which itself gets it only after 1" in refused_at(overlay, 2, 5.0).reason
 
@@ -157,7 +160,7 @@ def test_a_refusal_names_a_host_without_a_copy_or_the_best_path(seed: int) -> No
 
 
 def assert_exact(overlay: Overlay, refused: fx.Refused) -> None:
-    full = re.match(r"(\w+) (would keep (\S+) ms but )?has no copy left", refused.reason)
+    full = re.match(r"(\w+) (would keep (\S+) ms but )?has no spare fan-out", refused.reason)
     if full is not None:
         here = overlay.hosts[HostId(full[1])]
         assert sum(len(branch.below.children) for branch in here.engine.branches()) >= here.fan_out
@@ -168,7 +171,7 @@ def assert_exact(overlay: Overlay, refused: fx.Refused) -> None:
         return
     path = refused.best.path
     found = re.fullmatch(
-        r"the fastest way, (over (.*)|straight from (\w+)), takes (\S+) ms, (\S+) ms of it the link( from (\w+))?"
+        r"the fastest path, (over (.*)|straight from (\w+)), takes (\S+) ms, (\S+) ms of it the link( from (\w+))?"
         r"(, which itself gets it only after (\S+) ms)?",
         refused.reason,
     )

@@ -340,13 +340,13 @@ def test_a_refusal_says_why_the_only_host_that_confirmed_could_not_be_the_parent
 def test_an_offer_of_a_stream_that_has_ended_since_is_answered_with_that_and_no_tries() -> None:
     host = ScriptedHost()
     host.subscribe()
-    asker = host.other()
-    host.receive(asker, path_request(asker))
-    assert host.sent_to(asker, m.PathOffer)
+    requester = host.other()
+    host.receive(requester, path_request(requester))
+    assert host.sent_to(requester, m.PathOffer)
     host.handle(ev.UnsubscribeRequested(CHANNEL))
     assert host.engine.metrics(CHANNEL) is None
-    ended = [fx.Send(asker, m.PathRefusal(ASK, CHANNEL, "the stream ended meanwhile", 0))]
-    assert host.receive(asker, m.Commit(ASK)) == ended
+    ended = [fx.Send(requester, m.PathRefusal(ASK, CHANNEL, "the stream ended meanwhile", 0))]
+    assert host.receive(requester, m.Commit(ASK)) == ended
 
 
 def test_an_offer_that_comes_once_the_last_copy_is_taken_is_not_passed_on() -> None:
@@ -360,10 +360,10 @@ def test_an_offer_that_comes_once_the_last_copy_is_taken_is_not_passed_on() -> N
     host.receive(A, m.PathOffer(request.ask, CHANNEL, host.metrics_at(A, 100.0), request.tries))
     assert not host.sent_to(B, m.PathOffer)
     assert [refusal.reason for refusal in host.sent_to(B, m.PathRefusal)] == [f"{ME} is full"]
-    assert host.sent_to(A, m.Cancel) == [m.Cancel(request.ask)], "it need not keep a copy"
+    assert host.sent_to(A, m.Cancel) == [m.Cancel(request.ask)], "it need not reserve a slot"
 
 
-def test_a_better_label_is_not_asked_for_where_the_bound_is_kept_with_room_and_only_the_rate_is_not() -> None:
+def test_a_better_label_is_not_asked_for_where_the_bound_is_kept_with_a_margin_and_only_the_rate_is_not() -> None:
     host = ScriptedHost()
     for peer in host.peers.values():
         peer.offers = True

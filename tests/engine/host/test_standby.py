@@ -52,7 +52,7 @@ def through_the_parent(overlay: Overlay) -> set[tuple[HostId, HostId, HostId]]:
 @settings(max_examples=7, deadline=None)
 @given(st.integers(8, 16), st.integers(0, 10_000), st.integers(2, 4))
 @example(15, 17, 2)  # a standby that has just moved below the parent, and has not announced it yet
-def test_a_standby_gets_the_channel_by_another_way(hosts: int, seed: int, fan_out: int) -> None:
+def test_a_standby_gets_the_channel_over_another_path(hosts: int, seed: int, fan_out: int) -> None:
     overlay = settled(hosts, seed, fan_out)
     below = through_the_parent(overlay)
     overlay.run(ANNOUNCED_S)
@@ -128,13 +128,13 @@ def test_a_standby_is_released_when_no_branch_needs_it() -> None:
     assert host not in next(b.standby.children for b in overlay.engines[standby].branches())
 
 
-def ask_to_stand_by(host: ScriptedHost, asker: HostId, parent: str = "another") -> bool:
+def ask_to_stand_by(host: ScriptedHost, requester: HostId, parent: str = "another") -> bool:
     """Whether a host agrees to be the standby of a peer that has some parent."""
-    host.receive(asker, m.StandbyRequest(CHANNEL, (asker,), "", HostId(parent)))
-    return host.sent_to(asker, m.StandbyStatus)[-1].ready
+    host.receive(requester, m.StandbyRequest(CHANNEL, (requester,), "", HostId(parent)))
+    return host.sent_to(requester, m.StandbyStatus)[-1].ready
 
 
-def test_a_host_stands_by_for_as_many_hosts_as_it_has_copies_left() -> None:
+def test_a_host_stands_by_for_as_many_hosts_as_it_has_spare_copies() -> None:
     host = ScriptedHost(fan_out=1)
     host.subscribe()
     host.peers[host.other()].spare = 0  # so that nobody changes parents
@@ -192,14 +192,14 @@ def test_a_standby_that_gets_the_channel_through_the_parent_is_replaced() -> Non
 def test_a_host_that_no_longer_asks_for_a_standby_loses_it() -> None:
     host = ScriptedHost()
     host.subscribe()
-    asker = host.other()
-    assert ask_to_stand_by(host, asker)
+    requester = host.other()
+    assert ask_to_stand_by(host, requester)
     host.run(DEFAULT.tree.child_ticks - 1)
-    assert host.engine.may_pull(CHANNEL, asker)
+    assert host.engine.may_pull(CHANNEL, requester)
     host.run(1)
-    assert not host.engine.may_pull(CHANNEL, asker)
-    assert host.done(fx.Evict) == [fx.Evict(CHANNEL, asker)]
-    assert host.sent_to(asker, m.StandbyStatus)[-1] == m.StandbyStatus(CHANNEL, ready=False)
+    assert not host.engine.may_pull(CHANNEL, requester)
+    assert host.done(fx.Evict) == [fx.Evict(CHANNEL, requester)]
+    assert host.sent_to(requester, m.StandbyStatus)[-1] == m.StandbyStatus(CHANNEL, ready=False)
 
 
 @pytest.mark.parametrize("after_look", range(DEFAULT.standby.look_ticks))
@@ -225,12 +225,12 @@ def test_a_host_without_a_copy_left_stands_by_for_one_child_of_its_child_and_for
     host.subscribe()
     child = host.other()
     host.receive(child, m.Attach(1, CHANNEL, Contract(NO_BOUND_MS), (child,), ""))
-    for asker in (grandchild, another, stranger):
-        host.handle(ev.LinkUp(asker))
+    for requester in (grandchild, another, stranger):
+        host.handle(ev.LinkUp(requester))
     assert not ask_to_stand_by(host, stranger, "elsewhere")
     assert ask_to_stand_by(host, grandchild, child)
     assert not ask_to_stand_by(host, another, child), "its slot is promised already"
-    may_pull = [asker for asker in (grandchild, another, stranger) if host.engine.may_pull(CHANNEL, asker)]
+    may_pull = [requester for requester in (grandchild, another, stranger) if host.engine.may_pull(CHANNEL, requester)]
     assert may_pull == [grandchild], "who was refused may not open a session either"
 
 

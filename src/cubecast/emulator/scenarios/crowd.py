@@ -106,7 +106,7 @@ def expect(delay_ms: Floats, plan: Plan, rng: np.random.Generator) -> Expected:
 
 
 def has_tree(delay_ms: Floats, bounds_ms: Mapping[int, float], fan_out: int) -> bool:
-    """Whether a tree from host 0 keeps all bounds: tried by adding subscribers one by one, the least room first.
+    """Whether a tree from host 0 keeps all bounds: tried by adding subscribers one by one, the tightest bound first.
 
     No answer of "no" is certain: another order might find one.
 
@@ -117,7 +117,7 @@ def has_tree(delay_ms: Floats, bounds_ms: Mapping[int, float], fan_out: int) -> 
     for index in sorted(bounds_ms, key=lambda each: bounds_ms[each]):
         if index in reached_ms and reached_ms[index] <= bounds_ms[index]:
             continue
-        found = _way(delay_ms, index, reached_ms, copies)
+        found = _path(delay_ms, index, reached_ms, copies)
         if index in reached_ms or found is None or found[0] > bounds_ms[index]:
             return False
         before = found[1]
@@ -127,10 +127,10 @@ def has_tree(delay_ms: Floats, bounds_ms: Mapping[int, float], fan_out: int) -> 
     return True
 
 
-def _way(
+def _path(
     delay_ms: Floats, target: int, reached_ms: Mapping[int, float], copies: Mapping[int, int]
 ) -> tuple[float, list[tuple[int, int]]] | None:
-    """The fastest way from the tree to a host: its delay, ms, and the links to add, from the tree on; None without any."""
+    """The fastest path from the tree to a host: its delay, ms, and the links to add, from the tree on; None without any."""
     best_ms, parent, done = dict(reached_ms), dict[int, int](), set[int]()
     while open_hosts := best_ms.keys() - done:
         host = min(open_hosts, key=lambda each: best_ms[each])
@@ -144,9 +144,9 @@ def _way(
         if copies[host] <= 0:
             continue
         for other in range(len(delay_ms)):
-            way_ms = best_ms[host] + float(delay_ms[host, other]) + HOP_OWN_MS
-            if other not in reached_ms and way_ms < best_ms.get(other, np.inf):
-                best_ms[other], parent[other] = way_ms, host
+            path_ms = best_ms[host] + float(delay_ms[host, other]) + HOP_OWN_MS
+            if other not in reached_ms and path_ms < best_ms.get(other, np.inf):
+                best_ms[other], parent[other] = path_ms, host
     return None
 
 

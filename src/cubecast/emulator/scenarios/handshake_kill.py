@@ -20,7 +20,7 @@ SECONDS = 8.0
 """Default length of the stream, s."""
 FAN_OUT = 3
 """Copies a host may send: so few that paths have several hops."""
-ROOM = (1.05, 2.0)
+BOUND_FACTORS = (1.05, 2.0)
 """Bounds are between these multiples of the fastest path's delay, so that some need a host which carries nothing yet."""
 STEPS = ("attach", "path-request", "path-offer", "commit", "confirm", "kin", "stand-by", "standing-by", "pulse")
 """Kinds of messages after which a host is killed, in the protocol's words."""
@@ -70,7 +70,7 @@ async def handshake_kill(setting: Setting) -> Run:
 
     def bounds(plan: Plan) -> tuple[float, ...]:
         least_ms = shortest_ms(setting.network.matrix_ms(), HOP_OWN_MS)
-        return tuple(float(least_ms[index] * rng.uniform(*ROOM)) for index in plan.subscribers)
+        return tuple(float(least_ms[index] * rng.uniform(*BOUND_FACTORS)) for index in plan.subscribers)
 
     seconds = setting.seconds or SECONDS
     async with streaming(replace(setting, trace=trace), run, seconds, bounds, fan_out=FAN_OUT) as bed:

@@ -216,7 +216,7 @@ class JobsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RoutesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How ways over hosts that do not carry a channel yet are found (docs/search.md)."""
+    """How routes over hosts that do not carry a channel yet are found (docs/search.md)."""
 
     sites_max: int = 128
     """Maximum number of hosts considered for one request: its cost grows with their square."""
@@ -237,13 +237,13 @@ class RoutesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check(self, 0, ROUTE_MAX, "hops_max")
 
 
-class RoomConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How room is made at full hosts for a subscriber whose bound only they keep (docs/search.md)."""
+class DisplacementConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How children of full hosts are moved for a subscriber whose bound only those hosts keep (docs/search.md)."""
 
     follow_s: float = 3.0
     """Advice that the child has not followed after this counts as refused, s: it measures the link, then changes."""
-    patience: int = 2
-    """Times that a subscriber asks before a child is moved while links are measured that may give it a route instead."""
+    route_rounds: int = 2
+    """Number of requests of a subscriber during which no child is moved, if links are measured that may give it a route."""
     moves_max: int = 3
     """Maximum number of moves that are advised in vain for one subscriber."""
     links_max: int = 8
@@ -254,14 +254,14 @@ class RoomConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a hop adds to the least bound of a path beside its delay, ms: EstimateConfig.spread_ms_min of the hosts."""
     expiry_s: float = 30.0
     """What was tried for a subscriber is forgotten once it has not asked for this long, s."""
-    askers_max: int = 1024
+    subscribers_max: int = 1024
     """Maximum number of subscribers for which that is stored: bounds the directory's memory."""
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
         _check(self, 0, SECONDS_MAX, "follow_s", "expiry_s")
         _check(self, 0, SPREAD_MS_MAX, "spread_ms")
-        _check(self, 0, COUNT_MAX, "patience", "moves_max", "links_max", "probes_max", "askers_max")
+        _check(self, 0, COUNT_MAX, "route_rounds", "moves_max", "links_max", "probes_max", "subscribers_max")
 
 
 class DirectoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -281,8 +281,8 @@ class DirectoryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How subscribers over the cube change seats."""
     routes: RoutesConfig = RoutesConfig()
     """How routes over idle hosts are found."""
-    room: RoomConfig = RoomConfig()
-    """How room is made at full hosts."""
+    displacement: DisplacementConfig = DisplacementConfig()
+    """How children of full hosts are moved for newcomers."""
     jobs: JobsConfig = JobsConfig()
     """How jobs are kept and placed."""
 

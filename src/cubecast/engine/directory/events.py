@@ -104,7 +104,7 @@ class RelocationWanted:
 
 @dataclass(frozen=True, slots=True)
 class RoutesWanted:
-    """A subscriber asks for ways to a channel over hosts that need not carry it yet; it reports the delays of its links."""
+    """A subscriber asks for routes to a channel over hosts that need not carry it yet; it reports the delays of its links."""
 
     host: HostId
     channel: ChannelName

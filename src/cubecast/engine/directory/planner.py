@@ -2,7 +2,7 @@
 
 For each channel the planner runs the survey of `cubecast.overlay.trees.hybrid`: a generator that yields pairs of hosts and
 is sent their delays. Reported delays answer it, and missing ones are requested from the hosts. The tree it returns is
-carried out move by move: a host is advised to change to its new parent once that parent has a copy left and is not a
+carried out move by move: a host is advised to change to its new parent once that parent has spare fan-out and is not a
 descendant of the host. Hosts decide: they try the advice, keep their bounds, and report their new paths. A plan with
 little gain is dropped, so that trees do not change because of the jitter of delays alone.
 """
@@ -217,7 +217,7 @@ class Planner:
     def _detour(
         self, plan: _Plan, group: Group, remaining: list[HostId], spare: dict[HostId, int]
     ) -> dict[HostId, HostId]:
-        """A move for when every remaining one waits for another: one host goes to its nearest host with a copy left."""
+        """A move for when every remaining one waits for another: one host goes to its nearest host with spare fan-out."""
         full_parents = {plan.target[host] for host in remaining}
         for host in remaining:
             if group[host].parent not in full_parents:

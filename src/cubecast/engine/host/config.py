@@ -122,9 +122,9 @@ class TreeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dead_ticks: Ticks = 1
     """A child that has not answered a ping for this long, beyond the round trip, loses its slot to its own child, which
     has heard nothing from it for FailureConfig.silent_ticks."""
-    heir_ticks: Ticks = 30
-    """A copy that a child leaves to another host, to make room for it, is held for this long: until its search has learnt
-    of it, at most two rounds with the directory."""
+    reserved_ticks: Ticks = 30
+    """The slot that a displaced child frees is reserved for a newcomer for this long: until the newcomer's search has learnt
+    that it is free, at most two rounds with the directory."""
     pause_ticks: Ticks = 2
     """After this time without media a host sends its children path updates at every tick, so that they do not mistake the
     pause for its death, and pings its parent."""

@@ -41,7 +41,7 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class FindRoutes:
-    """Ask the directory for ways to a channel over hosts that need not carry it yet; answered by RoutesFound.
+    """Ask the directory for routes to a channel over hosts that need not carry it yet; answered by RoutesFound.
 
     Attributes:
         links_ms: one-way delays of this host's links.

@@ -131,7 +131,7 @@ class RoutesRequest:
 
 @dataclass(frozen=True, slots=True)
 class RoutesAnswer:
-    """Ways to a channel over hosts that need not carry it yet.
+    """Routes to a channel over hosts that need not carry it yet.
 
     Attributes:
         routes: the one with the least delay first.

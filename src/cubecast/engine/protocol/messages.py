@@ -9,7 +9,7 @@ A path to a channel over the cube is found, then taken, in four messages that tr
 
 A host that knows another one on the tree asks it directly: Attach, answered by Confirm. PathRefusal answers a request
 that found nothing, Cancel withdraws a request or returns an offer, Release ends a confirmed branch from below and Ended
-from above. `ask` is a number that the asker chose; answers repeat it.
+from above. `ask` is a number that the requester chose; answers repeat it.
 
 On a confirmed branch PathUpdates go down and SubtreeContracts up: when they change, and with the heartbeats of the link,
 so that a link at rest carries a frame every two seconds, however many channels it serves. A PathUpdate also goes down
@@ -161,13 +161,13 @@ class PathRefusal(_Struct, frozen=True, tag="path-refusal"):
 
 
 class Cancel(_Struct, frozen=True, tag="cancel"):
-    """The asker does not accept the offer, or no longer waits for one."""
+    """The requester does not accept the offer, or no longer waits for one."""
 
     ask: int
 
 
 class Commit(_Struct, frozen=True, tag="commit"):
-    """The asker accepts the offer made to this ask."""
+    """The requester accepts the offer made to this ask."""
 
     ask: int
 
@@ -219,7 +219,7 @@ class SeqnoRequest(_Struct, frozen=True, tag="seqno-request"):
 
 
 class Relatives(_Struct, frozen=True, tag="kin"):
-    """From parent to child: its grandparent, uncles and siblings; one with a copy left may replace the parent."""
+    """From parent to child: its grandparent, uncles and siblings; one with spare fan-out may replace the parent."""
 
     channel: ChannelName
     hosts: tuple[HostRecord, ...]
@@ -258,11 +258,11 @@ class Release(_Struct, frozen=True, tag="release"):
     """The sender no longer receives the channel from the receiver.
 
     Attributes:
-        room_for: the host for which it makes room, at the directory's advice; empty for none.
+        slot_for: the host for which the freed slot is to be reserved, at the directory's advice; empty for none.
     """
 
     channel: ChannelName
-    room_for: HostId = NOBODY
+    slot_for: HostId = NOBODY
 
 
 class Ended(_Struct, frozen=True, tag="ended"):

@@ -118,17 +118,17 @@ class Advice:
     """Advice from the directory: a host that may be a better parent for a channel.
 
     Attributes:
-        room_for: the host that needs the copy which is left at the parent now; empty when the change helps this host.
+        slot_for: the host for which the slot at the present parent is to be reserved; empty when the change helps this host.
     """
 
     channel: ChannelName
     parent: HostRecord
-    room_for: HostId = NOBODY
+    slot_for: HostId = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A way to a channel that a subscriber may ask for: a host to begin with, and the hosts from there to one that has it.
+    """A path to a channel that a subscriber may ask for: a host to begin with, and the hosts from there to one that has it.
 
     Attributes:
         first: the host next to the subscriber.

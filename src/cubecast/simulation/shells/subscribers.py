@@ -90,8 +90,8 @@ class LocalSubscribers:
                 if each is not asking:
                     subscribers.remove(each)
             return
-        asker = self._asking.pop(outcome.channel, None)
-        for each in list(subscribers) if asker is None else [asker]:
+        asking = self._asking.pop(outcome.channel, None)
+        for each in list(subscribers) if asking is None else [asking]:
             each.outcomes.append(outcome)
             if not each.admitted and each in subscribers:
                 subscribers.remove(each)

@@ -1,1 +1,1 @@
-"""Ways for subscribers whose bound no host keeps that is on the tree and has a copy left."""
+"""How subscribers are admitted whose bound no host keeps that is on the tree and has spare fan-out."""

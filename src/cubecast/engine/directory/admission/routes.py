@@ -1,9 +1,9 @@
-"""Ways to a channel for a subscriber whose bound no host on the tree keeps: over hosts that need not carry it yet.
+"""Routes to a channel for a subscriber whose bound no host on the tree keeps: over hosts that need not carry it yet.
 
-The directory knows the promised delays on the tree and the delays that hosts have measured. It finds the shortest ways from
-every host on the tree with a copy left, over hosts that have one too, to the subscriber. Links that nobody has measured
-are not used; those that promise most by the hosts' coordinates are measured, so that asking again finds more. Where only
-full hosts would keep the bound, room is made at one of them (`room`).
+The directory knows the promised delays on the tree and the delays that hosts have measured. It finds the shortest paths
+from every host on the tree with spare fan-out, over hosts that have some too, to the subscriber. Links that nobody has
+measured are not used; those that promise most by the hosts' coordinates are measured, so that asking again finds more.
+Where only full hosts would keep the bound, a child of one of them is displaced (`displacement`).
 """
 
 import heapq
@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cubecast.engine.directory.admission.room import Room, RoomMaker, TreeView
+from cubecast.engine.directory.admission.displacement import Displacement, DisplacementPlanner, TreeView
 from cubecast.engine.directory.channels import Channels
 from cubecast.engine.directory.config import DirectoryConfig
 from cubecast.engine.directory.delay_table import DelayTable
@@ -34,8 +34,8 @@ class RouteFinder:
         self._channels = channels
         self._delay_table = delay_table
         self._config = config.routes
-        self._spread_ms = config.room.spread_ms
-        self._room = RoomMaker(delay_table, config.room)
+        self._spread_ms = config.displacement.spread_ms
+        self._displacements = DisplacementPlanner(delay_table, config.displacement)
 
     def find(self, host: HostId, channel: ChannelName, now: float) -> list[DirectoryEffect]:
         """The routes for a subscriber, and requests to measure the links of more.
@@ -50,13 +50,13 @@ class RouteFinder:
         on_tree_ms = self._channels.on_tree_ms(record)
         sites = self._sites(host, record, on_tree_ms)
         spare = {each: self._state.members[each].record.fan_out - copies[each] for each in sites}
-        room = {each: copies_left > 0 for each, copies_left in spare.items()}
-        expected_ms, before = self._shortest(sites, on_tree_ms, room)
+        has_spare = {each: spare[each] > 0 for each in sites}
+        expected_ms, before = self._shortest(sites, on_tree_ms, has_spare)
         estimated_ms = self._delay_table.matrix_ms(sites)
-        asked = self._ask_probes(sites, on_tree_ms, expected_ms, estimated_ms, room)
-        routes = self._routes(host, sites, expected_ms, before, room)
-        probes = self._to_probe(host, sites, on_tree_ms, estimated_ms, room)
-        report, made = member.subscriptions.get(channel), Room()
+        asked = self._ask_probes(sites, on_tree_ms, expected_ms, estimated_ms, has_spare)
+        routes = self._routes(host, sites, expected_ms, before, has_spare)
+        probes = self._to_probe(host, sites, on_tree_ms, estimated_ms, has_spare)
+        report, displacement = member.subscriptions.get(channel), Displacement()
         if report is not None and report.state == "searching":
             known = {each: ms for each, ms in on_tree_ms.items() if each in spare}
             tree = TreeView(channel, known, spare, self._channels.receivers(channel))
@@ -65,7 +65,7 @@ class RouteFinder:
             def delay_ms(a: HostId, b: HostId) -> float:
                 return float(estimated_ms[at[a], at[b]]) if a in at and b in at else np.inf
 
-            made = self._room.make(
+            displacement = self._displacements.plan(
                 host,
                 report.bound_ms,
                 tree,
@@ -74,18 +74,18 @@ class RouteFinder:
                 kept=self._keeps(host, report.bound_ms, routes),
                 waits=bool(asked or probes),
             )
-            for child, to in made.links:
+            for child, to in displacement.links:
                 dialler, dialled = (to, child) if self._delay_table.is_hidden(to) else (child, to)
                 asked.setdefault(dialler, []).append(dialled)
         members = self._state.members
         answer = RoutesAnswer(
             routes,
-            (*probes, *(members[each].record for each in made.probes)),
-            pending=bool(asked) or made.awaited,
+            (*probes, *(members[each].record for each in displacement.probes)),
+            pending=bool(asked) or displacement.pending,
             carriers=len(on_tree_ms),
             others_search=self._others_search(host, channel),
         )
-        return [*self._requests(answer, asked), *self._advice(channel, host, made), AnswerRoutes(answer)]
+        return [*self._requests(answer, asked), *self._advice(channel, host, displacement), AnswerRoutes(answer)]
 
     def _requests(self, answer: RoutesAnswer, asked: Mapping[HostId, list[HostId]]) -> list[DirectoryEffect]:
         """Requests to measure links: those asked for, and those of the routes, which may have been closed since."""
@@ -97,11 +97,11 @@ class RouteFinder:
                 pushes[dialler] = (*pushes.get(dialler, ()), members[dialled].record)
         return [AskProbes(each, tuple(dict.fromkeys(records))) for each, records in pushes.items()]
 
-    def _advice(self, channel: ChannelName, host: HostId, made: Room) -> list[DirectoryEffect]:
-        """Advice to the child that is to make room for a subscriber."""
-        if made.move is None:
+    def _advice(self, channel: ChannelName, host: HostId, displacement: Displacement) -> list[DirectoryEffect]:
+        """Advice to the child that is displaced for a subscriber."""
+        if displacement.move is None:
             return []
-        (child, to), members = made.move, self._state.members
+        (child, to), members = displacement.move, self._state.members
         advice: list[DirectoryEffect] = [Advise(child, Advice(channel, members[to].record, host))]
         if self._delay_table.is_hidden(to):  # the child cannot dial it, so it dials the child
             advice.append(AskProbes(to, (members[child].record,)))
@@ -129,9 +129,9 @@ class RouteFinder:
         return [host, *others]
 
     def _shortest(
-        self, sites: list[HostId], on_tree_ms: Mapping[HostId, float], room: Mapping[HostId, bool]
+        self, sites: list[HostId], on_tree_ms: Mapping[HostId, float], has_spare: Mapping[HostId, bool]
     ) -> tuple[dict[HostId, float], dict[HostId, HostId]]:
-        """The least delay expected at each host over measured links, ms, and the host before it on its way.
+        """The least delay expected at each host over measured links, ms, and the host before it on its path.
 
         Hosts on the tree stay where they are; the subscriber, sites[0], relays nothing.
         """
@@ -146,7 +146,7 @@ class RouteFinder:
             if host in expected_ms:
                 continue
             expected_ms[host], before[host] = ms, source
-            if not room[host] or host == sites[0]:
+            if not has_spare[host] or host == sites[0]:
                 continue
             for other in sites:
                 link_ms = self._delay_table.one_way_ms(host, other)
@@ -160,13 +160,13 @@ class RouteFinder:
         sites: list[HostId],
         expected_ms: Mapping[HostId, float],
         before: Mapping[HostId, HostId],
-        room: Mapping[HostId, bool],
+        has_spare: Mapping[HostId, bool],
     ) -> tuple[Route, ...]:
-        """The routes to begin with each host that has a copy left, by the delay expected at the subscriber."""
+        """The routes to begin with each host that has spare fan-out, by the delay expected at the subscriber."""
         ranked = []
         for first in sites[1:]:
             link_ms = self._delay_table.one_way_ms(host, first)
-            if first in expected_ms and room[first] and link_ms is not None:
+            if first in expected_ms and has_spare[first] and link_ms is not None:
                 ranked.append((expected_ms[first] + link_ms, first))
         routes = []
         for _, first in sorted(ranked)[: self._config.routes_max]:
@@ -185,10 +185,10 @@ class RouteFinder:
         sites: list[HostId],
         on_tree_ms: Mapping[HostId, float],
         estimated_ms: Floats,
-        room: Mapping[HostId, bool],
+        has_spare: Mapping[HostId, bool],
     ) -> tuple[HostRecord, ...]:
-        """Hosts with a copy left that the subscriber has not measured, the most promising first."""
-        tree = [index for index, each in enumerate(sites) if each in on_tree_ms and room[each]]
+        """Hosts with spare fan-out that the subscriber has not measured, the most promising first."""
+        tree = [index for index, each in enumerate(sites) if each in on_tree_ms and has_spare[each]]
         if not tree:
             return ()
         to_tree_ms = np.min([estimated_ms[index] + on_tree_ms[sites[index]] for index in tree], axis=0)
@@ -196,7 +196,7 @@ class RouteFinder:
             (float(to_tree_ms[index] + estimated_ms[index, 0]), each)
             for index, each in enumerate(sites)
             if index
-            and room[each]
+            and has_spare[each]
             and self._delay_table.one_way_ms(host, each) is None
             and not (self._delay_table.is_hidden(host) and self._delay_table.is_hidden(each))
             and not self._delay_table.is_hidden(each)
@@ -209,18 +209,18 @@ class RouteFinder:
         on_tree_ms: Mapping[HostId, float],
         expected_ms: Mapping[HostId, float],
         estimated_ms: Floats,
-        room: Mapping[HostId, bool],
+        has_spare: Mapping[HostId, bool],
     ) -> dict[HostId, list[HostId]]:
-        """Unmeasured links between idle hosts and the tree that could shorten a way to the subscriber, by who measures."""
-        tree = [index for index, each in enumerate(sites) if each in on_tree_ms and room[each]]
+        """Unmeasured links between idle hosts and the tree that could shorten a path to the subscriber, by who measures."""
+        tree = [index for index, each in enumerate(sites) if each in on_tree_ms and has_spare[each]]
         ranked: list[tuple[float, HostId, HostId]] = []
         for index, each in enumerate(sites):
-            if index == 0 or each in on_tree_ms or not room[each]:
+            if index == 0 or each in on_tree_ms or not has_spare[each]:
                 continue
-            ways = sorted(
+            through = sorted(
                 (on_tree_ms[sites[above]] + float(estimated_ms[above, index]), sites[above]) for above in tree
             )
-            for ms, above in ways[: self._config.links_per_idle_host]:
+            for ms, above in through[: self._config.links_per_idle_host]:
                 if self._delay_table.one_way_ms(each, above) is None and ms < expected_ms.get(each, np.inf):
                     ranked.append((ms + float(estimated_ms[index, 0]), each, above))
         asked: dict[HostId, list[HostId]] = {}

@@ -2,7 +2,7 @@
 
 A host whose parent is not the publisher asks another one to be its standby: one that carries the channel, has a copy
 left, and does not get the channel through the same parent. A standby reserves no copy for that; it is standby for no
-more hosts than it has copies left, and notifies those for which it no longer is.
+more hosts than its spare fan-out allows, and notifies those for which it no longer is.
 """
 
 from collections.abc import Callable
@@ -141,7 +141,7 @@ class StandbySelection:
             and host not in branch.below.children
             and (
                 host in branch.standby.children
-                or self._copies_left(branch) > 0
+                or self._spare_copies(branch) > 0
                 or self._may_take_slot_of(branch, m.parent)
             )
         )
@@ -152,8 +152,8 @@ class StandbySelection:
                 effects = self._neighbourhood.ping(m.parent)
         return effects if ready and m.ready else [*effects, Send(host, StandbyStatus(m.channel, ready))]
 
-    def _copies_left(self, branch: Branch) -> int:
-        """Copies left beyond those that standby children of any channel may need.
+    def _spare_copies(self, branch: Branch) -> int:
+        """Spare fan-out beyond what standby children of any channel may need.
 
         One standby child of each child needs no further copy: it takes that child's.
         """
@@ -175,7 +175,7 @@ class StandbySelection:
         for standby_child in branch.standby.children.values():
             standby_child.silent_ticks += 1
         gone = [host for host, each in branch.standby.children.items() if each.silent_ticks >= self._child_ticks]
-        over = -self._copies_left(branch) if branch.standby.children else 0
+        over = -self._spare_copies(branch) if branch.standby.children else 0
         gone += [host for host in reversed(branch.standby.children) if host not in gone][: max(0, over)]
         for host in gone:
             del branch.standby.children[host]

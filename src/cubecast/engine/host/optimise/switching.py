@@ -105,7 +105,9 @@ class ParentSwitching:
         history = self._history.setdefault(branch.channel, History())
         history.settle_ticks -= 1
         if branch.channel in self._advice:
-            waits = history.settle_ticks > 0 and not self._advice[branch.channel][0].room_for  # a user waits for room
+            waits = (
+                history.settle_ticks > 0 and not self._advice[branch.channel][0].slot_for
+            )  # a newcomer waits for the slot
             return [] if waits else self._follow_advice(branch)
         history.rest_ticks -= 1
         if branch.upstream is None or branch.parent.former is not None or branch.ticks % self._config.look_ticks:

@@ -1,4 +1,4 @@
-"""Admission control for requests of other hosts: whether a copy is left, or a slot that a dead child has freed."""
+"""Admission control for requests of other hosts: whether fan-out is spare, or a slot is reserved or freed by a dead child."""
 
 from collections.abc import Mapping
 
@@ -24,20 +24,20 @@ class Admission:
 
     def promised(self, without: Search | None = None) -> int:
         """Copies reserved by requests of other hosts that are under way."""
-        others = (s for s in self._searches.values() if s.asker != self._host and s is not without)
+        others = (s for s in self._searches.values() if s.requester != self._host and s is not without)
         return sum(s.phase in RESERVING for s in others)
 
     def full(self, search: Search) -> bool:
-        """Whether no copy is left for the asker, and it is no child, nor one for which a child has made room."""
-        if self._downstream.has_copy(search.channel, search.asker):
+        """Whether no fan-out is spare for the requester, and it is no child and has no slot reserved for it."""
+        if self._downstream.has_slot(search.channel, search.requester):
             return False
         if self._downstream.spare(search.channel, self.promised(search)) > 0:
             return False
-        return self._downstream.leaving or self._downstream.slot_free_for(search.channel, search.asker) is None
+        return self._downstream.leaving or self._downstream.slot_free_for(search.channel, search.requester) is None
 
     def free_slot(self, search: Search, branch: Branch) -> list[Effect]:
-        """If no copy is left, gives the asker the slot of its dead parent."""
-        child = self._downstream.slot_free_for(search.channel, search.asker)
+        """If no fan-out is spare, gives the requester the slot of its dead parent."""
+        child = self._downstream.slot_free_for(search.channel, search.requester)
         if child is None or self._downstream.spare(search.channel, self.promised(search)) > 0:
             return []
         del branch.below.children[child]
@@ -55,4 +55,4 @@ class Admission:
         if not branch.fed:
             return f"{self._host} {UNFED}"
         feasible = search.feasibility.allows(branch.metrics.seqno, branch.metrics.depth, branch.metrics.publication)
-        return "" if feasible else f"{self._host} {DESCENDANT} {search.asker}"
+        return "" if feasible else f"{self._host} {DESCENDANT} {search.requester}"

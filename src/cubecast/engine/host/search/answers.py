@@ -110,7 +110,7 @@ class SearchAnswers:
         steps = self._steps
         effects: list[Effect] = []
         for search in list(steps.searches.values()):
-            effects += steps.end(search) if search.asker == host else self.on_silent(search, host)
+            effects += steps.end(search) if search.requester == host else self.on_silent(search, host)
         return effects
 
     def on_silent(self, search: Search, host: HostId) -> list[Effect]:

@@ -48,7 +48,7 @@ class Candidates:
         return hosts[: self._config.search.direct_max]
 
     def paths_on_tree(self, channel: ChannelName, contract: Contract, tree: Tree) -> list[tuple[HostId, PathMetrics]]:
-        """Linked hosts that carry the channel and have a copy left, and the path through each.
+        """Linked hosts that carry the channel and have spare fan-out, and the path through each.
 
         Those that keep the contract come first, then by delay.
 
@@ -91,7 +91,7 @@ class Candidates:
         return tuple(sorted(seen, key=lambda view: view.least_bound_ms))
 
     def refusing(self, search: Search) -> list[Refusing]:
-        """Hosts that carry the channel and give this one no copy: they announced that none is left, or did not accept.
+        """Hosts that carry the channel and give this one no copy: they announced that none is spare, or did not accept.
 
         A host that refused because it was full, and has announced a copy since, is left out.
         """
@@ -142,7 +142,7 @@ class Candidates:
         }
 
     def _can_serve(self, host: HostId, link: Link, channel: ChannelName, has_slot: bool) -> bool:
-        """Whether a host is alive, stays, and has a copy left or a slot for this host."""
+        """Whether a host is alive, stays, and has spare fan-out or a slot for this host."""
         if link.spare.get(channel, 0) <= 0 and not has_slot:
             return False
         overdue = self._neighbourhood.links.is_overdue(host, self._config.failure.silent_ticks)

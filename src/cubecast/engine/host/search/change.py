@@ -35,7 +35,7 @@ class Changes(Kind):
         search = self._steps.open_for(branch, Purpose.CHANGE)
         search.direct, search.over_cube = hosts, bool(hosts)
         if advice is not None:
-            search.advised, search.room_for = True, advice.room_for
+            search.advised, search.slot_for = True, advice.slot_for
         branch.seqnos.hold = True
         return self._steps.advance(search)
 
@@ -71,5 +71,5 @@ class Changes(Kind):
         effects = self._repairs.confirmed(search, record, metrics)
         branch = self._steps.downstream.branches.get(search.channel)
         if branch is not None and branch.upstream == record.host:
-            branch.parent.room_for = search.room_for
+            branch.parent.slot_for = search.slot_for
         return effects

@@ -68,7 +68,7 @@ class Joins(Kind):
         return effects
 
     def on_routes(self, channel: ChannelName, answer: RoutesAnswer | None) -> list[Effect]:
-        """The directory has named ways over hosts that need not carry the channel yet, and further hosts to measure."""
+        """The directory has named routes over hosts that need not carry the channel yet, and further hosts to measure."""
         effects: list[Effect] = []
         for search in self._in_phase(channel, Phase.WIDENING):
             self._record(search, answer)
@@ -111,7 +111,7 @@ class Joins(Kind):
     def _record(search: Search, answer: RoutesAnswer | None) -> None:
         before = 0 if search.routes is None else search.routes.carriers
         grown = answer is not None and answer.carriers > before
-        search.still_rounds = 0 if grown else search.still_rounds + 1
+        search.unchanged_rounds = 0 if grown else search.unchanged_rounds + 1
         search.routes = answer
 
     @staticmethod
@@ -221,7 +221,7 @@ class Joins(Kind):
         """Whether more and more subscribers who came at the same time carry the channel, and may relay it to this one."""
         if search.routes is None or not search.routes.others_search:
             return False
-        return search.still_rounds < self._config.crowd_rounds and search.total_ticks < self._config.crowd_ticks
+        return search.unchanged_rounds < self._config.crowd_rounds and search.total_ticks < self._config.crowd_ticks
 
     def _widen(self, search: Search) -> list[Effect]:
         """Asks the directory for routes over hosts that need not carry the channel yet."""

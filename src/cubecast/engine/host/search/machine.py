@@ -21,9 +21,9 @@ class Phase(Enum):
     PROBING = auto()
     """The links to proposed parents, or to the next host of a route, are being measured."""
     WIDENING = auto()
-    """The directory was asked for ways over hosts that do not carry the channel yet."""
+    """The directory was asked for routes over hosts that do not carry the channel yet."""
     CHOOSING = auto()
-    """No answer is awaited: the next candidate is being chosen. Lasts only while one event is handled."""
+    """The search waits for no answer: the next candidate is being chosen. Lasts only while one event is handled."""
     ATTACHING = auto()
     """A host that carries the channel was sent Attach."""
     REQUESTING = auto()
@@ -48,9 +48,9 @@ class Move(Enum):
     PROBE = auto()
     """Links are measured first."""
     WIDEN = auto()
-    """No host that is known to carry the channel will do: the directory is asked for ways over others."""
+    """No host that is known to carry the channel will do: the directory is asked for routes over others."""
     CHOOSE = auto()
-    """What was awaited has come, or will not come: the next candidate is chosen."""
+    """What the search waited for has come, or will not come: the next candidate is chosen."""
     ATTACH = auto()
     """A host that carries the channel is asked to be the parent."""
     REQUEST = auto()

@@ -1,9 +1,9 @@
 """What stood in the way of a subscriber that is refused: which host or link, and by how much; one line for the user.
 
-A host whose path would keep the contract comes first: it has no copy left, or did not accept for another reason. Else it is
+A host whose path would keep the contract comes first: it has no spare fan-out, or did not accept for another reason. Else it is
 the best path that was found: how long it takes, how much of that is the link from its last host, and whether that host
 itself gets the channel too late. The link is measured here; what happens before it is known from announcements only.
-A full host that would keep the bound is known here once the directory has named it to be measured (RoomConfig.probes_max).
+A full host that would keep the bound is known here once the directory has named it to be measured (DisplacementConfig.probes_max).
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ WHOLE_MS = 10
 
 
 class Refusing(NamedTuple):
-    """A host that carries the channel and gives this one no copy."""
+    """A host that carries the channel and does not accept this one as a child."""
 
     host: HostId
     metrics: PathMetrics
@@ -50,15 +50,17 @@ def obstacle(search: Search, refusing: Iterable[Refusing], last: LastHop | None)
     keep = [each for each in known if search.contract.kept_by(each.metrics)]
     full, others = _full(keep), [each for each in keep if each not in _full(keep)]
     if full:
-        return _no_copies(full, f"would keep {_bound_ms(full[0].metrics.least_bound_ms)} ms but has no copy left")
+        return _without_spare(
+            full, f"would keep {_bound_ms(full[0].metrics.least_bound_ms)} ms but has no spare fan-out"
+        )
     if others:
         return _declined(others)
     if search.nearest is not None:
         return _falls_short(search.contract, search.nearest, last)
     late = _full(known)
     if late:
-        return _no_copies(
-            late, f"has no copy left, and could keep {_bound_ms(late[0].metrics.least_bound_ms)} ms at best"
+        return _without_spare(
+            late, f"has no spare fan-out, and could keep {_bound_ms(late[0].metrics.least_bound_ms)} ms at best"
         )
     return search.reason
 
@@ -67,7 +69,7 @@ def _full(hosts: Sequence[Refusing]) -> list[Refusing]:
     return [each for each in hosts if each.reason.endswith(FULL)]
 
 
-def _no_copies(full: Sequence[Refusing], what: str) -> str:
+def _without_spare(full: Sequence[Refusing], what: str) -> str:
     more = len(full) - 1
     return f"{full[0].host} {what}" + (f", nor {'has' if more == 1 else 'have'} {_others(more)}" if more else "")
 
@@ -91,9 +93,9 @@ def _falls_short(contract: Contract, best: PathMetrics, last: LastHop | None) ->
     if best.loss > contract.loss:
         here = f", {last.loss:.2%} on the link from {parent}" if last is not None and over else ""
         faults.append(f"loses {best.loss:.2%}{here}")
-    way = f"over {_listed(over)}" if over else f"straight from {parent}"
+    hosts = f"over {_listed(over)}" if over else f"straight from {parent}"
     kind = "best" if contract.rate_bps > 0 or contract.loss < 1 else "fastest"
-    return f"the {kind} way, {way}, {', and '.join(faults)}" if faults else "the path found was lost again"
+    return f"the {kind} path, {hosts}, {', and '.join(faults)}" if faults else "the path found was lost again"
 
 
 def _slow_part(contract: Contract, best: PathMetrics, last: LastHop | None) -> str:

@@ -88,12 +88,12 @@ class RelayRequests(Kind):
         return (host, ask) in searches or len(searches) >= self._steps.config.searches_max
 
     def on_cancel(self, host: HostId, m: Cancel) -> list[Effect]:
-        """The asker does not accept the offer, or no longer waits for one."""
+        """The requester does not accept the offer, or no longer waits for one."""
         search = self._steps.searches.get((host, m.ask))
         return [] if search is None else self._steps.end(search)
 
     def on_commit(self, host: HostId, m: Commit) -> list[Effect]:
-        """The asker accepts the offer: confirm it if the channel is carried here, or commit to the next hop's offer."""
+        """The requester accepts the offer: confirm it if the channel is carried here, or commit to the next hop's offer."""
         steps = self._steps
         search = steps.searches.get((host, m.ask))
         if search is None or search.phase is not Phase.OFFERED:
@@ -140,7 +140,7 @@ class RelayRequests(Kind):
             return []
         mine = steps.neighbourhood.host
         full = steps.admission.full(search)
-        search.reason = f"{mine} {FULL}" if full else f"{mine} {DESCENDANT} {search.asker}"
+        search.reason = f"{mine} {FULL}" if full else f"{mine} {DESCENDANT} {search.requester}"
         search.move(Move.CHOOSE)
         return steps.settle(search)
 
@@ -167,7 +167,7 @@ class RelayRequests(Kind):
         return self._answer(search, None)
 
     def confirmed(self, search: Search, record: HostRecord, metrics: PathMetrics) -> list[Effect]:
-        """Makes the host the parent, unless there is one already, and confirms to the asker."""
+        """Makes the host the parent, unless there is one already, and confirms to the requester."""
         steps = self._steps
         if search.channel in steps.downstream.branches:
             return [*steps.decline(record.host, search.channel), *self._confirm(search)]
@@ -176,19 +176,19 @@ class RelayRequests(Kind):
         return [*steps.upstream.adopt(branch, record, metrics), *self._confirm(search)]
 
     def _answer(self, search: Search, best: Offer | None) -> list[Effect]:
-        """Answers the asker with an offer, or with a refusal."""
+        """Answers the requester with an offer, or with a refusal."""
         if best is None:
             refusal = PathRefusal(search.ask, search.channel, search.reason, search.tries)
-            return [*self._steps.end(search), Send(search.asker, refusal)]
+            return [*self._steps.end(search), Send(search.requester, refusal)]
         return self._offer(search, best.metrics)
 
     def _offer(self, search: Search, metrics: PathMetrics) -> list[Effect]:
         search.move(Move.OFFER)
         offer = PathOffer(search.ask, search.channel, self._steps.downstream.advertised(metrics), search.tries)
-        return [Send(search.asker, offer)]
+        return [Send(search.requester, offer)]
 
     def _confirm(self, search: Search) -> list[Effect]:
-        """Makes the asker a child, unless others took the last copy meanwhile."""
+        """Makes the requester a child, unless others took the last copy meanwhile."""
         steps = self._steps
         if steps.admission.full(search):
             search.reason = f"{steps.neighbourhood.host} {FULL}"
@@ -196,9 +196,9 @@ class RelayRequests(Kind):
         branch = steps.downstream.branches[search.channel]
         metrics = branch.metrics
         evicted = steps.admission.free_slot(search, branch)
-        steps.downstream.feed(branch, search.asker, search.contract)
+        steps.downstream.feed(branch, search.requester, search.contract)
         advertised = steps.downstream.advertised(metrics, branch.copy_bps)
-        confirm = Send(search.asker, Confirm(search.ask, branch.channel, advertised))
-        child = steps.neighbourhood.links.record(search.asker)
+        confirm = Send(search.requester, Confirm(search.ask, branch.channel, advertised))
+        child = steps.neighbourhood.links.record(search.requester)
         push = [Push(branch.channel, child)] if steps.neighbourhood.hidden and child is not None else []
         return [*steps.end(search), *evicted, confirm, *push]

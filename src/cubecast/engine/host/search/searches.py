@@ -73,7 +73,7 @@ class Searches:
 
     def _tick(self, search: Search) -> list[Effect]:
         config, steps = self._config, self.steps
-        mine = search.asker == self._neighbourhood.host
+        mine = search.requester == self._neighbourhood.host
         if search.phase is Phase.ATTACHING and search.asked is not None and search.wait_ticks <= 0:
             return self._time_out(search, *search.asked)
         if search.purpose is Purpose.JOIN:

@@ -17,9 +17,9 @@ RESHAPED = "the cube changes its shape"
 UNFED = "looks for a parent itself"
 """Reason for a refusal, after a host's name: the host has no parent for the channel at the moment."""
 EXPIRED = "the offer has expired"
-"""Reason for a refusal: the asker has accepted an offer too late."""
+"""Reason for a refusal: the requester has accepted an offer too late."""
 FULL = "is full"
-"""Reason for a refusal, after a host's name: it has no copy left."""
+"""Reason for a refusal, after a host's name: it has no spare fan-out."""
 SILENT = "is silent"
 """Reason, after a host's name: its link broke while a search waited for it."""
 LATE = "did not answer in time"
@@ -36,7 +36,7 @@ TRANSIENT = (UNLINKED, RESHAPED, UNFED, EXPIRED, SILENT, LATE, NOT_CARRIED, ENDE
 """Endings of reasons that may soon no longer hold: a search that was refused for one of them is repeated."""
 
 FULL_ROUNDS = 3
-"""Rounds of a search in which a full host counts as transient: a report of its copies takes up to 2 s."""
+"""Rounds of a search in which a full host counts as transient: a report of its spare fan-out takes up to 2 s."""
 
 
 class Purpose(Enum):
@@ -77,10 +77,10 @@ class Search:
     """One search for a parent."""
 
     purpose: Purpose
-    asker: HostId
+    requester: HostId
     """This host itself, except for RELAY."""
     ask: int
-    """The asker's number for it."""
+    """The requester's number for it."""
     channel: ChannelName
     contract: Contract
     tries: int
@@ -98,15 +98,15 @@ class Search:
     direct: list[HostId] = field(default_factory=list)
     """Hosts known to carry the channel that are still to be asked."""
     onward: tuple[HostId, ...] = ()
-    """The next hops that the asker prescribes."""
+    """The next hops that the requester prescribes."""
     offers: bool = False
     """Of a RELAY that waits for a newer sequence number: it is answered with an offer, not attached at once."""
     routes: RoutesAnswer | None = None
     """The directory's answer to the last request for routes; None before the first, and when it did not answer."""
     rounds: int = 0
     """Times that the directory was asked for routes."""
-    still_rounds: int = 0
-    """Rounds since the directory last knew of more hosts that carry the channel than before."""
+    unchanged_rounds: int = 0
+    """Rounds since the number of hosts that carry the channel last grew, as far as the directory knows."""
     transient: bool = False
     """In this round, a candidate was refused for a reason that may soon no longer hold."""
     untried: list[Hop] = field(default_factory=list)
@@ -118,8 +118,8 @@ class Search:
     best: Offer | None = None
     advised: bool = False
     """The directory advised this CHANGE: it may help other hosts rather than this one."""
-    room_for: HostId = NOBODY
-    """The host for which this CHANGE makes room; empty for none."""
+    slot_for: HostId = NOBODY
+    """The host for which the slot at the former parent of this CHANGE is to be reserved; empty for none."""
     nearest: PathMetrics | None = None
     """The best path that was declined because it does not keep the contract."""
     promising: dict[HostId, PathMetrics] = field(default_factory=dict)
@@ -168,7 +168,7 @@ class Search:
     def note(self, reason: str) -> None:
         """Records why a candidate did not become the parent.
 
-        A full host may get a copy back, but only in the first rounds: then the directory knows that it is full.
+        A full host may lose a child, but that counts in the first rounds only: then the directory knows that it is full.
         """
         self.reason = reason
         passes = reason.endswith(TRANSIENT) or DESCENDANT in reason
@@ -190,6 +190,6 @@ class Search:
         """The report on the local subscriber's search to the directory."""
         terms = self.contract
         record = SubscriptionRecord(
-            self.channel, self.asker, terms.bound_ms, state, promised_ms, best_ms, path, terms.rate_bps, terms.loss
+            self.channel, self.requester, terms.bound_ms, state, promised_ms, best_ms, path, terms.rate_bps, terms.loss
         )
         return Report(record)

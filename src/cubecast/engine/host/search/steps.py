@@ -68,7 +68,7 @@ class SearchSteps:
         self.kinds: dict[Purpose, Kind] = {}
         """Filled by `Searches`: kinds use these steps."""
         self.searches: dict[tuple[HostId, int], Search] = {}
-        """By asker and the asker's number."""
+        """By requester and the requester's number."""
         self.asked: dict[int, Search] = {}
         """By the number of a request of ours that was not answered, or whose offer is held."""
         self.admission = Admission(neighbourhood.host, downstream, self.searches)
@@ -80,7 +80,7 @@ class SearchSteps:
         """Adds a search of our own; it asks no host yet."""
         search = Search(purpose, self.neighbourhood.host, self._next_ask(), channel, contract, self.config.tries)
         search.machine = Machine(phase)
-        self.searches[search.asker, search.ask] = search
+        self.searches[search.requester, search.ask] = search
         return search
 
     def open_for(self, branch: Branch, purpose: Purpose) -> Search:
@@ -93,12 +93,12 @@ class SearchSteps:
     def own(self, channel: ChannelName) -> list[Search]:
         """Our own searches for a channel."""
         mine = self.neighbourhood.host
-        return [s for s in self.searches.values() if s.asker == mine and s.channel == channel]
+        return [s for s in self.searches.values() if s.requester == mine and s.channel == channel]
 
     def end(self, search: Search) -> list[Effect]:
         """Ends a search, and cancels its offer and its open request at other hosts."""
         search.move(Move.END)
-        self.searches.pop((search.asker, search.ask), None)
+        self.searches.pop((search.requester, search.ask), None)
         effects = self.cancel_held(search)
         if search.purpose is Purpose.JOIN:
             effects += self.neighbourhood.want_links(search.channel, ())
@@ -143,7 +143,7 @@ class SearchSteps:
         return self.settle(search)
 
     def choose(self, search: Search) -> list[Effect]:
-        """What was awaited has come, or will not come: asks the next candidate."""
+        """What the search waited for has come, or will not come: asks the next candidate."""
         search.move(Move.CHOOSE)
         return self.advance(search)
 

@@ -87,8 +87,8 @@ class Parent:
     """The former parent, which feeds this host until media of the new one arrives."""
     former_ticks: int = 0
     """Since the change of parents began."""
-    room_for: HostId = NOBODY
-    """The host for which the change of parents makes room at the former one; empty for none."""
+    slot_for: HostId = NOBODY
+    """The host for which the slot at the former parent is to be reserved; empty for none."""
 
 
 @dataclass(slots=True)
@@ -124,8 +124,8 @@ class Below:
     """The children, and what they were sent. `downstream` owns it."""
 
     children: dict[HostId, Child] = field(default_factory=dict)
-    heirs: dict[HostId, int] = field(default_factory=dict)
-    """Hosts that get the copies of children which have made room for them, and ticks until others may have those."""
+    reservations: dict[HostId, int] = field(default_factory=dict)
+    """Hosts for which the slot of a displaced child is reserved, and ticks until others may have it."""
     announced: PathMetrics | None = None
     """The path that the children were sent last; None if one of them has not been sent any."""
     update_ticks: int = 0

@@ -114,12 +114,12 @@ class Downstream:
         if self.leaving:
             return 0
         reserved = sum(max(0, n - self._children(other)) for other, n in self._reserve.items() if other != channel)
-        held = sum(len(branch.below.heirs) for branch in self.branches.values())
-        left = max(0, self._fan_out - self.copies() - held - promised - reserved)
+        reservations = sum(len(branch.below.reservations) for branch in self.branches.values())
+        spare = max(0, self._fan_out - self.copies() - reservations - promised - reserved)
         branch = self.branches.get(channel)
         if branch is None or not branch.copy_bps or self._uplink_bps >= NUMBER_MAX:
-            return left
-        return min(left, max(0, int(self._uplink_left_bps() // branch.copy_bps) - promised))
+            return spare
+        return min(spare, max(0, int(self._uplink_left_bps() // branch.copy_bps) - promised))
 
     def _children(self, channel: ChannelName) -> int:
         branch = self.branches.get(channel)
@@ -140,7 +140,7 @@ class Downstream:
         return structs.replace(metrics, rate_bps=max(0.0, left_bps))
 
     def heartbeats(self, promised: int) -> Callable[[int], Heartbeat]:
-        """What to announce now: the channels that can be forwarded and the copies left, by the heartbeat's number on a link.
+        """What to announce now: the channels that can be forwarded and the spare fan-out, by the heartbeat's number on a link.
 
         Of more than CARRIED_MAX channels each heartbeat names as many, and the next one those that follow.
 
@@ -189,12 +189,12 @@ class Downstream:
         """Ticks until a branch whose channel has ended is gone."""
         return max(1, self._config.drain_ticks - (branch.finished_ticks or 0))
 
-    def has_copy(self, channel: ChannelName, host: HostId) -> bool:
-        """Whether another host is fed, or a child has left it its copy."""
+    def has_slot(self, channel: ChannelName, host: HostId) -> bool:
+        """Whether another host is a child, or a slot is reserved for it."""
         branch = self.branches.get(channel)
         if branch is None:
             return False
-        return host in branch.below.children or (host in branch.below.heirs and not self.leaving)
+        return host in branch.below.children or (host in branch.below.reservations and not self.leaving)
 
     # ------------------------------------------------------------------ feasibility
 
@@ -224,7 +224,7 @@ class Downstream:
         """Accepts a child, or one that asks again."""
         branch.below.children[host] = Child(contract)
         branch.standby.children.pop(host, None)
-        branch.below.heirs.pop(host, None)
+        branch.below.reservations.pop(host, None)
         branch.below.relatives.pop(host, None)
         branch.below.announced = None
 
@@ -251,15 +251,15 @@ class Downstream:
         return []
 
     def on_release(self, host: HostId, m: Release) -> list[Effect]:
-        """A child no longer pulls; one that makes room for another host leaves its copy to that one for a while."""
+        """A child no longer pulls; if it was displaced for another host its slot is reserved for that one for a while."""
         branch = self.branches.get(m.channel)
         if branch is None:
             return []
         was_standby = branch.standby.children.pop(host, None) is not None
         if branch.below.children.pop(host, None) is None:
             return [Evict(m.channel, host)] if was_standby else []
-        if m.room_for and self.spare(m.channel) > 0:
-            branch.below.heirs[m.room_for] = self._config.heir_ticks
+        if m.slot_for and self.spare(m.channel) > 0:
+            branch.below.reservations[m.slot_for] = self._config.reserved_ticks
         return [Evict(m.channel, host), *self.prune(branch)]
 
     def on_goodbye(self, host: HostId) -> list[Effect]:
@@ -346,7 +346,7 @@ class Downstream:
             effects += self._send_update(branch)
         effects += self._send_relatives(branch)
         branch.ticks += 1
-        branch.below.heirs = {host: left - 1 for host, left in branch.below.heirs.items() if left > 1}
+        branch.below.reservations = {host: ticks - 1 for host, ticks in branch.below.reservations.items() if ticks > 1}
         for host, child in list(branch.below.children.items()):
             child.silent_ticks += branch.finished_ticks is None  # after the end children have nothing to send
             if child.silent_ticks >= config.child_ticks:

@@ -89,7 +89,7 @@ class Upstream:
         ) = 0
         branch.parent.metrics, branch.parent.fed, branch.parent.promised = None, True, None
         branch.media.bytes_received = -1
-        branch.parent.siblings, branch.parent.room_for = (), NOBODY
+        branch.parent.siblings, branch.parent.slot_for = (), NOBODY
         branch.seqnos.hold, branch.seqnos.newest = False, metrics.seqno
         effects.append(Pull(branch.channel, record, former_feeds=former_feeds))
         effects += self._downstream.forward(branch, metrics)
@@ -126,8 +126,8 @@ class Upstream:
         if branch is None or branch.upstream != host:
             return []
         former, branch.parent.former = branch.parent.former, None
-        room_for, branch.parent.room_for = branch.parent.room_for, NOBODY
-        return [] if former is None else [StopPull(channel, former), Send(former, Release(channel, room_for))]
+        slot_for, branch.parent.slot_for = branch.parent.slot_for, NOBODY
+        return [] if former is None else [StopPull(channel, former), Send(former, Release(channel, slot_for))]
 
     def on_pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> list[Effect]:
         """A media session closed; the next tick declares the parent lost, unless Ended arrives before that."""

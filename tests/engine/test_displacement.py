@@ -1,4 +1,4 @@
-"""Where only full hosts keep a newcomer's bound, a child with room elsewhere makes way, and nobody's bound is broken."""
+"""Where only full hosts keep a newcomer's bound, a child that another host can serve is displaced, and no bound is broken."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ import numpy as np
 from cubecast.engine.host import effects as fx
 from cubecast.overlay.cube import cube
 from cubecast.types import HostId
-from tests.engine.exact import UNCLEAR, drawn, exact_ms, room_ms
+from tests.engine.exact import UNCLEAR, displacement_ms, drawn, exact_ms
 from tests.engine.in_memory import CHANNEL, Overlay
 
 SETTLED_S = 5.0
@@ -24,7 +24,7 @@ class Tally:
 
 
 def newcomers(seed: int, tally: Tally) -> None:
-    """Half of the hosts of a random overlay subscribe, with bounds that leave room; then some that need a full host."""
+    """Half of the hosts of a random overlay subscribe, with bounds wider than needed; then some that need a full host."""
     overlay, rng = drawn(seed)
     order = [overlay.names[index] for index in rng.permutation(np.arange(1, len(overlay.names)))]
     half = len(order) // 2
@@ -35,10 +35,10 @@ def newcomers(seed: int, tally: Tally) -> None:
             bounds_ms[host] = bound_ms
     overlay.run(SETTLED_S)
     for host in order[half : half + max(2, half // 2)]:
-        exact, room = exact_ms(overlay, host), room_ms(overlay, host, bounds_ms)
-        if room is None or (exact is not None and room * (1 + 2 * UNCLEAR) >= exact):
+        exact, displaced_ms = exact_ms(overlay, host), displacement_ms(overlay, host, bounds_ms)
+        if displaced_ms is None or (exact is not None and displaced_ms * (1 + 2 * UNCLEAR) >= exact):
             continue
-        bound_ms = room * (1 + UNCLEAR) + 1
+        bound_ms = displaced_ms * (1 + UNCLEAR) + 1
         outcome = overlay.subscribe(overlay.names.index(host), bound_ms)
         if isinstance(outcome, fx.Admitted):
             tally.admitted.append(host)
@@ -52,7 +52,7 @@ def newcomers(seed: int, tally: Tally) -> None:
                 tally.broken.append(f"seed {seed}, {other}: {metrics}")
 
 
-def test_newcomers_are_admitted_where_a_child_can_make_room_and_no_bound_is_broken() -> None:
+def test_newcomers_are_admitted_where_a_child_can_be_displaced_and_no_bound_is_broken() -> None:
     tally = Tally()
     for seed in range(8):
         newcomers(seed, tally)
@@ -93,5 +93,5 @@ def test_no_child_moves_where_its_bound_would_break_and_the_refusal_names_the_fu
         assert isinstance(overlay.subscribe(index, bound_ms), fx.Admitted)
     outcome = overlay.subscribe(3, 20.0)
     assert isinstance(outcome, fx.Refused)
-    assert outcome.reason.startswith("h000 would keep 7.5 ms but has no copy left")
+    assert outcome.reason.startswith("h000 would keep 7.5 ms but has no spare fan-out")
     assert {parent(overlay, index) for index in (1, 2)} == {"h000"}

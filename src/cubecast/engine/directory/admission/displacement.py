@@ -1,16 +1,17 @@
-"""Room for a subscriber whose bound only full hosts keep: one of their children moves elsewhere.
+"""Displacement: a child of a full host moves to another parent, so that a subscriber whose bound only full hosts keep is served.
 
 The subscriber first measures its links to such hosts. Then a child of one of them is advised to change to another host of
-the tree that has a copy left, over a measured link, if the bounds of all that receive through the child are expected to
-hold there. Hosts decide: the child changes only if they do. Of all such moves the one that delays the child least is tried,
-and one at a time for each subscriber, whose search goes on meanwhile.
+the tree that has spare fan-out, over a measured link, if the bounds of all that receive through the child are expected to
+hold there. The slot that it frees is reserved for the subscriber. Hosts decide: the child changes only if the bounds do
+hold. Of all such moves the one that delays the child least is tried, and one at a time for each subscriber, whose search
+goes on meanwhile.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cubecast.engine.directory.channels import links_of
-from cubecast.engine.directory.config import RoomConfig
+from cubecast.engine.directory.config import DisplacementConfig
 from cubecast.engine.directory.delay_table import DelayTable
 from cubecast.engine.protocol.path import RELAY_MS
 from cubecast.engine.protocol.records import SubscriptionRecord
@@ -28,7 +29,7 @@ class TreeView:
     delay_ms: Mapping[HostId, float]
     """The delay at every host that carries the channel, ms."""
     spare: Mapping[HostId, int]
-    """Copies that each of them has left."""
+    """The spare fan-out of each: how many more copies it may send."""
     reports: tuple[SubscriptionRecord, ...]
     """The subscriptions that receive the channel."""
 
@@ -46,8 +47,8 @@ class TreeView:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What is done to make room for a subscriber."""
+class Displacement:
+    """What is done so that a full host can serve a subscriber."""
 
     probes: tuple[HostId, ...] = ()
     """Full hosts that the subscriber should measure."""
@@ -55,35 +56,35 @@ class Room:
     """Links that one of the two hosts should measure."""
     move: Link | None = None
     """A child, and the host that it is advised to change to."""
-    awaited: bool = False
-    """Whether a move is under way, or links are being measured: asking again may find a host with a copy left."""
+    pending: bool = False
+    """Whether a move is under way, or links are being measured: asking again may find a host with spare fan-out."""
 
 
 @dataclass(slots=True)
-class _Asker:
+class _Attempts:
     """What was tried for one subscriber of one channel."""
 
     move: Link | None = None
-    """The move that was advised last, and is awaited."""
+    """The move that was advised last; None once its time is over."""
     until: float = 0.0
-    """When that counts as not followed, s."""
+    """When that time is over, s: the move then counts as not followed, unless the child has changed."""
     tried: set[Link] = field(default_factory=set)
     """Moves that did not come about."""
     rounds: int = 0
-    """Times that it has asked."""
+    """Times that the subscriber has asked."""
     expires_at: float = 0.0
-    """When it is forgotten, s."""
+    """When all this is forgotten, s."""
 
 
-class RoomMaker:
-    """The moves under way. The route finder owns one."""
+class DisplacementPlanner:
+    """Chooses the moves, and stores what was tried. The route finder owns one."""
 
-    def __init__(self, delay_table: DelayTable, config: RoomConfig) -> None:
+    def __init__(self, delay_table: DelayTable, config: DisplacementConfig) -> None:
         self._delay_table = delay_table
         self._config = config
-        self._askers: dict[tuple[ChannelName, HostId], _Asker] = {}
+        self._attempts: dict[tuple[ChannelName, HostId], _Attempts] = {}
 
-    def make(
+    def plan(
         self,
         host: HostId,
         bound_ms: float,
@@ -93,40 +94,40 @@ class RoomMaker:
         *,
         kept: bool,
         waits: bool,
-    ) -> Room:
+    ) -> Displacement:
         """What to do for a subscriber, if no route keeps its bound.
 
         Args:
             host: the subscriber.
             delay_ms: gives the delay between two hosts, ms, estimated where it was not measured.
             now: s.
-            kept: a route is expected to keep the bound, perhaps since room was made.
+            kept: a route is expected to keep the bound, perhaps since a child has moved.
             waits: links are being measured that may give it a route; for a while no child is moved.
         """
         if kept:
-            known = self._askers.get((tree.channel, host))
-            return Room(awaited=known is not None and known.move is not None and now < known.until)
+            known = self._attempts.get((tree.channel, host))
+            return Displacement(pending=known is not None and known.move is not None and now < known.until)
         probes, full = self._full_hosts(host, bound_ms, tree, delay_ms)
-        asker = self._asker(tree.channel, host, now) if full else None
-        if probes or asker is None:
-            return Room(probes)
-        asker.rounds += 1
-        if waits and asker.rounds <= self._config.patience:
-            return Room()
-        if asker.move is not None and now < asker.until:
-            return Room(awaited=True)
-        if asker.move is not None and (asker.move[1], asker.move[0]) not in tree.links():
-            asker.tried.add(asker.move)
-        asker.move = None
-        if len(asker.tried) >= self._config.moves_max:
-            return Room()
+        attempts = self._attempts_of(tree.channel, host, now) if full else None
+        if probes or attempts is None:
+            return Displacement(probes)
+        attempts.rounds += 1
+        if waits and attempts.rounds <= self._config.route_rounds:
+            return Displacement()
+        if attempts.move is not None and now < attempts.until:
+            return Displacement(pending=True)
+        if attempts.move is not None and (attempts.move[1], attempts.move[0]) not in tree.links():
+            attempts.tried.add(attempts.move)
+        attempts.move = None
+        if len(attempts.tried) >= self._config.moves_max:
+            return Displacement()
         moves = sorted(self._moves(host, full, tree, delay_ms, now))
         for _, move in moves:
-            if move not in asker.tried and self._delay_table.one_way_ms(*move) is not None:
-                asker.move, asker.until = move, now + self._config.follow_s
-                return Room(move=move, awaited=True)
+            if move not in attempts.tried and self._delay_table.one_way_ms(*move) is not None:
+                attempts.move, attempts.until = move, now + self._config.follow_s
+                return Displacement(move=move, pending=True)
         unknown = [move for _, move in moves if self._delay_table.one_way_ms(*move) is None]
-        return Room(links=tuple(unknown[: self._config.links_max]), awaited=bool(unknown))
+        return Displacement(links=tuple(unknown[: self._config.links_max]), pending=bool(unknown))
 
     def _full_hosts(
         self, host: HostId, bound_ms: float, tree: TreeView, delay_ms: DelayMs
@@ -136,8 +137,8 @@ class RoomMaker:
         full: set[HostId] = set()
         for each in tree.delay_ms:
             least_ms = self._least_ms(tree, each, delay_ms(host, each))
-            inside = any(host in report.path[: report.path.index(each)] for report in tree.below(each))
-            if each == host or inside or tree.spare.get(each, 0) > 0 or least_ms > bound_ms:
+            descends = any(host in report.path[: report.path.index(each)] for report in tree.below(each))
+            if each == host or descends or tree.spare.get(each, 0) > 0 or least_ms > bound_ms:
                 continue
             if self._delay_table.one_way_ms(host, each) is not None:
                 full.add(each)
@@ -148,41 +149,41 @@ class RoomMaker:
     def _moves(
         self, host: HostId, full: set[HostId], tree: TreeView, delay_ms: DelayMs, now: float
     ) -> Iterator[tuple[float, Link]]:
-        """Moves whose bounds are expected to hold: by how much each delays the child, ms, and the move."""
-        awaited = [
+        """Moves whose bounds are expected to hold: the delay that each adds for the child, ms, and the move."""
+        advised = [
             each.move
-            for (channel, _), each in self._askers.items()
+            for (channel, _), each in self._attempts.items()
             if channel == tree.channel and each.move is not None and each.until > now
         ]
-        children = {child for parent, child in tree.links() if parent in full} - {child for child, _ in awaited}
+        children = {child for parent, child in tree.links() if parent in full} - {child for child, _ in advised}
         for child in children - {host}:
             below = tree.below(child)
             now_ms = tree.delay_ms.get(child, 0.0) + tree.above(child) * self._config.spread_ms
             slack_ms = min(map(_slack_ms, below), default=float("inf"))
-            inside = {each for report in below for each in report.path[report.path.index(child) :]}
+            descendants = {each for report in below for each in report.path[report.path.index(child) :]}
             for to in tree.delay_ms:
-                left = tree.spare.get(to, 0) - sum(other == to for _, other in awaited)
+                spare = tree.spare.get(to, 0) - sum(other == to for _, other in advised)
                 both_hidden = self._delay_table.is_hidden(to) and self._delay_table.is_hidden(child)
-                if to in inside or to == host or left <= 0 or both_hidden:
+                if to in descendants or to == host or spare <= 0 or both_hidden:
                     continue
-                harm_ms = self._least_ms(tree, to, delay_ms(child, to)) - now_ms
-                if harm_ms <= slack_ms:
-                    yield harm_ms, (child, to)
+                added_ms = self._least_ms(tree, to, delay_ms(child, to)) - now_ms
+                if added_ms <= slack_ms:
+                    yield added_ms, (child, to)
 
     def _least_ms(self, tree: TreeView, parent: HostId, link_ms: float) -> float:
         """The least bound to be expected of a path through a host."""
         return tree.delay_ms[parent] + link_ms + RELAY_MS + (tree.above(parent) + 1) * self._config.spread_ms
 
-    def _asker(self, channel: ChannelName, host: HostId, now: float) -> _Asker | None:
-        """What is known of a subscriber; None when too many ask at once."""
-        self._askers = {key: each for key, each in self._askers.items() if each.expires_at > now}
-        asker = self._askers.get((channel, host))
-        if asker is None:
-            if len(self._askers) >= self._config.askers_max:
+    def _attempts_of(self, channel: ChannelName, host: HostId, now: float) -> _Attempts | None:
+        """What was tried for a subscriber; None when too many ask at once."""
+        self._attempts = {key: each for key, each in self._attempts.items() if each.expires_at > now}
+        attempts = self._attempts.get((channel, host))
+        if attempts is None:
+            if len(self._attempts) >= self._config.subscribers_max:
                 return None
-            asker = self._askers[channel, host] = _Asker()
-        asker.expires_at = now + self._config.expiry_s
-        return asker
+            attempts = self._attempts[channel, host] = _Attempts()
+        attempts.expires_at = now + self._config.expiry_s
+        return attempts
 
 
 def _slack_ms(report: SubscriptionRecord) -> float:

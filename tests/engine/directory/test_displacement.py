@@ -1,4 +1,4 @@
-"""Room that the directory makes for a subscriber whose bound only a full host keeps."""
+"""A child of a full host is displaced for a subscriber whose bound only a full host keeps."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cubecast.engine.directory import events as d
-from cubecast.engine.directory.config import DirectoryConfig, RoomConfig
+from cubecast.engine.directory.config import DirectoryConfig, DisplacementConfig
 from cubecast.engine.directory.engine import DirectoryEngine
 from cubecast.engine.protocol.http_bodies import RoutesAnswer
 from cubecast.engine.protocol.records import Advice, SubscriptionRecord, Tree
@@ -15,16 +15,16 @@ from cubecast.types import ChannelName, HostId
 
 CHANNEL = ChannelName("clip")
 P, R, S, T = (HostId(name) for name in "prst")
-DEFAULT = RoomConfig()
+DEFAULT = DisplacementConfig()
 LINKS: Mapping[HostId, Mapping[HostId, float]] = {R: {P: 10.0, T: 20.0}, T: {P: 30.0}}
 """One-way delays that have been reported, ms: r is nearer to p than t is."""
 
 
 def full_publisher(
-    config: RoomConfig = DEFAULT, links_ms: Mapping[HostId, Mapping[HostId, float]] = LINKS
+    config: DisplacementConfig = DEFAULT, links_ms: Mapping[HostId, Mapping[HostId, float]] = LINKS
 ) -> DirectoryEngine:
     """p publishes and feeds r and t, which leave no copy; s searches, and only p could keep its bound."""
-    engine = DirectoryEngine(cube(2, 3), np.random.default_rng(0), DirectoryConfig(room=config))
+    engine = DirectoryEngine(cube(2, 3), np.random.default_rng(0), DirectoryConfig(displacement=config))
     for host, copies in {P: 2, R: 2, S: 2, T: 2}.items():
         engine.handle(d.HostJoined(host, f"{host}:1", "f" * 64, host, copies, "", reachable=True), 0.0)
     engine.handle(d.ChannelAnnounced(P, CHANNEL, Tree.HYBRID), 0.0)
@@ -55,7 +55,7 @@ def ask(
 
 def advised(effects: list[d.DirectoryEffect]) -> list[tuple[HostId, HostId, HostId]]:
     """Who is advised to change to whom, and for whom."""
-    return [(e.host, e.advice.parent.host, e.advice.room_for) for e in effects if isinstance(e, d.Advise)]
+    return [(e.host, e.advice.parent.host, e.advice.slot_for) for e in effects if isinstance(e, d.Advise)]
 
 
 NEAR: Mapping[HostId, float] = {P: 5.0, R: 50.0, T: 50.0}
@@ -76,7 +76,7 @@ def test_the_child_that_is_delayed_least_is_advised_to_move_for_the_subscriber()
     assert answer.pending, "the subscriber asks again"
 
 
-def test_no_other_child_is_moved_while_one_is_awaited_and_then_the_next() -> None:
+def test_no_other_child_is_moved_while_one_may_still_follow_and_then_the_next() -> None:
     engine = full_publisher()
     assert advised(ask(engine, 1.0, NEAR)[1]) == [(T, R, S)]
     answer, effects = ask(engine, 1.0 + 0.9 * DEFAULT.follow_s, NEAR)
@@ -85,7 +85,7 @@ def test_no_other_child_is_moved_while_one_is_awaited_and_then_the_next() -> Non
 
 
 def test_moves_are_advised_in_vain_a_few_times_only_and_again_after_a_while() -> None:
-    engine = full_publisher(RoomConfig(moves_max=1))
+    engine = full_publisher(DisplacementConfig(moves_max=1))
     assert advised(ask(engine, 1.0, NEAR)[1])
     answer, effects = ask(engine, 1.0 + DEFAULT.follow_s, NEAR)
     assert (advised(effects), answer.pending) == ([], False)
@@ -99,7 +99,7 @@ def test_once_the_child_has_moved_the_full_host_is_a_route() -> None:
     answer, effects = ask(engine, 1.5, NEAR)
     assert (answer.routes[0].first.host, answer.routes[0].onward) == (P, ())
     assert not advised(effects)
-    assert answer.pending, "the copy is left a moment later than it is reported"
+    assert answer.pending, "the slot is reserved a moment later than the move is reported"
 
 
 @pytest.mark.parametrize(("bound_ms", "moves"), [(500.0, True), (36.0, True), (34.0, False)])
@@ -135,8 +135,8 @@ def test_nobody_moves_for_a_subscriber_that_some_route_serves() -> None:
     assert not advised(ask(engine, 1.0, NEAR)[1])
 
 
-def test_two_subscribers_are_not_promised_the_same_copy() -> None:
-    engine = full_publisher(RoomConfig(patience=0))
+def test_two_subscribers_are_not_promised_the_same_slot() -> None:
+    engine = full_publisher(DisplacementConfig(route_rounds=0))
     u = HostId("u")
     engine.handle(d.HostJoined(u, "u:1", "f" * 64, u, 2, "", reachable=True), 0.0)
     engine.handle(d.SubscriptionReported(SubscriptionRecord(CHANNEL, u, 20.0, "searching")), 0.0)
@@ -147,14 +147,14 @@ def test_two_subscribers_are_not_promised_the_same_copy() -> None:
 
 
 def test_a_directory_stores_what_was_tried_for_so_many_subscribers_only() -> None:
-    engine = full_publisher(RoomConfig(askers_max=0))
+    engine = full_publisher(DisplacementConfig(subscribers_max=0))
     answer, effects = ask(engine, 1.0, NEAR)
     assert (advised(effects), answer.pending) == ([], False)
 
 
 def test_advice_without_a_newcomer_names_nobody() -> None:
     record = full_publisher().members[P].record
-    assert not Advice(CHANNEL, record).room_for
+    assert not Advice(CHANNEL, record).slot_for
 
 
 def test_a_hidden_host_measures_the_link_to_a_child_that_could_move_to_it() -> None:

@@ -92,7 +92,7 @@ def test_at_publisher_or_at_a_host_means_no_other_host() -> None:
     assert "as many extensions as it is willing to" in directory.jobs.status(full.channel).reason
 
 
-def test_a_host_that_has_no_copy_left_to_send_gets_no_job() -> None:
+def test_a_full_host_gets_no_job() -> None:
     directory = overlay("p", "a", slots=1)
     for number in range(8):
         directory.handle(joined(f"s{number}"), 0.0)

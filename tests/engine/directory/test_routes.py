@@ -67,7 +67,7 @@ def test_links_that_nobody_has_measured_are_measured_and_asked_about_again() -> 
     assert asked == {R: {P}}, "the link was measured, but may have been closed since"
 
 
-def test_no_route_begins_at_or_leads_over_a_host_without_a_copy_left() -> None:
+def test_no_route_begins_at_or_leads_over_a_full_host() -> None:
     engine = directory({P: 1, R: 2, S: 2, T: 2})
     for host, links_ms in ((R, {P: 10.0}), (T, {P: 20.0, R: 10.0})):
         engine.handle(d.LinksReported(host, links_ms), 0.0)

@@ -276,7 +276,7 @@ def test_a_bound_that_becomes_tighter_below_is_sent_to_the_parent_before_the_nex
     assert lower_ms == pytest.approx([tighter_ms * DEFAULT.links.announce_ms] * early, abs=0.01)
 
 
-def test_an_orphan_that_finds_a_copy_left_takes_it_and_not_its_parents() -> None:
+def test_an_orphan_that_finds_spare_fan_out_takes_it_and_not_its_parents() -> None:
     host, orphan = ScriptedHost(fan_out=2), HostId("y")
     host.subscribe()
     parent = host.other()

@@ -45,7 +45,7 @@ def test_a_parent_that_gets_the_channel_too_late_itself_is_named() -> None:
     )
 
 
-def test_a_way_straight_from_the_publisher_names_its_link_once() -> None:
+def test_a_path_straight_from_the_publisher_names_its_link_once() -> None:
     best = PathMetrics(40.0, 9.5, (P, ME))
     assert obstacle(search(Contract(10.0), best), (), LAST) == (
         "the fastest path, straight from p, takes 50 ms, 38 ms of it the link"
@@ -150,7 +150,7 @@ def test_a_slow_link_is_named_with_its_milliseconds() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_refusal_names_a_host_without_a_copy_or_the_best_path(seed: int) -> None:
+def test_a_refusal_names_a_full_host_or_the_best_path(seed: int) -> None:
     overlay, rng = drawn(3000 + seed, hosts_max=14)
     for index in rng.permutation(range(1, len(overlay.names))).tolist():
         outcome = overlay.subscribe(index, float(rng.uniform(20, 150)))

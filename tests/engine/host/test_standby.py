@@ -52,7 +52,7 @@ def through_the_parent(overlay: Overlay) -> set[tuple[HostId, HostId, HostId]]:
 @settings(max_examples=7, deadline=None)
 @given(st.integers(8, 16), st.integers(0, 10_000), st.integers(2, 4))
 @example(15, 17, 2)  # a standby that has just moved below the parent, and has not announced it yet
-def test_a_standby_gets_the_channel_over_another_path(hosts: int, seed: int, fan_out: int) -> None:
+def test_a_standby_gets_the_channel_by_another_way(hosts: int, seed: int, fan_out: int) -> None:
     overlay = settled(hosts, seed, fan_out)
     below = through_the_parent(overlay)
     overlay.run(ANNOUNCED_S)
@@ -220,7 +220,7 @@ def test_a_host_that_declines_to_stand_by_is_left_alone_for_the_whole_time_whene
     assert DEFAULT.standby.shun_ticks <= waited <= DEFAULT.standby.shun_ticks + DEFAULT.standby.look_ticks
 
 
-def test_a_host_without_a_copy_left_stands_by_for_one_child_of_its_child_and_for_nobody_else() -> None:
+def test_a_full_host_stands_by_for_one_child_of_its_child_and_for_nobody_else() -> None:
     host, grandchild, another, stranger = ScriptedHost(fan_out=1), HostId("x"), HostId("y"), HostId("z")
     host.subscribe()
     child = host.other()

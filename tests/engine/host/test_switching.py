@@ -212,7 +212,7 @@ def test_advice_is_followed_although_the_parent_advised_is_no_better_for_this_ho
     assert host.parent == advised, "it rests, so that the directory can complete its plan"
 
 
-def test_a_better_parent_without_a_copy_left_is_not_asked() -> None:
+def test_a_better_parent_that_is_full_is_not_asked() -> None:
     host = scripted()
     better = host.other()
     host.peers[better].delay_ms, host.peers[better].spare = 20.0, 0
@@ -220,7 +220,7 @@ def test_a_better_parent_without_a_copy_left_is_not_asked() -> None:
     assert not host.asked(better)
 
 
-def test_a_better_parent_with_one_copy_left_is_asked() -> None:
+def test_a_better_parent_with_one_spare_copy_is_asked() -> None:
     host = scripted()
     better = host.other()
     host.peers[better].delay_ms, host.peers[better].spare = 20.0, 1

@@ -232,7 +232,7 @@ def test_long_messages_go_in_several_frames_before_one_is_too_long_to_be_accepte
     assert [message for frame in frames for message in f.decode(frame)] == sent
 
 
-def test_a_channel_carried_by_a_host_that_names_no_copies_left_has_none() -> None:
+def test_a_channel_carried_by_a_host_that_names_no_spare_fan_out_has_none() -> None:
     carried = msgspec.to_builtins(m.Carried(ChannelName("c"), LEAST))
     carried.pop("spare")
     body = {"kind": "beat", "carried": [carried]}

@@ -106,7 +106,7 @@ class Downstream:
         return {child for branch in relayed for child in branch.below.children}
 
     def spare(self, channel: ChannelName, promised: int = 0) -> int:
-        """Copies left for a channel: of the fan-out less what is reserved for others, and within the uplink.
+        """Spare fan-out for a channel: of the fan-out less what is reserved for others, and within the uplink.
 
         Args:
             promised: copies reserved for requests of other hosts that are under way.

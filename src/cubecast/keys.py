@@ -1,11 +1,18 @@
 """Ed25519 private keys (RFC 8032), stored in PEM files."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cubecast.errors import LocalError
+
+
+class KeyInUse(LocalError):
+    """Another process uses a key file."""
 
 
 def private_key(path: Path) -> Ed25519PrivateKey:
@@ -25,6 +32,23 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise LocalError(f"{path} contains no Ed25519 key; move the file away and a new key is created")
     return key
+
+
+@contextmanager
+def held_key(path: Path) -> Iterator[Ed25519PrivateKey]:
+    """The key in a PEM file, as `private_key`, for one process at a time.
+
+    Raises:
+        LocalError: as `private_key`.
+        KeyInUse: another process holds it.
+    """
+    key = private_key(path)
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise KeyInUse(f"key file {path} is in use by another process; give each host a key of its own") from error
+        yield key
 
 
 def _write(path: Path, key: Ed25519PrivateKey) -> None:

@@ -11,6 +11,8 @@ NOBODY = HostId("")
 """Stands for no host: names have at least one character."""
 ChannelName = NewType("ChannelName", str)
 """A channel's name, unique in its overlay."""
+NO_CHANNEL = ChannelName("")
+"""Stands for no channel: names have at least one character."""
 Label = NewType("Label", int)
 """A position in the cube: the base-k digits d[0] .. d[n-1] packed as sum(d[i] * k**i)."""
 ORIGIN = Label(0)

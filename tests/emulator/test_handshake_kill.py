@@ -19,7 +19,7 @@ def line(at: str, sender: str, kind: str, **more: object) -> dict[str, object]:
         (line("r01", "s03", "attach", trail=["s03"]), None),
         (line("r04", "r01", "attach", trail=["s02", "r01"]), "r04"),
         (line("r01", "s02", "confirm"), "r01"),
-        (line("r01", "s02", "beat"), None),
+        (line("r01", "s02", "heartbeat"), None),
         ({"at": "s02", "event": {"kind": "LinkUp", "host": "r01"}}, None),
         ({"at": "s02", "ended": "the trace is as long as it may be"}, None),
     ],

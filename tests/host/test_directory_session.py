@@ -6,10 +6,10 @@ from typing import cast
 
 import pytest
 
-from cubecast.engine.protocol.http_bodies import Pushed, RefreshAnswer, RefreshRequest
+from cubecast.engine.protocol.http_bodies import EndedRight, Pushed, RefreshAnswer, RefreshRequest
 from cubecast.engine.protocol.job_records import Job, JobReport
 from cubecast.engine.protocol.records import SubscriptionRecord
-from cubecast.errors import DirectoryError, DirectoryUnreachable
+from cubecast.errors import DirectoryError, DirectoryUnreachable, TokenError
 from cubecast.host.config import HostConfig
 from cubecast.host.directory import session as module
 from cubecast.host.directory.client import DirectoryClient
@@ -30,6 +30,7 @@ class Client:
         """Whether it stops in an orderly way after its first push; streams of pushes that were opened."""
         self.failed: list[RefreshRequest] = []
         self.arrived: list[RefreshRequest] = []
+        self.ended: list[EndedRight] = []
 
     async def refresh(self, host: HostId, request: RefreshRequest) -> RefreshAnswer:
         assert host == "me"
@@ -37,7 +38,7 @@ class Client:
             self.failed.append(request)
             raise self.error
         self.arrived.append(request)
-        return RefreshAnswer("", 1, ())
+        return RefreshAnswer("", 1, (), 0.0, tuple(self.ended))
 
     async def pushes(self, _: HostId) -> AsyncGenerator[Pushed]:
         self.streams += 1
@@ -69,10 +70,19 @@ class NoJobs:
 class Host:
     def __init__(self, tasks: Tasks) -> None:
         self.client, self.links_ms, self.notices = Client(), dict[HostId, float](), list[str]()
+        self.ended, self.refused = list[EndedRight](), list[TokenError]()
         config = HostConfig(HostId("me"), "", "")
         client = cast(DirectoryClient, self.client)
         self.session = DirectorySession(
-            config, client, tasks, self.notices.append, lambda _: None, lambda: self.links_ms, NoJobs()
+            config,
+            client,
+            tasks,
+            self.notices.append,
+            lambda _: None,
+            lambda: self.links_ms,
+            NoJobs(),
+            self.ended.append,
+            self.refused.append,
         )
 
     async def fails_again(self) -> None:

@@ -19,7 +19,7 @@ class Engine:
     """Admits the first request and refuses all others, because the channel could not be resolved again."""
 
     def __init__(self) -> None:
-        self.local = LocalSubscribers(self.handle, lambda _: PATH, self.failure)
+        self.local = LocalSubscribers(HostId("me"), self.handle, lambda _: PATH, self.failure)
         self.requests: list[Contract] = []
         self.failures: list[CubecastError] = []
 

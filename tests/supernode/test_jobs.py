@@ -13,9 +13,9 @@ from cubecast.engine.protocol.job_records import Job, JobProgress, JobReport
 from cubecast.engine.protocol.records import Tree
 from cubecast.errors import DirectoryError, TokenError
 from cubecast.host.directory.client import DirectoryClient
-from cubecast.tokens import Permission
+from cubecast.tokens.permission import Permission
 from cubecast.types import ChannelName, HostId
-from tests.supernode.test_api import Node, node, request
+from tests.supernode.node import Node, node, request
 
 NEWS, SMALL = ChannelName("news"), ChannelName("small")
 MODULE = b"\0asm" + bytes(range(256)) * 16

@@ -14,10 +14,12 @@ class LiveOverlay:
 
     Attributes:
         directory: command-line options with which a command reaches it.
+        folder: for the keys of the hosts.
     """
 
     processes: Processes
     directory: tuple[str, ...]
+    folder: Path
 
     async def start_host(self, name: str, fan_out: int, until: str, *arguments: str) -> CommandProcess:
         """Starts a command that joins the overlay as a host, and waits until it reports the event `until`.
@@ -25,7 +27,16 @@ class LiveOverlay:
         Raises:
             ProcessDied: the process ended first.
         """
-        options = ("--name", name, "--fan-out", str(fan_out), "--listen", "127.0.0.1:0")
+        options = (
+            "--name",
+            name,
+            "--key",
+            str(self.folder / f"{name}.pem"),
+            "--fan-out",
+            str(fan_out),
+            "--listen",
+            "127.0.0.1:0",
+        )
         return await self.start_command(name, until, *arguments, *options)
 
     async def start_command(self, name: str, until: str, *arguments: str) -> CommandProcess:
@@ -52,4 +63,4 @@ async def live_overlay(folder: Path) -> AsyncIterator[LiveOverlay]:
         )
         await supernode.wait_for("serving")
         serving = supernode.events["serving"]
-        yield LiveOverlay(processes, ("--supernode", str(serving["url"]), "--token", f"@{serving['token']}"))
+        yield LiveOverlay(processes, ("--supernode", str(serving["url"]), "--token", f"@{serving['token']}"), folder)

@@ -186,6 +186,7 @@ async def cubecast_path() -> AsyncIterator[RelayPath]:
                 return HostConfig(HostId(name), url, token, "127.0.0.1:0", label=label, fan_out=fan_out)
 
             options = ["--supernode", url, "--token", token, "--listen", "127.0.0.1:0", "--name", "r", "--label", "01"]
+            options += ["--key", str(state / "r.pem")]
             command = [sys.executable, "-m", "cubecast", "host", *options]
             process = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: ASYNC220  ended below
             try:

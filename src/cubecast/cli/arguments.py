@@ -172,7 +172,13 @@ def add_contract_options(parser: argparse.ArgumentParser) -> None:
 def add_host_options(parser: argparse.ArgumentParser) -> None:
     """The options of every command that joins the overlay as a host."""
     add_directory_options(parser)
-    parser.add_argument("--name", default="", help="this host's name (machine name and process id)")
+    parser.add_argument("--name", default="", help="this host's name (machine name and a random number)")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="this host's private key, made if it does not exist; its name belongs to it (one for each --name)",
+    )
     parser.add_argument(
         "--listen", metavar="HOST:PORT", default="0.0.0.0:0", help="UDP address of the data plane (%(default)s)"
     )

@@ -35,6 +35,7 @@ def join_host(args: argparse.Namespace, on_event: Callable[[Event], None]) -> Ab
         policy=args.policy,
         seed=args.seed,
         process=args.process,
+        key=args.key,
         trace=args.trace,
         on_event=on_event,
     )

@@ -234,6 +234,7 @@ def join(
     policy: Policy = Policy.GREEDY,
     seed: int = 0,
     process: int = 0,
+    key: str | Path | None = None,
     trace: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> AbstractAsyncContextManager[Host]:
@@ -243,7 +244,7 @@ def join(
         supernode: URL of the super-node; None takes CUBECAST_SUPERNODE, and without that one on this machine.
         token: a join token, @FILE or a path; None takes CUBECAST_TOKEN, and without that the token that a super-node on
             this machine has left.
-        name: unique in the overlay; by default the machine's name and the process ID.
+        name: unique in the overlay; by default the machine's name and a random number.
         listen: HOST:PORT of the data plane, UDP; with port 0 the system chooses a free one.
         advertise: HOST:PORT that others dial, if it is not the address listened on.
         source_address: HOST that outgoing sessions come from; empty leaves the choice to the system.
@@ -254,6 +255,8 @@ def join(
         policy: how the next hop towards a publisher is chosen.
         seed: seed of the random policy.
         process: maximum number of extensions that this host runs for others at a time.
+        key: PEM file of the host's private key, made if it does not exist. A name belongs to its key; by default each name has
+            a key of its own on this machine.
         trace: file to which what the engine handles and decides is appended, for `cubecast trace explain`.
         on_event: called with every event; without it they can be read from Host.events.
 
@@ -277,6 +280,7 @@ def join(
         policy=policy,
         seed=seed,
         process=process,
+        key=key,
         trace=trace,
     )
     return _joined(config, on_event)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,9 @@ SUPERNODE_DEFAULT = "http://127.0.0.1:7000"
 SUPERNODE_VARIABLE = "CUBECAST_SUPERNODE"
 TOKEN_VARIABLE = "CUBECAST_TOKEN"  # noqa: S105  the variable's name, not a token
 
+HOST_KEYS = "host-keys"
+"""Folder in the state folder: the keys of hosts that were given a name, so that each comes back under it."""
+
 
 def host_config(
     supernode: str | None = None,
@@ -43,6 +47,7 @@ def host_config(
     policy: Policy = Policy.GREEDY,
     seed: int = 0,
     process: int = 0,
+    key: str | Path | None = None,
     trace: str | Path | None = None,
 ) -> HostConfig:
     """The settings of a host, checked. The arguments are those of cubecast.join.
@@ -51,7 +56,7 @@ def host_config(
         UsageError: an argument has no meaning; the message names it by its command-line option.
     """
     machine = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])[:32] or "host"
-    name = name or f"{machine}-{os.getpid()}"
+    named, name = bool(name), name or f"{machine}-{secrets.token_hex(3)}"
     check_name("host name", name)
     split_address(listen, "--listen")
     if advertise:
@@ -76,6 +81,8 @@ def host_config(
         policy=checked_choice("policy", policy, Policy),
         seed=seed,
         process=process,
+        key=Path(key) if key else state_folder() / HOST_KEYS / f"{name}.pem" if named else None,
+        own_key=bool(key),
         trace=None if trace is None else Path(trace),
     )
 

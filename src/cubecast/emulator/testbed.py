@@ -101,6 +101,7 @@ class Testbed:
             "--supernode": str(serving["url"]),
             "--token": f"@{serving['token']}",
             "--name": self.plan.name(index),
+            "--key": str(self.folder / "keys" / f"{self.plan.name(index)}.pem"),
             "--listen": f"{here}:{PORT}",
             "--advertise": f"{door}:{PORT}",
             "--source-address": here,

@@ -27,6 +27,10 @@ class HostConfig:
         reserve: number of copies that are reserved for a channel, by channel.
         policy: how the next hop towards a publisher is chosen.
         seed: seed of the random policy.
+        key: PEM file of the host's key, made if it does not exist; None for a key that ends with the process. A host's name
+            belongs to its key: with the same one it comes back under its name at once.
+        own_key: without the file, or while another process uses it, the host does not start; else it gets a key that ends
+            with the process.
         trace: file to which the engine's events and effects are appended; None for no trace.
         process: maximum number of extensions that this host runs for others at a time; 0 for none.
     """
@@ -44,4 +48,6 @@ class HostConfig:
     policy: Policy = Policy.GREEDY
     seed: int = 0
     process: int = 0
+    key: Path | None = None
+    own_key: bool = False
     trace: Path | None = None

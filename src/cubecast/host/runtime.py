@@ -1,6 +1,6 @@
 """A live host: passes events to its engine and performs the effects that the engine returns.
 
-Every decision of the protocol is the engine's; the shell verifies grants, since that needs the super-node's key.
+Every decision of the protocol is the engine's; the shell checks what peers may receive, since that needs the super-node's key.
 """
 
 import asyncio
@@ -17,10 +17,9 @@ from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.host.engine import HostEngine
 from cubecast.engine.host.search.machine import IllegalMove
 from cubecast.engine.host.snapshot import HostView
-from cubecast.engine.protocol import frames
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Placement, Tree
-from cubecast.errors import MessageError, UsageError
+from cubecast.errors import TokenError, UsageError
 from cubecast.frames import TrackFormat
 from cubecast.host.advertised import reachable_address
 from cubecast.host.channel.reader import ChannelReader
@@ -28,15 +27,15 @@ from cubecast.host.channel.tracks import ChannelWriter, CopyCount
 from cubecast.host.config import HostConfig
 from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.directory.session import DirectorySession, JobRunner
-from cubecast.host.grants import received_event
 from cubecast.host.local.subscribers import LocalSubscribers
 from cubecast.host.local.subscription import Subscription
 from cubecast.host.media.dataplane import DataPlane
-from cubecast.host.media.links import LEFT
+from cubecast.host.peer_rights import PeerRights
+from cubecast.host.plane_events import PlaneEvents
 from cubecast.host.tasks import Tasks
-from cubecast.tokens import Verifier
+from cubecast.tokens.authority import Verifier
 from cubecast.tracing.writer import TraceWriter
-from cubecast.types import ChannelName, HostId
+from cubecast.types import ChannelName
 
 READY_S = 8.0
 """Longest time, s, that a subscriber waits for the links to its neighbours; then it searches over those that are up."""
@@ -46,10 +45,6 @@ LINGER_S = 10.0
 """Longest time, s, that a finished channel stays readable for children that have not received all of it."""
 ENDED_S = LINGER_S + DEFAULT.drain_s
 """Time, s, after which nothing is left of a channel that has ended, so that its name can be published again."""
-UNREACHED_MAX = 1024
-"""Maximum number of unreachable hosts whose failed dials are counted; it bounds memory."""
-UNREACHED_REPORTED = 3
-"""Number of failed dials in a row to a host after which the user is notified, once."""
 
 
 class HostRuntime:
@@ -81,21 +76,29 @@ class HostRuntime:
         self.illegal_moves = 0
         """Faults of the engine that a search survived, or that ended it; each was reported to the user in a line."""
         source = f"{config.source}:0" if config.source else ""
-        self._plane = DataPlane(config.listen, source, config.name, client.identity, self, tasks)
-        self._verifier: Verifier | None = None
+        self._rights = PeerRights(config.name, client.identity, client.clock)
+        self._events = PlaneEvents(self._engine, self._rights, self._handle, notify)
+        self._plane = DataPlane(config.listen, source, config.name, self._rights, self._events, tasks)
         self._address = ""
         self._started = (time.time(), time.monotonic())
         self._directory_session = DirectorySession(
-            config, client, tasks, notify, self._handle, self._engine.links_ms, work
+            config,
+            client,
+            tasks,
+            notify,
+            self._handle,
+            self._engine.links_ms,
+            work,
+            lambda right: self._events.right_ended(right, self._plane),
+            lambda error: self._local_subscribers.end(str(error)),
         )
-        self._local_subscribers = LocalSubscribers(self._handle, self._engine.metrics, self._directory_session.failure)
+        self._local_subscribers = LocalSubscribers(
+            config.name, self._handle, self._engine.metrics, self._directory_session.failure
+        )
         self._writers: dict[ChannelName, ChannelWriter] = {}
-        self._unreached: dict[HostId, int] = {}
         self._background: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self._left = asyncio.Event()
-        self.malformed_messages = 0
-        """Messages from other hosts that could not be decoded and were dropped."""
         self.on_parent_changed: Callable[[fx.ParentChanged], None] = lambda _: None
         """Called whenever a channel gets another parent."""
 
@@ -104,6 +107,11 @@ class HostRuntime:
         self.notify(f"internal fault, please report it: {fault}; the host goes on")
 
     # ------------------------------------------------------------------ for the client and derived channels
+
+    @property
+    def malformed_messages(self) -> int:
+        """Frames of messages from other hosts that could not be accepted and were dropped."""
+        return self._events.malformed_messages
 
     def clock(self) -> float:
         """This host's clock: s since the Unix epoch at start, never stepping back."""
@@ -222,6 +230,8 @@ class HostRuntime:
             TokenError: the token does not allow it.
             DirectoryError: the super-node does not answer.
         """
+        if not self._rights.may_subscribe(channel):
+            raise TokenError(f"this token does not allow subscribing to {channel!r}")
         await self._ready()
         local, terms = await self._local_subscribers.admit(channel, contract)
         copies = self._plane.channels.copy_count(channel)
@@ -250,8 +260,8 @@ class HostRuntime:
         bound = await self._plane.listen()
         self._address = self.config.advertise or reachable_address(self.config, bound)
         answer = await self._directory_session.join(self._address, self._plane.fingerprint)
-        self._verifier = Verifier(bytes.fromhex(answer.public_key))
-        self._plane.open_for(self._verifier)
+        self._rights.trust(Verifier(answer.public_key), self._plane.fingerprint)
+        self._plane.open()
         self._background = [self._tasks.create_task(self._tick()), *self._directory_session.start()]
 
     async def stop(self) -> None:
@@ -289,8 +299,9 @@ class HostRuntime:
 
     # ------------------------------------------------------------------ the engine's effects
 
-    def _handle(self, event: ev.Event) -> None:
-        self._apply(event)
+    def _handle(self, *events: ev.Event) -> None:
+        for event in events:
+            self._apply(event)
         self._plane.links.flush()
         self._changed.set()
 
@@ -305,7 +316,7 @@ class HostRuntime:
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
             case fx.Send(host, message):
-                self._plane.links.send(host, message)
+                self._plane.links.send(host, self._rights.signed(message))
             case fx.Dial(record):
                 self._plane.links.dial(record)
             case fx.HangUp(host):
@@ -347,47 +358,3 @@ class HostRuntime:
                 self._local_subscribers.decided(effect)
             case _:
                 assert_never(effect)
-
-    # ------------------------------------------------------------------ what the data plane reports (Hooks)
-
-    def link_up(self, host: HostId) -> None:
-        """See Hooks."""
-        self._unreached.pop(host, None)
-        self._handle(ev.LinkUp(host))
-
-    def link_down(self, host: HostId, reason: str) -> None:
-        """See Hooks."""
-        if reason != LEFT and len(self._unreached) < UNREACHED_MAX:
-            self._unreached[host] = self._unreached.get(host, 0) + 1
-            if self._unreached[host] == UNREACHED_REPORTED:
-                self.notify(f"cannot reach neighbour {host}: {reason}; check that its UDP port is open; still trying")
-        self._handle(ev.LinkDown(host, reason))
-
-    def message(self, host: HostId, payload: bytes) -> None:
-        """See Hooks."""
-        try:
-            received = frames.decode(payload)
-        except MessageError:
-            self.malformed_messages += 1  # the peer's mistake: drop the frame and continue
-            return
-        assert self._verifier is not None, "the data plane accepts messages after start() has joined"
-        for message in received:
-            self._apply(received_event(self._verifier, host, message))
-        self._plane.links.flush()
-        self._changed.set()
-
-    def may_pull(self, channel: ChannelName, host: HostId) -> bool:
-        """See Hooks."""
-        return self._engine.may_pull(channel, host)
-
-    def pulled(self, channel: ChannelName, host: HostId) -> None:
-        """See Hooks."""
-        self._handle(ev.Pulled(channel, host))
-
-    def prepared(self, channel: ChannelName, host: HostId) -> None:
-        """See Hooks."""
-        self._handle(ev.Prepared(channel, host))
-
-    def pull_failed(self, channel: ChannelName, host: HostId, reason: str) -> None:
-        """See Hooks."""
-        self._handle(ev.PullFailed(channel, host, reason))

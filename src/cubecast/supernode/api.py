@@ -1,6 +1,8 @@
 """The super-node's HTTP API. Its OpenAPI page is at /docs.
 
-People send a join token, hosts a token they sign themselves (cubecast.tokens), both as `Authorization: Bearer TOKEN`.
+People send a join token as `Authorization: Bearer TOKEN`. Hosts send their credential, or to join the join token, as
+`Authorization: DPoP TOKEN`, and beside it a proof that they hold their key (cubecast.tokens.proof) as `DPoP: PROOF`, made
+with the nonce of the latest answer's header `DPoP-Nonce`, as in RFC 9449.
 """
 
 from collections.abc import AsyncIterator
@@ -29,23 +31,38 @@ from cubecast.engine.protocol.http_bodies import (
 from cubecast.engine.protocol.job_records import SENT_MODULE_BYTES_MAX, JobStatus
 from cubecast.engine.protocol.records import Tree
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, TokenError, UsageError
+from cubecast.supernode.access.gate import SignedRequest
 from cubecast.supernode.metrics import directory_metrics, subscription_metrics
 from cubecast.supernode.service import Service
-from cubecast.tokens import Bearer
+from cubecast.tokens.authority import Bearer
 from cubecast.types import ChannelName, HostId
 
+NONCE_HEADER = "DPoP-Nonce"
+"""Header of every answer to a host: the nonce for its next proofs."""
 BODY_BYTES_MAX = SENT_MODULE_BYTES_MAX
 """Maximum size of a request body; the largest is an extension's module."""
 
 
 def _token(authorization: Annotated[str, Header()] = "") -> str:
     scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not token:
+    if scheme.lower() not in ("bearer", "dpop") or not token:
         raise TokenError("no token was sent; give one with --token or CUBECAST_TOKEN")
     return token
 
 
 Token = Annotated[str, Depends(_token)]
+
+
+async def _signed(
+    request: Request, response: Response, token: Token, dpop: Annotated[str, Header()] = ""
+) -> SignedRequest:
+    service: Service = request.app.state.service
+    response.headers[NONCE_HEADER] = service.nonce()
+    path, query = request.scope["raw_path"].decode("ascii", "replace"), request.url.query
+    return SignedRequest(token, dpop, request.method, f"{path}?{query}" if query else path, await request.body())
+
+
+Signed = Annotated[SignedRequest, Depends(_signed)]
 
 
 def make_app(service: Service) -> FastAPI:
@@ -54,7 +71,7 @@ def make_app(service: Service) -> FastAPI:
         title="cubecast super-node", version=__version__, description=__doc__ or "", max_body_size=BODY_BYTES_MAX
     )
     app.state.service = service
-    _handle_errors(app)
+    _handle_errors(app, service)
     _host_routes(app, service)
     _channel_routes(app, service)
     _job_routes(app, service)
@@ -62,10 +79,10 @@ def make_app(service: Service) -> FastAPI:
     return app
 
 
-def _handle_errors(app: FastAPI) -> None:
+def _handle_errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(TokenError)
     async def unauthorised(_: Request, error: TokenError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 401)
+        return JSONResponse({"detail": str(error)}, 401, {NONCE_HEADER: service.nonce()})
 
     @app.exception_handler(ChannelUnknown)
     async def unknown(_: Request, error: ChannelUnknown) -> JSONResponse:
@@ -86,16 +103,16 @@ def _handle_errors(app: FastAPI) -> None:
 def _host_routes(app: FastAPI, service: Service) -> None:
     problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
 
-    def bearer(token: Token, host: HostId) -> Bearer:
-        known = service.bearer(token)
+    def bearer(signed: Signed, host: HostId) -> Bearer:
+        known = service.host(signed)
         if known.host != host:
-            raise TokenError(f"this token is host {known.host}'s, not {host}'s")
+            raise TokenError(f"this credential is host {known.host}'s, not {host}'s")
         return known
 
     @app.post("/v1/hosts", responses=problems, tags=["hosts"])
-    async def join(token: Token, request: JoinRequest) -> JoinAnswer:
-        """Take a seat in the cube; needs a join token."""
-        return await service.join(token, request)
+    async def join(signed: Signed, request: JoinRequest) -> JoinAnswer:
+        """Take a seat in the cube; needs a join token, and a proof by the key that joins."""
+        return await service.join(signed, request)
 
     @app.post("/v1/hosts/{host}/refresh", responses=problems, tags=["hosts"])
     async def refresh(who: Annotated[Bearer, Depends(bearer)], request: RefreshRequest) -> RefreshAnswer:
@@ -132,8 +149,8 @@ def _host_routes(app: FastAPI, service: Service) -> None:
 def _channel_routes(app: FastAPI, service: Service) -> None:
     problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
 
-    def bearer(token: Token) -> Bearer:
-        return service.bearer(token)
+    def bearer(signed: Signed) -> Bearer:
+        return service.host(signed)
 
     Who = Annotated[Bearer, Depends(bearer)]  # noqa: N806  a type, as at module level
 
@@ -149,7 +166,7 @@ def _channel_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/channels/{channel}", responses={**problems, 404: {"model": Problem}}, tags=["channels"])
     async def resolve(who: Who, channel: ChannelName) -> ResolveAnswer:
-        """The publisher of a channel, the grant to subscribe to it, and hosts that may be parents."""
+        """The publisher of a channel, and hosts that may be parents."""
         return service.resolve(who, channel)
 
 
@@ -174,9 +191,9 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         service.add_module(digest, await request.body())
 
     @app.get("/v1/extensions/{digest}", responses=problems, tags=["jobs"])
-    async def download_module(token: Token, digest: str) -> Response:
+    async def download_module(signed: Signed, digest: str) -> Response:
         """The module of an extension, for a host that has a job for it."""
-        return Response(service.module(service.bearer(token), digest), media_type="application/wasm")
+        return Response(service.module(service.host(signed), digest), media_type="application/wasm")
 
 
 def _public_routes(app: FastAPI, service: Service) -> None:

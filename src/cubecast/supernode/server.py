@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,16 @@ from cubecast.engine.directory.engine import DirectoryEngine
 from cubecast.errors import AddressError, TokenError
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
+from cubecast.supernode.access.gate import Gate
+from cubecast.supernode.access.names import Names
+from cubecast.supernode.access.revocations import Revocations
 from cubecast.supernode.api import make_app
+from cubecast.supernode.clock import SupernodeClock
 from cubecast.supernode.dialback import reachable
 from cubecast.supernode.service import Service
 from cubecast.supernode.sqlite import SqliteStore
-from cubecast.tokens import Authority, Permission
+from cubecast.tokens.authority import Authority
+from cubecast.tokens.permission import Permission
 from cubecast.tracing.writer import TraceWriter
 
 KEY_FILE = "authority.pem"
@@ -83,10 +88,17 @@ async def serving(config: SupernodeConfig) -> AsyncIterator[Service]:
             write_join_token(config.state, authority)
             cube = store.first_shape(config.shape, live_region(config.expect))
             rng = np.random.default_rng(config.seed)
-            engine = DirectoryEngine(cube, rng, config.directory)
+            engine = DirectoryEngine(
+                cube,
+                rng,
+                config.directory,
+                lambda record: replace(record, signature=authority.sign_bytes(record.signed_content())),
+            )
             trace = contextlib.nullcontext() if config.trace is None else contextlib.closing(TraceWriter(config.trace))
             with trace as writer:
-                service = Service(engine, store, authority, reachable if config.dial_back else None, writer)
+                clock = SupernodeClock(store.clock_s())
+                gate = Gate(authority, clock, Names(store.names()), Revocations(config.state))
+                service = Service(engine, store, gate, clock, reachable if config.dial_back else None, writer)
                 service.port = listener.getsockname()[1]
                 async with _http(service, listener):
                     yield service

@@ -1,21 +1,15 @@
-"""Runs the directory engine: stores and pushes its effects, and checks the permissions of every request."""
+"""What the API does: checks the permissions of every request, and passes it to the directory's engine."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
 from cubecast.engine.directory.engine import DirectoryEngine
 from cubecast.engine.directory.events import (
-    Advise,
     Answer,
     AnswerRoutes,
-    AskProbes,
-    Assign,
     ChannelAnnounced,
     ChannelWithdrawn,
-    DirectoryEffect,
-    DirectoryEvent,
     HostJoined,
     HostLeft,
     HostRefreshed,
@@ -26,7 +20,6 @@ from cubecast.engine.directory.events import (
     JobWanted,
     LeaseTick,
     LinksReported,
-    PushPlacement,
     RelocationWanted,
     RoutesWanted,
     SubscriptionReported,
@@ -49,16 +42,21 @@ from cubecast.engine.protocol.http_bodies import (
 )
 from cubecast.engine.protocol.job_records import JobStatus
 from cubecast.engine.protocol.records import Tree
-from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, StoreError, TokenError
+from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, LocalError, TokenError
 from cubecast.names import check_address, check_name
 from cubecast.overlay.cube import format_label
+from cubecast.supernode.access.gate import Gate, RightEnded, SignedRequest
+from cubecast.supernode.access.rights import HostRights
+from cubecast.supernode.clock import SupernodeClock
 from cubecast.supernode.job_requests import HEX_32_BYTES, check_job
 from cubecast.supernode.modules import Modules
 from cubecast.supernode.outbox import Outbox
+from cubecast.supernode.runner import DirectoryRunner
 from cubecast.supernode.store import Store
-from cubecast.tokens import SUPERNODE, Authority, Bearer, Permission
+from cubecast.tokens.authority import Bearer
+from cubecast.tokens.permission import Permission
 from cubecast.tracing.writer import TraceWriter
-from cubecast.types import ChannelName, HostId
+from cubecast.types import ChannelName
 
 LEASE_TICK_S = 0.5
 """Leases, jobs and trees are checked once in this time, s: a suspected host is then removed within 4 s."""
@@ -83,7 +81,8 @@ class Service:
         self,
         engine: DirectoryEngine,
         store: Store,
-        authority: Authority,
+        gate: Gate,
+        clock: SupernodeClock,
         dial_back: DialBack | None = None,
         trace: TraceWriter | None = None,
     ) -> None:
@@ -94,40 +93,19 @@ class Service:
             trace: where events and effects are written.
         """
         self.engine = engine
-        self._dial_back = dial_back
-        self._store = store
-        self._modules = Modules()
-        self._authority = authority
-        self._trace = trace
-        self._outboxes: dict[HostId, Outbox] = {}
-        self.stopping = asyncio.Event()
-        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._runner = DirectoryRunner(engine, store, clock, gate.names, trace)
+        self._handle = self._runner.handle
+        self._outboxes = self._runner.outboxes
+        self.broken = self._runner.broken
         """Gets the StoreError when the store fails; the caller that runs the super-node waits on it."""
+        self._gate = gate
+        self._rights = HostRights(gate, clock)
+        self._clock = clock
+        self._dial_back = dial_back
+        self._modules = Modules()
+        self.stopping = asyncio.Event()
         self.port = 0
         """The TCP port the API is served on."""
-        engine.restore(store.shape(), store.hosts(), store.channels(), time.time())
-
-    def _handle(self, event: DirectoryEvent) -> list[DirectoryEffect]:
-        """Stores the effects of an event on disk, then pushes them.
-
-        Raises:
-            DirectoryError: the engine refuses the event, or the store failed.
-        """
-        now = time.time()
-        effects = self.engine.handle(event, now)
-        if self._trace is not None:
-            self._trace.directory(now, event, effects)
-        try:
-            if effects:
-                self._store.apply(effects)
-        except StoreError as error:  # memory is ahead of the disk now: stop, and start again from the disk
-            if not self.broken.done():
-                self.broken.set_exception(error)
-            raise DirectoryError("the super-node cannot write its store and stops") from error
-        for effect in effects:
-            if isinstance(effect, PushPlacement | Advise | AskProbes | Assign) and effect.host in self._outboxes:
-                self._outboxes[effect.host].put(effect)
-        return effects
 
     async def dial_back_hosts(self) -> None:
         """Dials every host back at intervals, until stopped: a NAT or firewall may have changed."""
@@ -169,47 +147,65 @@ class Service:
                 await asyncio.wait_for(self.stopping.wait(), LEASE_TICK_S)
             with suppress(DirectoryError):  # `broken` has the reason
                 self._handle(LeaseTick())
+            self._runner.keep_time()
+            with suppress(LocalError):  # the file cannot be read now; it is tried again
+                self._gate.revocations.update()
+            for bearer in self._rights.end_expired():
+                self._expel(bearer)
             self._modules.keep(self.engine.jobs.modules())
 
     def person(self, token: str) -> Permission:
         """What a join token allows.
 
         Raises:
-            TokenError: it is not a join token of this super-node.
+            TokenError: it is not a join token of this super-node, has expired, or is revoked.
         """
-        return self._authority.verifier.join(token)
+        return self._gate.person(token).permission
 
-    def bearer(self, token: str) -> Bearer:
-        """The host behind a host token; its name must still be its own.
+    def nonce(self) -> str:
+        """The nonce for the next proofs."""
+        return self._gate.nonce()
+
+    def _expel(self, bearer: Bearer) -> None:
+        if self._is_member(bearer):
+            with suppress(DirectoryError):  # `broken` has the reason
+                self._handle(HostLeft(bearer.host))
+
+    def host(self, request: SignedRequest) -> Bearer:
+        """The host that makes a request.
 
         Raises:
-            TokenError: it is not meant for this super-node, or the name belongs to another key now.
+            TokenError: its credential or proof is not accepted, or its rights have ended.
             DirectoryError: the host has to join again.
         """
-        bearer = self._authority.verifier.host(token, SUPERNODE)
-        member = self.engine.members.get(bearer.host)
-        if member is None:
+        try:
+            bearer = self._gate.host(request)
+        except RightEnded as error:
+            self._rights.end(error.bearer)
+            self._expel(error.bearer)
+            raise
+        if not self._is_member(bearer):
             raise DirectoryError(f"host {bearer.host} has not joined, or was silent too long; join again")
-        if member.record.key != bearer.key.hex():
-            raise TokenError(f"the name {bearer.host} belongs to another host now")
         return bearer
 
-    async def join(self, token: str, request: JoinRequest) -> JoinAnswer:
+    def _is_member(self, bearer: Bearer) -> bool:
+        member = self.engine.members.get(bearer.host)
+        return member is not None and member.record.key == bearer.key
+
+    async def join(self, signed: SignedRequest, request: JoinRequest) -> JoinAnswer:
         """Dials a host back, and seats it.
 
         Raises:
-            TokenError: the token does not allow this name.
+            TokenError: the token does not allow this name, or the proof is not by the key that joins.
             DirectoryError: the name, address, label or key cannot be accepted.
         """
-        permission = self.person(token)
-        if not permission.may("host", request.name):
-            raise TokenError(f"this token does not allow a host named {request.name}")
         check_name("host name", request.name)
+        bearer = self._gate.joining(signed, request.name)
+        if bearer.key != request.key:
+            raise TokenError("the proof is not by the key that asks to join")
         check_address(request.address)
         if not HEX_32_BYTES.fullmatch(request.key) or not HEX_32_BYTES.fullmatch(request.fingerprint):
             raise DirectoryError("a join needs a SHA-256 fingerprint and an Ed25519 key, 64 hex digits each")
-        if request.name == SUPERNODE:
-            raise DirectoryError(f"the name {SUPERNODE} is reserved; choose another with --name")
         reachable = await self._reachable(request.address)
         self._handle(
             HostJoined(
@@ -224,9 +220,14 @@ class Service:
         )
         return JoinAnswer(
             self.engine.placement(request.name),
-            self._authority.credential(request.name, bytes.fromhex(request.key), permission),
-            self._authority.verifier.public_key.hex(),
+            self._credential(bearer),
+            self._gate.public_key,
+            self._clock.now_s(),
+            self._gate.revocations.number,
         )
+
+    def _credential(self, bearer: Bearer) -> str:
+        return self._rights.credential(bearer, (job.source for job in self.engine.jobs.of(bearer.host)))
 
     def refresh(self, bearer: Bearer, request: RefreshRequest) -> RefreshAnswer:
         """Renews a lease and handles a host's reports; it can report its own subscriptions only.
@@ -243,7 +244,8 @@ class Service:
         self._handle(LinksReported(bearer.host, request.links_ms))
         self._handle(JobsReported(bearer.host, min(SLOTS_MAX, max(0, request.slots)), request.jobs[:JOBS_REPORTED_MAX]))
         version, channels = self.engine.placement(bearer.host).version, self.engine.channels_of(bearer.host)
-        return RefreshAnswer(self._authority.credential(bearer.host, bearer.key, bearer.permission), version, channels)
+        ended = self._gate.revocations.since(request.ended)
+        return RefreshAnswer(self._credential(bearer), version, channels, self._clock.now_s(), ended)
 
     def relocate(self, bearer: Bearer, request: RelocationRequest) -> RelocationAnswer:
         """Moves a subscriber whose bound no path keeps to another seat, if that helps it and harms no other.
@@ -291,7 +293,7 @@ class Service:
         self._handle(ChannelWithdrawn(bearer.host, channel))
 
     def resolve(self, bearer: Bearer, channel: ChannelName) -> ResolveAnswer:
-        """A channel's record, the grant to subscribe to it, and hosts that may be parents.
+        """A channel's record, and hosts that may be parents.
 
         Raises:
             TokenError: the host may not subscribe to it.
@@ -304,7 +306,7 @@ class Service:
             may = bearer.permission.may
             raise ChannelUnknown(channel, tuple(c for c in self.engine.channels if may("subscribe", c)))
         proposals = self.engine.proposals(bearer.host, channel)
-        return ResolveAnswer(record, self._authority.grant(bearer.host, channel), proposals)
+        return ResolveAnswer(record, proposals)
 
     def _check_may_subscribe(self, bearer: Bearer, channel: ChannelName) -> None:
         if not bearer.permission.may("subscribe", channel) and not self.engine.jobs.needs(bearer.host, channel):
@@ -369,7 +371,7 @@ class Service:
         """
         outbox = self._outboxes[bearer.host] = Outbox()
         outbox.placed = True
-        if self.engine.jobs.settled(time.time()):
+        if self.engine.jobs.settled(self._clock.now_s()):
             outbox.jobs = self.engine.jobs.of(bearer.host)
         outbox.filled.set()
         try:

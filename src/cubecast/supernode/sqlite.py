@@ -1,6 +1,7 @@
 """The store in one SQLite file, write-ahead logged: a kill -9 at any moment loses nothing that `apply` returned for."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from cubecast.engine.directory.events import (
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord
 from cubecast.errors import LocalError, StoreError
 from cubecast.overlay.cube import Cube, parse_cube
+from cubecast.supernode.access.names import HOLD_S
+from cubecast.types import HostId
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS overlay (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS hosts (host TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, key TEXT NOT NULL, free_s REAL) STRICT;
 CREATE TABLE IF NOT EXISTS channels (channel TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
 """
 BUSY_S = 5.0
@@ -79,18 +83,43 @@ class SqliteStore:
         rows = self._db.execute("SELECT record FROM channels ORDER BY channel").fetchall()
         return [msgspec.json.decode(row[0], type=ChannelRecord) for row in rows]
 
-    def apply(self, effects: list[DirectoryEffect]) -> None:
+    def names(self) -> list[tuple[HostId, str, float | None]]:
         """See Store."""
+        return [(HostId(name), key, free_s) for name, key, free_s in self._db.execute("SELECT * FROM names").fetchall()]
+
+    def free_names(self, names: list[HostId]) -> None:
+        """See Store."""
+        self._run(lambda: self._db.executemany("DELETE FROM names WHERE name = ?", [(name,) for name in names]))
+
+    def clock_s(self) -> float:
+        """See Store."""
+        row = self._db.execute("SELECT value FROM overlay WHERE name = 'clock'").fetchone()
+        return 0.0 if row is None else float(row[0])
+
+    def store_clock(self, now_s: float) -> None:
+        """See Store."""
+        self._run(lambda: self._db.execute("INSERT OR REPLACE INTO overlay VALUES ('clock', ?)", (repr(now_s),)))
+
+    def apply(self, effects: list[DirectoryEffect], now_s: float) -> None:
+        """See Store."""
+        self._run(lambda: self._write(effects, now_s))
+
+    def _run(self, write: Callable[[], object]) -> None:
+        """Writes in one transaction.
+
+        Raises:
+            StoreError: it failed, and nothing is written.
+        """
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._write(effects)
+            write()
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise StoreError(f"cannot write directory store {self._path}: {error}") from error
 
-    def _write(self, effects: list[DirectoryEffect]) -> None:
+    def _write(self, effects: list[DirectoryEffect], now_s: float) -> None:
         for effect in effects:
             match effect:
                 case SaveShape(cube, epoch):
@@ -100,8 +129,10 @@ class SqliteStore:
                     self._db.execute(
                         "INSERT OR REPLACE INTO hosts VALUES (?, ?)", (record.host, msgspec.json.encode(record))
                     )
+                    self._db.execute("INSERT OR REPLACE INTO names VALUES (?, ?, NULL)", (record.host, record.key))
                 case DeleteHost(host):
                     self._db.execute("DELETE FROM hosts WHERE host = ?", (host,))
+                    self._db.execute("UPDATE names SET free_s = ? WHERE name = ?", (now_s + HOLD_S, host))
                 case SaveChannel(channel_record):
                     self._db.execute(
                         "INSERT OR REPLACE INTO channels VALUES (?, ?)",

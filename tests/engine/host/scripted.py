@@ -83,17 +83,16 @@ class ScriptedHost:
         self,
         bound_ms: float = 10_000.0,
         tree: Tree = Tree.HYBRID,
-        grant: str = "",
         rate_bps: float = 0.0,
         publisher: HostId = PUBLISHER,
     ) -> None:
         """Begins a subscription, and resolves its channel."""
         self.handle(ev.SubscribeRequested(CHANNEL, Contract(bound_ms, rate_bps)))
-        self.resolve(tree, grant, publisher)
+        self.resolve(tree, publisher)
 
-    def resolve(self, tree: Tree = Tree.HYBRID, grant: str = "", publisher: HostId = PUBLISHER) -> None:
+    def resolve(self, tree: Tree = Tree.HYBRID, publisher: HostId = PUBLISHER) -> None:
         """The directory's answer to Resolve."""
-        self.handle(ev.ChannelResolved(ChannelRecord(CHANNEL, publisher, Label(0), 0, tree), grant))
+        self.handle(ev.ChannelResolved(ChannelRecord(CHANNEL, publisher, Label(0), 0, tree)))
 
     def receive(self, host: HostId, message: m.Message) -> list[fx.Effect]:
         """A message of a peer, or of any other host."""
@@ -180,6 +179,6 @@ def feeding() -> tuple[ScriptedHost, HostId]:
     host = ScriptedHost()
     host.subscribe()
     child = host.other()
-    host.receive(child, m.Attach(1, CHANNEL, Contract(10_000.0), (child,), ""))
+    host.receive(child, m.Attach(1, CHANNEL, Contract(10_000.0), (child,)))
     assert host.sent_to(child, m.Confirm)
     return host, child

@@ -107,7 +107,7 @@ def test_a_finished_channel_takes_no_new_subscriber_and_is_forgotten_in_the_end(
     overlay.handle(overlay.names[0], ev.PublishFinished(CHANNEL))
     late = overlay.names[2]
     overlay.handle(late, ev.SubscribeRequested(CHANNEL, Contract(NO_BOUND_MS)))
-    overlay.handle(late, ev.ChannelResolved(record, ""))
+    overlay.handle(late, ev.ChannelResolved(record))
     overlay.run(QUIET_S)
     assert isinstance(overlay.hosts[late].outcomes[-1], fx.Refused | fx.NotFound)
     overlay.run(DEFAULT.tree.drain_ticks * DEFAULT.tick_s)
@@ -144,7 +144,7 @@ def test_a_request_that_came_round_or_came_twice_is_refused() -> None:
     target = overlay.directory.members[overlay.names[0]].record.seat
 
     def ask(number: int, trail: tuple[HostId, ...]) -> list[fx.Effect]:
-        request = m.PathRequest(number, CHANNEL, 0, target, Contract(100.0), 5, trail, "")
+        request = m.PathRequest(number, CHANNEL, 0, target, Contract(100.0), 5, trail)
         return engine.handle(ev.Received(peer, request), overlay.now)
 
     (circle,) = ask(1, (peer, host))
@@ -165,7 +165,7 @@ def test_requests_beyond_the_limit_are_refused_until_one_is_over() -> None:
 
     def ask(number: int) -> list[fx.Effect]:
         """A request that is forwarded to the other neighbour, which does not answer."""
-        request = m.PathRequest(number, missing, 0, Label(0), Contract(1000.0), 5, (requester,), "")
+        request = m.PathRequest(number, missing, 0, Label(0), Contract(1000.0), 5, (requester,))
         return host.handle(ev.Received(requester, request))
 
     def refused(effects: list[fx.Effect]) -> bool:
@@ -179,7 +179,7 @@ def test_requests_beyond_the_limit_are_refused_until_one_is_over() -> None:
         assert isinstance(onward, fx.Send)
         assert onward.host == other, f"request {number} is passed on"
     assert refused(ask(DEFAULT.search.searches_max))
-    attach = m.Attach(DEFAULT.search.searches_max + 1, CHANNEL, Contract(1000.0), (requester,), "")
+    attach = m.Attach(DEFAULT.search.searches_max + 1, CHANNEL, Contract(1000.0), (requester,))
     assert refused(host.handle(ev.Received(requester, attach)))
     host.handle(ev.Received(requester, m.Cancel(0)))
     assert not refused(ask(DEFAULT.search.searches_max + 2))
@@ -191,12 +191,12 @@ def test_an_asker_that_disappears_frees_its_place() -> None:
     publisher = overlay.hosts[overlay.names[0]].engine
     peer = publisher.view().neighbours[0]
     seat = overlay.directory.members[overlay.names[0]].record.seat
-    request = m.PathRequest(5, CHANNEL, 0, seat, Contract(100.0), 5, (peer,), "")
+    request = m.PathRequest(5, CHANNEL, 0, seat, Contract(100.0), 5, (peer,))
     (offer,) = publisher.handle(ev.Received(peer, request), overlay.now)
     assert isinstance(offer, fx.Send)
     assert isinstance(offer.message, m.PathOffer)
     other = publisher.view().neighbours[1]
-    again = m.PathRequest(6, CHANNEL, 0, seat, Contract(100.0), 5, (other,), "")
+    again = m.PathRequest(6, CHANNEL, 0, seat, Contract(100.0), 5, (other,))
     (full,) = publisher.handle(ev.Received(other, again), overlay.now)
     assert isinstance(full, fx.Send)
     assert isinstance(full.message, m.PathRefusal)

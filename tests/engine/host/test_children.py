@@ -55,7 +55,7 @@ def test_the_end_of_one_channel_delays_no_other() -> None:
     host.subscribe()
     host.handle(ev.PublishRequested(own, Tree.HYBRID))
     host.handle(ev.LinkUp(child))
-    host.receive(child, m.Attach(1, own, NO_BOUND, (child,), ""))
+    host.receive(child, m.Attach(1, own, NO_BOUND, (child,)))
     for peer in host.peers.values():
         peer.alive = False
     while host.engine.metrics(CHANNEL) is not None:
@@ -77,7 +77,7 @@ def test_a_host_that_leaves_feeds_its_children_for_a_while_and_accepts_no_more()
     host.handle(ev.LinkUp(late))
     host.handle(ev.LeaveRequested())
     assert host.sent_to(child, m.Leaving)
-    host.receive(late, m.Attach(1, CHANNEL, NO_BOUND, (late,), ""))
+    host.receive(late, m.Attach(1, CHANNEL, NO_BOUND, (late,)))
     assert not host.sent_to(late, m.Confirm)
     assert host.sent_to(late, m.PathRefusal)
     host.run(DEFAULT.links.heartbeat_ticks)
@@ -128,11 +128,11 @@ def test_an_orphan_that_asks_before_its_parent_is_silent_here_gets_its_slot_all_
     host, orphan = ScriptedHost(fan_out=1), HostId("y")
     host.subscribe()
     parent = host.other()
-    host.receive(parent, m.Attach(1, CHANNEL, NO_BOUND, (parent,), ""))
+    host.receive(parent, m.Attach(1, CHANNEL, NO_BOUND, (parent,)))
     host.handle(ev.LinkUp(orphan))
-    host.receive(orphan, m.StandbyRequest(CHANNEL, (orphan,), "", parent))
+    host.receive(orphan, m.StandbyRequest(CHANNEL, (orphan,), parent))
     host.peers[parent].alive = False
-    host.receive(orphan, m.Attach(1, CHANNEL, NO_BOUND, (orphan,), ""))
+    host.receive(orphan, m.Attach(1, CHANNEL, NO_BOUND, (orphan,)))
     host.run(DEFAULT.tree.dead_ticks + 1)
     assert not host.sent_to(orphan, m.PathRefusal), "path updates have come from above meanwhile"
     assert host.sent_to(orphan, m.Confirm)
@@ -157,7 +157,7 @@ def test_children_that_attach_do_not_delay_the_reports_to_the_directory() -> Non
     before, periods = len(host.done(fx.Report)), 4
     for tick in range(periods * DEFAULT.tree.report_ticks):
         if tick % (DEFAULT.tree.report_ticks - 10) == 0:
-            host.receive(child, m.Attach(2 + tick, CHANNEL, NO_BOUND, (child,), ""))
+            host.receive(child, m.Attach(2 + tick, CHANNEL, NO_BOUND, (child,)))
         host.receive(child, m.SubtreeContract(CHANNEL, NO_BOUND))
         host.run(1)
     assert len(host.done(fx.Report)) - before == periods
@@ -280,12 +280,12 @@ def test_an_orphan_that_finds_spare_fan_out_takes_it_and_not_its_parents() -> No
     host, orphan = ScriptedHost(fan_out=2), HostId("y")
     host.subscribe()
     parent = host.other()
-    host.receive(parent, m.Attach(1, CHANNEL, NO_BOUND, (parent,), ""))
+    host.receive(parent, m.Attach(1, CHANNEL, NO_BOUND, (parent,)))
     host.handle(ev.LinkUp(orphan))
     host.peers[parent].alive = False
-    host.receive(orphan, m.StandbyRequest(CHANNEL, (orphan,), "", parent, silent=True))
+    host.receive(orphan, m.StandbyRequest(CHANNEL, (orphan,), parent, silent=True))
     host.run(DEFAULT.tree.dead_ticks + 1)
-    host.receive(orphan, m.Attach(1, CHANNEL, NO_BOUND, (orphan,), ""))
+    host.receive(orphan, m.Attach(1, CHANNEL, NO_BOUND, (orphan,)))
     assert host.sent_to(orphan, m.Confirm)
     assert not host.done(fx.Evict), "it may be only slow"
     assert host.engine.may_pull(CHANNEL, parent)

@@ -87,7 +87,7 @@ def test_the_numbers_of_a_publisher_whose_clock_stands_still_follow_each_other()
     host, own, child = ScriptedHost(), ChannelName("own"), HostId("x")
     host.handle(ev.LinkUp(child))
     host.handle(ev.PublishRequested(own, Tree.HYBRID))
-    host.receive(child, m.Attach(1, own, NO_BOUND, (child,), ""))
+    host.receive(child, m.Attach(1, own, NO_BOUND, (child,)))
     updates: list[m.PathUpdate] = []
     for _ in range(2 * DEFAULT.tree.update_ticks):
         sent = (each for each in host.engine.handle(ev.Tick(0.0), host.now) if isinstance(each, fx.Send))

@@ -17,7 +17,7 @@ def full_of_one() -> tuple[ScriptedHost, HostId, HostId, HostId]:
     host.handle(ev.PublishRequested(CHANNEL, Tree.HYBRID))
     for each in (child, newcomer, other):
         host.handle(ev.LinkUp(each))
-    host.receive(child, m.Attach(1, CHANNEL, NO_BOUND, (child,), ""))
+    host.receive(child, m.Attach(1, CHANNEL, NO_BOUND, (child,)))
     assert host.sent_to(child, m.Confirm)
     return host, child, newcomer, other
 
@@ -33,7 +33,7 @@ def wait(host: ScriptedHost, ticks: int, alive: list[HostId]) -> None:
 def asks(host: ScriptedHost, requester: HostId, ask: int) -> bool:
     """Whether a host becomes a child when it asks."""
     before = len(host.sent_to(requester, m.Confirm))
-    host.receive(requester, m.Attach(ask, CHANNEL, NO_BOUND, (requester,), ""))
+    host.receive(requester, m.Attach(ask, CHANNEL, NO_BOUND, (requester,)))
     return len(host.sent_to(requester, m.Confirm)) > before
 
 

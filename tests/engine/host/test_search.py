@@ -21,11 +21,11 @@ ASK = 7
 
 
 def attach(host: HostId, feasibility: FeasibilityDistance = FeasibilityDistance()) -> m.Attach:  # noqa: B008
-    return m.Attach(ASK, CHANNEL, NO_BOUND, (host,), "", feasibility)
+    return m.Attach(ASK, CHANNEL, NO_BOUND, (host,), feasibility)
 
 
-def path_request(host: HostId, grant: str = "") -> m.PathRequest:
-    return m.PathRequest(ASK, CHANNEL, 0, Label(0), NO_BOUND, 5, (host,), grant)
+def path_request(host: HostId) -> m.PathRequest:
+    return m.PathRequest(ASK, CHANNEL, 0, Label(0), NO_BOUND, 5, (host,))
 
 
 def refuse(host: ScriptedHost, reason: str) -> None:
@@ -54,9 +54,7 @@ def test_a_waiting_host_is_accepted_with_the_very_update_that_brings_its_number(
     host.receive(child, attach(child, FeasibilityDistance(number, 0)))
     own, never = ChannelName("own"), FeasibilityDistance(number - 1, 0, int(1000 * host.now))
     host.handle(ev.PublishRequested(own, Tree.HYBRID))
-    host.receive(
-        child, m.Attach(ASK + 1, own, NO_BOUND, (child,), "", never)
-    )  # another channel's number is not its own
+    host.receive(child, m.Attach(ASK + 1, own, NO_BOUND, (child,), never))  # another channel's number is not its own
     assert not host.sent_to(child, m.Confirm)
     metrics = structs.replace(host.metrics_at(parent, 100.0), seqno=number + 1)
     host.receive(parent, m.PathUpdate(CHANNEL, metrics, 0, Label(0), flowing=False, fed=True))
@@ -66,7 +64,7 @@ def test_a_waiting_host_is_accepted_with_the_very_update_that_brings_its_number(
 def test_one_failed_dial_of_a_proposed_parent_does_not_end_the_wait_for_it() -> None:
     host, proposed = ScriptedHost(), HostRecord(HostId("x"), "x:1", "", "", Label(0))
     host.handle(ev.SubscribeRequested(CHANNEL, NO_BOUND))
-    host.handle(ev.ChannelResolved(ChannelRecord(CHANNEL, PUBLISHER, Label(0), 0, Tree.HYBRID), "", (proposed,)))
+    host.handle(ev.ChannelResolved(ChannelRecord(CHANNEL, PUBLISHER, Label(0), 0, Tree.HYBRID), (proposed,)))
     host.handle(ev.LinkDown(proposed.host, "it was just closing"))
     host.run(DEFAULT.links.redial_ticks[0])
     assert len(host.done(fx.Dial)) == 2
@@ -177,7 +175,7 @@ def test_a_search_that_begins_while_the_cube_changes_its_shape_is_repeated() -> 
         peer.offers = True
     host.handle(ev.SubscribeRequested(CHANNEL, NO_BOUND))
     later = ChannelRecord(CHANNEL, PUBLISHER, Label(0), 1, Tree.CUBE)  # this host has the placement of epoch 0 still
-    host.handle(ev.ChannelResolved(later, ""))
+    host.handle(ev.ChannelResolved(later))
     host.run(2 * DEFAULT.search.resolve_ticks)
     assert not host.done(fx.Refused)
     host.resolve(Tree.CUBE)
@@ -228,19 +226,19 @@ def test_a_search_whose_offer_has_expired_asks_again_at_once() -> None:
     assert host.done(fx.Admitted)
 
 
-def test_a_relay_that_subscribes_itself_asks_on_with_its_own_grant_from_then_on() -> None:
+def test_a_relay_that_subscribes_itself_asks_on_for_itself_from_then_on() -> None:
     host = ScriptedHost()
     host.peers[A].offers = True
-    host.receive(B, path_request(B, "grant of b"))
+    host.receive(B, path_request(B))
     host.receive(B, m.Commit(ASK))
     assert host.parent == A
-    assert [request.grant for request in host.sent_to(A, m.PathRequest)] == ["grant of b"]
-    host.search(grant="our grant")
+    assert [request.trail for request in host.sent_to(A, m.PathRequest)] == [(B, ME)]
+    host.search()
     assert host.done(fx.Admitted)
     host.handle(ev.PullFailed(CHANNEL, A, "closed"))
     host.run(2 * DEFAULT.search.shun_ticks)
     asked = [message for _, _, message in host.sent if isinstance(message, m.PathRequest)][-1]
-    assert (asked.grant, asked.trail) == ("our grant", (ME,))
+    assert asked.trail == (ME,)
 
 
 def test_who_subscribes_again_while_the_old_stream_drains_is_admitted_to_the_new_one() -> None:
@@ -355,7 +353,7 @@ def test_an_offer_that_comes_once_the_last_copy_is_taken_is_not_passed_on() -> N
     host.handle(ev.LinkUp(child))
     host.receive(B, path_request(B))
     (request,) = host.sent_to(A, m.PathRequest)
-    host.receive(child, m.Attach(1, own, NO_BOUND, (child,), ""))
+    host.receive(child, m.Attach(1, own, NO_BOUND, (child,)))
     assert host.sent_to(child, m.Confirm)
     host.receive(A, m.PathOffer(request.ask, CHANNEL, host.metrics_at(A, 100.0), request.tries))
     assert not host.sent_to(B, m.PathOffer)

@@ -130,7 +130,7 @@ def test_a_standby_is_released_when_no_branch_needs_it() -> None:
 
 def ask_to_stand_by(host: ScriptedHost, requester: HostId, parent: str = "another") -> bool:
     """Whether a host agrees to be the standby of a peer that has some parent."""
-    host.receive(requester, m.StandbyRequest(CHANNEL, (requester,), "", HostId(parent)))
+    host.receive(requester, m.StandbyRequest(CHANNEL, (requester,), HostId(parent)))
     return host.sent_to(requester, m.StandbyStatus)[-1].ready
 
 
@@ -224,7 +224,7 @@ def test_a_full_host_stands_by_for_one_child_of_its_child_and_for_nobody_else() 
     host, grandchild, another, stranger = ScriptedHost(fan_out=1), HostId("x"), HostId("y"), HostId("z")
     host.subscribe()
     child = host.other()
-    host.receive(child, m.Attach(1, CHANNEL, Contract(NO_BOUND_MS), (child,), ""))
+    host.receive(child, m.Attach(1, CHANNEL, Contract(NO_BOUND_MS), (child,)))
     for requester in (grandchild, another, stranger):
         host.handle(ev.LinkUp(requester))
     assert not ask_to_stand_by(host, stranger, "elsewhere")

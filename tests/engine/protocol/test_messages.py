@@ -55,7 +55,7 @@ messages = st.one_of(
         contract=contracts,
         tries=tries,
         trail=st.lists(names.map(HostId), max_size=10).map(tuple),
-        grant=names,
+        credential=names,
     ),
     st.builds(m.PathOffer, ask=numbers, channel=channels, metrics=reaches, tries=tries),
     st.builds(m.PathRefusal, ask=numbers, channel=names.map(ChannelName), reason=names, tries=tries),
@@ -68,7 +68,7 @@ messages = st.one_of(
         channel=channels,
         contract=contracts,
         trail=trails,
-        grant=names,
+        credential=names,
         feasibility=st.builds(FeasibilityDistance, seqno=numbers, depth=numbers),
     ),
     st.builds(
@@ -83,7 +83,7 @@ messages = st.one_of(
     st.builds(m.SubtreeContract, channel=channels, contract=contracts),
     st.builds(m.SeqnoRequest, channel=channels),
     st.builds(m.Relatives, channel=channels, hosts=st.lists(records, max_size=m.RELATIVES_MAX).map(tuple)),
-    st.builds(m.StandbyRequest, channel=channels, trail=trails, grant=names, parent=names.map(HostId)),
+    st.builds(m.StandbyRequest, channel=channels, trail=trails, credential=names, parent=names.map(HostId)),
     st.builds(m.StandbyStatus, channel=channels, ready=st.booleans()),
     st.builds(m.Leaving),
     st.builds(m.Release, channel=names.map(ChannelName)),
@@ -157,26 +157,26 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
     [
         m.Ping(float("nan")),
         m.Ping(float("inf")),
-        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), m.HOPS_MAX + 1, (), ""),
-        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), 1, (HostId("h"),) * (m.HOPS_MAX + 1), ""),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), m.HOPS_MAX + 1, ()),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), 1, (HostId("h"),) * (m.HOPS_MAX + 1)),
         m.PathOffer(1, ChannelName("c"), PathMetrics(-1.0, 0.0, (HostId("z"),)), 1),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, -1.0, (HostId("z"),))),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, ())),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), seqno=m.SEQNO_MAX + 1)),
-        m.Attach(1, ChannelName("c"), Contract(1.0), (), ""),
-        m.Attach(1, ChannelName("c"), Contract(float("nan")), (HostId("z"),), ""),
+        m.Attach(1, ChannelName("c"), Contract(1.0), ()),
+        m.Attach(1, ChannelName("c"), Contract(float("nan")), (HostId("z"),)),
         m.Heartbeat((m.Carried(ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),))),) * (m.CARRIED_MAX + 1)),
         m.Heartbeat((m.Carried(ChannelName("c"), PathMetrics(-1.0, 1.0, (HostId("z"),))),)),
-        m.Attach(1, ChannelName("c"), Contract(1.0, rate_bps=float("inf")), (HostId("z"),), ""),
+        m.Attach(1, ChannelName("c"), Contract(1.0, rate_bps=float("inf")), (HostId("z"),)),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), loss=1.5)),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), loss=-0.5)),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, -0.5, (HostId("z"),))),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), seqno=-1)),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),) * (m.HOPS_MAX + 1))),
-        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), -1, (), ""),
-        m.Attach(1, ChannelName("c"), Contract(1.0), (HostId("z"),) * (m.HOPS_MAX + 1), ""),
-        m.StandbyRequest(ChannelName("c"), (), "", HostId("p")),
-        m.StandbyRequest(ChannelName("c"), (HostId("z"),) * (m.HOPS_MAX + 1), "", HostId("p")),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), -1, ()),
+        m.Attach(1, ChannelName("c"), Contract(1.0), (HostId("z"),) * (m.HOPS_MAX + 1)),
+        m.StandbyRequest(ChannelName("c"), (), HostId("p")),
+        m.StandbyRequest(ChannelName("c"), (HostId("z"),) * (m.HOPS_MAX + 1), HostId("p")),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), rate_bps=-1.0)),
         m.Relatives(ChannelName("c"), (HostRecord(HostId("h"), "a", "f", "k", Label(0)),) * (m.RELATIVES_MAX + 1)),
         m.SubtreeContract(ChannelName("c"), Contract(float("inf"))),
@@ -195,10 +195,10 @@ LEAST = PathMetrics(0.0, 0.0, (HostId("h"),), seqno=0, loss=0.0, rate_bps=0.0)
 @pytest.mark.parametrize(
     "message",
     [
-        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(NUMBER_MAX), m.HOPS_MAX, LONGEST, ""),
-        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(0.0), 0, (), ""),
-        m.Attach(1, ChannelName("c"), Contract(1.0), LONGEST, ""),
-        m.StandbyRequest(ChannelName("c"), LONGEST, "", HostId("p")),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(NUMBER_MAX), m.HOPS_MAX, LONGEST),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(0.0), 0, ()),
+        m.Attach(1, ChannelName("c"), Contract(1.0), LONGEST),
+        m.StandbyRequest(ChannelName("c"), LONGEST, HostId("p")),
         m.Confirm(1, ChannelName("c"), GREATEST),
         m.Confirm(1, ChannelName("c"), LEAST),
         m.Heartbeat((m.Carried(ChannelName("c"), LEAST),) * m.CARRIED_MAX),
@@ -235,7 +235,7 @@ def test_long_messages_go_in_several_frames_before_one_is_too_long_to_be_accepte
 def test_a_channel_carried_by_a_host_that_names_no_spare_fan_out_has_none() -> None:
     carried = msgspec.to_builtins(m.Carried(ChannelName("c"), LEAST))
     carried.pop("spare")
-    body = {"kind": "beat", "carried": [carried]}
+    body = {"kind": "heartbeat", "carried": [carried]}
     (beat,) = f.decode(msgspec.msgpack.encode({"v": f.VERSION, "m": [body]}))
     assert isinstance(beat, m.Heartbeat)
     assert [each.spare for each in beat.carried] == [0]

@@ -22,7 +22,17 @@ FAN_OUT = 3
 """Copies a host may send: so few that paths have several hops."""
 BOUND_FACTORS = (1.05, 2.0)
 """Bounds are between these multiples of the fastest path's delay, so that some need a host which carries nothing yet."""
-STEPS = ("attach", "path-request", "path-offer", "commit", "confirm", "kin", "stand-by", "standing-by", "pulse")
+STEPS = (
+    "attach",
+    "path-request",
+    "path-offer",
+    "commit",
+    "confirm",
+    "relatives",
+    "standby-request",
+    "standby-status",
+    "path-update",
+)
 """Kinds of messages after which a host is killed, in the protocol's words."""
 WAIT_S = 4.0
 """Time after the admission in which the message may still come, s: those about standbys come later."""

@@ -40,7 +40,7 @@ from cubecast.engine.directory.events import (
 from cubecast.engine.directory.improvement import SeatChanges, TreeAdvice
 from cubecast.engine.directory.jobs import JobAssignment, JobTable
 from cubecast.engine.directory.seats import Seats
-from cubecast.engine.directory.state import DirectoryState, Member
+from cubecast.engine.directory.state import DirectoryState, Member, Sign, unsigned
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Placement, SubscriptionRecord
 from cubecast.errors import DirectoryError
 from cubecast.overlay.cube import Cube
@@ -50,17 +50,24 @@ from cubecast.types import ChannelName, HostId
 class DirectoryEngine:
     """The super-node's decisions. Pure: the same events at the same times give the same effects."""
 
-    def __init__(self, cube: Cube, rng: np.random.Generator, config: DirectoryConfig = DIRECTORY_DEFAULTS) -> None:
+    def __init__(
+        self,
+        cube: Cube,
+        rng: np.random.Generator,
+        config: DirectoryConfig = DIRECTORY_DEFAULTS,
+        sign: Sign = unsigned,
+    ) -> None:
         """A directory without hosts.
 
         Args:
             cube: the shape it begins with; it never becomes smaller.
+            sign: signs the records of hosts, which these pass on among themselves.
 
         Raises:
             UsageError: the shape is too large.
         """
         self._config = config
-        self._state = DirectoryState(cube)
+        self._state = DirectoryState(cube, sign=sign)
         self._delay_table = DelayTable(config.delay_table)
         self._seats = Seats(self._state, self._delay_table, rng, config.lease, config.shape)
         self._channels = Channels(self._state, self._delay_table, config.channels, config.lease)

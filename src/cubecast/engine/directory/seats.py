@@ -98,8 +98,18 @@ class Seats:
         known = self._state.members.get(event.host)
         requested_label = "" if grown else event.requested_label
         seat = self._free_seat(requested_label) if known is None else known.record.seat
-        record = HostRecord(
-            event.host, event.address, event.fingerprint, event.key, seat, event.fan_out, event.reachable
+        version = max(int(now * 1000), 0 if known is None else known.record.version)  # rises across restarts too
+        record = self._state.renewed(
+            HostRecord(
+                event.host,
+                event.address,
+                event.fingerprint,
+                event.key,
+                seat,
+                event.fan_out,
+                event.reachable,
+                version,
+            )
         )
         self._add(record, now)
         return SaveHost(record)
@@ -113,7 +123,7 @@ class Seats:
         member = self._state.members.get(host)
         if member is None or member.record.reachable == reachable:
             return []
-        member.record = replace(member.record, reachable=reachable)
+        member.record = self._state.renewed(replace(member.record, reachable=reachable))
         self._delay_table.set_reachable(host, reachable=reachable)
         return [SaveHost(member.record), *self.place(now)]
 
@@ -141,8 +151,8 @@ class Seats:
         """Two hosts change seats, in one transaction of the store."""
         first, second = self._state.members[a], self._state.members[b]
         first_seat, second_seat = first.record.seat, second.record.seat
-        first.record = replace(first.record, seat=second_seat)
-        second.record = replace(second.record, seat=first_seat)
+        first.record = self._state.renewed(replace(first.record, seat=second_seat))
+        second.record = self._state.renewed(replace(second.record, seat=first_seat))
         return [SaveHost(first.record), SaveHost(second.record), *self.place(now)]
 
     def _free_seat(self, requested_label: str) -> Label:
@@ -198,7 +208,7 @@ class Seats:
         seats = self._rng.permutation(label_count(cube))
         effects: list[DirectoryEffect] = [SaveShape(cube, state.epoch)]
         for member, seat in zip(state.members.values(), seats.tolist(), strict=False):
-            member.record = replace(member.record, seat=Label(seat))
+            member.record = self._state.renewed(replace(member.record, seat=Label(seat)))
             effects.append(SaveHost(member.record))
         return effects
 

@@ -1,11 +1,20 @@
 """The directory's state that several of its components read: the cube, its hosts and their channels."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Placement, SubscriptionRecord
 from cubecast.errors import DirectoryError
 from cubecast.overlay.cube import Cube
 from cubecast.types import ChannelName, HostId
+
+Sign = Callable[[HostRecord], HostRecord]
+"""Gives a record with the super-node's signature."""
+
+
+def unsigned(record: HostRecord) -> HostRecord:
+    """The record as it is: in a simulation nobody checks signatures."""
+    return record
 
 
 @dataclass(slots=True)
@@ -30,6 +39,12 @@ class DirectoryState:
     epoch: int = 0
     members: dict[HostId, Member] = field(default_factory=dict)
     channels: dict[ChannelName, ChannelRecord] = field(default_factory=dict)
+    sign: Sign = unsigned
+    """Signs the records of hosts."""
+
+    def renewed(self, record: HostRecord) -> HostRecord:
+        """A record that has changed, with the next version, signed."""
+        return self.sign(replace(record, version=record.version + 1))
 
     def member(self, host: HostId) -> Member:
         """A host that has joined.

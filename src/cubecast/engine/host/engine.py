@@ -13,7 +13,6 @@ from cubecast.engine.host.events import (
     ChannelResolved,
     ContractMeasured,
     Event,
-    GrantRejected,
     LeaveRequested,
     LinkDown,
     LinkSampled,
@@ -29,6 +28,7 @@ from cubecast.engine.host.events import (
     PullFailed,
     Received,
     Relocated,
+    RequestRejected,
     ResolveFailed,
     RoutesFound,
     SubscribeRequested,
@@ -142,7 +142,7 @@ class HostEngine:
         match event:
             case Received(host, message):
                 return self._received(host, message)
-            case GrantRejected(host, message, reason):
+            case RequestRejected(host, message, reason):
                 if isinstance(message, StandbyRequest):
                     return [Send(host, StandbyStatus(message.channel, ready=False))]
                 return [Send(host, PathRefusal(message.ask, message.channel, reason, 0))]
@@ -166,8 +166,8 @@ class HostEngine:
                 return self._searches.joins.subscribe(channel, contract)
             case UnsubscribeRequested(channel):
                 return self._searches.joins.unsubscribe(channel)
-            case ChannelResolved(record, grant, proposals):
-                return self._searches.joins.on_resolved(record, grant, proposals)
+            case ChannelResolved(record, proposals):
+                return self._searches.joins.on_resolved(record, proposals)
             case RoutesFound(channel, answer):
                 return self._searches.joins.on_routes(channel, answer)
             case Relocated(channel, verdict):
@@ -210,6 +210,11 @@ class HostEngine:
     def may_pull(self, channel: ChannelName, host: HostId) -> bool:
         """Whether a host may open a media session for a channel: it is a child, or this host is its standby."""
         return self._downstream.may_pull(channel, host)
+
+    def key(self, host: HostId) -> str | None:
+        """The public key of a host that there is a link to, hex; None while its record is unknown."""
+        record = self._neighbourhood.links.record(host)
+        return None if record is None else record.key
 
     def published(self) -> list[ChannelName]:
         """The channels that this host publishes."""

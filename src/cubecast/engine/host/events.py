@@ -59,8 +59,8 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class GrantRejected:
-    """A request arrived from the host, but its grant failed verification for `reason`, one line for the subscriber."""
+class RequestRejected:
+    """A request arrived from the host, but the host may not receive the channel: `reason` is one line for the subscriber."""
 
     host: HostId
     message: PathRequest | Attach | StandbyRequest
@@ -132,10 +132,9 @@ class UnsubscribeRequested:
 
 @dataclass(frozen=True, slots=True)
 class ChannelResolved:
-    """The directory knows the channel; `grant` is the permission to subscribe to it, `proposals` are possible parents."""
+    """The directory knows the channel; `proposals` are possible parents."""
 
     record: ChannelRecord
-    grant: str
     proposals: tuple[HostRecord, ...] = ()
 
 
@@ -231,7 +230,7 @@ Event: TypeAlias = (
     | LinkSampled
     | ProcessingMeasured
     | Received
-    | GrantRejected
+    | RequestRejected
     | Tick
     | PublishRequested
     | PublishFinished

@@ -224,7 +224,7 @@ class Neighbourhood:
             return []
         match message:
             case Hello(record):
-                if record.host == host:  # it knows best: it may have restarted at another address
+                if record.host == host and not _is_older(record, link.record):
                     link.record = record
             case Heartbeat(carried, needs, slow):
                 link.needed, link.slow = needs, slow
@@ -351,10 +351,11 @@ class Neighbourhood:
         effects: list[Effect] = []
         if link is None:
             link = self.links.by_host[record.host] = self._new_link(record)
-        elif link.record is not None and _moved(link.record, record):
+        elif link.record is not None and not _is_older(record, link.record) and _moved(link.record, record):
             effects += self._drop(record.host)
             link.failures = link.redial_in = 0
-        link.record = record
+        if not _is_older(record, link.record):
+            link.record = record
         wanted = any(record.host in hosts for hosts in self._wanted.values())
         if (wanted or self._dials(record.host)) and not link.up and not link.dialling and link.redial_in <= 0:
             effects += self._dial(link)
@@ -378,6 +379,10 @@ class Neighbourhood:
     def _drop(self, host: HostId) -> list[Effect]:
         self.on_link_down(host)
         return [HangUp(host)]
+
+
+def _is_older(record: HostRecord, known: HostRecord | None) -> bool:
+    return known is not None and record.version < known.version
 
 
 def _moved(old: HostRecord, new: HostRecord) -> bool:

@@ -16,7 +16,7 @@ from cubecast.engine.protocol.records import (
     SubscriptionRecord,
     Verdict,
 )
-from cubecast.types import ChannelName, HostId
+from cubecast.types import NO_CHANNEL, ChannelName, HostId
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,33 @@ class JoinRequest:
 
 @dataclass(frozen=True, slots=True)
 class JoinAnswer:
-    """The host's placement, its credential, and the public key that verifies all credentials (Ed25519, hex)."""
+    """What a host gets when it joins.
+
+    Attributes:
+        public_key: verifies all credentials and host records; Ed25519, hex.
+        now_s: the super-node's time, s since the Unix epoch.
+        ended: the number of the right that has ended last, as in EndedRight.
+    """
 
     placement: Placement
     credential: str
     public_key: str
+    now_s: float
+    ended: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRight:
+    """A host may no longer receive a channel; or any, and takes no part any more, if the channel is empty.
+
+    Attributes:
+        number: rises with every right that ends.
+    """
+
+    number: int
+    host: HostId
+    key: str
+    channel: ChannelName = NO_CHANNEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +77,7 @@ class RefreshRequest:
         links_ms: one-way delays of the host's links.
         slots: extensions it is willing to run for others.
         jobs: the state of every job it has.
+        ended: the number of the last ended right that it knows, as in EndedRight.
     """
 
     subscriptions: tuple[SubscriptionRecord, ...] = ()
@@ -62,6 +85,7 @@ class RefreshRequest:
     links_ms: dict[HostId, float] = field(default_factory=dict)
     slots: int = 0
     jobs: tuple[JobReport, ...] = ()
+    ended: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +118,20 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class RefreshAnswer:
-    """A fresh credential, and the version of the host's placement at the super-node."""
+    """A fresh credential, and what else the host needs to know.
+
+    Attributes:
+        version: of the host's placement at the super-node.
+        channels: those that the host publishes according to the super-node.
+        now_s: the super-node's time, s since the Unix epoch.
+        ended: rights of any host that have ended since those that the request knew of.
+    """
 
     credential: str
     version: int
     channels: tuple[ChannelName, ...]
-    """The channels that the host publishes according to the super-node."""
+    now_s: float
+    ended: tuple[EndedRight, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +182,9 @@ class RoutesAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ResolveAnswer:
-    """An announced channel, the grant to subscribe to it, and possible parents, the one expected best first."""
+    """An announced channel, and possible parents, the one expected best first."""
 
     channel: ChannelRecord
-    grant: str
     proposals: tuple[HostRecord, ...] = ()
 
 

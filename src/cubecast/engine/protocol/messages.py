@@ -60,7 +60,7 @@ class Hello(_Struct, frozen=True, tag="hello"):
     record: HostRecord
 
 
-class Heartbeat(_Struct, frozen=True, tag="beat"):
+class Heartbeat(_Struct, frozen=True, tag="heartbeat"):
     """The sender is alive and carries these channels.
 
     Heartbeats measure the link and the clocks as NTP's symmetric mode does (RFC 5905): each names the last one of the
@@ -107,9 +107,10 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
         contract: what is left of the subscriber's at the receiver.
         tries: requests that this search may still send.
         trail: hosts that the request has passed, the subscriber first.
-        grant: the subscriber's permission for this channel; the shell checks it before the engine sees the request.
         feasibility: what the offered path must beat, so that no loop forms.
         onward: the hosts to ask, one after the other; empty where the receiver may choose.
+        credential: the sender's, with the right to receive the channel, for itself or to carry it for others. The shell adds it
+            when it sends the request, and checks it before the engine sees one.
     """
 
     ask: int
@@ -119,9 +120,9 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
     contract: Contract
     tries: int
     trail: tuple[HostId, ...]
-    grant: str
     feasibility: FeasibilityDistance = FeasibilityDistance()
     onward: Annotated[tuple[HostId, ...], Meta(max_length=ROUTE_MAX)] = ()
+    credential: str = ""
 
 
 class Attach(_Struct, frozen=True, tag="attach"):
@@ -130,16 +131,15 @@ class Attach(_Struct, frozen=True, tag="attach"):
     Attributes:
         contract: what must hold at the receiver for every host below the sender.
         trail: hosts that this is asked for, the subscriber first, the sender last.
-        grant: that subscriber's permission.
-        feasibility: as in PathRequest.
+        feasibility, credential: as in PathRequest.
     """
 
     ask: int
     channel: ChannelName
     contract: Contract
     trail: tuple[HostId, ...]
-    grant: str
     feasibility: FeasibilityDistance = FeasibilityDistance()
+    credential: str = ""
 
 
 class PathOffer(_Struct, frozen=True, tag="path-offer"):
@@ -180,7 +180,7 @@ class Confirm(_Struct, frozen=True, tag="confirm"):
     metrics: PathMetrics
 
 
-class PathUpdate(_Struct, frozen=True, tag="pulse"):
+class PathUpdate(_Struct, frozen=True, tag="path-update"):
     """From parent to child: path metrics from the publisher to the parent.
 
     Attributes:
@@ -205,7 +205,7 @@ class PathUpdate(_Struct, frozen=True, tag="pulse"):
     pause_ticks: Annotated[int, Meta(ge=0, le=PAUSE_TICKS_MAX)] = 0
 
 
-class SubtreeContract(_Struct, frozen=True, tag="need"):
+class SubtreeContract(_Struct, frozen=True, tag="subtree-contract"):
     """From child to parent: what must hold at the parent for the child and every host below it."""
 
     channel: ChannelName
@@ -218,32 +218,32 @@ class SeqnoRequest(_Struct, frozen=True, tag="seqno-request"):
     channel: ChannelName
 
 
-class Relatives(_Struct, frozen=True, tag="kin"):
+class Relatives(_Struct, frozen=True, tag="relatives"):
     """From parent to child: its grandparent, uncles and siblings; one with spare fan-out may replace the parent."""
 
     channel: ChannelName
     hosts: tuple[HostRecord, ...]
 
 
-class StandbyRequest(_Struct, frozen=True, tag="stand-by"):
+class StandbyRequest(_Struct, frozen=True, tag="standby-request"):
     """Asks the receiver to be ready to feed the sender when its parent dies; repeated while that is wanted.
 
     Attributes:
         parent: the sender's; if it is a child of the receiver, its slot is free then.
-        trail, grant: as in Attach.
+        trail, credential: as in Attach.
         ready: the receiver has agreed already; it answers only if it no longer does.
         silent: nothing comes from the parent any more; the receiver asks it for a sign of life.
     """
 
     channel: ChannelName
     trail: tuple[HostId, ...]
-    grant: str
     parent: HostId
     ready: bool = False
     silent: bool = False
+    credential: str = ""
 
 
-class StandbyStatus(_Struct, frozen=True, tag="standing-by"):
+class StandbyStatus(_Struct, frozen=True, tag="standby-status"):
     """Whether the sender is the receiver's standby."""
 
     channel: ChannelName

@@ -6,6 +6,8 @@ Plain dataclasses, so that the super-node's OpenAPI page shows them and a host c
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from cubecast.types import NOBODY, ChannelName, HostId, Label
 
 FAN_OUT_DEFAULT = 8
@@ -38,6 +40,8 @@ class HostRecord:
         seat: its own label in the cube.
         fan_out: copies it is willing to send, over all channels.
         reachable: whether it can be dialled; a hidden host, behind a NAT or firewall, can only dial.
+        version: rises with every change; of two records of a host the newer one counts.
+        signature: the super-node's, over all else, hex: hosts pass records on, and believe no others. Empty in the simulation.
     """
 
     host: HostId
@@ -47,6 +51,24 @@ class HostRecord:
     seat: Label
     fan_out: int = FAN_OUT_DEFAULT
     reachable: bool = True
+    version: int = 0
+    signature: str = ""
+
+    def signed_content(self) -> bytes:
+        """What the signature is over."""
+        return msgspec.msgpack.encode(
+            (
+                "cubecast:record",
+                self.host,
+                self.address,
+                self.fingerprint,
+                self.key,
+                self.seat,
+                self.fan_out,
+                self.reachable,
+                self.version,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)

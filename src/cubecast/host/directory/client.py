@@ -29,7 +29,9 @@ from cubecast.engine.protocol.http_bodies import (
 from cubecast.engine.protocol.job_records import JobStatus
 from cubecast.engine.protocol.records import Tree
 from cubecast.errors import ChannelUnknown, DirectoryError, DirectoryUnreachable, TokenError, UsageError
-from cubecast.tokens import SUPERNODE, Identity
+from cubecast.host.directory.supernode_time import SupernodeTime
+from cubecast.tokens.identity import Identity
+from cubecast.tokens.proof import prove
 from cubecast.types import ChannelName, HostId
 
 RETRY_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
@@ -45,19 +47,24 @@ T = TypeVar("T")
 class DirectoryClient:
     """Calls to one super-node, each retried after RETRY_PAUSES_S while it does not answer."""
 
-    def __init__(self, url: str, join_token: str, on_retry: Callable[[str], None]) -> None:
+    def __init__(
+        self, url: str, join_token: str, on_retry: Callable[[str], None], identity: Identity | None = None
+    ) -> None:
         """A client; nothing is sent yet.
 
         Args:
+            identity: signs the requests; None makes a key that ends with this client.
             on_retry: called with one line for the user before each retry.
 
         Raises:
             UsageError: the URL is not valid.
         """
         self.url = supernode_url(url)
-        self.identity = Identity()
+        self.identity = identity or Identity()
         self._join_token = join_token
         self._on_retry = on_retry
+        self._nonce = ""
+        self.clock = SupernodeTime()
         self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, trust_env=False)
 
     async def close(self) -> None:
@@ -71,8 +78,9 @@ class DirectoryClient:
             DirectoryError: refused, or the super-node does not answer.
             TokenError: the join token is not accepted.
         """
-        answer = await self._call("POST", "/v1/hosts", JoinAnswer, body=request, token=self._join_token)
+        answer = await self._call("POST", "/v1/hosts", JoinAnswer, body=request, proves=self._join_token)
         self.identity.credential = answer.credential
+        self.clock.heard(answer.now_s)
         return answer
 
     async def refresh(self, host: HostId, request: RefreshRequest) -> RefreshAnswer:
@@ -83,6 +91,7 @@ class DirectoryClient:
         """
         answer = await self._call("POST", f"/v1/hosts/{host}/refresh", RefreshAnswer, body=request, tries=1)
         self.identity.credential = answer.credential
+        self.clock.heard(answer.now_s)
         return answer
 
     async def leave(self, host: HostId) -> None:
@@ -111,7 +120,7 @@ class DirectoryClient:
         await self._call("DELETE", f"/v1/channels/{quote(channel, safe='')}", None, tries=1)
 
     async def resolve(self, channel: ChannelName) -> ResolveAnswer:
-        """Returns the record of a channel, a grant to subscribe, and proposed parents.
+        """Returns the record of a channel, and proposed parents.
 
         Raises:
             ChannelUnknown: no host announces it.
@@ -156,7 +165,7 @@ class DirectoryClient:
             DirectoryError: it is unknown, has another digest, or the super-node does not answer.
             TokenError: the credential is not accepted.
         """
-        response = await self._send("GET", f"/v1/extensions/{digest}", None, "", len(RETRY_PAUSES_S) + 1)
+        response = await self._send("GET", f"/v1/extensions/{digest}", b"", "", "", len(RETRY_PAUSES_S) + 1)
         self._check(response, response.content, None)
         if hashlib.sha256(response.content).hexdigest() != digest:
             raise DirectoryError(f"{self.url} sent a different module from the one requested")
@@ -198,13 +207,15 @@ class DirectoryClient:
         """
         path = f"/v1/hosts/{host}/pushes"
         try:
-            headers = self._headers(self.identity.token(SUPERNODE))
-            async with self._http.stream("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as response:
+            response = await self._sent("GET", path, b"", "", stream=True)
+            try:
                 if response.status_code != httpx.codes.OK:
                     self._check(response, await response.aread(), None)
                 async for line in response.aiter_lines():
                     if line:
                         yield msgspec.json.decode(line, type=Pushed)
+            finally:
+                await response.aclose()
         except (httpx.HTTPError, msgspec.DecodeError) as error:
             raise DirectoryUnreachable(_describe(self.url, error)) from error
 
@@ -215,19 +226,27 @@ class DirectoryClient:
         answer: type[T] | None,
         body: object = None,
         token: str = "",
+        proves: str = "",
         channel: ChannelName | None = None,
         tries: int | None = None,
     ) -> T:
-        content = body if isinstance(body, bytes) else None if body is None else msgspec.json.encode(body)
-        response = await self._send(method, path, content, token, tries or len(RETRY_PAUSES_S) + 1)
+        content = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
+        response = await self._send(method, path, content, token, proves, tries or len(RETRY_PAUSES_S) + 1)
         self._check(response, response.content, channel)
         return self._decode(response, answer)
 
-    async def _send(self, method: str, path: str, content: bytes | None, token: str, tries: int) -> httpx.Response:
+    async def _send(
+        self, method: str, path: str, content: bytes, token: str, proves: str, tries: int
+    ) -> httpx.Response:
+        """Sends a request until it is answered.
+
+        Args:
+            token: the join token of a person, which is shown without a proof; empty for a request of the host.
+            proves: the token that is shown with a proof; empty for the credential.
+        """
         for attempt in range(tries):
-            headers = self._headers(token or self.identity.token(SUPERNODE))
             try:
-                return await self._http.request(method, path, content=content, headers=headers)
+                return await self._sent(method, path, content, proves, token)
             except httpx.HTTPError as error:
                 if attempt + 1 == tries:
                     raise DirectoryUnreachable(_describe(self.url, error)) from error
@@ -238,6 +257,28 @@ class DirectoryClient:
                 )
                 await asyncio.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
+
+    async def _sent(
+        self,
+        method: str,
+        path: str,
+        content: bytes,
+        proves: str,
+        token: str = "",
+        *,
+        stream: bool = False,
+    ) -> httpx.Response:
+        """Sends a request; once more, if the super-node wants a proof with a newer nonce."""
+        for last in (False, True):
+            nonce = self._nonce
+            limits = STREAM_TIMEOUT if stream else TIMEOUT
+            request = self._request(method, path, content, proves, limits, token)
+            response = await self._http.send(request, stream=stream)
+            self._nonce = response.headers.get("DPoP-Nonce", self._nonce)
+            if last or self._nonce == nonce or response.status_code != httpx.codes.UNAUTHORIZED:
+                break
+            await response.aclose()
+        return response
 
     def _decode(self, response: httpx.Response, answer: type[T] | None) -> T:
         try:
@@ -258,8 +299,20 @@ class DirectoryClient:
             raise ChannelUnknown(channel, problem.known)
         raise DirectoryError(f"super-node: {problem.detail}")
 
-    def _headers(self, token: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    def _request(
+        self, method: str, path: str, content: bytes, proves: str, timeout: httpx.Timeout, token: str = ""
+    ) -> httpx.Request:
+        """A request with a person's token, or with a proof that this host holds its key."""
+        request = self._http.build_request(method, path, content=content, timeout=timeout)
+        request.headers["Content-Type"] = "application/json"
+        if token:
+            request.headers["Authorization"] = f"Bearer {token}"
+            return request
+        shown = proves or self.identity.credential
+        target = request.url.raw_path.decode("ascii")
+        request.headers["Authorization"] = f"DPoP {shown}"
+        request.headers["DPoP"] = prove(self.identity, method, target, content, shown, self._nonce)
+        return request
 
 
 def supernode_url(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from cubecast.engine.host import events as ev
 from cubecast.engine.protocol.http_bodies import (
+    EndedRight,
     JoinAnswer,
     JoinRequest,
     Pushed,
@@ -68,10 +69,14 @@ class DirectorySession:
         handle: Callable[[ev.Event], None],
         links_ms: Callable[[], dict[HostId, float]],
         work: JobRunner,
+        on_ended: Callable[[EndedRight], None],
+        on_refused: Callable[[TokenError], None],
     ) -> None:
         """Nothing is sent yet.
 
         Args:
+            on_ended: called when another host may no longer receive a channel, or take part.
+            on_refused: called when this host may no longer take part.
             notify: shows the user one line.
             handle: passes an event to the engine.
             links_ms: returns the one-way delays of the links that are up and measured, ms.
@@ -85,6 +90,10 @@ class DirectorySession:
         self._links_ms = links_ms
         self._work = work
         work.changed = self._refresh_soon
+        self._on_ended = on_ended
+        self._on_refused = on_refused
+        self._ended = 0
+        """Number of the last ended right that this host knows."""
         self._address = self._fingerprint = ""
         self._joined = False
         self._published: dict[ChannelName, tuple[Tree, asyncio.Future[None]]] = {}
@@ -189,10 +198,10 @@ class DirectorySession:
     async def _join(self) -> JoinAnswer:
         config = self._config
         label = "" if self._joined else config.label  # another host may have taken it since the first join
-        key = self._client.identity.public_key.hex()
+        key = self._client.identity.public_key
         request = JoinRequest(config.name, self._address, self._fingerprint, key, config.fan_out, label)
         answer = await self._client.join(request)
-        self._joined = True
+        self._joined, self._ended = True, max(self._ended, answer.ended)
         self._handle(ev.Placed(answer.placement))
         if not answer.placement.record.reachable:
             self._notify(
@@ -212,6 +221,8 @@ class DirectorySession:
             if str(error) != self._rejoin_failure:
                 self._rejoin_failure = str(error)
                 self._notify(f"cannot join again: {error}")
+            if isinstance(error, TokenError):
+                self._on_refused(error)
 
     async def _follow(self) -> None:
         failures, reported = 0, False
@@ -260,8 +271,12 @@ class DirectorySession:
                     links_ms,
                     self._work.slots,
                     self._work.reports(),
+                    self._ended,
                 )
                 answer = await self._client.refresh(self._config.name, request)
+                for right in answer.ended:
+                    self._ended = max(self._ended, right.number)
+                    self._on_ended(right)
                 for channel in self._published.keys() - set(answer.channels):
                     self._tasks.create_task(self._announce(channel))
             except DirectoryUnreachable:
@@ -283,7 +298,7 @@ class DirectorySession:
         event: ev.Event
         try:
             answer = await self._client.resolve(channel)
-            event = ev.ChannelResolved(answer.channel, answer.grant, answer.proposals)
+            event = ev.ChannelResolved(answer.channel, answer.proposals)
         except ChannelUnknown as error:
             event = ev.ChannelNotFound(channel, error.known)
         except (DirectoryError, TokenError) as error:

@@ -14,11 +14,11 @@ from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.engine.protocol.records import Compliance
-from cubecast.errors import ChannelUnknown, CubecastError
+from cubecast.errors import ChannelUnknown, CubecastError, TokenError
 from cubecast.host.local.contract_monitor import ContractMonitor
 from cubecast.host.local.refusal import refusal
 from cubecast.host.local.subscription import LocalSubscriber
-from cubecast.types import ChannelName
+from cubecast.types import ChannelName, HostId
 
 T = TypeVar("T")
 Decision = fx.Admitted | fx.Refused | fx.NotFound | fx.StreamEnded
@@ -29,6 +29,7 @@ class LocalSubscribers:
 
     def __init__(
         self,
+        host: HostId,
         handle: Callable[[ev.Event], None],
         metrics: Callable[[ChannelName], PathMetrics | None],
         failure: Callable[[ChannelName], CubecastError | None],
@@ -36,10 +37,12 @@ class LocalSubscribers:
         """No subscribers yet.
 
         Args:
+            host: this one.
             handle: passes an event to the engine.
             metrics: the metrics of the path over which a channel reaches this host; None when it does not.
             failure: the error with which the super-node failed to resolve a channel; None when it did not fail.
         """
+        self._host = host
         self._handle, self._metrics, self._failure = handle, metrics, failure
         self._subscribers: dict[ChannelName, list[LocalSubscriber]] = {}
         self._locks = WeakValueDictionary[ChannelName, asyncio.Lock]()
@@ -120,6 +123,13 @@ class LocalSubscribers:
                 case fx.Refused():
                     assert refused is not None, "it was made above"
                     _fail(local.admitted, refused)
+
+    def end(self, reason: str) -> None:
+        """Ends all subscriptions: this host may no longer take part."""
+        for channel, here in list(self._subscribers.items()):
+            for local in list(here):
+                _fail(local.admitted, TokenError(reason))
+                _resolve(local.ended, fx.StreamEnded(channel, finished=False, host=self._host, reason=reason))
 
     def _report_compliance(self, channel: ChannelName) -> None:
         local = max(self._subscribers[channel], key=lambda each: each.monitor.compliance.violated_s)

@@ -15,6 +15,7 @@ from cubecast.engine.protocol.records import HostRecord
 from cubecast.host.channel.tracks import BROADCAST, CopyCount
 from cubecast.host.media.sessions import DIAL_S, FORBIDDEN, NOT_FOUND, Dialler, Hooks, stats_of
 from cubecast.host.tasks import Tasks
+from cubecast.tokens.authority import Bearer
 from cubecast.types import ChannelName, HostId
 
 MARK = "at/"
@@ -108,23 +109,23 @@ class Channels:
         """The channels that have an origin or children."""
         return {*self._carried, *self._children}
 
-    async def accept(self, request: moq.Request, channel: ChannelName, host: HostId) -> None:
+    async def accept(self, request: moq.Request, channel: ChannelName, bearer: Bearer) -> None:
         """Serves a channel to a child until its session ends.
 
         Raises:
             moq.Error: the session broke while it was set up.
         """
-        carried = self._carried.get(channel)
+        host, carried = bearer.host, self._carried.get(channel)
         if carried is None:
             await request.reject(NOT_FOUND)
             return
-        if not self._hooks.may_pull(channel, host):
+        if not self._hooks.may_pull(channel, host, bearer.key):
             await request.reject(FORBIDDEN)
             return
         request.set_publish(carried.origin)
         request.set_consume(None)
         session = await request.accept()
-        if not self._hooks.may_pull(channel, host) or self._carried.get(channel) is not carried:
+        if not self._hooks.may_pull(channel, host, bearer.key) or self._carried.get(channel) is not carried:
             session.shutdown()  # the host is no longer a child, or the channel was closed, since the checks above
             return
         children = self._children.setdefault(channel, {})
@@ -137,7 +138,7 @@ class Channels:
     async def _push(self, channel: ChannelName, record: HostRecord) -> None:
         for _ in range(PUSH_TRIES):
             carried = self._carried.get(channel)
-            if carried is None or not self._hooks.may_pull(channel, record.host):
+            if carried is None or not self._hooks.may_pull(channel, record.host, record.key):
                 return
             client = self._client(record, f"{PUSH_PATH}{channel}", carried.origin, moq.OriginProducer())
             with suppress(moq.Error, ValueError, TimeoutError):

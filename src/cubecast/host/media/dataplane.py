@@ -18,8 +18,8 @@ from cubecast.host.media.links import LINK_PATH, Links
 from cubecast.host.media.parent_sessions import ParentSessions
 from cubecast.host.media.sessions import BUSY, UNAUTHORIZED, Hooks, dialler
 from cubecast.host.media.standbys import BRIDGE_PATH, StandbySessions
+from cubecast.host.peer_rights import PeerRights
 from cubecast.host.tasks import Tasks
-from cubecast.tokens import Identity, Verifier
 from cubecast.types import ORIGIN, ChannelName, HostId
 
 SESSIONS_MAX = 4096
@@ -29,32 +29,33 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  compared,
 
 
 class DataPlane:
-    """Sessions of one host. Call `listen`, then `open_for`; its tasks belong to the owner."""
+    """Sessions of one host. Call `listen`, then `open`; its tasks belong to the owner."""
 
-    def __init__(self, bind: str, source: str, host: HostId, identity: Identity, hooks: Hooks, tasks: Tasks) -> None:
+    def __init__(self, bind: str, source: str, host: HostId, rights: PeerRights, hooks: Hooks, tasks: Tasks) -> None:
         """Opens no port yet.
 
         Args:
             bind: HOST:PORT to listen on, UDP.
             source: HOST:0 that outgoing sessions come from; empty leaves it to the system.
+            rights: makes the tokens of sessions, and checks those of peers.
         """
         self._bind = bind
         self._host = host
         self._tasks = tasks
         self._server: moq.Server | None = None
-        self._verifier: Verifier | None = None
+        self._rights = rights
         self._accepting: asyncio.Task[None] | None = None
         self._sessions = 0
         self.fingerprint = ""
-        client = dialler(identity, source)
+        client = dialler(rights.token, source)
         self.links = Links(host, client, hooks, tasks)
         self.channels = Channels(host, client, hooks, tasks)
-        self._within = dialler(identity, "")
+        self._within = dialler(rights.token, "")
         self.standbys = StandbySessions(client, self._loopback, hooks, tasks)
         self.parent_sessions = ParentSessions(self.channels, self.standbys, client, hooks, tasks)
 
     async def listen(self) -> str:
-        """Binds the port with a new certificate; sessions are answered after `open_for`.
+        """Binds the port with a new certificate; sessions are answered after `open`.
 
         Returns:
             The bound address.
@@ -73,9 +74,8 @@ class DataPlane:
         self.fingerprint = server.cert_fingerprints()[0]
         return server.local_addr
 
-    def open_for(self, verifier: Verifier) -> None:
-        """Answers sessions of hosts with a credential of the super-node."""
-        self._verifier = verifier
+    def open(self) -> None:
+        """Answers sessions of hosts whose tokens are accepted."""
         self._accepting = self._tasks.create_task(self._accept())
 
     async def close(self) -> None:
@@ -99,6 +99,12 @@ class DataPlane:
         """Closes the media session of a channel to a host, or the standby session."""
         self.parent_sessions.stop(channel, host)
         self.standbys.close(channel, host)
+
+    def expel(self, host: HostId) -> None:
+        """Closes the link to a host, and its sessions as a child."""
+        self.links.hang_up(host)
+        for channel in self.channels.names():
+            self.channels.evict(channel, host)
 
     def _loopback(self, path: str, into: moq.OriginProducer) -> moq.Client:
         """A client from this host to itself."""
@@ -130,9 +136,8 @@ class DataPlane:
     async def _answer(self, request: moq.Request) -> None:
         self._sessions += 1
         try:
-            assert self._verifier is not None
             token = parse_qs(request.query or "").get("token", [""])[0]
-            bearer = self._verifier.host(token, self._host)
+            bearer = self._rights.bearer(token)
             path = request.path.strip("/")
             if path == LINK_PATH:
                 await self.links.accept(request, bearer.host)
@@ -141,7 +146,9 @@ class DataPlane:
             elif path.startswith(PUSH_PATH):
                 await self.parent_sessions.accept(request, ChannelName(path.removeprefix(PUSH_PATH)), bearer.host)
             else:
-                await self.channels.accept(request, ChannelName(path), bearer.host)
+                channel = ChannelName(path)
+                self._rights.check_receives(bearer, channel)
+                await self.channels.accept(request, channel, bearer)
         except TokenError:
             await self._reject(request, UNAUTHORIZED)
         except (moq.Error, ValueError):

@@ -7,7 +7,6 @@ from typing import Protocol
 import moq
 
 from cubecast.engine.protocol.records import HostRecord
-from cubecast.tokens import Identity
 from cubecast.types import ChannelName, HostId
 
 DIAL_S = 3.0
@@ -36,8 +35,8 @@ class Hooks(Protocol):
     def message(self, host: HostId, payload: bytes) -> None:
         """A frame of the control track arrived."""
 
-    def may_pull(self, channel: ChannelName, host: HostId) -> bool:
-        """Whether the host is a child for this channel, or this host is its standby."""
+    def may_pull(self, channel: ChannelName, host: HostId, key: str) -> bool:
+        """Whether the host with this public key, hex, is a child for this channel, or this host is its standby."""
 
     def pulled(self, channel: ChannelName, host: HostId) -> None:
         """A session to a parent is open and its route announced: the channel's other sessions may close."""
@@ -66,19 +65,20 @@ Dialler = Callable[[HostRecord, str, moq.OriginProducer, moq.OriginProducer], mo
 """Makes a client to a host for a path; it publishes the first origin and subscribes into the second."""
 
 
-def dialler(identity: Identity, source: str) -> Dialler:
+def dialler(token: Callable[[HostRecord], str], source: str) -> Dialler:
     """A dialler whose sessions carry a token made for the peer and pin the peer's certificate.
 
     Sessions are MoQ over plain QUIC. WebTransport takes two more round trips to open, and closing a session to a dead
     peer waits for three timeouts, in which the media stays on the dead route (docs/decisions/0010).
 
     Args:
+        token: makes the token for a session with a peer.
         source: HOST:0 that sessions come from; empty leaves it to the system.
     """
 
     def dial(record: HostRecord, path: str, publish: moq.OriginProducer, subscribe: moq.OriginProducer) -> moq.Client:
         return moq.Client(
-            f"moql://{record.address}/{path}?token={identity.token(record.host)}",
+            f"moql://{record.address}/{path}?token={token(record)}",
             tls_fingerprints=[record.fingerprint],
             bind=source or None,
             websocket_enabled=False,

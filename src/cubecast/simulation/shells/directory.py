@@ -230,7 +230,7 @@ class SimulatedDirectory:
             self._handle(here.host, ev.ChannelNotFound(channel, tuple(self.engine.channels)))
         else:
             proposals = self.engine.proposals(here.host, channel)
-            self._handle(here.host, ev.ChannelResolved(record, "grant", proposals))
+            self._handle(here.host, ev.ChannelResolved(record, proposals))
 
     def find_routes(self, here: SimulatedHost, channel: ChannelName, links_ms: Mapping[HostId, float]) -> None:
         """Answers which ways lead to a channel over hosts that need not carry it yet."""

@@ -118,7 +118,7 @@ class StandbySelection:
     def _ask(self, branch: Branch, host: HostId, *, silent: bool = False) -> Effect:
         trail = (*branch.trail, self._neighbourhood.host)
         parent = branch.upstream or host
-        return Send(host, StandbyRequest(branch.channel, trail, branch.grant, parent, branch.standby.ready, silent))
+        return Send(host, StandbyRequest(branch.channel, trail, parent, branch.standby.ready, silent))
 
     def _drop(self, branch: Branch, *, shun: bool = True) -> list[Effect]:
         host, branch.standby.host, branch.standby.ready = branch.standby.host, None, False

@@ -51,11 +51,11 @@ class Joins(Kind):
 
     # ------------------------------------------------------------------ the directory's answers
 
-    def on_resolved(self, record: ChannelRecord, grant: str, proposals: tuple[HostRecord, ...]) -> list[Effect]:
+    def on_resolved(self, record: ChannelRecord, proposals: tuple[HostRecord, ...]) -> list[Effect]:
         """The directory has named the publisher's seat and possible parents, the most promising first."""
         effects: list[Effect] = []
         for search in self._in_phase(record.channel, Phase.RESOLVING):
-            search.epoch, search.target, search.grant, search.tree = record.epoch, record.seat, grant, record.tree
+            search.epoch, search.target, search.tree = record.epoch, record.seat, record.tree
             search.publisher = record.publisher
             branch = self._steps.downstream.branches.get(record.channel)
             if branch is not None and branch.finished_ticks is not None:
@@ -248,7 +248,7 @@ class Joins(Kind):
             return [*self._steps.decline(record.host, search.channel), *self._admit(search)]
         if branch is not None:
             return [*self._steps.upstream.adopt(branch, record, metrics), *self._admit(search)]
-        branch = Branch(search.channel, None, metrics, trail=search.trail, grant=search.grant)
+        branch = Branch(search.channel, None, metrics, trail=search.trail)
         branch.epoch, branch.target = search.epoch, search.target
         return [*self._steps.upstream.adopt(branch, record, metrics), *self._admit(search)]
 
@@ -304,7 +304,6 @@ class Joins(Kind):
             return self.refuse(search)
         released = self._release_seqnos(search)
         branch.contract = search.contract
-        if search.grant:
-            branch.trail, branch.grant = (), search.grant
+        branch.trail = ()
         report = search.report("receiving", promised_ms=metrics.delay_ms, path=metrics.path)
         return [*released, *self._steps.end(search), Admitted(branch.channel, search.contract, metrics), report]

@@ -34,7 +34,7 @@ class RelayRequests(Kind):
         steps = self._steps
         if self._is_too_many(host, m.ask):
             return [Send(host, PathRefusal(m.ask, m.channel, "too many requests at once", m.tries))]
-        search = Search(Purpose.RELAY, host, m.ask, m.channel, m.contract, m.tries, m.epoch, m.target, m.trail, m.grant)
+        search = Search(Purpose.RELAY, host, m.ask, m.channel, m.contract, m.tries, m.epoch, m.target, m.trail)
         search.feasibility, search.onward, search.offers = m.feasibility, m.onward, True
         steps.searches[host, m.ask] = search
         if steps.admission.full(search):
@@ -60,7 +60,7 @@ class RelayRequests(Kind):
         steps = self._steps
         if self._is_too_many(host, m.ask):
             return [Send(host, PathRefusal(m.ask, m.channel, "too many requests at once", 0))]
-        search = Search(Purpose.RELAY, host, m.ask, m.channel, m.contract, 0, trail=m.trail, grant=m.grant)
+        search = Search(Purpose.RELAY, host, m.ask, m.channel, m.contract, 0, trail=m.trail)
         search.feasibility = m.feasibility
         steps.searches[host, m.ask] = search
         branch, mine = steps.downstream.branches.get(m.channel), steps.neighbourhood.host
@@ -171,7 +171,7 @@ class RelayRequests(Kind):
         steps = self._steps
         if search.channel in steps.downstream.branches:
             return [*steps.decline(record.host, search.channel), *self._confirm(search)]
-        branch = Branch(search.channel, None, metrics, trail=search.trail, grant=search.grant)
+        branch = Branch(search.channel, None, metrics, trail=search.trail)
         branch.epoch, branch.target = search.epoch, search.target
         return [*steps.upstream.adopt(branch, record, metrics), *self._confirm(search)]
 

@@ -90,7 +90,6 @@ class Search:
     """The publisher's seat, a label of that epoch."""
     trail: tuple[HostId, ...] = ()
     """Hosts that the request has passed, the subscriber first."""
-    grant: str = ""
     """The subscriber's permission, signed by the super-node."""
     publisher: HostId | None = None
     """Of a JOIN: the publisher that the directory names; a path from another one is not accepted."""

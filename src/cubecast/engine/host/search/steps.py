@@ -86,7 +86,7 @@ class SearchSteps:
     def open_for(self, branch: Branch, purpose: Purpose) -> Search:
         """Adds a search for another parent of a branch."""
         search = self.open(purpose, branch.channel, branch.wanted, Phase.CHOOSING)
-        search.trail, search.grant = branch.trail, branch.grant
+        search.trail = branch.trail
         search.epoch, search.target = branch.epoch, branch.target
         return search
 
@@ -158,7 +158,7 @@ class SearchSteps:
         contract = self.upstream.before(search.contract, host)
         trail = (*search.trail, self.neighbourhood.host)
         feasibility = self.downstream.feasibility(search.channel)
-        return [Send(host, Attach(ask, search.channel, contract, trail, search.grant, feasibility))]
+        return [Send(host, Attach(ask, search.channel, contract, trail, feasibility))]
 
     def _request(self, search: Search, hop: Hop) -> list[Effect]:
         search.move(Move.REQUEST)
@@ -172,7 +172,6 @@ class SearchSteps:
             self.upstream.before(search.contract, host),
             search.tries,
             (*search.trail, self.neighbourhood.host),
-            search.grant,
             search.feasibility.one_above().stricter(self.downstream.feasibility(search.channel)),
             onward,
         )

@@ -167,8 +167,7 @@ class Branch:
     compliance: Compliance = field(default_factory=Compliance)
     """How that contract has been kept."""
     trail: tuple[HostId, ...] = ()
-    """The hosts that forwarded `grant`, the subscriber it was issued to first; empty for our own."""
-    grant: str = ""
+    """The hosts that forwarded the request for which this host joined, the subscriber first; empty for our own."""
     finished_ticks: int | None = None
     """Since the publisher ended the channel; None before that."""
     tree: Tree = Tree.HYBRID

@@ -1,0 +1,1 @@
+"""Who may ask the super-node for what."""

@@ -5,12 +5,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from wasmtime import wat2wasm
 
 from cubecast.errors import ExtensionFailed, ExtensionRefused
-from cubecast.sandbox.abi import MODULE_BYTES_MAX, Manifest, with_manifest
+from cubecast.sandbox.abi import Manifest
+from cubecast.sandbox.binary import MODULE_BYTES_MAX
 from cubecast.sandbox.loading import load, read_module, shipped
-from cubecast.sandbox.wasm.engine import compiled
 from tests.sandbox.modules import frames, instance, module, wat
 
 LOOP = "(loop $on (br $on)) (i32.const 0)"
@@ -122,20 +121,6 @@ def test_imports_are_refused_by_name() -> None:
     text = '(module (import "wasi_snapshot_preview1" "fd_write" (func)) (memory (export "memory") 18))'
     with pytest.raises(ExtensionRefused, match=r"imports wasi_snapshot_preview1\.fd_write"):
         instance(module(text))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "(module (memory i64 1))",
-        "(module (memory 1 1 shared))",
-        "(module (memory 1) (memory 1))",
-    ],
-)
-def test_features_that_extensions_do_not_need_are_disabled(text: str) -> None:
-    wasm = with_manifest(bytes(wat2wasm(text)), Manifest(name="test"))
-    with pytest.raises(ExtensionRefused, match="not a valid module"):
-        compiled(wasm)
 
 
 def test_giant_and_cut_files_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from cubecast.host.derived.jobs import AssignedJobs
 from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.runtime import HostRuntime
 from cubecast.host.tasks import Tasks
+from cubecast.sandbox.loading import check_module_cache
 from cubecast.tracing.writer import TraceWriter
 
 
@@ -22,6 +23,8 @@ async def open_host(config: HostConfig, notify: Callable[[str], None]) -> AsyncI
     Raises:
         CubecastError: the host could not start, or its trace cannot be written; errors raised in the block pass through.
     """
+    if config.process:
+        check_module_cache()
     trace = None if config.trace is None else TraceWriter(config.trace)
     client = DirectoryClient(config.supernode, config.token, notify)
     failure: Exception | None = None

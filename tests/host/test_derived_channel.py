@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from cubecast.engine.protocol.path import Contract
-from cubecast.frames import EncodedFrame
+from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.host.channel.reader import ReceivedFrame
 from cubecast.host.derived.channel import DerivedChannel
 from cubecast.host.runtime import HostRuntime
@@ -100,7 +100,7 @@ async def test_the_instance_is_closed_only_after_the_call_that_a_cancelled_task_
 class Stuck:
     """An instance that does not return from its first call before it is let go."""
 
-    tracks = TRACKS
+    tracks: tuple[TrackFormat, ...] = TRACKS
 
     def __init__(self) -> None:
         self.called, self.let_go, self.closed = threading.Event(), threading.Event(), threading.Event()

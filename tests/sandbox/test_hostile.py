@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from wasmtime import Instance
 
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.sandbox.abi import Manifest
@@ -115,6 +116,13 @@ def test_a_module_without_the_interface_is_refused(text: str, said: str) -> None
     with pytest.raises(ExtensionRefused, match=said):
         instance(module(text))
     assert works()
+
+
+def test_exports_are_found_without_a_walk_over_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Instance.exports` takes quadratic time."""
+    monkeypatch.setattr(Instance, "exports", lambda *_: pytest.fail("all exports were asked for"))
+    more = "".join(f'(func (export "{n}"))' for n in range(250))
+    assert instance(module(wat(more=more))).process(frames(3)).frames == frames(3)
 
 
 def test_imports_are_refused_by_name() -> None:

@@ -14,7 +14,7 @@ from cubecast.errors import ExtensionRefused
 from cubecast.frames import TrackFormat
 from cubecast.permissions import check_not_writable_by_others
 from cubecast.sandbox.abi import Manifest, manifest_of
-from cubecast.sandbox.binary import MODULE_BYTES_MAX
+from cubecast.sandbox.binary import MODULE_BYTES_MAX, check_counts
 from cubecast.sandbox.frame_exchange import Exchange
 from cubecast.sandbox.supervision import Instance
 from cubecast.sandbox.trusted.native import NativeCode, native_manifest
@@ -95,6 +95,24 @@ def wasm_of(name: str) -> bytes:
         return SHIPPED.joinpath(name, f"{name}.wasm").read_bytes()
     try:
         return read_module(file)
+    except ExtensionRefused as error:
+        raise ExtensionRefused(f"{name}: {error}") from error
+
+
+def examine(name: str) -> None:
+    """Checks what can be checked of an extension at once: that its file exists, its manifest, and how much it declares.
+
+    Of trusted code nothing is checked.
+
+    Raises:
+        ExtensionRefused: it is not in order; the message names the file.
+    """
+    if Path(name).suffix in TRUSTED_SUFFIXES:
+        return
+    wasm = wasm_of(name)
+    try:
+        manifest_of(wasm)
+        check_counts(wasm)
     except ExtensionRefused as error:
         raise ExtensionRefused(f"{name}: {error}") from error
 

@@ -1,6 +1,6 @@
 """Counts the blocks in a module's functions before it is compiled: a compiler's time and memory grow faster than they do.
 
-A regular expression skips all instructions between two blocks at once, so a megabyte takes about 0.1 s; the process that
+A regular expression skips all instructions between two blocks at once, so a megabyte takes at most some 0.3 s; the process that
 compiles does it, within its limits. Source: WebAssembly core specification, 5.4.
 """
 

@@ -19,7 +19,8 @@ from cubecast.sandbox.abi import manifest_of
 from cubecast.sandbox.frame_exchange import Exchange
 from cubecast.sandbox.loading import SHIPPED, load, shipped
 from cubecast.sandbox.supervision import RunningExtension
-from cubecast.sandbox.wasm.engine import compiled, deadlines
+from cubecast.sandbox.wasm.compiler import compiled_here
+from cubecast.sandbox.wasm.engine import deadlines
 from cubecast.sandbox.wasm.module import ModuleCode
 
 TRACKS = (
@@ -82,7 +83,7 @@ def outcome(wasm: bytes) -> str:
     """What running a module gives: `good`, `refused`, or the typed failure."""
     try:
         manifest = manifest_of(wasm)
-        exchange = Exchange(ModuleCode(compiled(wasm), manifest), manifest, TRACKS, {})
+        exchange = Exchange(ModuleCode(compiled_here(wasm), manifest), manifest, TRACKS, {})
         exchange.process([_frame(number) for number in range(4)])
         for kind in manifest.event_kinds():
             exchange.on_event(kind, 0, 0.5)

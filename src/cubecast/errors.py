@@ -4,7 +4,10 @@ A `LocalError` is a mistake of the caller or of the local machine; its text is s
 mistake of a peer: the host that receives the peer's message discards it and continues.
 """
 
-from cubecast.types import ChannelName, HostId
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # it imports numpy, which would be half of the start of a process that compiles a module
+    from cubecast.types import ChannelName, HostId
 
 
 class CubecastError(Exception):
@@ -86,7 +89,7 @@ class SubscriptionError(CubecastError):
 class ChannelUnknown(SubscriptionError):
     """No host publishes the channel."""
 
-    def __init__(self, channel: ChannelName, known: tuple[ChannelName, ...]) -> None:
+    def __init__(self, channel: "ChannelName", known: "tuple[ChannelName, ...]") -> None:
         others = f"announced now: {', '.join(sorted(known))}" if known else "no channel is announced now"
         super().__init__(f"channel {channel!r} is not announced; {others}")
         self.channel, self.known = channel, known
@@ -103,7 +106,7 @@ class BoundRefused(SubscriptionError):
     def __init__(
         self,
         text: str,
-        best_path: tuple[HostId, ...] = (),
+        best_path: "tuple[HostId, ...]" = (),
         bound_ms: float | None = None,
         rate_bps: float | None = None,
         loss: float | None = None,
@@ -115,7 +118,7 @@ class BoundRefused(SubscriptionError):
 class UpstreamLost(SubscriptionError):
     """The parent of this subscription stopped sending or cannot be reached."""
 
-    def __init__(self, channel: ChannelName, host: HostId, reason: str) -> None:
+    def __init__(self, channel: "ChannelName", host: "HostId", reason: str) -> None:
         super().__init__(f"{channel}: the stream broke at host {host} ({reason}); subscribe again to find a new path")
         self.channel, self.host, self.reason = channel, host, reason
 

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cubecast.errors import LocalError
+from cubecast.file_modes import check_not_writable_by_others
 
 
 class KeyInUse(LocalError):
@@ -19,8 +20,9 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     """The key in a PEM file; creates the file, readable by its owner only, if it does not exist.
 
     Raises:
-        LocalError: the file cannot be read or written, or contains no Ed25519 key.
+        LocalError: the file cannot be read or written, contains no Ed25519 key, or other users can write it.
     """
+    check_not_writable_by_others(path)
     try:
         if not path.exists():
             _write(path, Ed25519PrivateKey.generate())

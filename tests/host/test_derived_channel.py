@@ -1,18 +1,21 @@
-"""A derived channel whose task is cancelled while its extension is in a call."""
+"""A derived channel whose task is cancelled while its extension is in a call: the call ends first, the event loop goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from cubecast.engine.protocol.path import Contract
-from cubecast.frames import EncodedFrame
+from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.host.channel.reader import ReceivedFrame
 from cubecast.host.derived.channel import DerivedChannel
 from cubecast.host.runtime import HostRuntime
-from cubecast.sandbox.loading import load
+from cubecast.sandbox.abi import EventKind, Manifest
+from cubecast.sandbox.frame_exchange import Batch
+from cubecast.sandbox.loading import Extension, load
 from cubecast.types import ChannelName
 from tests.conditions import eventually
 from tests.sandbox.modules import TRACKS, frames, module, wat
@@ -92,3 +95,44 @@ async def test_the_instance_is_closed_only_after_the_call_that_a_cancelled_task_
         await task
     assert host.finished == 1
     assert host.source.released
+
+
+class Stuck:
+    """An instance that does not return from its first call before it is let go."""
+
+    tracks: tuple[TrackFormat, ...] = TRACKS
+
+    def __init__(self) -> None:
+        self.called, self.let_go, self.closed = threading.Event(), threading.Event(), threading.Event()
+
+    def process(self, _frames: Sequence[EncodedFrame]) -> Batch:
+        self.called.set()
+        assert self.let_go.wait(20), "the event loop was blocked"
+        return Batch([], [])
+
+    def on_event(self, _kind: EventKind, _time_us: int, _value: float) -> list[EncodedFrame]:
+        return []
+
+    def memory_bytes(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+async def test_the_event_loop_runs_while_a_cancelled_task_waits_for_the_last_call() -> None:
+    stuck = Stuck()
+    extension = Extension(Manifest(name="stuck"), lambda *_: stuck)
+    derived = DerivedChannel(ChannelName("in"), ChannelName("out"), extension, {}, Contract(1000.0))
+    task = asyncio.ensure_future(derived.run(cast(HostRuntime, Host()), lambda *_: None))
+    await eventually(stuck.called.is_set)
+    task.cancel()
+    await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done()
+    assert not stuck.closed.is_set(), "it is closed only after the call"
+    stuck.let_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stuck.closed.is_set()

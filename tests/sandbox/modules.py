@@ -7,7 +7,7 @@ from wasmtime import wat2wasm
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.sandbox.abi import Manifest, manifest_of, with_manifest
 from cubecast.sandbox.frame_exchange import Exchange
-from cubecast.sandbox.wasm.engine import compiled
+from cubecast.sandbox.wasm.compiler import compiled_here
 from cubecast.sandbox.wasm.module import ModuleCode
 
 VIDEO = TrackFormat(Kind.VIDEO, "h264", b"\x01", 640, 360, 30000 / 1001)
@@ -58,7 +58,7 @@ def module(text: str, manifest: Manifest | None = None) -> bytes:
 def instance(wasm: bytes, tracks: Sequence[TrackFormat] = TRACKS, config: Mapping[str, str] | None = None) -> Exchange:
     """A new instance of a module."""
     manifest = manifest_of(wasm)
-    return Exchange(ModuleCode(compiled(wasm), manifest), manifest, tracks, config or {})
+    return Exchange(ModuleCode(compiled_here(wasm), manifest), manifest, tracks, config or {})
 
 
 def frames(count: int, size: int = 100, track: int = 0) -> list[EncodedFrame]:

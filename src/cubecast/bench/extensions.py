@@ -19,7 +19,8 @@ from cubecast.sandbox.loading import SHIPPED
 from cubecast.sandbox.toolchain.build import build_native, native_compiler
 from cubecast.sandbox.trusted.native import NativeCode, native_manifest
 from cubecast.sandbox.wasm.bare_module import BareModule, assembled
-from cubecast.sandbox.wasm.engine import compiled, deadlines
+from cubecast.sandbox.wasm.compiler import compiled_here
+from cubecast.sandbox.wasm.engine import deadlines
 from cubecast.sandbox.wasm.module import ModuleCode
 
 ROUNDS = 5
@@ -174,7 +175,7 @@ def _deadline() -> Row:
 def _restart() -> Row:
     """From a trap to the next good result, against a first start: both make a new instance of a compiled module."""
     wasm = with_manifest(assembled(BAD), Manifest(name="bad", deadline_ms=DEADLINE_MS))
-    module, manifest = compiled(wasm), manifest_of(wasm)
+    module, manifest = compiled_here(wasm), manifest_of(wasm)
 
     def start() -> Exchange:
         return Exchange(ModuleCode(module, manifest), manifest, (CODED,), {})
@@ -201,7 +202,7 @@ def _restart() -> Row:
 def _failing_ms(behaviour: int) -> float:
     """Time until a call fails, ms; infinite if it succeeds."""
     wasm = with_manifest(assembled(BAD), Manifest(name="bad", deadline_ms=DEADLINE_MS))
-    exchange = Exchange(ModuleCode(compiled(wasm), manifest_of(wasm)), manifest_of(wasm), (CODED,), {})
+    exchange = Exchange(ModuleCode(compiled_here(wasm), manifest_of(wasm)), manifest_of(wasm), (CODED,), {})
     begun = perf_counter()
     try:
         exchange.process([_packet(0, behaviour)])
@@ -212,7 +213,7 @@ def _failing_ms(behaviour: int) -> float:
 
 def _module(name: str, tracks: tuple[TrackFormat, ...]) -> Code:
     wasm = SHIPPED.joinpath(name, f"{name}.wasm").read_bytes()
-    code = ModuleCode(compiled(wasm), manifest_of(wasm))
+    code = ModuleCode(compiled_here(wasm), manifest_of(wasm))
     Exchange(code, manifest_of(wasm), tracks, {})
     return code
 

@@ -22,7 +22,8 @@ from cubecast.host.local.subscription import Subscription
 from cubecast.host.runtime import HostRuntime
 from cubecast.names import check_name
 from cubecast.processing.pipeline import Pipeline
-from cubecast.sandbox.loading import load
+from cubecast.sandbox.loading import Extension, aside, examine, load
+from cubecast.sandbox.wasm.compilation import Compilation
 from cubecast.types import ChannelName
 
 
@@ -54,7 +55,7 @@ class Derivation:
         tree: Tree = Tree.HYBRID,
         trusted: Path | None = None,
     ) -> None:
-        """Loads the extension.
+        """A derived channel; the extension is examined here, and compiled by `load` or Host.process.
 
         Args:
             source: the channel that is received.
@@ -67,21 +68,28 @@ class Derivation:
             trusted: file of public keys whose native and Python code may run; None takes the user's configuration.
 
         Raises:
-            ExtensionRefused: the extension, its interface or its signature is not in order.
+            ExtensionRefused: the extension's file or manifest is not in order.
             UsageError: a name is not allowed, or a term of the contract is outside its range.
         """
         check_derivation(source, channel)
-        contract, tree = checked_contract(source, bound_ms, rate_bps, loss), checked_choice("tree", tree, Tree)
-        self._extension, self._trusted = extension, trusted
-        self._derived = DerivedChannel(
-            ChannelName(source),
-            ChannelName(channel),
-            load(extension, trusted=trusted),
-            config or {},
-            contract,
-            tree,
+        self._contract, self._tree = (
+            checked_contract(source, bound_ms, rate_bps, loss),
+            checked_choice("tree", tree, Tree),
         )
+        self._source, self._channel, self._config = ChannelName(source), ChannelName(channel), dict(config or {})
+        self._extension, self._trusted = extension, trusted
+        examine(extension)
+        self._loaded: Extension | None = None
         self._upgrade_requested = asyncio.Event()
+
+    def load(self) -> None:
+        """Loads the extension before Host.process does; it may take seconds, and must not be called on an event loop.
+
+        Raises:
+            ExtensionRefused: the extension, its interface or its signature is not in order.
+            LocalError: other users can write a file that decides which code runs.
+        """
+        self._loaded = self._load(None)
 
     def upgrade(self) -> None:
         """Loads the extension's file again and continues with it; a file that is not in order changes nothing."""
@@ -89,36 +97,42 @@ class Derivation:
 
     async def run(self, runtime: HostRuntime, emit: Callable[[Event], None]) -> None:
         """Makes the channel until its source ends; used by Host.process, which documents the errors."""
-        derived = self._derived
+        extension = self._loaded
+        if extension is None:
+            extension = await aside(self._load)
+        derived = DerivedChannel(self._source, self._channel, extension, self._config, self._contract, self._tree)
 
         def announced(subscription: Subscription, pipeline: Pipeline) -> None:
             tracks = tuple(str(track) for track in pipeline.tracks)
             promised_ms = subscription.terms.metrics.least_bound_ms
             emit(DerivedAnnounced(derived.channel, derived.source, tracks, promised_ms))
 
-        async with while_running(lambda: self._report(emit), lambda: self._upgrade(emit)):
+        async with while_running(lambda: self._report(derived, emit), lambda: self._upgrade(derived, emit)):
             await derived.run(runtime, announced)
         emit(DerivedFinished(derived.channel, derived.progress()))
 
-    async def _upgrade(self, emit: Callable[[Event], None]) -> None:
+    def _load(self, compilation: Compilation | None) -> Extension:
+        return load(self._extension, trusted=self._trusted, compilation=compilation)
+
+    async def _upgrade(self, derived: DerivedChannel, emit: Callable[[Event], None]) -> None:
         while True:
             await self._upgrade_requested.wait()
             self._upgrade_requested.clear()
             try:
-                extension = await asyncio.to_thread(load, self._extension, trusted=self._trusted)
-                await self._derived.upgrade(extension)
+                extension = await aside(self._load)
+                await derived.upgrade(extension)
             except CubecastError as error:
-                emit(UpgradeFailed(self._derived.channel, str(error)))
+                emit(UpgradeFailed(derived.channel, str(error)))
             else:
                 manifest = extension.manifest
-                emit(ExtensionUpgraded(self._derived.channel, f"{manifest.name} {manifest.version}"))
+                emit(ExtensionUpgraded(derived.channel, f"{manifest.name} {manifest.version}"))
 
-    async def _report(self, emit: Callable[[Event], None]) -> None:
+    async def _report(self, derived: DerivedChannel, emit: Callable[[Event], None]) -> None:
         failures = 0
         while True:
             await asyncio.sleep(STATUS_S)
-            progress = self._derived.progress()
-            emit(DerivedStatus(self._derived.channel, progress))
+            progress = derived.progress()
+            emit(DerivedStatus(derived.channel, progress))
             if progress.failures > failures:
-                emit(ExtensionFailing(self._derived.channel, progress))
+                emit(ExtensionFailing(derived.channel, progress))
             failures = progress.failures

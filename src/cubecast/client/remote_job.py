@@ -29,7 +29,7 @@ from cubecast.engine.protocol.records import Tree
 from cubecast.errors import CubecastError, DirectoryError, DirectoryUnreachable, ExtensionRefused, TokenError
 from cubecast.host.directory.client import DirectoryClient
 from cubecast.names import check_name
-from cubecast.sandbox.loading import sandboxed, wasm_of
+from cubecast.sandbox.loading import aside, examine, sandboxed, wasm_of
 from cubecast.types import ChannelName, HostId
 
 RENEW_S = 2.0
@@ -69,7 +69,7 @@ class RemoteJob:
             on_event: called with every event.
 
         Raises:
-            ExtensionRefused: the module is not in order, or is too large to send.
+            ExtensionRefused: the module's file or manifest is not in order, or it is too large to send.
             UsageError: a name is not allowed, or the token cannot be read.
         """
         check_derivation(source, channel)
@@ -79,6 +79,7 @@ class RemoteJob:
         self._emit, self._at, self._extension = on_event, at, extension
         self._supernode, self._token = supernode or default_supernode(), read_token(token)
         self._module = _module(extension)
+        self._loaded = False
         self._job = job_records.Job(
             ChannelName(channel),
             ChannelName(source),
@@ -97,6 +98,18 @@ class RemoteJob:
         self._has_run = False
         self._refused_since: float | None = None
 
+    def load(self) -> None:
+        """Loads the module here, so that one that is in order here will also load at the other host; `run` does it otherwise.
+
+        It may take seconds, and must not be called on an event loop.
+
+        Raises:
+            ExtensionRefused: the module is not in order.
+            LocalError: other users can write the cache of compiled modules.
+        """
+        sandboxed(self._extension, self._module)
+        self._loaded = True
+
     def upgrade(self) -> None:
         """Reads the module again and continues with it; a module that is not in order changes nothing."""
         self._upgrade_requested.set()
@@ -107,7 +120,10 @@ class RemoteJob:
         Raises:
             DirectoryError: refused, failed, or no host can take the job.
             TokenError: the token does not allow it.
+            ExtensionRefused: the module is not in order.
         """
+        if not self._loaded:
+            await self._load_aside(self._module)
         client = DirectoryClient(self._supernode, self._token, lambda line: self._emit(Notice(line)))
         clock = asyncio.get_running_loop().time
         reported_at = clock()
@@ -177,21 +193,26 @@ class RemoteJob:
 
     async def _load_again(self) -> None:
         try:
-            self._module = await asyncio.to_thread(_module, self._extension)
+            module = await asyncio.to_thread(_module, self._extension)
+            await self._load_aside(module)
         except CubecastError as error:
             self._emit(UpgradeFailed(self._job.channel, str(error)))
         else:
+            self._module = module
             self._job = replace(self._job, extension=_digest(self._module))
+
+    async def _load_aside(self, module: bytes) -> None:
+        await aside(lambda compilation: sandboxed(self._extension, module, compilation=compilation))
 
 
 def _module(name: str) -> bytes:
-    """A module, loaded here first: one that is in order here will also load at the other host.
+    """Reads and examines a module.
 
     Raises:
         ExtensionRefused: it is not in order, or is too large to send.
     """
+    examine(name)
     module = wasm_of(name)
-    sandboxed(name, module)
     if len(module) > MODULE_BYTES_MAX:
         raise ExtensionRefused(f"{name}: a module of more than {MODULE_BYTES_MAX} bytes runs here only; leave --at out")
     return module

@@ -11,6 +11,7 @@ from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.runtime import HostRuntime
 from cubecast.host.tasks import Tasks
 from cubecast.keys import held_key
+from cubecast.sandbox.loading import check_module_cache
 from cubecast.tokens.identity import Identity
 from cubecast.tracing.writer import TraceWriter
 
@@ -25,6 +26,8 @@ async def open_host(config: HostConfig, notify: Callable[[str], None]) -> AsyncI
     Raises:
         CubecastError: the host could not start, or its trace cannot be written; errors raised in the block pass through.
     """
+    if config.process:
+        check_module_cache()
     trace = None if config.trace is None else TraceWriter(config.trace)
     failure: Exception | None = None
     with identity(config) as own:

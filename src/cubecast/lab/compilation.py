@@ -18,6 +18,7 @@ import numpy as np
 
 import cubecast
 from cubecast.cache import cache_folder
+from cubecast.file_modes import check_not_writable_by_others
 from cubecast.overlay.kernel import is_kernel
 
 P = ParamSpec("P")
@@ -76,15 +77,22 @@ def _jit(function: FunctionType) -> Callable[..., object]:
 
 @cache
 def _cache_folder() -> Path | None:
-    """A folder for this version of the sources; of older ones, the last few are kept. None where none can be written."""
+    """A folder for this version of the sources; of older ones, the last few are kept. None where none can be written.
+
+    Raises:
+        LocalError: other users can write it, and so the code that would be run from it.
+    """
     base = cache_folder("kernels")
+    check_not_writable_by_others(base)
     checked = os.environ.get("NUMBA_BOUNDSCHECK", "")
     digest = hashlib.sha256(f"{version('numba')} {np.__version__} {checked}".encode())
     for source in sorted(Path(cubecast.__file__).parent.glob("**/*.py")):
         digest.update(source.read_bytes())
     folder = base / digest.hexdigest()[:16]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        base.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        check_not_writable_by_others(folder)
         folder.touch()
         for old in sorted(base.iterdir(), key=lambda path: path.stat().st_mtime)[:-CACHES_MAX]:
             shutil.rmtree(old, ignore_errors=True)

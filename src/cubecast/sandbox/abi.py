@@ -23,13 +23,12 @@ from msgspec import Meta
 
 from cubecast.errors import ExtensionRefused
 from cubecast.frames import Kind
+from cubecast.sandbox.binary import CUSTOM, MAGIC, custom_name, encoded_section, sections
 
 ABI_VERSION = 1
 """Version of the interface between extensions and hosts (docs/abi.md); a manifest that names another one is refused."""
 SECTION = "cubecast"
 """Name of the custom section that holds the manifest."""
-MODULE_BYTES_MAX = 16 * 2**20
-"""Maximum size of an extension's file; a larger one would take too long to compile and too much memory."""
 MANIFEST_BYTES_MAX = 64 * 1024
 """Maximum size of a manifest as JSON; it bounds what is parsed before anything is checked."""
 INPUT_BYTES_MAX = 16 * 2**20
@@ -38,8 +37,6 @@ FRAMES_MAX = 4096
 """Maximum number of rows in a table of frames; it bounds the time to fill or read one."""
 TRACKS_MAX = 16
 """Maximum number of rows in the track table."""
-MAGIC = b"\0asm\1\0\0\0"
-"""First eight bytes of a WebAssembly module: magic number and version (core specification, 5.5.16)."""
 NAME_PATTERN = "[a-z0-9][a-z0-9._-]*"
 """Regular expression for names and versions of extensions."""
 
@@ -197,10 +194,11 @@ def with_manifest(wasm: bytes, manifest: Manifest) -> bytes:
     """
     name = SECTION.encode()
     content = bytes([len(name)]) + name + msgspec.json.encode(manifest)
+    kept = [each for each in sections(wasm) if custom_name(wasm, each) != name]
     return (
         MAGIC
-        + b"".join(_encoded_section(kind, body) for kind, body in _sections(wasm) if _section_name(kind, body) != name)
-        + _encoded_section(0, content)
+        + b"".join(encoded_section(each.kind, wasm[each.start : each.end]) for each in kept)
+        + encoded_section(CUSTOM, content)
     )
 
 
@@ -210,9 +208,9 @@ def manifest_of(wasm: bytes) -> Manifest:
     Raises:
         ExtensionRefused: `wasm` is not a WebAssembly module, or has no valid manifest.
     """
-    for kind, body in _sections(wasm):
-        if _section_name(kind, body) == SECTION.encode():
-            return parse_manifest(body[1 + len(SECTION) :])
+    for section in sections(wasm):
+        if custom_name(wasm, section) == SECTION.encode():
+            return parse_manifest(wasm[section.start + 1 + len(SECTION) : section.end])
     raise ExtensionRefused("it has no manifest; build it with cubecast extension build")
 
 
@@ -254,44 +252,3 @@ def read_layout(memory: memoryview, at: int) -> Layout:
         if start + count * size > len(memory):
             raise ExtensionRefused(f"its table of {what} lies outside its memory")
     return layout
-
-
-def _sections(wasm: bytes) -> list[tuple[int, bytes]]:
-    """Sections of a module: ID and content. Source: WebAssembly core specification, 5.5.2."""
-    if wasm[:8] != MAGIC:
-        raise ExtensionRefused("it is not a WebAssembly module")
-    found, at = [], len(MAGIC)
-    while at < len(wasm):
-        kind, at = wasm[at], at + 1
-        size, at = _leb128(wasm, at)
-        if at + size > len(wasm):
-            raise ExtensionRefused("the module is truncated")
-        found.append((kind, wasm[at : at + size]))
-        at += size
-    return found
-
-
-def _leb128(wasm: bytes, at: int) -> tuple[int, int]:
-    """Decodes an unsigned LEB128 number; returns it and the offset after it."""
-    value = 0
-    for shift in range(0, 35, 7):
-        if at >= len(wasm):
-            raise ExtensionRefused("the module is truncated")
-        byte, at = wasm[at], at + 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ExtensionRefused("a number in the module is too long")
-
-
-def _encoded_section(kind: int, body: bytes) -> bytes:
-    size, rest = b"", len(body)
-    while rest >= 0x80:
-        size += bytes([rest & 0x7F | 0x80])
-        rest >>= 7
-    return bytes([kind]) + size + bytes([rest]) + body
-
-
-def _section_name(kind: int, body: bytes) -> bytes | None:
-    """Name of a custom section; None for other sections."""
-    return body[1 : 1 + body[0]] if kind == 0 and body else None

@@ -22,8 +22,8 @@ from cubecast.keys import private_key
 from cubecast.media.sinks import MediaSink, NullSink, Sink, check_suffix, container_for
 from cubecast.media.sources import MediaSource
 from cubecast.processing.pipeline import Pipeline
-from cubecast.sandbox.abi import EventKind
-from cubecast.sandbox.loading import Extension, config_folder, load, read_module, shipped
+from cubecast.sandbox.abi import EventKind, manifest_of
+from cubecast.sandbox.loading import Extension, config_folder, load, read_module, shipped, wasm_of
 from cubecast.sandbox.supervision import ExtensionStats, Instance
 from cubecast.sandbox.toolchain.build import Language, build, build_native, read_manifest
 from cubecast.sandbox.toolchain.check import check
@@ -124,7 +124,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
 
 def _list(_: argparse.Namespace) -> int:
     for name in shipped():
-        manifest = load(name).manifest
+        manifest = manifest_of(wasm_of(name))
         settings = " ".join(f"{key}={value}" for key, value in manifest.config.items())
         print(f"{name:<10} {manifest.level:<8} {manifest.about}{f'  [{settings}]' if settings else ''}")
     return 0

@@ -63,10 +63,12 @@ def run(arguments: list[str]) -> int:
             on_event=print_event,
             **contract,
         )
+        job.load()
         return serve(_own(job))
     derivation = Derivation(
         args.source, args.channel, args.extension, config=config, tree=args.tree, trusted=args.trusted, **contract
     )
+    derivation.load()
     return serve(_process(join_host(args, print_event), derivation))
 
 

@@ -6,9 +6,9 @@ time is reported to the engine, which adds it to every promised delay.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 from cubecast.engine.protocol.job_records import JobProgress
@@ -148,8 +148,7 @@ class DerivedChannel:
         try:
             await subscription.open()
             self._video = frozenset(n for n, track in enumerate(subscription.tracks) if track.kind is Kind.VIDEO)
-            with deadlines(), ThreadPoolExecutor(1, f"extension-{self.channel}") as thread:
-                self._thread = thread
+            async with self._own_thread():
                 self._pipeline = await self._make(self._extension)
                 try:
                     await self.add(host, self.channel, self._tree)
@@ -159,11 +158,32 @@ class DerivedChannel:
                     raise first_error(group) from group
                 finally:
                     await asyncio.gather(*(self.remove(host, channel) for channel in list(self._outputs)))
-                    for pipeline in (self._pipeline, self._successor):
-                        if pipeline is not None:
-                            thread.submit(pipeline.close)  # after the call that a cancelled task has left behind
         finally:
             subscription.release()
+
+    @asynccontextmanager
+    async def _own_thread(self) -> AsyncIterator[None]:
+        """Context in which the extension has its thread, with deadlines.
+
+        Its end waits for a call that a cancelled task has left behind, but never on the event loop: if it is cancelled
+        once more, the thread ends by itself. Deadlines end last, since without them a call might never return.
+        """
+        enforced = ExitStack()
+        enforced.enter_context(deadlines())
+        self._thread = thread = ThreadPoolExecutor(1, f"extension-{self.channel}")
+
+        def close() -> None:
+            with enforced:
+                for pipeline in (self._pipeline, self._successor):
+                    if pipeline is not None:
+                        pipeline.close()
+
+        try:
+            yield
+        finally:
+            closed = thread.submit(close)
+            thread.shutdown(wait=False)
+            await asyncio.shield(asyncio.wrap_future(closed))
 
     async def add(self, host: HostRuntime, channel: ChannelName, tree: Tree) -> None:
         """Publishes the result as one more channel; its video begins with the next keyframe.

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from cubecast.engine.protocol.job_records import Job, JobProgress, JobReport
 from cubecast.engine.protocol.path import Contract
@@ -11,7 +12,7 @@ from cubecast.errors import CubecastError, DirectoryError, ExtensionRefused
 from cubecast.host.derived.channel import DerivedChannel
 from cubecast.host.runtime import HostRuntime
 from cubecast.host.tasks import Tasks
-from cubecast.sandbox.loading import Extension, sandboxed
+from cubecast.sandbox.loading import Extension, aside, sandboxed
 from cubecast.types import ChannelName
 
 STOP_S = 12.0
@@ -22,11 +23,22 @@ STOP_S = 12.0
 class _Instance:
     """One running extension, which serves one or more jobs."""
 
-    processing: DerivedChannel
-    jobs: dict[ChannelName, Job] = field(default_factory=dict)
+    jobs: dict[ChannelName, Job]
+    processing: DerivedChannel | None = None
+    """None until its module is loaded."""
+    loaded: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when `processing` is known, or it has ended."""
     announced: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its first channel is published, or it has ended."""
     task: asyncio.Task[None] | None = None
+    upgrade: asyncio.Task[None] | None = None
+    """Loads another version of the module."""
+
+    def cancel(self) -> None:
+        """Ends its tasks, and a compiler that runs for it."""
+        for task in (self.task, self.upgrade):
+            if task is not None:
+                task.cancel()
 
 
 @dataclass(slots=True)
@@ -60,6 +72,9 @@ class AssignedJobs:
         self._ending: dict[ChannelName, asyncio.Task[None]] = {}
         """Tasks that send the last frames of a channel; until they end its name is in use."""
         self._jobs_changed = asyncio.Event()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """By owner: its modules are compiled one after the other. In all, `slots` are compiled at a time, each in a process
+        of its own, so no owner waits for another's."""
 
     def want(self, jobs: tuple[Job, ...]) -> None:
         """Replaces the jobs of this host; those that are missing end."""
@@ -86,8 +101,8 @@ class AssignedJobs:
         for instance in self._instances:
             if instance.task is not None:
                 tasks.append(instance.task)
-                if not instance.processing.ending:
-                    instance.task.cancel()
+                if instance.processing is None or not instance.processing.ending:
+                    instance.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_S)
 
@@ -101,9 +116,9 @@ class AssignedJobs:
             try:
                 if current is None:
                     self._states[channel] = _JobState(job)
-                    await self._begin(host, job)
+                    self._begin(host, job)
                 elif current.job != job and current.state in ("starting", "running"):
-                    await self._upgrade(current, job)
+                    self._begin_upgrade(current, job)
             except Exception as error:  # noqa: BLE001  an error in one job must not end the host or other jobs
                 self._failed(channel, error)
             self.changed()
@@ -113,18 +128,20 @@ class AssignedJobs:
         for instance in self._instances:
             if instance.jobs.pop(channel, None) is None or instance.task is None:
                 continue
-            if instance.jobs:
+            if not instance.jobs:
+                self._ending[channel] = instance.task
+                instance.cancel()
+            elif instance.processing is not None:
                 self._ending[channel] = self._tasks.create_task(instance.processing.remove(host, channel))
             else:
-                self._ending[channel] = instance.task
-                instance.task.cancel()
+                continue
             self._ending[channel].add_done_callback(lambda task: self._ended(channel, task))
 
     def _ended(self, channel: ChannelName, task: asyncio.Task[None]) -> None:
         if self._ending.get(channel) is task:
             del self._ending[channel]
 
-    async def _begin(self, host: HostRuntime, job: Job) -> None:
+    def _begin(self, host: HostRuntime, job: Job) -> None:
         """Starts an instance for a job, unless one that runs can serve it too."""
         for instance in self._instances:
             if any(other.same_instance(job) for other in instance.jobs.values()):
@@ -133,22 +150,26 @@ class AssignedJobs:
                 return
         if sum(each.task not in self._ending.values() for each in self._instances) >= self.slots:
             raise DirectoryError(f"this host already runs {self.slots} extension(s) for others, its maximum")
-        extension = await self._extension(job)
-        processing = DerivedChannel(
-            job.source, job.channel, extension, job.config, Contract(job.bound_ms, job.rate_bps, job.loss), job.tree
-        )
-        instance = _Instance(processing, {job.channel: job})
+        instance = _Instance({job.channel: job})
         self._instances.append(instance)
-        instance.task = self._tasks.create_task(self._work(host, instance))
+        instance.task = self._tasks.create_task(self._work(host, instance, job))
 
-    async def _work(self, host: HostRuntime, instance: _Instance) -> None:
+    async def _work(self, host: HostRuntime, instance: _Instance, job: Job) -> None:
         def announced(*_: object) -> None:
             instance.announced.set()
             self._set_state(list(instance.jobs), "running")
 
         try:
+            extension = await self._extension(job)
+            job = next(
+                iter(instance.jobs.values())
+            )  # the first one may have ended meanwhile, and others share the instance
+            instance.processing = processing = DerivedChannel(
+                job.source, job.channel, extension, job.config, Contract(job.bound_ms, job.rate_bps, job.loss), job.tree
+            )
+            instance.loaded.set()
             await self._wait_until_free(list(instance.jobs))
-            await instance.processing.run(host, announced)
+            await processing.run(host, announced)
         except Exception as error:  # noqa: BLE001  an error in one job must not end the host or other jobs
             for channel in list(instance.jobs):
                 self._failed(channel, error)
@@ -157,6 +178,9 @@ class AssignedJobs:
         finally:
             self._record_progress(instance)
             self._instances.remove(instance)
+            if instance.upgrade is not None:
+                instance.upgrade.cancel()
+            instance.loaded.set()
             instance.announced.set()
             self.changed()
 
@@ -167,6 +191,8 @@ class AssignedJobs:
             await asyncio.wait(ending, timeout=STOP_S)
 
     def _record_progress(self, instance: _Instance) -> None:
+        if instance.processing is None:
+            return
         for channel in instance.jobs.keys() & self._states.keys():
             self._states[channel].progress = instance.processing.progress()
 
@@ -174,25 +200,37 @@ class AssignedJobs:
         """Publishes the result of a running instance for one more job."""
         await instance.announced.wait()
         await self._wait_until_free([job.channel])
-        if instance not in self._instances or self._wanted.get(job.channel) != job:
+        processing = instance.processing
+        if processing is None or instance not in self._instances or self._wanted.get(job.channel) != job:
             return
+        if job.channel == processing.channel:
+            return  # it is published already, because the job that it shared with ended while the module was loaded
         try:
-            await instance.processing.add(host, job.channel, job.tree)
+            await processing.add(host, job.channel, job.tree)
             if self._wanted.get(job.channel) == job:
                 self._set_state([job.channel], "running")
             else:  # it was ended while the channel was being announced
-                await instance.processing.remove(host, job.channel)
+                await processing.remove(host, job.channel)
         except CubecastError as error:
             instance.jobs.pop(job.channel, None)
             self._failed(job.channel, error)
         self.changed()
 
-    async def _upgrade(self, state: _JobState, job: Job) -> None:
-        """Replaces a job's extension by a new version; if it is refused the old one continues and the report says why."""
+    def _begin_upgrade(self, state: _JobState, job: Job) -> None:
+        """Begins to replace a job's extension by a new version; an older upgrade that still loads is given up."""
         instance = next((each for each in self._instances if job.channel in each.jobs), None)
         if instance is None:
             return
         state.job = job
+        if instance.upgrade is not None:
+            instance.upgrade.cancel()
+        instance.upgrade = self._tasks.create_task(self._upgrade(instance, state, job))
+
+    async def _upgrade(self, instance: _Instance, state: _JobState, job: Job) -> None:
+        """Replaces a job's extension; if the new version is refused the old one continues and the report says why."""
+        await instance.loaded.wait()
+        if instance.processing is None or job.channel not in instance.jobs:
+            return
         try:
             if others := sorted(instance.jobs.keys() - {job.channel}):
                 raise ExtensionRefused(
@@ -201,13 +239,19 @@ class AssignedJobs:
             await instance.processing.upgrade(await self._extension(job))
         except CubecastError as error:
             state.reason = f"{error}; the previous version continues"
+        except Exception as error:  # noqa: BLE001  an error in one job must not end the host or other jobs
+            self._failed(job.channel, error)
         else:
             state.reason = ""
             instance.jobs[job.channel] = job
+        self.changed()
 
     async def _extension(self, job: Job) -> Extension:
+        """Fetches and loads a job's module; if this is cancelled the compiler is killed."""
         module = await self._fetch(job.extension)
-        return await asyncio.to_thread(sandboxed, job.extension[:12], module)
+        turn = self._turns.setdefault(job.owner, asyncio.Lock())
+        async with turn:
+            return await aside(lambda compilation: sandboxed(job.extension[:12], module, compilation=compilation))
 
     def _set_state(self, channels: list[ChannelName], state: str) -> None:
         for channel in channels:

@@ -9,8 +9,10 @@ import ctypes
 from collections.abc import Sequence
 from typing import Literal
 
-from wasmtime import Func, Memory, Module, Store, Trap, TrapCode, WasmtimeError
+from wasmtime import Func, Instance, Memory, Store, Trap, TrapCode, WasmtimeError
 from wasmtime import _ffi as ffi
+from wasmtime._exportable import AsExtern
+from wasmtime._extern import wrap_extern
 
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 
@@ -105,15 +107,16 @@ def failure_of(name: str, trap: Trap) -> ExtensionFailed:
     return ExtensionFailed(kind, f"{name} {text}" if text else f"{name} trapped: {_first_line(trap)}")
 
 
-def no_imports(module: Module) -> None:
-    """Checks that a module imports nothing from the host.
+def exported(store: Store, instance: Instance, name: str) -> AsExtern | None:
+    """An export by its name, found by wasmtime's own index.
 
-    Raises:
-        ExtensionRefused: it imports something.
+    `Instance.exports` asks for each export by its position, which costs a walk over those before it.
     """
-    imports = [f"{each.module}.{each.name}" for each in module.imports]
-    if imports:
-        raise ExtensionRefused(f"it imports {imports[0]}; an extension may import nothing")
+    found, key = ffi.wasmtime_extern_t(), name.encode()
+    exists = ffi.wasmtime_instance_export_get(
+        store._context(), ctypes.byref(instance._instance), key, len(key), ctypes.byref(found)
+    )
+    return wrap_extern(found) if exists else None
 
 
 def _first_line(error: Exception) -> str:

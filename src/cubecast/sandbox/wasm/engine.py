@@ -1,44 +1,48 @@
-"""The WebAssembly engine of this process, the timer for deadlines, and the on-disk cache of compiled modules.
+"""The WebAssembly engine of this process, and the timer for deadlines.
 
 One engine serves the whole process and is never freed, because the timer's threads hold a pointer to it.
 """
 
 import ctypes
-import hashlib
-import hmac
 import os
-import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import version
-from pathlib import Path
 
-from wasmtime import Config, Engine, Module, WasmtimeError
+from wasmtime import Config, Engine
 from wasmtime import _ffi as ffi
 
-from cubecast.errors import ExtensionRefused, LocalError
-from cubecast.sandbox.abi import MODULE_BYTES_MAX
-from cubecast.sandbox.wasm.calls import no_imports
+from cubecast.errors import LocalError
 
 TICK_MS = 5
 """Period in ms at which the engine's epoch advances while `deadlines` is entered; a deadline is kept to within two periods."""
 STACK_BYTES = 512 * 1024
 """Maximum stack of a module; deeper recursion traps before it can overflow the thread's own stack."""
-CACHED_MAX = 64
-"""Maximum number of compiled modules on disk; the least recently used are removed."""
-CACHED_BYTES_MAX = 256 * 2**20
-"""Maximum size of all compiled modules on disk, bytes; the least recently used are removed."""
-KEY_BYTES = 32
-"""Length of the cache's secret key: as long as a SHA-256 digest, as RFC 2104 recommends."""
-MAC_BYTES = 32
-"""Length of an HMAC-SHA-256."""
 
 CLOCK_MONOTONIC = 1
 """Linux's number of the monotonic clock (clock_gettime(2))."""
 SIGEV_THREAD = 2
 """Linux's number for a timer that calls a function on a thread of its own (sigevent(3type))."""
+
+
+_DISABLED = (
+    ffi.wasmtime_config_wasm_threads_set,
+    ffi.wasmtime_config_shared_memory_set,
+    ffi.wasmtime_config_wasm_memory64_set,
+    ffi.wasmtime_config_wasm_multi_memory_set,
+    ffi.wasmtime_config_wasm_relaxed_simd_set,
+    ffi.wasmtime_config_wasm_tail_call_set,
+    ffi.wasmtime_config_wasm_function_references_set,
+    ffi.wasmtime_config_wasm_gc_set,
+    ffi.wasmtime_config_gc_support_set,
+    ffi.wasmtime_config_wasm_exceptions_set,
+    ffi.wasmtime_config_wasm_stack_switching_set,
+    ffi.wasmtime_config_wasm_wide_arithmetic_set,
+    ffi.wasmtime_config_wasm_custom_page_sizes_set,
+    ffi.wasmtime_config_wasm_component_model_set,
+)
+"""Settings of wasmtime for features that are off."""
 
 
 class _SigEvent(ctypes.Structure):
@@ -72,16 +76,19 @@ def ticks_of(deadline_ms: float) -> int:
 
 @cache
 def engine() -> Engine:
-    """The engine of this process; WebAssembly features that extensions do not need are disabled."""
+    """The engine of this process.
+
+    WebAssembly features that no supported compiler needs are disabled. What stays on: SIMD and bulk memory, several results
+    of a function, and references to functions in tables, which compilers use for function pointers.
+    """
     config = Config()
     config.epoch_interruption = True
     config.max_wasm_stack = STACK_BYTES
-    config.wasm_threads = False
-    config.wasm_memory64 = False
-    config.wasm_multi_memory = False
     config.wasm_simd = True
-    config.wasm_relaxed_simd = False
     config.wasm_bulk_memory = True
+    for disable in _DISABLED:
+        disable(config.ptr(), False)
+    config.parallel_compilation = False
     config.cranelift_opt_level = "speed"
     new = Engine(config)
     ffi.wasmtime_engine_clone(new.ptr())  # a reference that is never released, so the engine is never freed
@@ -137,79 +144,3 @@ def deadlines() -> Iterator[None]:
         yield
     finally:
         _epoch_timer.end()
-
-
-def compiled(wasm: bytes, cache_folder: Path | None = None) -> Module:
-    """Compiles a module, or loads it from the cache if it was compiled before.
-
-    The cache holds machine code, so each file carries an HMAC over the code and the file's name, under a key that only
-    this user can read. The name is a hash of the module, the engine's version and its settings.
-
-    Args:
-        cache_folder: folder of compiled modules; None for no cache.
-
-    Raises:
-        ExtensionRefused: the module is invalid or too large, or imports something.
-    """
-    if len(wasm) > MODULE_BYTES_MAX:
-        raise ExtensionRefused(f"it has {len(wasm)} bytes; at most {MODULE_BYTES_MAX} are allowed")
-    name = hashlib.sha256(f"{version('wasmtime')} {STACK_BYTES} ".encode() + wasm).hexdigest()
-    module = _from_cache(cache_folder, name) if cache_folder is not None else None
-    if module is None:
-        try:
-            module = Module(engine(), wasm)
-        except WasmtimeError as error:
-            raise ExtensionRefused(
-                f"it is not a valid module: {str(error).strip().splitlines()[-1].strip()}"
-            ) from error
-        no_imports(module)
-        if cache_folder is not None:
-            with suppress(OSError, WasmtimeError):  # the cache only saves time
-                _into_cache(cache_folder, name, bytes(module.serialize()))
-    return module
-
-
-def _from_cache(folder: Path, name: str) -> Module | None:
-    file = folder / name
-    with suppress(OSError, WasmtimeError):
-        signed = file.read_bytes()
-        code = signed[MAC_BYTES:]
-        if hmac.compare_digest(signed[:MAC_BYTES], _mac(folder, name, code)):
-            os.utime(file)
-            return Module.deserialize(engine(), code)
-    return None
-
-
-def _into_cache(folder: Path, name: str, code: bytes) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = folder / f"{name}.{secrets.token_hex(4)}.new"
-    new.write_bytes(_mac(folder, name, code) + code)
-    new.replace(folder / name)
-    modules = sorted(
-        (file for file in folder.iterdir() if len(file.name) == len(name)), key=lambda file: file.stat().st_mtime
-    )
-    total = sum(file.stat().st_size for file in modules)
-    while modules and (len(modules) > CACHED_MAX or total > CACHED_BYTES_MAX):
-        oldest = modules.pop(0)
-        total -= oldest.stat().st_size
-        oldest.unlink(missing_ok=True)
-
-
-def _mac(folder: Path, name: str, code: bytes) -> bytes:
-    return hmac.digest(_key(folder), name.encode() + code, "sha256")
-
-
-def _key(folder: Path) -> bytes:
-    """The secret key of a cache folder, created at first use."""
-    file = folder / "key"
-    with suppress(FileNotFoundError):
-        key = file.read_bytes()
-        if len(key) == KEY_BYTES:
-            return key
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = folder / f"key.{secrets.token_hex(4)}"
-    descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(secrets.token_bytes(KEY_BYTES))
-    new.replace(file)
-    return file.read_bytes()

@@ -4,7 +4,8 @@ from wasmtime import Func, Instance, Memory, Module, Store, Trap, WasmtimeError
 
 from cubecast.errors import ExtensionRefused
 from cubecast.sandbox.abi import Manifest, read_layout
-from cubecast.sandbox.wasm.calls import BoundCall, Parameters, failure_of, memory_view
+from cubecast.sandbox.binary import COUNTED, TABLE
+from cubecast.sandbox.wasm.calls import BoundCall, Parameters, exported, failure_of, memory_view
 from cubecast.sandbox.wasm.engine import engine, ticks_of
 
 TABLE_ELEMENTS_MAX = 100_000
@@ -24,7 +25,7 @@ class ModuleCode:
             ExtensionFailed: it trapped or missed a deadline.
         """
         self._store = Store(engine())
-        self._store.set_limits(manifest.memory_mib * 2**20, TABLE_ELEMENTS_MAX, 1, 4, 1)
+        self._store.set_limits(manifest.memory_mib * 2**20, TABLE_ELEMENTS_MAX, 1, COUNTED[TABLE].most, 1)
         self._store.set_epoch_deadline(ticks_of(INIT_MS))
         try:
             self._instance = Instance(self._store, module, [])
@@ -33,7 +34,7 @@ class ModuleCode:
         except WasmtimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise ExtensionRefused(f"it cannot be instantiated: {reason}") from error
-        memory = self._instance.exports(self._store).get("memory")
+        memory = exported(self._store, self._instance, "memory")
         if not isinstance(memory, Memory):
             raise ExtensionRefused("it does not export its memory")
         self._memory = memory
@@ -65,7 +66,7 @@ class ModuleCode:
         self._store.close()
 
     def _bound(self, name: str, parameters: Parameters, deadline_ms: float) -> BoundCall:
-        function = self._instance.exports(self._store).get(name)
+        function = exported(self._store, self._instance, name)
         if not isinstance(function, Func):
             raise ExtensionRefused(f"it does not export the function {name}")
         return BoundCall(self._store, function, name, parameters, ticks_of(deadline_ms))

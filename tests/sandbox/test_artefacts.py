@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from wasmtime import Module
 
-from cubecast.errors import ExtensionFailed
+from cubecast.errors import ExtensionFailed, LocalError
 from cubecast.sandbox.abi import manifest_of
 from cubecast.sandbox.frame_exchange import Exchange
-from cubecast.sandbox.wasm import engine as engine_module
-from cubecast.sandbox.wasm.engine import compiled, deadlines, engine, ticks_of
+from cubecast.sandbox.wasm import artefacts
+from cubecast.sandbox.wasm.artefacts import compiled
+from cubecast.sandbox.wasm.compilation import Compilation
+from cubecast.sandbox.wasm.engine import deadlines, engine, ticks_of
 from cubecast.sandbox.wasm.module import ModuleCode
 from tests.sandbox.modules import TRACKS, frames, instance, module, wat
 
@@ -32,12 +34,12 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each compilation."""
     count: list[int] = []
 
-    class Counted(Module):
-        def __init__(self, *args: object) -> None:
+    class Counted(Compilation):
+        def run(self, wasm: bytes) -> bytes:
             count.append(1)
-            super().__init__(*args)  # type: ignore[arg-type]
+            return super().run(wasm)
 
-    monkeypatch.setattr(engine_module, "Module", Counted)
+    monkeypatch.setattr(artefacts, "Compilation", Counted)
     return count
 
 
@@ -70,6 +72,29 @@ def test_the_file_of_another_module_is_not_used(tmp_path: Path, compiling: list[
     assert len(compiling) == 3
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o720])
+def test_a_cache_that_others_can_write_is_an_error(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "cache"
+    compiled(WASM, folder)
+    folder.chmod(mode)
+    with pytest.raises(LocalError, match=rf"mode {mode:o}\); .* chmod go-w {folder}$"):
+        compiled(WASM, folder)
+
+
+def test_a_key_of_the_cache_that_others_can_write_is_an_error(tmp_path: Path) -> None:
+    compiled(WASM, tmp_path)
+    (tmp_path / "key").chmod(0o666)
+    with pytest.raises(LocalError, match=r"other users can write .*/key"):
+        compiled(WASM, tmp_path)
+
+
+def test_a_cache_in_a_folder_of_everybody_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    with pytest.raises(LocalError, match="can replace"):
+        compiled(WASM, tmp_path / "shared" / "cache")
+
+
 def test_a_cache_that_cannot_be_written_is_not_needed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert works(compiled(WASM, tmp_path / "file" / "cache"))
@@ -87,7 +112,7 @@ def fill(folder: Path, count: int) -> list[Path]:
 
 
 def test_the_cache_is_bounded_in_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "CACHED_MAX", 3)
+    monkeypatch.setattr(artefacts, "CACHED_MAX", 3)
     assert len(fill(tmp_path, 6)) == 3
 
 
@@ -96,12 +121,12 @@ def test_the_cache_is_bounded_in_bytes_and_the_newest_modules_stay(
 ) -> None:
     everything = fill(tmp_path / "all", 6)
     limit = sum(file.stat().st_size for file in everything[-3:])
-    monkeypatch.setattr(engine_module, "CACHED_BYTES_MAX", limit)
+    monkeypatch.setattr(artefacts, "CACHED_BYTES_MAX", limit)
     assert [file.name for file in fill(tmp_path / "bounded", 6)] == [file.name for file in everything[-3:]]
 
 
 def test_a_module_used_again_is_not_the_next_to_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "CACHED_MAX", 3)
+    monkeypatch.setattr(artefacts, "CACHED_MAX", 3)
     oldest = fill(tmp_path, 3)[0]
     compiled(module(wat("(i32.const -1)")), tmp_path)
     compiled(WASM, tmp_path)

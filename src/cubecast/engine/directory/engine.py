@@ -105,7 +105,7 @@ class DirectoryEngine:
             case HostRefreshed(host):
                 self._seats.refresh(host, now)
             case HostLeft(host):
-                return self._remove({host} & self.members.keys(), now)
+                return self._remove({host} if host in self.members else set(), now)
             case HostSuspected(host, by):
                 self._seats.suspect(host, by, now)
             case ChannelAnnounced(host, channel, tree):
@@ -150,8 +150,7 @@ class DirectoryEngine:
         if not hosts:
             return []
         for host in hosts:
-            del self.members[host]
-            self._delay_table.forget(host)
+            self._seats.remove(host)
             self.jobs.remove_host(host)
             self._seat_changes.forget(host)
         ended = self._channels.remove_published_by(hosts)

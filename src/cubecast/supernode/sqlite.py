@@ -1,6 +1,7 @@
 """The store in one SQLite file, write-ahead logged: a kill -9 at any moment loses nothing that `apply` returned for."""
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,8 @@ CREATE TABLE IF NOT EXISTS overlay (name TEXT PRIMARY KEY, value TEXT NOT NULL) 
 CREATE TABLE IF NOT EXISTS hosts (host TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS channels (channel TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
 """
+_STORED = (SaveShape, SaveHost, DeleteHost, SaveChannel, DeleteChannel)
+"""Effects that concern the store; the others need no transaction."""
 BUSY_S = 5.0
 """Longest wait for another process that has the file open, s: a super-node that is just stopping."""
 
@@ -81,16 +84,19 @@ class SqliteStore:
 
     def apply(self, effects: list[DirectoryEffect]) -> None:
         """See Store."""
+        stored = [effect for effect in effects if isinstance(effect, _STORED)]
+        if not stored:
+            return
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._write(effects)
+            self._write(stored)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise StoreError(f"cannot write directory store {self._path}: {error}") from error
 
-    def _write(self, effects: list[DirectoryEffect]) -> None:
+    def _write(self, effects: Sequence[DirectoryEffect]) -> None:
         for effect in effects:
             match effect:
                 case SaveShape(cube, epoch):

@@ -144,7 +144,7 @@ class DirectoryEngine:
         if self._seats.is_full_for(event.host):
             grown = [*self._seats.grow(), *self._channels.update_seats()]
         saved = self._seats.join(event, now, grown=bool(grown))
-        return [*grown, saved, *self._seats.place(now)]
+        return [*grown, *saved, *self._seats.place(now)]
 
     def _remove(self, hosts: set[HostId], now: float) -> list[DirectoryEffect]:
         if not hosts:

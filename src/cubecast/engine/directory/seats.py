@@ -90,7 +90,7 @@ class Seats:
         """Whether the cube must grow before a host can join; a member keeps the seat it has."""
         return host not in self._state.members and len(self._state.members) >= label_count(self._state.cube)
 
-    def join(self, event: HostJoined, now: float, *, grown: bool) -> SaveHost:
+    def join(self, event: HostJoined, now: float, *, grown: bool) -> list[DirectoryEffect]:
         """Adds a host, or renews a member's record.
 
         Args:
@@ -107,7 +107,7 @@ class Seats:
         )
         self._add(record, now)
         self._placements.put(record)
-        return SaveHost(record)
+        return [SaveHost(record)] if known is None or known.record != record else []
 
     def _add(self, record: HostRecord, now: float) -> None:
         known = self._state.members.get(record.host)

@@ -12,7 +12,7 @@ class Leases:
         self._shortened: dict[HostId, float] = {}
         """The same of hosts that were reported as silent and have not refreshed since."""
         self._latest = 0.0
-        """The end of the lease that was renewed last."""
+        """The last end of all leases, or later."""
         self._in_order = True
 
     def renew(self, host: HostId, until: float) -> None:
@@ -20,7 +20,7 @@ class Leases:
         self.end(host)
         self._until[host] = until
         self._in_order = self._in_order and until >= self._latest
-        self._latest = until
+        self._latest = max(until, self._latest)
 
     def shorten(self, host: HostId, until: float) -> None:
         """Ends a host's lease sooner, if `until` is sooner."""
@@ -36,7 +36,7 @@ class Leases:
         """Hosts whose leases ended before `now`."""
         if not self._in_order:  # the clock was set back: as seldom as that is, all leases are sorted again
             self._until = dict(sorted(self._until.items(), key=lambda each: each[1]))
-            self._in_order = True
+            self._latest, self._in_order = max(self._until.values(), default=0.0), True
         found = {host for host, until in self._shortened.items() if until < now}
         for host, until in self._until.items():
             if until >= now:

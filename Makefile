@@ -32,6 +32,7 @@ bench: $(READY)
 	$(BIN)/cubecast bench lab
 	$(BIN)/cubecast bench extensions
 	$(BIN)/cubecast bench ipc
+	$(BIN)/cubecast bench directory
 
 # Faults on real processes, the simulation over many seeds, and admissions against an exact search, judged by their bars: hours.
 soak: $(READY)

@@ -14,7 +14,7 @@ from cubecast.errors import LabError
 
 
 def test_every_benchmark_has_a_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(BENCHES) == ["relay", "lab", "extensions", "ipc"]
+    assert list(BENCHES) == ["relay", "lab", "extensions", "ipc", "directory"]
     with pytest.raises(SystemExit) as ended:
         run(["--help"])
     assert ended.value.code == 0

@@ -6,7 +6,7 @@ rule depends on the seats alone, so all hosts compute the same carriers, and a j
 from the host that joins or leaves.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from cubecast.errors import UsageError
 from cubecast.overlay.cube import Cube, label_count, neighbours
@@ -16,8 +16,22 @@ from cubecast.types import HostId, Label
 def carriers(cube: Cube, seats: Iterable[int]) -> dict[Label, Label]:
     """For every label of the cube, the seat of the host that carries it.
 
-    Breadth-first search from all seats at once, one hop per round, which keeps all nearest seats of each label. A seat
-    that is nearest to a label is also nearest to every label on a shortest path between the two, so none is missed.
+    Raises:
+        UsageError: no seat, or a seat outside the cube.
+    """
+    total = label_count(cube)
+    return {
+        label: near[0] if len(near) == 1 else first_ascending(label, near, total)
+        for found in nearest_seats(cube, seats)
+        for label, near in found.items()
+    }
+
+
+def nearest_seats(cube: Cube, seats: Iterable[int]) -> Iterator[dict[Label, tuple[Label, ...]]]:
+    """All nearest seats of every label, first of the labels at 0 hops from them, which are the seats, then at 1, 2, ..
+
+    Breadth-first search from all seats at once, one hop per round. A seat that is nearest to a label is also nearest to
+    every label on a shortest path between the two, so none is missed.
 
     Raises:
         UsageError: no seat, or a seat outside the cube.
@@ -26,26 +40,26 @@ def carriers(cube: Cube, seats: Iterable[int]) -> dict[Label, Label]:
     taken = sorted(set(seats))
     if not taken or taken[0] < 0 or taken[-1] >= total:
         raise UsageError(f"seats {taken[:3]} are not labels of shape {cube}")
-    nearest: dict[Label, tuple[Label, ...]] = {Label(seat): (Label(seat),) for seat in taken}
+    found: dict[Label, tuple[Label, ...]] = {Label(seat): (Label(seat),) for seat in taken}
+    nearest = dict(found)
+    yield found
     missing = [Label(label) for label in range(total) if label not in nearest]
-    frontier = list(nearest)
     while missing:
-        if len(missing) < len(frontier):  # search from the smaller side: fewer neighbours to look up
+        if len(missing) < len(found):  # search from the smaller side: fewer neighbours to look up
             seen = ((label, near) for label in missing for near in neighbours(cube, label) if near in nearest)
         else:
-            seen = ((near, label) for label in frontier for near in neighbours(cube, label) if near not in nearest)
+            seen = ((near, label) for label in found for near in neighbours(cube, label) if near not in nearest)
         reached: dict[Label, set[Label]] = {}
         for label, near in seen:
             reached.setdefault(label, set()).update(nearest[near])
-        nearest |= {label: tuple(near) for label, near in reached.items()}
-        frontier = list(reached)
+        found = {label: tuple(near) for label, near in reached.items()}
+        nearest |= found
+        yield found
         missing = [label for label in missing if label not in reached]
-    return {
-        label: near[0] if len(near) == 1 else _first_ascending(label, near, total) for label, near in nearest.items()
-    }
 
 
-def _first_ascending(label: Label, seats: tuple[Label, ...], total: int) -> Label:
+def first_ascending(label: Label, seats: tuple[Label, ...], total: int) -> Label:
+    """The first of some seats in ascending order from a label, modulo the number of labels."""
     return min(seats, key=lambda seat: (seat - label) % total)
 
 

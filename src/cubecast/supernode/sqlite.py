@@ -1,7 +1,7 @@
 """The store in one SQLite file, write-ahead logged: a kill -9 at any moment loses nothing that `apply` returned for."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS hosts (host TEXT PRIMARY KEY, record BLOB NOT NULL) S
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, key TEXT NOT NULL, free_s REAL) STRICT;
 CREATE TABLE IF NOT EXISTS channels (channel TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
 """
+_STORED = (SaveShape, SaveHost, DeleteHost, SaveChannel, DeleteChannel)
+"""Effects that concern the store; the others need no transaction."""
 BUSY_S = 5.0
 """Longest wait for another process that has the file open, s: a super-node that is just stopping."""
 
@@ -102,7 +104,9 @@ class SqliteStore:
 
     def apply(self, effects: list[DirectoryEffect], now_s: float) -> None:
         """See Store."""
-        self._run(lambda: self._write(effects, now_s))
+        stored = [effect for effect in effects if isinstance(effect, _STORED)]
+        if stored:
+            self._run(lambda: self._write(stored, now_s))
 
     def _run(self, write: Callable[[], object]) -> None:
         """Writes in one transaction.
@@ -119,7 +123,7 @@ class SqliteStore:
                 self._db.execute("ROLLBACK")
             raise StoreError(f"cannot write directory store {self._path}: {error}") from error
 
-    def _write(self, effects: list[DirectoryEffect], now_s: float) -> None:
+    def _write(self, effects: Sequence[DirectoryEffect], now_s: float) -> None:
         for effect in effects:
             match effect:
                 case SaveShape(cube, epoch):

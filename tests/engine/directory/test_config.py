@@ -17,11 +17,11 @@ from cubecast.engine.directory.config import (
     PlannerConfig,
     RelocationConfig,
 )
+from cubecast.engine.directory.cube.relocation import CubeSubscription, Relocation
 from cubecast.engine.directory.delay_table import DelayTable
 from cubecast.engine.directory.engine import DirectoryEngine
 from cubecast.engine.directory.job_placement import AUTO
 from cubecast.engine.directory.planner import Planner
-from cubecast.engine.directory.relocation import CubeSubscription, Relocation
 from cubecast.engine.protocol.job_records import Job
 from cubecast.engine.protocol.records import SubscriptionRecord, Verdict
 from cubecast.errors import DirectoryError, UsageError

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from cubecast.engine.directory import events as d
 from cubecast.engine.directory.config import DIRECTORY_DEFAULTS
+from cubecast.engine.directory.cube.placements import Placements
 from cubecast.engine.directory.engine import DirectoryEngine
-from cubecast.engine.directory.placements import Placements
 from cubecast.engine.protocol.records import FAN_OUT_MAX, HostRecord, Placement, SubscriptionRecord, Tree
 from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, format_label, label_count, neighbours
@@ -76,21 +76,25 @@ def test_few_hosts_on_many_labels_hold_each_of_them_once(cube: Cube, seed: int) 
 
 @given(cubes(labels_max=64), st.integers(0, 10_000))
 def test_of_all_placements_those_that_differ_are_computed_anew_and_no_others(cube: Cube, seed: int) -> None:
-    rng, placements = np.random.default_rng(seed), Placements()
+    rng, placements = np.random.default_rng(seed), Placements(cube)
     free = [Label(seat) for seat in rng.permutation(label_count(cube)).tolist()]
     records: dict[HostId, HostRecord] = {}
     known: dict[HostId, Placement] = {}
     for step in range(20):
         leaves = bool(records) and (not free or rng.random() < 0.3)
         if leaves:
-            free.append(records.pop(sorted(records)[rng.integers(len(records))]).seat)
+            gone = records.pop(sorted(records)[rng.integers(len(records))])
+            placements.remove(gone.host)
+            free.append(gone.seat)
         else:
-            records[HostId(f"h{step}")] = HostRecord(HostId(f"h{step}"), "", "", "", free.pop(0))
+            host = HostId(f"h{step}")
+            records[host] = HostRecord(host, "", "", "", free.pop(0))
+            placements.put(records[host])
         if not records:
             continue
-        every = Placements().changed(cube, 0, 0, records)
+        every = Placements(cube, 0, records.values()).changed(0)
         assert every.keys() == records.keys()
-        changed = placements.changed(cube, 0, 0, records)
+        changed = placements.changed(0)
         assert changed == {host: placement for host, placement in every.items() if known.get(host) != placement}
         known = every
 
@@ -359,3 +363,24 @@ def test_a_host_restored_with_more_channels_than_the_limit_may_not_announce_anot
     directory.restore((before.cube, before.epoch), [m.record for m in before.members.values()], stored, 1.0)
     with pytest.raises(DirectoryError, match="already publishes"):
         directory.handle(d.ChannelAnnounced(HostId("a"), ChannelName("more")), 1.0)
+
+
+@given(cubes(labels_max=40), st.integers(0, 10_000))
+def test_placements_that_are_kept_up_to_date_are_those_computed_from_nothing_hidden_hosts_among_them(
+    cube: Cube, seed: int
+) -> None:
+    rng, directory = np.random.default_rng(seed), engine(cube, seed)
+    for step in range(25):
+        members = list(directory.members)
+        chosen = members[int(rng.integers(len(members)))] if members else HostId("h")
+        kind = rng.choice(["join", "leave", "test"])
+        if kind == "join" and len(members) < label_count(cube):
+            hidden = bool(rng.random() < 0.6)
+            directory.handle(replace(joined(f"h{rng.integers(100)}-{step}"), reachable=not hidden), 0.0)
+        elif kind == "leave":
+            directory.handle(d.HostLeft(chosen), 0.0)
+        elif members:
+            directory.handle(d.HostTested(chosen, reachable=bool(rng.random() < 0.4)), 0.0)
+        records = [member.record for member in directory.members.values()]
+        for host, expected in Placements(cube, 0, records).changed(0).items():
+            assert directory.placement(host).says_the_same(expected)

@@ -14,8 +14,8 @@ from cubecast.engine.directory.config import (
     RelocationConfig,
     RelocationForm,
 )
+from cubecast.engine.directory.cube.relocation import CubeSubscription, Relocation
 from cubecast.engine.directory.delay_table import DelayTable
-from cubecast.engine.directory.relocation import CubeSubscription, Relocation
 from cubecast.engine.host import effects as fx
 from cubecast.engine.protocol.path import RELAY_MS
 from cubecast.engine.protocol.records import SubscriptionRecord, Tree, Verdict

@@ -1,4 +1,4 @@
-"""`cubecast bench relay | lab | extensions | ipc`: measures figures and judges them by their bars."""
+"""`cubecast bench relay | lab | extensions | ipc | directory`: measures figures and judges them by their bars."""
 
 import argparse
 import importlib.util
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from cubecast.bench import extensions, ipc, page, relay
+from cubecast.bench import directory, extensions, ipc, page, relay
 from cubecast.bench.rows import Row, all_hold, print_as_they_come
 from cubecast.cli.arguments import Parser, whole_number
 from cubecast.errors import LabError
@@ -112,5 +112,9 @@ BENCHES = {
     ),
     "ipc": Bench(
         "Four bytes between protection domains, against the working set", lambda _: ipc.measure(), draw=ipc.draw
+    ),
+    "directory": Bench(
+        "Joins, leaves and lease ticks of the super-node's engine, 10 000 hosts against 1000",
+        lambda _: directory.measure(),
     ),
 }

@@ -32,12 +32,16 @@ class Channels:
         self._delay_table = delay_table
         self._config = config
         self._lease = lease
+        self._published: dict[HostId, dict[ChannelName, None]] = {}
+        """The channels of each publisher, in the order in which they were announced."""
 
     # ------------------------------------------------------------------ changes
 
     def restore(self, channels: Iterable[ChannelRecord]) -> None:
         """Restores stored channels; those of hosts that were not stored are dropped."""
         self._state.channels = {each.channel: each for each in channels if each.publisher in self._state.members}
+        for record in self._state.channels.values():
+            self._published.setdefault(record.publisher, {})[record.channel] = None
 
     def announce(
         self, host: HostId, channel: ChannelName, tree: Tree, *, derived: bool = False
@@ -68,7 +72,8 @@ class Channels:
             raise DirectoryError(f"host {host} already publishes {channels_max} channels")
         record = ChannelRecord(channel, host, member.record.seat, self._state.epoch, tree)
         self._state.channels[channel] = record
-        return [SaveChannel(record)]
+        self._published.setdefault(host, {})[channel] = None
+        return [SaveChannel(record)] if record != known else []
 
     def _still_received(self, channel: ChannelName, host: HostId) -> list[HostId]:
         """The other publishers that subscribers of a channel report to receive it from."""
@@ -83,8 +88,14 @@ class Channels:
         record = self._state.channels.get(channel)
         if record is None or record.publisher != host:
             return []
-        del self._state.channels[channel]
+        self._delete(channel)
         return [DeleteChannel(channel)]
+
+    def _delete(self, channel: ChannelName) -> None:
+        publisher = self._state.channels.pop(channel).publisher
+        del self._published[publisher][channel]
+        if not self._published[publisher]:
+            del self._published[publisher]
 
     def remove_published_by(self, hosts: set[HostId]) -> list[ChannelName]:
         """Removes all channels of some publishers.
@@ -92,9 +103,9 @@ class Channels:
         Returns:
             The removed channels.
         """
-        removed = [channel for channel, record in self._state.channels.items() if record.publisher in hosts]
+        removed = [channel for host in sorted(hosts) for channel in self.published_by(host)]
         for channel in removed:
-            del self._state.channels[channel]
+            self._delete(channel)
         return removed
 
     def update_seats(self) -> list[DirectoryEffect]:
@@ -116,12 +127,15 @@ class Channels:
         stored = self._state.member(report.subscriber).subscriptions
         if len(stored) < self._config.subscriptions_per_host_max or report.channel in stored:
             stored[report.channel] = report
+            self._state.subscribers.setdefault(report.channel, set()).add(report.subscriber)
+            if not is_kept(report):
+                self._state.violated.add(report.subscriber)
 
     # ------------------------------------------------------------------ queries
 
     def published_by(self, host: HostId) -> tuple[ChannelName, ...]:
         """The channels of a publisher."""
-        return tuple(channel for channel, record in self._state.channels.items() if record.publisher == host)
+        return tuple(self._published.get(host, ()))
 
     def proposals(self, host: HostId, channel: ChannelName) -> tuple[HostRecord, ...]:
         """Hosts on a hybrid tree that may be the best parents of a new subscriber, the one expected best first."""
@@ -142,15 +156,20 @@ class Channels:
         )
         return tuple(self._state.members[hosts[int(index)]].record for index in best)
 
-    def group(self, record: ChannelRecord) -> dict[HostId, TreeMember]:
-        """The publisher and the subscribers of a channel, the publisher first, with what a plan needs of them."""
+    def group(self, record: ChannelRecord, copies: Counter[HostId] | None = None) -> dict[HostId, TreeMember]:
+        """The publisher and the subscribers of a channel, the publisher first, with what a plan needs of them.
+
+        Args:
+            copies: as `copies` gives them now; computed if absent.
+        """
+        state = self._state
         reports = {
             host: report
-            for host, member in self._state.members.items()
-            for report in [member.subscriptions.get(record.channel)]
-            if report is not None and report.state == "receiving" and host != record.publisher
+            for host in state.in_order(state.subscribers.get(record.channel, ()))
+            for report in [state.members[host].subscriptions[record.channel]]
+            if report.state == "receiving" and host != record.publisher
         }
-        copies = self.copies()
+        copies = self.copies() if copies is None else copies
         parents = {host: report.path[-2] for host, report in reports.items() if len(report.path) > 1}
         copies_of_channel = Counter(parents.values())
         bounds = {record.publisher: np.inf} | {host: report.bound_ms for host, report in reports.items()}
@@ -197,6 +216,11 @@ class Channels:
 
     def _receiving(self) -> list[SubscriptionRecord]:
         return [report for report in self._state.subscriptions() if report.state == "receiving"]
+
+
+def is_kept(report: SubscriptionRecord) -> bool:
+    """Whether a subscription's bound can be kept, as far as is known."""
+    return report.best_ms is None or report.best_ms <= report.bound_ms
 
 
 def links_of(reports: Iterable[SubscriptionRecord]) -> set[tuple[ChannelName, HostId, HostId]]:

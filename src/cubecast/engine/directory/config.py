@@ -67,7 +67,7 @@ class ShapeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the cube follows the number of hosts."""
 
     labels_max: int = 1 << 17
-    """Maximum number of labels of a live cube: every change of the members visits all labels, so a larger cube would delay
+    """Maximum number of labels of a live cube: every change of its shape visits all labels, so a larger cube would delay
     the super-node's other requests."""
     shrink_after_s: float = 10.0
     """The cube shrinks after a smaller shape has been enough for this long, s: hosts that leave may come back."""

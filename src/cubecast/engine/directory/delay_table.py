@@ -1,7 +1,7 @@
 """Measured delays between hosts: what they report of their links, and which pairs they are asked to measure."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class DelayTable:
         """Hosts that cannot be dialled: two of them cannot measure each other."""
         self._requested: dict[Pair, tuple[int, float]] = {}
         """Pairs to measure: how many times requested, and when last, s."""
+        self._requested_of: dict[HostId, set[Pair]] = {}
+        """Pairs to measure of each host."""
 
     # ------------------------------------------------------------------ changes
 
@@ -47,7 +49,7 @@ class DelayTable:
             recent = now - reported_at < self._config.increase_window_s
             increase_ms = max(0.0, one_way_ms - before_ms) if recent else 0.0
             self._measured[key] = (one_way_ms - (1 - self._config.increase_gain) * increase_ms, now)
-            self._requested.pop(key, None)
+            self._drop_request(key)
 
     def set_reachable(self, host: HostId, *, reachable: bool) -> None:
         """Records whether a host can be dialled."""
@@ -63,8 +65,8 @@ class DelayTable:
             self._measured.pop(key, None)
             for end in key:
                 self._pairs_of.get(end, {}).pop(key, None)
-        for key in [key for key in self._requested if host in key]:
-            del self._requested[key]
+        for key in list(self._requested_of.get(host, ())):
+            self._drop_request(key)
 
     # ------------------------------------------------------------------ delays
 
@@ -108,7 +110,21 @@ class DelayTable:
         Returns:
             How many times it was requested from hosts, and when last, s.
         """
-        return self._requested.setdefault(key, (0, -self._config.retry_after_s))
+        if key not in self._requested:
+            self._requested[key] = (0, -self._config.retry_after_s)
+            for end in key:
+                self._requested_of.setdefault(end, set()).add(key)
+        return self._requested[key]
+
+    def _drop_request(self, key: Pair) -> None:
+        """Removes a pair from those to measure, if it is one."""
+        if self._requested.pop(key, None) is None:
+            return
+        for end in key:
+            pairs = self._requested_of.get(end, set())
+            pairs.discard(key)
+            if not pairs:
+                self._requested_of.pop(end, None)
 
     def _awaits(self, key: Pair, now: float) -> bool:
         """Whether a report of a pair may still come: it will be requested again, or was a short time ago."""
@@ -150,17 +166,16 @@ class DelayTable:
 
     # ------------------------------------------------------------------ requests
 
-    def take_requests(self, now: float, members: Iterable[HostId]) -> dict[HostId, list[HostId]]:
+    def take_requests(self, now: float, members: Container[HostId]) -> dict[HostId, list[HostId]]:
         """Which hosts each host should measure now: pairs not requested lately, spread evenly over their ends.
 
         Args:
             members: all hosts that have joined; pairs with any other host are dropped.
         """
-        present = set(members)
         requests: dict[HostId, list[HostId]] = {}
         for (a, b), (times, at) in list(self._requested.items()):
-            if a not in present or b not in present:
-                del self._requested[a, b]
+            if a not in members or b not in members:
+                self._drop_request((a, b))
             elif now - at >= self._config.retry_after_s and times < self._config.requests_max:
                 a_has_fewer = len(requests.get(a, ())) <= len(requests.get(b, ()))
                 a_dials = a in self._hidden or (a_has_fewer and b not in self._hidden)
@@ -173,3 +188,4 @@ class DelayTable:
     def drop_requests(self) -> None:
         """Drops all requests: a pair that could not be measured is requested anew when it is needed again."""
         self._requested.clear()
+        self._requested_of.clear()

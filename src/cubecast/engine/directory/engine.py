@@ -13,6 +13,7 @@ import numpy as np
 from cubecast.engine.directory.admission.routes import RouteFinder
 from cubecast.engine.directory.channels import Channels
 from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig
+from cubecast.engine.directory.cube.seats import Seats
 from cubecast.engine.directory.delay_table import UNREACHED_MS, DelayTable
 from cubecast.engine.directory.events import (
     Answer,
@@ -39,7 +40,6 @@ from cubecast.engine.directory.events import (
 )
 from cubecast.engine.directory.improvement import SeatChanges, TreeAdvice
 from cubecast.engine.directory.jobs import JobAssignment, JobTable
-from cubecast.engine.directory.seats import Seats
 from cubecast.engine.directory.state import DirectoryState, Member, Sign, unsigned
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Placement, SubscriptionRecord
 from cubecast.errors import DirectoryError
@@ -112,7 +112,7 @@ class DirectoryEngine:
             case HostRefreshed(host):
                 self._seats.refresh(host, now)
             case HostLeft(host):
-                return self._remove({host} & self.members.keys(), now)
+                return self._remove({host} if host in self.members else set(), now)
             case HostSuspected(host, by):
                 self._seats.suspect(host, by, now)
             case ChannelAnnounced(host, channel, tree):
@@ -151,14 +151,13 @@ class DirectoryEngine:
         if self._seats.is_full_for(event.host):
             grown = [*self._seats.grow(), *self._channels.update_seats()]
         saved = self._seats.join(event, now, grown=bool(grown))
-        return [*grown, saved, *self._seats.place(now)]
+        return [*grown, *saved, *self._seats.place(now)]
 
     def _remove(self, hosts: set[HostId], now: float) -> list[DirectoryEffect]:
         if not hosts:
             return []
         for host in hosts:
-            del self.members[host]
-            self._delay_table.forget(host)
+            self._seats.remove(host)
             self.jobs.remove_host(host)
             self._seat_changes.forget(host)
         ended = self._channels.remove_published_by(hosts)

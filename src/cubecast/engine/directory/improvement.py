@@ -1,14 +1,16 @@
 """Improves running streams: advice on parents for hybrid trees, other seats for subscribers over the cube."""
 
+from collections import Counter
+
 import numpy as np
 
-from cubecast.engine.directory.channels import Channels
+from cubecast.engine.directory.channels import Channels, is_kept
 from cubecast.engine.directory.config import PlannerConfig, RelocationConfig
+from cubecast.engine.directory.cube.relocation import CubeSubscription, Relocation
+from cubecast.engine.directory.cube.seats import Seats
 from cubecast.engine.directory.delay_table import DelayTable
 from cubecast.engine.directory.events import Advise, AskProbes, DirectoryEffect
 from cubecast.engine.directory.planner import Planner
-from cubecast.engine.directory.relocation import CubeSubscription, Relocation
-from cubecast.engine.directory.seats import Seats
 from cubecast.engine.directory.state import DirectoryState
 from cubecast.engine.protocol.records import Advice, SubscriptionRecord, Tree, Verdict
 from cubecast.types import ChannelName, HostId
@@ -38,10 +40,11 @@ class TreeAdvice:
         """Advice for hosts that should change parents now, and requests for missing delays."""
         members = self._state.members
         effects: list[DirectoryEffect] = []
-        for channel, record in self._state.channels.items():
-            if record.tree is not Tree.HYBRID:
-                continue
-            for host, parent in self._planner.advise(channel, self._channels.group(record), now).items():
+        hybrid = [record for record in self._state.channels.values() if record.tree is Tree.HYBRID]
+        copies = self._channels.copies() if hybrid else Counter()
+        for record in hybrid:
+            channel = record.channel
+            for host, parent in self._planner.advise(channel, self._channels.group(record, copies), now).items():
                 effects.append(Advise(host, Advice(channel, members[parent].record)))
                 if self._delay_table.is_hidden(parent):  # the host cannot dial it, so it dials the host
                     effects.append(AskProbes(parent, (members[host].record,)))
@@ -91,19 +94,31 @@ class SeatChanges:
 
     def relocate_violated(self, now: float) -> list[DirectoryEffect]:
         """Considers the first subscriber over the cube whose bound is no longer kept, one in each lease tick."""
-        for report in self._state.subscriptions():
-            if not self._is_over_cube(report) or _is_kept(report):
+        state = self._state
+        for host in state.in_order(state.violated):
+            reports = [report for report in state.members[host].subscriptions.values() if not is_kept(report)]
+            if not reports:
+                state.violated.discard(host)
+            effects = self._relocate_first(reports, now)
+            if effects is not None:
+                return effects
+        return []
+
+    def _relocate_first(self, reports: list[SubscriptionRecord], now: float) -> list[DirectoryEffect] | None:
+        """Considers the first subscription of one host that may be considered now; None if there is none."""
+        for report in reports:
+            if not self._is_over_cube(report):
                 continue
             if now - self._considered_at.get(report.subscriber, -np.inf) >= self._config.check_interval_s:
                 self._considered_at[report.subscriber] = now
                 _, effects = self.relocate(report.subscriber, report.channel, report.bound_ms, now)
                 return effects
-        return []
+        return None
 
     def _cube_subscriptions(self) -> list[CubeSubscription]:
         channels = self._state.channels
         return [
-            CubeSubscription(report.subscriber, channels[report.channel].publisher, report.bound_ms, _is_kept(report))
+            CubeSubscription(report.subscriber, channels[report.channel].publisher, report.bound_ms, is_kept(report))
             for report in self._state.subscriptions()
             if self._is_over_cube(report)
         ]
@@ -112,7 +127,3 @@ class SeatChanges:
         """Whether a subscription receives an announced channel over the cube."""
         record = self._state.channels.get(report.channel)
         return record is not None and record.tree is not Tree.HYBRID and report.state == "receiving"
-
-
-def _is_kept(report: SubscriptionRecord) -> bool:
-    return report.best_ms is None or report.best_ms <= report.bound_ms

@@ -266,8 +266,8 @@ class JobAssignment:
         self._jobs.end_expired(now)
         for job in self._jobs.waiting(now):
             self._jobs.place(job, self._inputs(job, now), now)
-        changed = self._jobs.take_changed(now) & self._state.members.keys()
-        return [Assign(host, self._jobs.of(host)) for host in sorted(changed)]
+        changed = sorted(self._jobs.take_changed(now))
+        return [Assign(host, self._jobs.of(host)) for host in changed if host in self._state.members]
 
     def _inputs(self, job: Job, now: float) -> PlacementInputs:
         members, copies = self._state.members, self._channels.copies()

@@ -1,6 +1,6 @@
 """The directory's state that several of its components read: the cube, its hosts and their channels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Placement, SubscriptionRecord
@@ -22,8 +22,8 @@ class Member:
     """A host that has joined, and what it last reported."""
 
     record: HostRecord
-    lease_until: float
-    """When it is removed unless it refreshes, s since the Unix epoch."""
+    number: int
+    """Rises from host to host, in the order in which they joined first."""
     placement: Placement | None = None
     """The placement that was pushed to it last; None before the first."""
     subscriptions: dict[ChannelName, SubscriptionRecord] = field(default_factory=dict)
@@ -39,12 +39,29 @@ class DirectoryState:
     epoch: int = 0
     members: dict[HostId, Member] = field(default_factory=dict)
     channels: dict[ChannelName, ChannelRecord] = field(default_factory=dict)
+    subscribers: dict[ChannelName, set[HostId]] = field(default_factory=dict)
+    """The members that have reported a subscription to each channel."""
+    violated: set[HostId] = field(default_factory=set)
+    """The members with a subscription whose bound was not kept, and some that have none any more."""
     sign: Sign = unsigned
     """Signs the records of hosts."""
 
     def renewed(self, record: HostRecord) -> HostRecord:
         """A record that has changed, with the next version, signed."""
         return self.sign(replace(record, version=record.version + 1))
+
+    def forget_subscriptions(self, host: HostId) -> None:
+        """Drops what is stored of a host's subscriptions."""
+        member = self.members.get(host)
+        for channel in () if member is None else member.subscriptions:
+            self.subscribers[channel].discard(host)
+            if not self.subscribers[channel]:
+                del self.subscribers[channel]
+        self.violated.discard(host)
+
+    def in_order(self, hosts: Iterable[HostId]) -> list[HostId]:
+        """Some members, in the order in which they joined first."""
+        return sorted(hosts, key=lambda host: self.members[host].number)
 
     def member(self, host: HostId) -> Member:
         """A host that has joined.

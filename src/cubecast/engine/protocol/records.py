@@ -114,6 +114,17 @@ class Placement:
         """The host's own label."""
         return self.record.seat
 
+    def says_the_same(self, other: "Placement") -> bool:
+        """Whether two placements differ in their versions at most."""
+        return (self.epoch, self.radix, self.dimensions, self.record, self.labels, self.neighbours) == (
+            other.epoch,
+            other.radix,
+            other.dimensions,
+            other.record,
+            other.labels,
+            other.neighbours,
+        )
+
 
 class Verdict(StrEnum):
     """The directory's answer to a host that asked for a seat nearer to a publisher."""

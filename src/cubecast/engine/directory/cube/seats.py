@@ -11,14 +11,14 @@ from dataclasses import replace
 import numpy as np
 
 from cubecast.engine.directory.config import LeaseConfig, ShapeConfig
+from cubecast.engine.directory.cube.leases import Leases
+from cubecast.engine.directory.cube.placements import Placements
 from cubecast.engine.directory.delay_table import DelayTable
 from cubecast.engine.directory.events import DirectoryEffect, HostJoined, PushPlacement, SaveHost, SaveShape
-from cubecast.engine.directory.placements import Placements
 from cubecast.engine.directory.state import DirectoryState, Member
 from cubecast.engine.protocol.records import FAN_OUT_MAX, HostRecord
 from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, label_count, parse_label
-from cubecast.overlay.occupancy import free_labels
 from cubecast.overlay.region import live_region
 from cubecast.types import HostId, Label
 
@@ -52,15 +52,21 @@ class Seats:
         self._too_large_since = np.inf
         """Since when a smaller shape would be enough, s; infinite while none would."""
         self._version = 0
-        self._placements = Placements()
+        self._placements = Placements(state.cube)
+        self._leases = Leases()
+        self._host_of_address: dict[str, HostId] = {}
+        self._joins = 0
+        """Number of joins of hosts that were no members."""
 
     # ------------------------------------------------------------------ members
 
     def restore(self, cube: Cube, epoch: int, hosts: Iterable[HostRecord], now: float) -> None:
         """Restores the stored shape and hosts; each host gets a fresh lease."""
         self._state.cube, self._state.epoch = cube, epoch
-        for record in hosts:
+        stored = list(hosts)
+        for record in stored:
             self._add(record, now)
+        self._placements = Placements(cube, epoch, stored)
 
     def check_join(self, event: HostJoined) -> None:
         """Checks that a host may join under its name and address.
@@ -76,17 +82,15 @@ class Seats:
                 f"the name {event.host} is taken by a host at {known.record.address}; choose another with --name, "
                 f"or wait {self._lease.lease_s:.0f} s if that host has just died"
             )
-        for member in self._state.members.values():
-            if member.record.address == event.address and member.record.host != event.host:
-                raise DirectoryError(
-                    f"address {event.address} already belongs to host {member.record.host}; choose another port"
-                )
+        owner = self._host_of_address.get(event.address, event.host)
+        if owner != event.host:
+            raise DirectoryError(f"address {event.address} already belongs to host {owner}; choose another port")
 
     def is_full_for(self, host: HostId) -> bool:
         """Whether the cube must grow before a host can join; a member keeps the seat it has."""
         return host not in self._state.members and len(self._state.members) >= label_count(self._state.cube)
 
-    def join(self, event: HostJoined, now: float, *, grown: bool) -> SaveHost:
+    def join(self, event: HostJoined, now: float, *, grown: bool) -> list[DirectoryEffect]:
         """Adds a host, or renews a member's record.
 
         Args:
@@ -98,25 +102,43 @@ class Seats:
         known = self._state.members.get(event.host)
         requested_label = "" if grown else event.requested_label
         seat = self._free_seat(requested_label) if known is None else known.record.seat
-        version = max(int(now * 1000), 0 if known is None else known.record.version)  # rises across restarts too
-        record = self._state.renewed(
-            HostRecord(
-                event.host,
-                event.address,
-                event.fingerprint,
-                event.key,
-                seat,
-                event.fan_out,
-                event.reachable,
-                version,
-            )
+        before = HostRecord(HostId(""), "", "", "", seat) if known is None else known.record
+        record = replace(
+            before,
+            host=event.host,
+            address=event.address,
+            fingerprint=event.fingerprint,
+            key=event.key,
+            fan_out=event.fan_out,
+            reachable=event.reachable,
         )
+        if record != before:
+            version = max(int(now * 1000), before.version)  # rises across restarts too
+            record = self._state.renewed(replace(record, version=version))
         self._add(record, now)
-        return SaveHost(record)
+        self._placements.put(record)
+        return [SaveHost(record)] if known is None or known.record != record else []
 
     def _add(self, record: HostRecord, now: float) -> None:
-        self._state.members[record.host] = Member(record, now + self._lease.lease_s)
+        known = self._state.members.get(record.host)
+        if known is None:
+            self._joins += 1
+        else:
+            self._host_of_address.pop(known.record.address, None)
+            self._state.forget_subscriptions(record.host)
+        self._host_of_address[record.address] = record.host
+        self._state.members[record.host] = Member(record, self._joins if known is None else known.number)
+        self._leases.renew(record.host, now + self._lease.lease_s)
         self._delay_table.set_reachable(record.host, reachable=record.reachable)
+
+    def remove(self, host: HostId) -> None:
+        """Removes a member."""
+        self._state.forget_subscriptions(host)
+        record = self._state.members.pop(host).record
+        self._host_of_address.pop(record.address, None)
+        self._leases.end(host)
+        self._placements.remove(host)
+        self._delay_table.forget(host)
 
     def set_reachable(self, host: HostId, *, reachable: bool, now: float) -> list[DirectoryEffect]:
         """Records the result of a dial-back; placements change with it."""
@@ -125,6 +147,7 @@ class Seats:
             return []
         member.record = self._state.renewed(replace(member.record, reachable=reachable))
         self._delay_table.set_reachable(host, reachable=reachable)
+        self._placements.put(member.record)
         return [SaveHost(member.record), *self.place(now)]
 
     def refresh(self, host: HostId, now: float) -> None:
@@ -133,7 +156,8 @@ class Seats:
         Raises:
             DirectoryError: the host has not joined, or was removed.
         """
-        self._state.member(host).lease_until = now + self._lease.lease_s
+        self._state.member(host)
+        self._leases.renew(host, now + self._lease.lease_s)
 
     def suspect(self, host: HostId, by: HostId, now: float) -> None:
         """Shortens the lease of a host that a neighbour reports as silent; other hosts' reports are ignored."""
@@ -141,11 +165,11 @@ class Seats:
         if member is None or member.placement is None:
             return
         if any(neighbour.record.host == by for neighbour in member.placement.neighbours):
-            member.lease_until = min(member.lease_until, now + self._lease.suspect_lease_s)
+            self._leases.shorten(host, now + self._lease.suspect_lease_s)
 
     def expired(self, now: float) -> set[HostId]:
         """Hosts whose leases have ended."""
-        return {host for host, member in self._state.members.items() if member.lease_until < now}
+        return self._leases.expired(now)
 
     def swap(self, a: HostId, b: HostId, now: float) -> list[DirectoryEffect]:
         """Two hosts change seats, in one transaction of the store."""
@@ -153,6 +177,7 @@ class Seats:
         first_seat, second_seat = first.record.seat, second.record.seat
         first.record = self._state.renewed(replace(first.record, seat=second_seat))
         second.record = self._state.renewed(replace(second.record, seat=first_seat))
+        self._placements.swap(first.record, second.record)
         return [SaveHost(first.record), SaveHost(second.record), *self.place(now)]
 
     def _free_seat(self, requested_label: str) -> Label:
@@ -161,17 +186,15 @@ class Seats:
         Raises:
             DirectoryError: the requested label does not exist or is taken.
         """
-        seats = {member.record.seat for member in self._state.members.values()}
         if requested_label:
             try:
                 label = parse_label(self._state.cube, requested_label)
             except UsageError as error:
                 raise DirectoryError(str(error)) from error
-            if label in seats:
+            if self._placements.is_seat(label):
                 raise DirectoryError(f"label {requested_label} is taken; leave --label out to get a free one")
             return label
-        free = free_labels(self._state.cube, seats)
-        return free[int(self._rng.integers(len(free)))]
+        return self._placements.free(int(self._rng.integers(self._placements.free_count)))
 
     # ------------------------------------------------------------------ the shape
 
@@ -210,6 +233,7 @@ class Seats:
         for member, seat in zip(state.members.values(), seats.tolist(), strict=False):
             member.record = self._state.renewed(replace(member.record, seat=Label(seat)))
             effects.append(SaveHost(member.record))
+        self._placements = Placements(cube, state.epoch, [member.record for member in state.members.values()])
         return effects
 
     # ------------------------------------------------------------------ placements
@@ -220,11 +244,11 @@ class Seats:
         if not state.members:
             return []
         self._version = max(self._version + 1, int(now * 1000))  # rises across restarts too
-        records = {host: member.record for host, member in state.members.items()}
+        changed = self._placements.changed(self._version)
         pushes: list[DirectoryEffect] = []
-        for host, placement in self._placements.changed(state.cube, state.epoch, self._version, records).items():
-            before = state.members[host].placement
-            if before is None or replace(before, version=self._version) != placement:
+        for host in state.in_order(changed):
+            before, placement = state.members[host].placement, changed[host]
+            if before is None or not before.says_the_same(placement):
                 state.members[host].placement = placement
                 pushes.append(PushPlacement(host, placement))
         return pushes

@@ -1,0 +1,1 @@
+"""The cube: which host has which seat, for how long, and what each is sent about its neighbours."""

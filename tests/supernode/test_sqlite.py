@@ -1,0 +1,42 @@
+"""The store writes what has changed, and nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cubecast.engine.directory import events as d
+from cubecast.engine.directory.engine import DirectoryEngine
+from cubecast.overlay.cube import Cube
+from cubecast.supernode.sqlite import SqliteStore
+from cubecast.types import ChannelName, HostId
+
+SHAPE = Cube(2, 4)
+A, CLIP = HostId("a"), ChannelName("clip")
+
+
+def joined(host: str) -> d.HostJoined:
+    return d.HostJoined(HostId(host), f"{host}:1", "f" * 64, f"key of {host}", 8)
+
+
+def test_each_event_writes_the_rows_that_it_changes(tmp_path: Path) -> None:
+    store, directory = SqliteStore(tmp_path / "state.db"), DirectoryEngine(SHAPE, np.random.default_rng(1))
+    store.first_shape(SHAPE, SHAPE)
+    statements: list[str] = []
+    store._db.set_trace_callback(statements.append)
+
+    def written(event: d.DirectoryEvent) -> int:
+        statements.clear()
+        effects = directory.handle(event, 0.0)
+        store.apply(effects, 0.0)
+        return sum(each.startswith(("INSERT", "DELETE")) and " names " not in each for each in statements)
+
+    for host in ("a", "b", "c"):
+        assert written(joined(host)) == 1, "the others' placements change, not their records"
+    assert written(d.ChannelAnnounced(A, CLIP)) == 1
+    assert written(d.HostLeft(HostId("c"))) == 1
+    for unchanged in (joined("a"), d.ChannelAnnounced(A, CLIP), d.HostRefreshed(A), d.LeaseTick()):
+        assert written(unchanged) == 0
+        assert not statements, "there is no transaction, which would wait for the disk"
+    assert store.hosts() == sorted((m.record for m in directory.members.values()), key=lambda record: record.host)
+    assert store.channels() == list(directory.channels.values())
+    store.close()

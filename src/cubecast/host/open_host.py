@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from cubecast.descriptors import raise_descriptor_limit
 from cubecast.host.config import HostConfig
 from cubecast.host.derived.jobs import AssignedJobs
 from cubecast.host.directory.client import DirectoryClient
@@ -22,6 +23,7 @@ async def open_host(config: HostConfig, notify: Callable[[str], None]) -> AsyncI
     Raises:
         CubecastError: the host could not start, or its trace cannot be written; errors raised in the block pass through.
     """
+    raise_descriptor_limit(notify)
     trace = None if config.trace is None else TraceWriter(config.trace)
     client = DirectoryClient(config.supernode, config.token, notify)
     failure: Exception | None = None

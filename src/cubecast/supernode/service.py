@@ -52,6 +52,7 @@ from cubecast.engine.protocol.records import Tree
 from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, StoreError, TokenError
 from cubecast.names import check_address, check_name
 from cubecast.overlay.cube import format_label
+from cubecast.supernode.connections import Connections
 from cubecast.supernode.job_requests import HEX_32_BYTES, check_job
 from cubecast.supernode.modules import Modules
 from cubecast.supernode.outbox import Outbox
@@ -95,6 +96,8 @@ class Service:
         """
         self.engine = engine
         self._dial_back = dial_back
+        self._dialling = asyncio.Semaphore(DIAL_BACKS_MAX)
+        """Held by each join that dials its host back: so many more sockets at most."""
         self._store = store
         self._modules = Modules()
         self._authority = authority
@@ -103,6 +106,7 @@ class Service:
         self.stopping = asyncio.Event()
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets the StoreError when the store fails; the caller that runs the super-node waits on it."""
+        self.connections = Connections()
         self.port = 0
         """The TCP port the API is served on."""
         engine.restore(store.shape(), store.hosts(), store.channels(), time.time())
@@ -194,14 +198,13 @@ class Service:
             raise TokenError(f"the name {bearer.host} belongs to another host now")
         return bearer
 
-    async def join(self, token: str, request: JoinRequest) -> JoinAnswer:
+    async def join(self, permission: Permission, request: JoinRequest) -> JoinAnswer:
         """Dials a host back, and seats it.
 
         Raises:
             TokenError: the token does not allow this name.
             DirectoryError: the name, address, label or key cannot be accepted.
         """
-        permission = self.person(token)
         if not permission.may("host", request.name):
             raise TokenError(f"this token does not allow a host named {request.name}")
         check_name("host name", request.name)
@@ -210,7 +213,8 @@ class Service:
             raise DirectoryError("a join needs a SHA-256 fingerprint and an Ed25519 key, 64 hex digits each")
         if request.name == SUPERNODE:
             raise DirectoryError(f"the name {SUPERNODE} is reserved; choose another with --name")
-        reachable = await self._reachable(request.address)
+        async with self._dialling:
+            reachable = await self._reachable(request.address)
         self._handle(
             HostJoined(
                 request.name,

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from cubecast.engine.host import events as ev
 from cubecast.engine.protocol.http_bodies import (
+    LINES_MAX,
     JoinAnswer,
     JoinRequest,
     Pushed,
@@ -249,7 +250,9 @@ class DirectorySession:
                 async with asyncio.timeout(REFRESH_S):
                     await self._refresh_due.wait()
             self._refresh_due.clear()
-            lines, self._ledger = self._ledger, {}
+            lines = dict(list(self._ledger.items())[:LINES_MAX])
+            for channel in lines:
+                del self._ledger[channel]
             links_ms = self._links_ms()
             silent = [host for host in self._suspects if host not in links_ms]  # links to the others are up again
             self._suspects = {}
@@ -262,6 +265,8 @@ class DirectorySession:
                     self._work.reports(),
                 )
                 answer = await self._client.refresh(self._config.name, request)
+                if self._ledger:
+                    self._refresh_soon()  # with the records that were too many for this one
                 for channel in self._published.keys() - set(answer.channels):
                     self._tasks.create_task(self._announce(channel))
             except DirectoryUnreachable:

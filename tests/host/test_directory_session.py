@@ -17,6 +17,7 @@ from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.directory.session import LEDGER_MAX, SUSPECTS_MAX, DirectorySession
 from cubecast.host.tasks import Tasks
 from cubecast.names import NAME_MAX
+from cubecast.supernode.job_requests import CONFIG_CHARACTERS_MAX
 from cubecast.types import ChannelName, HostId
 from tests.conditions import eventually
 
@@ -66,6 +67,19 @@ class NoJobs:
 
     def reports(self) -> tuple[JobReport, ...]:
         return ()
+
+
+class LargeJobs(NoJobs):
+    """More jobs with the longest settings than one refresh may carry."""
+
+    names = tuple(ChannelName(f"j{number}") for number in range(64))
+
+    def reports(self) -> tuple[JobReport, ...]:
+        settings = {"text": "\x01" * (CONFIG_CHARACTERS_MAX - 4)}  # each character is written in 6 bytes
+        name = "n" * NAME_MAX
+        return tuple(
+            JobReport(Job(channel, ChannelName(name), name, name, settings), "running", name) for channel in self.names
+        )
 
 
 class Host:
@@ -185,9 +199,22 @@ async def test_more_records_than_one_refresh_may_carry_go_in_several(host: Host)
     assert max(len(request.subscriptions) for request in host.client.arrived) <= LINES_MAX
 
 
-def test_the_longest_records_of_one_refresh_are_half_of_what_its_body_may_have() -> None:
+def test_the_longest_records_of_one_refresh_are_a_third_of_what_its_body_may_have() -> None:
     name, hops = "n" * NAME_MAX, 20
     longest = SubscriptionRecord(
         ChannelName(name), HostId(name), 1e5 / 3, "searching", 1e5 / 3, 1e5 / 3, (HostId(name),) * hops, 1e9 / 3, 1 / 3
     )
-    assert len(msgspec.json.encode(RefreshRequest((longest,) * LINES_MAX))) < REFRESH_BYTES_MAX / 2
+    assert len(msgspec.json.encode(RefreshRequest((longest,) * LINES_MAX))) <= REFRESH_BYTES_MAX / 3
+
+
+async def test_all_jobs_are_reported_in_turn_where_one_refresh_is_too_small(
+    monkeypatch: pytest.MonkeyPatch, host: Host
+) -> None:
+    monkeypatch.setattr(host.session, "_work", LargeJobs())
+    for number in range(LINES_MAX):
+        host.session.report(line(f"c{number}"))
+    await host.answers()
+    await eventually(
+        lambda: {job.job.channel for sent in host.client.arrived for job in sent.jobs} == set(LargeJobs.names)
+    )
+    assert max(len(msgspec.json.encode(sent)) for sent in host.client.arrived) <= REFRESH_BYTES_MAX

@@ -33,6 +33,7 @@ from cubecast.supernode.connections import (
     connections_for,
     site,
 )
+from cubecast.supernode.metrics import directory_metrics
 from cubecast.tokens import SUPERNODE
 from tests.conditions import eventually
 from tests.supernode.test_api import Node, node, request
@@ -280,6 +281,9 @@ async def test_the_oldest_connections_without_a_token_are_cut_first(
             await stranger.send(HEALTH)
             assert b" 200 " in await stranger.answer()
         assert running.service.connections.kept == 1
+        metrics = directory_metrics(running.service).decode()
+        assert "cubecast_connections 4.0" in metrics, "half of all for one address"
+        assert "cubecast_connections_kept 1.0" in metrics
 
 
 async def test_where_all_connections_are_in_use_by_hosts_a_further_one_is_refused(

@@ -20,10 +20,13 @@ CONNECTIONS_MAX = 8192
 """Maximum number of open connections: two for each of 4096 hosts, its stream of pushes and its latest request."""
 ADDRESS_SHARE = 2
 """One address may have one in this many of all connections: a share so great that many hosts can be behind one address."""
-ACCEPT_BACKLOG = 128
-"""Connections that wait to be accepted; all of them may be accepted before the first is counted."""
+ACCEPTED_MAX = 128
+"""Maximum number of connections accepted in one turn of the event loop, before the first of them is counted."""
+QUEUE_MAX = 1024
+"""Connections that the system keeps until they are accepted: so many take less time than the 2 s for which a host waits. What
+does not fit is dropped, and its client tries again a second later or more."""
 DESCRIPTORS_RESERVED = 384
-"""File descriptors that connections leave free: ACCEPT_BACKLOG, twice DIAL_BACKS_MAX, and 128 for the store, the trace and
+"""File descriptors that connections leave free: ACCEPTED_MAX, twice DIAL_BACKS_MAX, and 128 for the store, the trace and
 what the interpreter opens."""
 HEADER_BYTES_MAX = 16 * 1024
 """Maximum size of a request line and its headers, bytes; a token, the longest header, has about 1000."""

@@ -19,10 +19,11 @@ from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
 from cubecast.supernode.api import make_app
 from cubecast.supernode.connections import (
-    ACCEPT_BACKLOG,
+    ACCEPTED_MAX,
     CONNECTIONS_MAX,
     HEADER_BYTES_MAX,
     IDLE_S,
+    QUEUE_MAX,
     Connections,
     connections_for,
 )
@@ -133,7 +134,7 @@ async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None
         lifespan="off",
         ws="none",
         http=service.connections.protocol(),
-        backlog=ACCEPT_BACKLOG,
+        backlog=ACCEPTED_MAX,
         h11_max_incomplete_event_size=HEADER_BYTES_MAX,
         timeout_keep_alive=int(IDLE_S),
         timeout_graceful_shutdown=SHUTDOWN_S,
@@ -150,6 +151,8 @@ async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None
         serve = tasks.create_task(server.serve(sockets=[listener]))
         while not server.started and not serve.done():  # noqa: ASYNC110  uvicorn offers a flag, no event
             await asyncio.sleep(0.005)
+        if server.started:
+            listener.listen(QUEUE_MAX)  # asyncio sets the queue to the number it accepts in one turn
         try:
             yield
         finally:
@@ -165,7 +168,7 @@ def _listen(bind: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((bind, port))
-        listener.listen(ACCEPT_BACKLOG)
+        listener.listen(QUEUE_MAX)
     except (OSError, OverflowError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) else "no such port"

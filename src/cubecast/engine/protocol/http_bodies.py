@@ -22,8 +22,10 @@ LINES_MAX = 64
 """Maximum number of subscription records in one refresh: about 2 kB each with the longest names and paths."""
 JOIN_BYTES_MAX = 4 * 1024
 """Maximum size of a JoinRequest, and of a RelocationRequest, bytes: all of its strings together have some 600 characters."""
-REFRESH_BYTES_MAX = 256 * 1024
-"""Maximum size of a RefreshRequest, bytes: LINES_MAX records, and as much again for links and jobs."""
+JOB_REPORTS_BYTES_MAX = 104 * 1024
+"""Maximum size of the jobs in one refresh, bytes: as much as one job with the longest settings has."""
+REFRESH_BYTES_MAX = 384 * 1024
+"""Maximum size of a RefreshRequest, bytes: a third for LINES_MAX records, as much for jobs, the rest for links and suspects."""
 ROUTES_BYTES_MAX = 64 * 1024
 """Maximum size of a RoutesRequest, bytes: the delays of 700 links to hosts with the longest names."""
 JOB_BYTES_MAX = 128 * 1024
@@ -65,7 +67,7 @@ class RefreshRequest:
         suspects: neighbours that are silent.
         links_ms: one-way delays of the host's links.
         slots: extensions it is willing to run for others.
-        jobs: the state of every job it has.
+        jobs: the state of every job it has; where that is more than JOB_REPORTS_BYTES_MAX, of some of them in turn.
     """
 
     subscriptions: tuple[SubscriptionRecord, ...] = ()

@@ -52,6 +52,19 @@ def _time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connections, "enforce", wait)
 
 
+@pytest.fixture
+def received(monkeypatch: pytest.MonkeyPatch) -> bytearray:
+    """What the super-node has received over all connections."""
+    everything, original = bytearray(), Connection.data_received
+
+    def receive(connection: Connection, data: bytes) -> None:
+        original(connection, data)
+        everything.extend(data)
+
+    monkeypatch.setattr(Connection, "data_received", receive)
+    return everything
+
+
 @contextlib.asynccontextmanager
 async def few(state: Path, monkeypatch: pytest.MonkeyPatch, connections_max: int) -> AsyncIterator[Node]:
     """A super-node with room for so many connections."""
@@ -143,16 +156,8 @@ async def test_a_connection_that_waits_for_its_client_has_a_deadline(
     ids=["headers", "body"],
 )
 async def test_a_byte_now_and_then_extends_no_deadline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: bytes, waits: Waits, allowed_s: float
+    tmp_path: Path, received: bytearray, start: bytes, waits: Waits, allowed_s: float
 ) -> None:
-    received: list[bytes] = []
-
-    def receive(connection: Connection, data: bytes) -> None:
-        original(connection, data)
-        received.append(data)
-
-    original = Connection.data_received
-    monkeypatch.setattr(Connection, "data_received", receive)
     async with node(tmp_path) as running, peer(running) as client:
         await client.send(start)
         await eventually(lambda: only(running).waits is waits)
@@ -166,7 +171,7 @@ async def test_a_byte_now_and_then_extends_no_deadline(
         assert await client.is_cut()
 
 
-async def test_a_large_body_over_a_slow_link_arrives(tmp_path: Path) -> None:
+async def test_a_large_body_over_a_slow_link_arrives(tmp_path: Path, received: bytearray) -> None:
     async with node(tmp_path) as running, peer(running) as client:
         token = await joined(running)
         size = REFRESH_BYTES_MAX
@@ -177,9 +182,11 @@ async def test_a_large_body_over_a_slow_link_arrives(tmp_path: Path) -> None:
             % (token.encode(), size)
         )
         await eventually(lambda: len(running.service.connections._all.kept) > 0)
-        part = RATE_BPS_MIN // 8
+        part, before = RATE_BPS_MIN // 8, len(received)
         for start in range(0, size, part):
             await client.send(body[start : start + part])
+            sent = before + len(body[: start + part])
+            await eventually(lambda sent=sent: len(received) == sent)  # type: ignore[misc]
             pass_time(running, 1.0)
         assert b" 200 " in await client.answer()
 

@@ -29,13 +29,21 @@ def cubecast(
 
 
 class Process:
-    """A running command; its output goes to a file."""
+    """A running command; its output goes to a file. It may have `descriptors` files open, if that is given."""
 
-    def __init__(self, folder: Path, arguments: tuple[str, ...], env: dict[str, str], stdin: IO[bytes] | int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        arguments: tuple[str, ...],
+        env: dict[str, str],
+        stdin: IO[bytes] | int,
+        descriptors: int | None = None,
+    ) -> None:
+        limited = [] if descriptors is None else ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors)]
         descriptor, name = tempfile.mkstemp(dir=folder)
         self.log = Path(name)
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "cubecast", *arguments],
+            [*limited, sys.executable, "-m", "cubecast", *arguments],
             stdout=descriptor, stderr=descriptor, stdin=stdin, env=ENV | env,
         )  # fmt: skip
         os.close(descriptor)

@@ -4,9 +4,17 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import cast
 
+import msgspec
 import pytest
 
-from cubecast.engine.protocol.http_bodies import EndedRight, Pushed, RefreshAnswer, RefreshRequest
+from cubecast.engine.protocol.http_bodies import (
+    LINES_MAX,
+    REFRESH_BYTES_MAX,
+    EndedRight,
+    Pushed,
+    RefreshAnswer,
+    RefreshRequest,
+)
 from cubecast.engine.protocol.job_records import Job, JobReport
 from cubecast.engine.protocol.records import SubscriptionRecord
 from cubecast.errors import DirectoryError, DirectoryUnreachable, TokenError
@@ -15,6 +23,8 @@ from cubecast.host.directory import session as module
 from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.directory.session import LEDGER_MAX, SUSPECTS_MAX, DirectorySession
 from cubecast.host.tasks import Tasks
+from cubecast.names import NAME_MAX
+from cubecast.supernode.job_requests import CONFIG_CHARACTERS_MAX
 from cubecast.types import ChannelName, HostId
 from tests.conditions import eventually
 
@@ -65,6 +75,19 @@ class NoJobs:
 
     def reports(self) -> tuple[JobReport, ...]:
         return ()
+
+
+class LargeJobs(NoJobs):
+    """More jobs with the longest settings than one refresh may carry."""
+
+    names = tuple(ChannelName(f"j{number}") for number in range(64))
+
+    def reports(self) -> tuple[JobReport, ...]:
+        settings = {"text": "\x01" * (CONFIG_CHARACTERS_MAX - 4)}  # each character is written in 6 bytes
+        name = "n" * NAME_MAX
+        return tuple(
+            JobReport(Job(channel, ChannelName(name), name, name, settings), "running", name) for channel in self.names
+        )
 
 
 class Host:
@@ -164,9 +187,10 @@ async def test_only_the_most_recent_suspicions_and_records_are_kept(host: Host) 
         host.session.report(line(f"new{number}"))
     await host.fails_again()
     await host.answers()
+    newest = {ChannelName(f"new{number}") for number in range(10)}
+    await eventually(lambda: newest <= host.client.lines().keys())
     assert host.client.suspects() == sorted([*hosts[SUSPECTS_MAX + 1 :], hosts[0]])
     assert len(host.client.lines()) <= LEDGER_MAX
-    assert {ChannelName(f"new{number}") for number in range(10)} <= host.client.lines().keys()
 
 
 async def test_the_user_is_told_once_that_a_super_node_has_stopped_in_an_orderly_way(
@@ -181,3 +205,33 @@ async def test_the_user_is_told_once_that_a_super_node_has_stopped_in_an_orderly
         await eventually(lambda: host.client.streams > 5)
         tasks.cancel_all()
     assert host.notices == ["away; running streams go on"]
+
+
+async def test_more_records_than_one_refresh_may_carry_go_in_several(host: Host) -> None:
+    channels = [ChannelName(f"c{number:04d}") for number in range(3 * LINES_MAX + 1)]
+    for channel in channels:
+        host.session.report(line(channel, "receiving"))
+    await host.answers()
+    await eventually(lambda: host.client.lines().keys() >= set(channels))
+    assert max(len(request.subscriptions) for request in host.client.arrived) <= LINES_MAX
+
+
+def test_the_longest_records_of_one_refresh_are_a_third_of_what_its_body_may_have() -> None:
+    name, hops = "n" * NAME_MAX, 20
+    longest = SubscriptionRecord(
+        ChannelName(name), HostId(name), 1e5 / 3, "searching", 1e5 / 3, 1e5 / 3, (HostId(name),) * hops, 1e9 / 3, 1 / 3
+    )
+    assert len(msgspec.json.encode(RefreshRequest((longest,) * LINES_MAX))) <= REFRESH_BYTES_MAX / 3
+
+
+async def test_all_jobs_are_reported_in_turn_where_one_refresh_is_too_small(
+    monkeypatch: pytest.MonkeyPatch, host: Host
+) -> None:
+    monkeypatch.setattr(host.session, "_work", LargeJobs())
+    for number in range(LINES_MAX):
+        host.session.report(line(f"c{number}"))
+    await host.answers()
+    await eventually(
+        lambda: {job.job.channel for sent in host.client.arrived for job in sent.jobs} == set(LargeJobs.names)
+    )
+    assert max(len(msgspec.json.encode(sent)) for sent in host.client.arrived) <= REFRESH_BYTES_MAX

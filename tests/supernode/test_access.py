@@ -166,7 +166,7 @@ async def test_a_request_that_was_seen_cannot_be_sent_again_or_altered(tmp_path:
         for method, path, body in (
             ("POST", "/v1/hosts/a/refresh", last.content),
             ("POST", "/v1/hosts/a/refresh", b'{"slots": 5}'),
-            ("DELETE", "/v1/hosts/a", last.content),
+            ("DELETE", "/v1/hosts/a", b""),
             ("POST", "/v1/hosts/a/refresh?x=1", last.content),
         ):
             shown = {name: last.headers[name] for name in ("Authorization", "DPoP", "Content-Type")}

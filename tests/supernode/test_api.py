@@ -31,9 +31,10 @@ from cubecast.supernode.access.gate import Gate
 from cubecast.supernode.access.names import Names
 from cubecast.supernode.access.revocations import Revocations
 from cubecast.supernode.clock import SupernodeClock
-from cubecast.supernode.dialback import reachable
+from cubecast.supernode.dial_backs import DIAL_BACKS_MAX, DialBack
+from cubecast.supernode.reachability import reachable
 from cubecast.supernode.server import TOKEN_FILE, serving
-from cubecast.supernode.service import DIAL_BACKS_MAX, DialBack, Service
+from cubecast.supernode.service import Service
 from cubecast.supernode.sqlite import SqliteStore
 from cubecast.tokens.authority import Authority
 from cubecast.types import HostId
@@ -136,12 +137,13 @@ async def test_names_that_cannot_stand_in_a_path_are_refused(tmp_path: Path, nam
         assert not running.service.engine.members
 
 
-async def test_the_openapi_page_health_and_metrics_are_served(tmp_path: Path) -> None:
+async def test_the_openapi_description_health_and_metrics_are_served(tmp_path: Path) -> None:
     async with node(tmp_path) as running, httpx.AsyncClient(base_url=running.url) as http:
         client = running.client()
         await client.join(request(client, "a"))
         assert (await http.get("/health")).json()["status"] == "ok"
-        assert "swagger" in (await http.get("/docs")).text
+        for page in ("/docs", "/redoc"):
+            assert (await http.get(page)).status_code == 404, "a page that loads scripts of others"
         paths = (await http.get("/openapi.json")).json()["paths"]
         assert {"/v1/hosts", "/v1/channels/{channel}", "/v1/overview"} <= set(paths)
         metrics = (await http.get("/metrics")).text
@@ -260,7 +262,7 @@ async def test_hosts_are_dialled_back_several_at_a_time_and_not_too_many(tmp_pat
         return False
 
     service = service_with(tmp_path, dial_back, 2 * DIAL_BACKS_MAX)
-    round_of_all = asyncio.create_task(service.dial_all_back())
+    round_of_all = asyncio.create_task(service.dial_backs.dial_all(service.stopping))
     await eventually(lambda: len(dialled) == DIAL_BACKS_MAX)
     assert all(member.record.reachable for member in service.engine.members.values())
     release.set()
@@ -278,6 +280,6 @@ async def test_a_dial_back_says_nothing_of_a_host_that_has_moved_or_left_meanwhi
         return False
 
     service = service_with(tmp_path, dial_back, 3)
-    await service.dial_all_back()
+    await service.dial_backs.dial_all(service.stopping)
     found = {host: member.record.reachable for host, member in service.engine.members.items()}
     assert found == {"h0": True, "h2": False}

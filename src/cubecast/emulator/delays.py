@@ -8,16 +8,15 @@ reported, so that the lateness of a slow machine is not attributed to the overla
 import asyncio
 import heapq
 import math
-import resource
 import socket
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from cubecast.descriptors import raise_descriptor_limit
 from cubecast.emulator.addresses import HOSTS_MAX, PORT, Addresses
 from cubecast.emulator.faults import Fault, Hidden, Island, SetImpairment, Slower
 from cubecast.emulator.timers import FineTimer
@@ -132,7 +131,7 @@ class DelayStage:
         self._loop = asyncio.get_running_loop()
         self._timer = FineTimer()
         self._loop.add_reader(self._timer.descriptor, self._release)
-        self._flows_max = min(FLOWS_MAX, max(8, _descriptors() - len(self._delay_s) - SPARE_DESCRIPTORS))
+        self._flows_max = min(FLOWS_MAX, max(8, raise_descriptor_limit() - len(self._delay_s) - SPARE_DESCRIPTORS))
         for index in range(len(self._delay_s)):
             door = _bind((self._addresses.door(index), PORT))
             self._doors.append(door)
@@ -277,17 +276,6 @@ def _check_hosts(named: Iterable[int], hosts: range) -> None:
     unknown = [host for host in named if host not in hosts]
     if unknown:
         raise UsageError(f"there is no host {unknown[0]}; hosts are 0 to {hosts[-1]}")
-
-
-def _descriptors() -> int:
-    """The number of file descriptors this process may have, after raising its limit as far as it is allowed to."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FLOWS_MAX + HOSTS_MAX if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            return wanted
-    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def _bind(address: Address) -> socket.socket:

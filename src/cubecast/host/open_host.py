@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
+from cubecast.descriptors import raise_descriptor_limit
 from cubecast.errors import LocalError
 from cubecast.host.config import HostConfig
 from cubecast.host.derived.jobs import AssignedJobs
@@ -28,6 +29,7 @@ async def open_host(config: HostConfig, notify: Callable[[str], None]) -> AsyncI
     """
     if config.process:
         check_module_cache()
+    raise_descriptor_limit(notify)
     trace = None if config.trace is None else TraceWriter(config.trace)
     failure: Exception | None = None
     with identity(config) as own:

@@ -1,20 +1,24 @@
-"""The super-node's HTTP API. Its OpenAPI page is at /docs.
+"""The super-node's HTTP API, described at /openapi.json; pages that show it would load scripts of others.
 
 People send a join token as `Authorization: Bearer TOKEN`. Hosts send their credential, or to join the join token, as
 `Authorization: DPoP TOKEN`, and beside it a proof that they hold their key (cubecast.tokens.proof) as `DPoP: PROOF`, made
-with the nonce of the latest answer's header `DPoP-Nonce`, as in RFC 9449.
+with the nonce of the latest answer's header `DPoP-Nonce`, as in RFC 9449. A body is read only after the token was verified.
 """
 
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, TypeVar
 
 import msgspec
-from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from cubecast import __version__
 from cubecast.engine.protocol.http_bodies import (
+    JOB_BYTES_MAX,
+    JOIN_BYTES_MAX,
+    REFRESH_BYTES_MAX,
+    ROUTES_BYTES_MAX,
     JobRequest,
     JoinAnswer,
     JoinRequest,
@@ -32,15 +36,18 @@ from cubecast.engine.protocol.job_records import SENT_MODULE_BYTES_MAX, JobStatu
 from cubecast.engine.protocol.records import Tree
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, TokenError, UsageError
 from cubecast.supernode.access.gate import SignedRequest
+from cubecast.supernode.connections import Connection
 from cubecast.supernode.metrics import directory_metrics, subscription_metrics
 from cubecast.supernode.service import Service
 from cubecast.tokens.authority import Bearer
+from cubecast.tokens.permission import Permission
 from cubecast.types import ChannelName, HostId
 
 NONCE_HEADER = "DPoP-Nonce"
 """Header of every answer to a host: the nonce for its next proofs."""
-BODY_BYTES_MAX = SENT_MODULE_BYTES_MAX
-"""Maximum size of a request body; the largest is an extension's module."""
+OTHER_BODY_BYTES_MAX = 0
+"""Maximum size of the body of a request that needs none, bytes."""
+T = TypeVar("T")
 
 
 def _token(authorization: Annotated[str, Header()] = "") -> str:
@@ -53,29 +60,86 @@ def _token(authorization: Annotated[str, Header()] = "") -> str:
 Token = Annotated[str, Depends(_token)]
 
 
-async def _signed(
-    request: Request, response: Response, token: Token, dpop: Annotated[str, Header()] = ""
-) -> SignedRequest:
-    service: Service = request.app.state.service
-    response.headers[NONCE_HEADER] = service.nonce()
-    path, query = request.scope["raw_path"].decode("ascii", "replace"), request.url.query
-    return SignedRequest(token, dpop, request.method, f"{path}?{query}" if query else path, await request.body())
+Proof = Annotated[str, Header(alias="DPoP")]
 
 
-Signed = Annotated[SignedRequest, Depends(_signed)]
+class _Callers:
+    """Verifies the tokens of requests, and has the connections kept that they came over."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def person(self, request: Request, token: Token) -> Permission:
+        permission = self._service.person(token)
+        _keep(request)
+        return permission
+
+    async def joining(self, request: Request, response: Response, token: Token, proof: Proof = "") -> SignedRequest:
+        """A request with a join token, and a proof that it is for one of its own requests."""
+        self._service.person(token)
+        return await self._signed(request, response, token, proof)
+
+    async def host(self, request: Request, response: Response, token: Token, proof: Proof = "") -> Bearer:
+        self._service.check_credential(token)
+        known = self._service.host(await self._signed(request, response, token, proof))
+        _keep(request)
+        return known
+
+    async def own(self, request: Request, response: Response, token: Token, host: HostId, proof: Proof = "") -> Bearer:
+        """The host that the path names."""
+        known = await self.host(request, response, token, proof)
+        if known.host != host:
+            raise TokenError(f"this credential is host {known.host}'s, not {host}'s")
+        return known
+
+    async def _signed(self, request: Request, response: Response, token: str, proof: str) -> SignedRequest:
+        response.headers[NONCE_HEADER] = self._service.nonce()
+        path, query = request.scope["raw_path"].decode("ascii", "replace"), request.url.query
+        target = f"{path}?{query}" if query else path
+        return SignedRequest(token, proof, request.method, target, await request.body())
+
+
+def _keep(request: Request) -> None:
+    connection: Connection = request.state.connection
+    connection.authenticated()
+
+
+def _body(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
+    """Reads a body as a dependency, in the order of the parameters: FastAPI reads its own before it verifies the token."""
+
+    async def read(request: Request) -> T:
+        try:
+            return msgspec.json.decode(await request.body(), type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise HTTPException(422, f"body: {error}") from error
+
+    return read
+
+
+def _described(kind: type) -> dict[str, object]:
+    """The OpenAPI description of a body that `_body` reads; its references begin at its own `$id`."""
+    schema = {"$id": kind.__name__, **msgspec.json.schema(kind)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def make_app(service: Service) -> FastAPI:
     """The application that serves one service."""
     app = FastAPI(
-        title="cubecast super-node", version=__version__, description=__doc__ or "", max_body_size=BODY_BYTES_MAX
+        title="cubecast super-node",
+        version=__version__,
+        description=__doc__ or "",
+        max_body_size=OTHER_BODY_BYTES_MAX,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = service
+    callers = _Callers(service)
     _handle_errors(app, service)
-    _host_routes(app, service)
-    _channel_routes(app, service)
-    _job_routes(app, service)
-    _public_routes(app, service)
+    _host_routes(app, service, callers)
+    _search_routes(app, service, callers)
+    _channel_routes(app, service, callers)
+    _job_routes(app, service, callers)
+    _public_routes(app, service, callers)
     return app
 
 
@@ -100,27 +164,41 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
         return JSONResponse({"detail": f"{where}: {first['msg']}"}, 422)
 
 
-def _host_routes(app: FastAPI, service: Service) -> None:
+def _host_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
     problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
 
-    def bearer(signed: Signed, host: HostId) -> Bearer:
-        known = service.host(signed)
-        if known.host != host:
-            raise TokenError(f"this credential is host {known.host}'s, not {host}'s")
-        return known
+    Joining = Annotated[SignedRequest, Depends(callers.joining)]  # noqa: N806  a type, as at module level
 
-    @app.post("/v1/hosts", responses=problems, tags=["hosts"])
-    async def join(signed: Signed, request: JoinRequest) -> JoinAnswer:
+    Own = Annotated[Bearer, Depends(callers.own)]  # noqa: N806
+
+    @app.post(
+        "/v1/hosts",
+        responses=problems,
+        tags=["hosts"],
+        max_body_size=JOIN_BYTES_MAX,
+        openapi_extra=_described(JoinRequest),
+    )
+    async def join(
+        connection: Request, signed: Joining, request: Annotated[JoinRequest, Depends(_body(JoinRequest))]
+    ) -> JoinAnswer:
         """Take a seat in the cube; needs a join token, and a proof by the key that joins."""
-        return await service.join(signed, request)
+        answer = await service.join(signed, request)
+        _keep(connection)
+        return answer
 
-    @app.post("/v1/hosts/{host}/refresh", responses=problems, tags=["hosts"])
-    async def refresh(who: Annotated[Bearer, Depends(bearer)], request: RefreshRequest) -> RefreshAnswer:
+    @app.post(
+        "/v1/hosts/{host}/refresh",
+        responses=problems,
+        tags=["hosts"],
+        max_body_size=REFRESH_BYTES_MAX,
+        openapi_extra=_described(RefreshRequest),
+    )
+    async def refresh(who: Own, request: Annotated[RefreshRequest, Depends(_body(RefreshRequest))]) -> RefreshAnswer:
         """Renew the lease; report subscriptions, silent neighbours, delays and jobs."""
         return service.refresh(who, request)
 
-    @app.get("/v1/hosts/{host}/pushes", responses=problems, tags=["hosts"])
-    async def pushes(who: Annotated[Bearer, Depends(bearer)]) -> StreamingResponse:
+    @app.get("/v1/hosts/{host}/pushes", responses=problems, tags=["hosts"])  # noqa: FAST003  Own reads it
+    async def pushes(who: Own) -> StreamingResponse:
         """A stream of changes for the host: one `Pushed` object a line, empty lines keep it alive."""
 
         async def lines() -> AsyncIterator[bytes]:
@@ -130,29 +208,45 @@ def _host_routes(app: FastAPI, service: Service) -> None:
         service.engine.placement(who.host)
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
-    @app.post("/v1/hosts/{host}/relocation", responses=problems, tags=["hosts"])
-    async def relocate(who: Annotated[Bearer, Depends(bearer)], request: RelocationRequest) -> RelocationAnswer:
-        """Ask for a seat nearer to a channel's publisher, when no path over the cube keeps the bound."""
-        return service.relocate(who, request)
-
-    @app.post("/v1/hosts/{host}/routes", responses=problems, tags=["hosts"])
-    async def find_routes(who: Annotated[Bearer, Depends(bearer)], request: RoutesRequest) -> RoutesAnswer:
-        """Ask for ways to a channel over hosts that need not carry it yet, when no host that does keeps the bound."""
-        return service.find_routes(who, request)
-
-    @app.delete("/v1/hosts/{host}", status_code=204, responses=problems, tags=["hosts"])
-    async def leave(who: Annotated[Bearer, Depends(bearer)]) -> None:
+    @app.delete("/v1/hosts/{host}", status_code=204, responses=problems, tags=["hosts"])  # noqa: FAST003  Own reads it
+    async def leave(who: Own) -> None:
         """Leave the overlay."""
         service.leave(who)
 
 
-def _channel_routes(app: FastAPI, service: Service) -> None:
+def _search_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
+    problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
+    Own = Annotated[Bearer, Depends(callers.own)]  # noqa: N806  a type, as at module level
+
+    @app.post(
+        "/v1/hosts/{host}/relocation",
+        responses=problems,
+        tags=["hosts"],
+        max_body_size=JOIN_BYTES_MAX,
+        openapi_extra=_described(RelocationRequest),
+    )
+    async def relocate(
+        who: Own, request: Annotated[RelocationRequest, Depends(_body(RelocationRequest))]
+    ) -> RelocationAnswer:
+        """Ask for a seat nearer to a channel's publisher, when no path over the cube keeps the bound."""
+        return service.relocate(who, request)
+
+    @app.post(
+        "/v1/hosts/{host}/routes",
+        responses=problems,
+        tags=["hosts"],
+        max_body_size=ROUTES_BYTES_MAX,
+        openapi_extra=_described(RoutesRequest),
+    )
+    async def find_routes(who: Own, request: Annotated[RoutesRequest, Depends(_body(RoutesRequest))]) -> RoutesAnswer:
+        """Ask for ways to a channel over hosts that need not carry it yet, when no host that does keeps the bound."""
+        return service.find_routes(who, request)
+
+
+def _channel_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
     problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
 
-    def bearer(signed: Signed) -> Bearer:
-        return service.host(signed)
-
-    Who = Annotated[Bearer, Depends(bearer)]  # noqa: N806  a type, as at module level
+    Who = Annotated[Bearer, Depends(callers.host)]  # noqa: N806  a type, as at module level
 
     @app.put("/v1/channels/{channel}", status_code=204, responses=problems, tags=["channels"])
     async def announce(who: Who, channel: ChannelName, tree: Tree = Tree.HYBRID) -> None:
@@ -170,37 +264,52 @@ def _channel_routes(app: FastAPI, service: Service) -> None:
         return service.resolve(who, channel)
 
 
-def _job_routes(app: FastAPI, service: Service) -> None:
+def _job_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
     problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
 
-    @app.put("/v1/jobs/{channel}", responses=problems, tags=["jobs"])
-    async def request_job(token: Token, channel: ChannelName, request: JobRequest) -> JobStatus:
+    Person = Annotated[Permission, Depends(callers.person)]  # noqa: N806  a type, as at module level
+    Who = Annotated[Bearer, Depends(callers.host)]  # noqa: N806
+
+    @app.put(
+        "/v1/jobs/{channel}",
+        responses=problems,
+        tags=["jobs"],
+        max_body_size=JOB_BYTES_MAX,
+        openapi_extra=_described(JobRequest),
+    )
+    async def request_job(
+        who: Person, channel: ChannelName, request: Annotated[JobRequest, Depends(_body(JobRequest))]
+    ) -> JobStatus:
         """Request a channel derived from another by an extension, for as long as this is repeated; needs a join token."""
-        return service.request_job(service.person(token), channel, request)
+        return service.request_job(who, channel, request)
 
     @app.delete("/v1/jobs/{channel}", status_code=204, responses=problems, tags=["jobs"])
-    async def end_job(token: Token, channel: ChannelName, owner: str) -> None:
+    async def end_job(_: Person, channel: ChannelName, owner: str) -> None:
         """End a job."""
-        service.person(token)
         service.end_job(channel, owner)
 
-    @app.put("/v1/extensions/{digest}", status_code=204, responses=problems, tags=["jobs"])
-    async def upload_module(token: Token, digest: str, request: Request) -> None:
+    @app.put(
+        "/v1/extensions/{digest}",
+        status_code=204,
+        responses=problems,
+        tags=["jobs"],
+        max_body_size=SENT_MODULE_BYTES_MAX,
+    )
+    async def upload_module(_: Person, digest: str, request: Request) -> None:
         """Upload the module of an extension that a job needs; the body is the module, the digest its SHA-256."""
-        service.person(token)
         service.add_module(digest, await request.body())
 
     @app.get("/v1/extensions/{digest}", responses=problems, tags=["jobs"])
-    async def download_module(signed: Signed, digest: str) -> Response:
+    async def download_module(who: Who, digest: str) -> Response:
         """The module of an extension, for a host that has a job for it."""
-        return Response(service.module(service.host(signed), digest), media_type="application/wasm")
+        return Response(service.module(who, digest), media_type="application/wasm")
 
 
-def _public_routes(app: FastAPI, service: Service) -> None:
+def _public_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
     @app.get("/v1/overview", responses={401: {"model": Problem}}, tags=["directory"])
-    async def overview(token: Token) -> Overview:
+    async def overview(who: Annotated[Permission, Depends(callers.person)]) -> Overview:
         """Hosts, channels and subscriptions; needs a join token."""
-        return service.overview(service.person(token))
+        return service.overview(who)
 
     @app.get("/health", tags=["directory"])
     async def health() -> dict[str, str]:
@@ -208,9 +317,10 @@ def _public_routes(app: FastAPI, service: Service) -> None:
         return {"status": "ok", "version": __version__}
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["directory"])
-    async def metrics(authorization: Annotated[str, Header()] = "") -> PlainTextResponse:
+    async def metrics(request: Request, authorization: Annotated[str, Header()] = "") -> PlainTextResponse:
         """Prometheus metrics; with a join token also each subscription to the channels it allows."""
         text = directory_metrics(service)
         if authorization:
-            text += subscription_metrics(service.overview(service.person(_token(authorization))).subscriptions)
+            who = await callers.person(request, _token(authorization))
+            text += subscription_metrics(service.overview(who).subscriptions)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

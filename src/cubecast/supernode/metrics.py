@@ -13,7 +13,7 @@ STATES = ("searching", "receiving", "refused", "ended")
 
 
 def directory_metrics(service: Service) -> bytes:
-    """Sums without names: hosts, labels, channels, subscriptions by state, seconds of contracts kept and violated."""
+    """Sums without names: hosts, labels, channels, connections, subscriptions by state, seconds of contracts kept and violated."""
     return _text(_Sums(service))
 
 
@@ -34,11 +34,14 @@ class _Sums(Collector):
 
     def collect(self) -> list[Metric]:
         """Sums over the whole overlay."""
-        engine = self._service.engine
+        engine, connections = self._service.engine, self._service.connections
         plain = {
             "cubecast_hosts": ("Hosts in the overlay", len(engine.members)),
             "cubecast_labels": ("Labels of the cube", label_count(engine.cube)),
             "cubecast_channels": ("Channels announced", len(engine.channels)),
+            "cubecast_connections": ("Open connections to the super-node", len(connections)),
+            "cubecast_connections_kept": ("Those of them over which a valid token has come", connections.kept),
+            "cubecast_connections_cut": ("Connections cut for others, or refused, since the start", connections.cut),
         }
         metrics: list[Metric] = [GaugeMetricFamily(n, text, value=v) for n, (text, v) in plain.items()]
         by_state = GaugeMetricFamily("cubecast_subscriptions", "Subscriptions by state", labels=["state"])

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import uvicorn
 
+from cubecast.descriptors import raise_descriptor_limit
 from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig
 from cubecast.engine.directory.engine import DirectoryEngine
 from cubecast.errors import AddressError, TokenError
@@ -21,7 +22,16 @@ from cubecast.supernode.access.names import Names
 from cubecast.supernode.access.revocations import Revocations
 from cubecast.supernode.api import make_app
 from cubecast.supernode.clock import SupernodeClock
-from cubecast.supernode.dialback import reachable
+from cubecast.supernode.connections import (
+    ACCEPTED_MAX,
+    CONNECTIONS_MAX,
+    HEADER_BYTES_MAX,
+    IDLE_S,
+    QUEUE_MAX,
+    Connections,
+    connections_for,
+)
+from cubecast.supernode.reachability import reachable
 from cubecast.supernode.service import Service
 from cubecast.supernode.sqlite import SqliteStore
 from cubecast.tokens.authority import Authority
@@ -34,8 +44,6 @@ TOKEN_FILE = "join.token"  # noqa: S105  a file name
 """File in the state folder: a join token that allows everything, for the owner of the super-node."""
 STORE_FILE = "directory.sqlite"
 """File in the state folder: the shape of the cube, hosts and channels, for a restart."""
-REQUESTS_MAX = 4096
-"""Maximum number of open requests and connections; further ones are answered with status 503. Each host keeps one open."""
 SHUTDOWN_S = 2
 """Time that open requests have to finish when the super-node stops, s."""
 
@@ -73,8 +81,11 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(config: SupernodeConfig) -> AsyncIterator[Service]:
+async def serving(config: SupernodeConfig, notify: Callable[[str], None] = lambda _: None) -> AsyncIterator[Service]:
     """Runs a super-node inside this block.
+
+    Args:
+        notify: called with one line if fewer connections are possible than CONNECTIONS_MAX.
 
     Raises:
         AddressError: the port is in use or the address is not one of this machine.
@@ -99,6 +110,7 @@ async def serving(config: SupernodeConfig) -> AsyncIterator[Service]:
                 clock = SupernodeClock(store.clock_s())
                 gate = Gate(authority, clock, Names(store.names()), Revocations(config.state))
                 service = Service(engine, store, gate, clock, reachable if config.dial_back else None, writer)
+                service.connections = _connections(notify)
                 service.port = listener.getsockname()[1]
                 async with _http(service, listener):
                     yield service
@@ -115,6 +127,16 @@ def write_join_token(state: Path, authority: Authority) -> None:
     path.write_text(authority.join_token(Permission()) + "\n")
 
 
+def _connections(notify: Callable[[str], None]) -> Connections:
+    refusals: list[str] = []
+    descriptors = raise_descriptor_limit(refusals.append)
+    connections = Connections(connections_for(descriptors))
+    if connections.connections_max < CONNECTIONS_MAX:
+        reason = refusals[0] if refusals else f"{descriptors} files may be open; raise the hard limit with `ulimit -n`"
+        notify(f"at most {connections.connections_max} connections, not {CONNECTIONS_MAX}: {reason}")
+    return connections
+
+
 @contextlib.asynccontextmanager
 async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None]:
     config = uvicorn.Config(
@@ -123,7 +145,10 @@ async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None
         access_log=False,
         lifespan="off",
         ws="none",
-        limit_concurrency=REQUESTS_MAX,
+        http=service.connections.protocol(),
+        backlog=ACCEPTED_MAX,
+        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+        timeout_keep_alive=int(IDLE_S),
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
     logging.getLogger("uvicorn").disabled = True
@@ -133,16 +158,20 @@ async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None
     server = _Server(config)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(service.expire_leases())
-        tasks.create_task(service.dial_back_hosts())
+        tasks.create_task(service.dial_backs.run(service.stopping))
+        deadlines = tasks.create_task(service.connections.enforce())
         serve = tasks.create_task(server.serve(sockets=[listener]))
         while not server.started and not serve.done():  # noqa: ASYNC110  uvicorn offers a flag, no event
             await asyncio.sleep(0.005)
+        if server.started:
+            listener.listen(QUEUE_MAX)  # asyncio sets the queue to the number it accepts in one turn
         try:
             yield
         finally:
             service.stopping.set()  # the push streams end by themselves
             server.should_exit = True
             await serve
+            deadlines.cancel()
 
 
 def _listen(bind: str, port: int) -> socket.socket:
@@ -151,7 +180,7 @@ def _listen(bind: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((bind, port))
-        listener.listen(1024)
+        listener.listen(QUEUE_MAX)
     except (OSError, OverflowError) as error:
         listener.close()
         reason = error.strerror if isinstance(error, OSError) else "no such port"

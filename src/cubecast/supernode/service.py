@@ -1,7 +1,7 @@
 """What the API does: checks the permissions of every request, and passes it to the directory's engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from cubecast.engine.directory.engine import DirectoryEngine
@@ -14,7 +14,6 @@ from cubecast.engine.directory.events import (
     HostLeft,
     HostRefreshed,
     HostSuspected,
-    HostTested,
     JobEnded,
     JobsReported,
     JobWanted,
@@ -42,12 +41,14 @@ from cubecast.engine.protocol.http_bodies import (
 )
 from cubecast.engine.protocol.job_records import JobStatus
 from cubecast.engine.protocol.records import Tree
-from cubecast.errors import AddressError, ChannelUnknown, DirectoryError, LocalError, TokenError
+from cubecast.errors import ChannelUnknown, DirectoryError, LocalError, TokenError
 from cubecast.names import check_address, check_name
 from cubecast.overlay.cube import format_label
 from cubecast.supernode.access.gate import Gate, RightEnded, SignedRequest
 from cubecast.supernode.access.rights import HostRights
 from cubecast.supernode.clock import SupernodeClock
+from cubecast.supernode.connections import Connections
+from cubecast.supernode.dial_backs import DialBack, DialBacks
 from cubecast.supernode.job_requests import HEX_32_BYTES, check_job
 from cubecast.supernode.modules import Modules
 from cubecast.supernode.outbox import Outbox
@@ -66,12 +67,6 @@ SLOTS_MAX = 1024
 """Maximum number of extensions a host may offer to run; a greater number counts as this one."""
 JOBS_REPORTED_MAX = 128
 """Maximum number of jobs in one report of a host that are read; a host is assigned 64 at most (JobsConfig)."""
-DIAL_BACK_INTERVAL_S = 60.0
-"""Hosts are dialled back once in this time, s."""
-DIAL_BACKS_MAX = 64
-"""Maximum number of hosts dialled back at the same time, each with a socket: 1000 hidden hosts take 15 s (0.9 s each), and
-an ordinary limit of 1024 open files leaves most of them to requests."""
-DialBack = Callable[[str], Awaitable[bool]]
 
 
 class Service:
@@ -101,44 +96,12 @@ class Service:
         self._gate = gate
         self._rights = HostRights(gate, clock)
         self._clock = clock
-        self._dial_back = dial_back
+        self.dial_backs = DialBacks(engine, self._handle, dial_back)
         self._modules = Modules()
         self.stopping = asyncio.Event()
+        self.connections = Connections()
         self.port = 0
         """The TCP port the API is served on."""
-
-    async def dial_back_hosts(self) -> None:
-        """Dials every host back at intervals, until stopped: a NAT or firewall may have changed."""
-        while not self.stopping.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), DIAL_BACK_INTERVAL_S)
-            await self.dial_all_back()
-
-    async def dial_all_back(self) -> None:
-        """Dials every host back once, DIAL_BACKS_MAX at a time; a host that has moved or left meanwhile keeps its state."""
-        remaining = iter(list(self.engine.members))
-
-        async def dial() -> None:
-            for host in remaining:
-                member = self.engine.members.get(host)
-                if member is None or self.stopping.is_set():
-                    continue
-                address = member.record.address
-                reachable = await self._reachable(address)
-                now = self.engine.members.get(host)
-                if now is not None and now.record.address == address:
-                    with suppress(DirectoryError):  # `broken` has the reason
-                        self._handle(HostTested(host, reachable))
-
-        await asyncio.gather(*(dial() for _ in range(DIAL_BACKS_MAX)))
-
-    async def _reachable(self, address: str) -> bool:
-        if self._dial_back is None:
-            return True
-        try:
-            return await self._dial_back(address)
-        except AddressError:
-            return False
 
     async def expire_leases(self) -> None:
         """Makes the engine check its leases at intervals, until stopped."""
@@ -161,6 +124,14 @@ class Service:
             TokenError: it is not a join token of this super-node, has expired, or is revoked.
         """
         return self._gate.person(token).permission
+
+    def check_credential(self, token: str) -> None:
+        """Checks a credential, before the body that a proof covers is read.
+
+        Raises:
+            TokenError: this super-node did not issue it.
+        """
+        self._gate.check_credential(token)
 
     def nonce(self) -> str:
         """The nonce for the next proofs."""
@@ -206,7 +177,7 @@ class Service:
         check_address(request.address)
         if not HEX_32_BYTES.fullmatch(request.key) or not HEX_32_BYTES.fullmatch(request.fingerprint):
             raise DirectoryError("a join needs a SHA-256 fingerprint and an Ed25519 key, 64 hex digits each")
-        reachable = await self._reachable(request.address)
+        reachable = await self.dial_backs.joining(request.address)
         self._handle(
             HostJoined(
                 request.name,

@@ -57,14 +57,14 @@ def run(arguments: list[str]) -> int:
 
 
 async def _serve(config: SupernodeConfig, json: bool) -> int:
-    async with serving(config) as service:
+    async with serving(config, notify) as service:
         url = f"http://{f'[{config.bind}]' if ':' in config.bind else config.bind}:{service.port}"
         token = config.state / TOKEN_FILE
         shape = service.engine.cube
         if json:
             emit("serving", url=url, shape={"radix": shape.radix, "dimensions": shape.dimensions}, token=str(token))
         else:
-            notify(f"super-node at {url}, cube {shape}, API page at {url}/docs")
+            notify(f"super-node at {url}, cube {shape}, API at {url}/openapi.json")
             notify(f"hosts join with --supernode {url} --token @{token}")
         await service.broken
     return 0

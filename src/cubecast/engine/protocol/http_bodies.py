@@ -1,6 +1,6 @@
 """The bodies of the super-node's HTTP requests and answers, shared by its API and the hosts.
 
-Plain dataclasses, so that the OpenAPI page shows them and a host can decode them without a web framework.
+Plain dataclasses, so that the OpenAPI description has them and a host can decode them without a web framework.
 """
 
 from dataclasses import dataclass, field
@@ -17,6 +17,19 @@ from cubecast.engine.protocol.records import (
     Verdict,
 )
 from cubecast.types import NO_CHANNEL, ChannelName, HostId
+
+LINES_MAX = 64
+"""Maximum number of subscription records in one refresh: about 2 kB each with the longest names and paths."""
+JOIN_BYTES_MAX = 4 * 1024
+"""Maximum size of a JoinRequest, and of a RelocationRequest, bytes: all of its strings together have some 600 characters."""
+JOB_REPORTS_BYTES_MAX = 104 * 1024
+"""Maximum size of the jobs in one refresh, bytes: as much as one job with the longest settings has."""
+REFRESH_BYTES_MAX = 384 * 1024
+"""Maximum size of a RefreshRequest, bytes: a third for LINES_MAX records, as much for jobs, the rest for links and suspects."""
+ROUTES_BYTES_MAX = 64 * 1024
+"""Maximum size of a RoutesRequest, bytes: the delays of 700 links to hosts with the longest names."""
+JOB_BYTES_MAX = 128 * 1024
+"""Maximum size of a JobRequest, bytes: settings of 16 384 characters, each written in 6 bytes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +85,11 @@ class RefreshRequest:
     """Body of POST /v1/hosts/HOST/refresh: renews the lease and reports.
 
     Attributes:
-        subscriptions: those of the host that have changed.
+        subscriptions: those of the host that have changed, LINES_MAX at most.
         suspects: neighbours that are silent.
         links_ms: one-way delays of the host's links.
         slots: extensions it is willing to run for others.
-        jobs: the state of every job it has.
+        jobs: the state of every job it has; where that is more than JOB_REPORTS_BYTES_MAX, of some of them in turn.
         ended: the number of the last ended right that it knows, as in EndedRight.
     """
 

@@ -1,6 +1,6 @@
 """The directory's records: hosts, channels, placements, subscriptions.
 
-Plain dataclasses, so that the super-node's OpenAPI page shows them and a host can decode them without a web framework.
+Plain dataclasses, so that the super-node's OpenAPI description has them and a host can decode them without a web framework.
 """
 
 from dataclasses import dataclass

@@ -9,8 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Protocol
 
+import msgspec
+
 from cubecast.engine.host import events as ev
 from cubecast.engine.protocol.http_bodies import (
+    JOB_REPORTS_BYTES_MAX,
+    LINES_MAX,
     EndedRight,
     JoinAnswer,
     JoinRequest,
@@ -102,6 +106,8 @@ class DirectorySession:
         self._ledger: dict[ChannelName, SubscriptionRecord] = {}
         self._suspects: dict[HostId, None] = {}
         """Hosts to report as silent, the most recent last."""
+        self._next_job = 0
+        """Place of the first job in the next refresh, where not all of them fit."""
         self._refresh_due = asyncio.Event()
         self._rejoin_failure = ""
         """Why the last attempt to join again failed, as shown to the user."""
@@ -130,7 +136,7 @@ class DirectorySession:
         if self._joined:
             with suppress(DirectoryError, TokenError, TimeoutError):
                 async with asyncio.timeout(LEAVE_S):
-                    if reports := self._work.reports():
+                    if reports := self._job_reports():
                         await self._client.refresh(self._config.name, RefreshRequest(jobs=reports))
                     await self._client.leave(self._config.name)
 
@@ -260,7 +266,9 @@ class DirectorySession:
                 async with asyncio.timeout(REFRESH_S):
                     await self._refresh_due.wait()
             self._refresh_due.clear()
-            lines, self._ledger = self._ledger, {}
+            lines = dict(list(self._ledger.items())[:LINES_MAX])
+            for channel in lines:
+                del self._ledger[channel]
             links_ms = self._links_ms()
             silent = [host for host in self._suspects if host not in links_ms]  # links to the others are up again
             self._suspects = {}
@@ -270,13 +278,15 @@ class DirectorySession:
                     tuple(sorted(silent)),
                     links_ms,
                     self._work.slots,
-                    self._work.reports(),
+                    self._job_reports(),
                     self._ended,
                 )
                 answer = await self._client.refresh(self._config.name, request)
                 for right in answer.ended:
                     self._ended = max(self._ended, right.number)
                     self._on_ended(right)
+                if self._ledger:
+                    self._refresh_soon()  # with the records that were too many for this one
                 for channel in self._published.keys() - set(answer.channels):
                     self._tasks.create_task(self._announce(channel))
             except DirectoryUnreachable:
@@ -286,6 +296,20 @@ class DirectorySession:
                 self._keep_reports(silent, lines)
                 await self._rejoin()
                 await asyncio.sleep(REFRESH_S)
+
+    def _job_reports(self) -> tuple[JobReport, ...]:
+        """The reports on jobs for one refresh: as many as fit, beginning after those of the last one."""
+        reports = self._work.reports()
+        first = self._next_job % max(1, len(reports))
+        fitting: list[JobReport] = []
+        free_bytes = JOB_REPORTS_BYTES_MAX
+        for report in (*reports[first:], *reports[:first]):
+            free_bytes -= len(msgspec.json.encode(report)) + 1  # and a comma
+            if free_bytes < 0:
+                break
+            fitting.append(report)
+        self._next_job = first + len(fitting)
+        return tuple(fitting)
 
     def _keep_reports(self, suspects: Iterable[HostId], lines: dict[ChannelName, SubscriptionRecord]) -> None:
         """Keeps reports of a failed refresh for the next one: they are older than those that came since."""

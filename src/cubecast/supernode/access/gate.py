@@ -84,6 +84,14 @@ class Gate:
             )
         return Bearer(name, rights.permission, key, rights.token_id, rights.expires_s)
 
+    def check_credential(self, token: str) -> None:
+        """Checks that this super-node issued a credential, to whomever.
+
+        Raises:
+            TokenError: it did not.
+        """
+        self._authority.verifier.credential(token, heard_s=0.0)
+
     def host(self, request: SignedRequest) -> Bearer:
         """The host that makes a request; whether it is a member is the caller's question.
 

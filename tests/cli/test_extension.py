@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from cubecast.media.synthesis import synthesise_light
 from cubecast.sandbox.loading import SHIPPED
+from cubecast.sandbox.trusted.confinement import missing
 from tests.cli.processes import cubecast
+from tests.sandbox.modules import module, wat
 
 pytestmark = pytest.mark.system
 
@@ -61,6 +64,29 @@ def test_a_file_goes_through_an_extension_and_the_figures_are_printed(tmp_path: 
         pictures = list(container.decode(video=0))
     assert len(pictures) == 20
     assert (pictures[0].width, pictures[0].height) == (80, 44)
+
+
+def test_what_always_fails_does_not_pass_its_check_and_its_run_says_so(tmp_path: Path, clip: Path) -> None:
+    file = tmp_path / "test.wasm"
+    file.write_bytes(module(wat("(unreachable)")))
+    done = cubecast("extension", "check", str(file))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unreachable" in done.stderr
+    done = cubecast("extension", "run", str(file), str(clip))
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "none of the" in line]
+    assert re.fullmatch(r"cubecast: test processed none of the \d+ frames: all of them bypassed it", line)
+
+
+def test_an_author_reads_what_trusted_code_prints(tmp_path: Path) -> None:
+    if missing():
+        pytest.skip(f"no confinement here: {missing()}")
+    file, key, keys = tmp_path / "mine.py", tmp_path / "key.pem", tmp_path / "keys"
+    file.write_text('MANIFEST = {"name": "mine"}\ndef process_batch(frames):\n    print("\\x1b[2J", len(frames))\n')
+    keys.write_text(cubecast("extension", "sign", str(file), "--key", str(key)).stdout)
+    done = cubecast("extension", "check", str(file), "--trusted", str(keys))
+    assert done.returncode == 0, done.stderr
+    assert "extension mine: \\x1b[2J 16" in done.stderr.splitlines()
 
 
 def test_an_author_learns_what_a_frame_costs_beside_native_code(tmp_path: Path, clip: Path) -> None:

@@ -1,4 +1,4 @@
-"""A derived channel whose task is cancelled while its extension is in a call: the call ends first, the event loop goes on."""
+"""A derived channel whose task is cancelled while its extension is in a call, or whose frames are refused."""
 
 import asyncio
 import threading
@@ -9,11 +9,12 @@ from typing import cast
 import pytest
 
 from cubecast.engine.protocol.path import Contract
-from cubecast.frames import EncodedFrame, TrackFormat
+from cubecast.errors import ExtensionFailed, MediaError
+from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.host.channel.reader import ReceivedFrame
 from cubecast.host.derived.channel import DerivedChannel
 from cubecast.host.runtime import HostRuntime
-from cubecast.sandbox.abi import EventKind, Manifest
+from cubecast.sandbox.abi import EventKind, Failure, Manifest
 from cubecast.sandbox.frame_exchange import Batch
 from cubecast.sandbox.loading import Extension, load
 from cubecast.types import ChannelName
@@ -24,13 +25,17 @@ LOOP = "(loop $on (br $on)) (i32.const 0)"
 
 
 class Writer:
-    """Counts the frames of a derived channel."""
+    """Keeps the frames of a derived channel, and refuses one of them."""
 
-    def __init__(self) -> None:
-        self.written = 0
+    def __init__(self, refused: int | None = None) -> None:
+        self.written: list[EncodedFrame] = []
+        self.attempts, self.refused = 0, refused
 
-    def write(self, _frame: EncodedFrame, _captured_s: float) -> None:
-        self.written += 1
+    def write(self, frame: EncodedFrame, _captured_s: float) -> None:
+        self.attempts += 1
+        if self.attempts == self.refused:
+            raise MediaError("the frame is refused")
+        self.written.append(frame)
 
 
 class Source:
@@ -59,14 +64,14 @@ class Source:
 class Host:
     """Accepts everything."""
 
-    def __init__(self) -> None:
-        self.source, self.finished = Source(), 0
+    def __init__(self, refused: int | None = None) -> None:
+        self.source, self.finished, self.writer = Source(), 0, Writer(refused)
 
     async def subscribe(self, *_: object) -> Source:
         return self.source
 
     async def publish(self, *_: object) -> Writer:
-        return Writer()
+        return self.writer
 
     async def finish(self, *_: object) -> None:
         self.finished += 1
@@ -136,3 +141,30 @@ async def test_the_event_loop_runs_while_a_cancelled_task_waits_for_the_last_cal
     with pytest.raises(asyncio.CancelledError):
         await task
     assert stuck.closed.is_set()
+
+
+def passing(folder: Path, failure: Failure) -> DerivedChannel:
+    """A derived channel whose extension forwards every frame."""
+    file = folder / "pass.wasm"
+    file.write_bytes(module(wat(), Manifest(name="pass", memory_mib=4, deadline_ms=1000, failure=failure)))
+    return DerivedChannel(ChannelName("in"), ChannelName("out"), load(str(file)), {}, Contract(1000.0))
+
+
+async def test_a_refused_frame_is_counted_and_its_track_continues_with_the_next_keyframe(tmp_path: Path) -> None:
+    derived, host = passing(tmp_path, Failure.BYPASS), Host(refused=3)
+    task = asyncio.ensure_future(derived.run(cast(HostRuntime, host), lambda *_: None))
+    await eventually(lambda: task.done() or len(host.writer.written) > 20)
+    progress = derived.progress()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (progress.failures, progress.dropped, progress.last_failure) == (1, 1, "the frame is refused")
+    video = [frame for frame in host.writer.written[2:] if TRACKS[frame.track].kind is Kind.VIDEO]
+    assert video[0].keyframe
+
+
+async def test_a_refused_frame_ends_the_channel_if_its_extension_says_so(tmp_path: Path) -> None:
+    derived, host = passing(tmp_path, Failure.STOP), Host(refused=3)
+    with pytest.raises(ExtensionFailed, match="the frame is refused"):
+        await derived.run(cast(HostRuntime, host), lambda *_: None)
+    assert host.finished == 1

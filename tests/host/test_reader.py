@@ -10,8 +10,10 @@ from pathlib import Path
 import moq
 import pytest
 
+from cubecast.errors import MediaError
 from cubecast.frames import Kind, TrackFormat
 from cubecast.host.channel.frame_joiner import TrackProgress
+from cubecast.host.channel.gap_fill import fetch_groups
 from cubecast.host.channel.reader import ChannelReader, ReceivedFrame
 from cubecast.host.channel.tracks import ChannelWriter, CopyCount
 from cubecast.host.tasks import Tasks
@@ -176,3 +178,28 @@ async def test_a_track_whose_subscriptions_bring_nothing_is_fetched(
         received += [item async for item in coming]
     assert [item.number for item in received] == list(range(len(frames)))
     writer.close()
+
+
+async def test_a_refused_frame_leaves_the_numbers_of_the_groups_right(tmp_path: Path) -> None:
+    """They name the groups that are fetched again after a loss; a group that does not exist would be waited for."""
+    synthesise_light(tmp_path / "clip.mp4", 1.0)
+    with MediaSource(str(tmp_path / "clip.mp4")) as source:
+        (picture, other), tracks = list(source.frames())[:2], source.tracks
+    assert (picture.keyframe, other.keyframe) == (True, False)
+    writer, reader = a_channel(tracks)
+    wanted: dict[int, list[int]] = {}
+    for ms, keyframe in ((100, True), (140, False), (50, True), (180, False), (200, True), (0, True), (240, True)):
+        frame = replace(picture if keyframe else other, pts_us=ms * 1000, dts_us=ms * 1000)
+        try:
+            writer.write(frame, time.time())
+        except MediaError:
+            assert ms in {50, 180, 0}  # keyframes before the last, and what refers to one of them
+        else:
+            wanted.setdefault(writer._groups[0], []).append(ms)
+    writer.finish()
+    async with frames_of(reader):
+        fetched: dict[int, list[int]] = {}
+        for group in wanted:
+            async for media in fetch_groups(reader._current, 0, range(group, group + 1), 10**9):
+                fetched.setdefault(group, []).append(media.timestamp_us // 1000)
+    assert fetched == wanted

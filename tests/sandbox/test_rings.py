@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from cubecast.errors import ExtensionFailed
 from cubecast.sandbox.trusted import rings
-from cubecast.sandbox.trusted.rings import ASLEEP, LENGTH_BYTES, Ring, RingFiles
+from cubecast.sandbox.trusted.rings import ASLEEP, HEAD, LENGTH_BYTES, TAIL, Ring, RingFiles
 
 SIZE = 256
 
@@ -87,3 +88,51 @@ def test_an_impossible_length_is_an_error(ends: tuple[Ring, Ring]) -> None:
     writer._put(0, (2**40).to_bytes(LENGTH_BYTES, "little"))
     with pytest.raises(ExtensionFailed, match="invalid message"):
         reader.pop(0)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.binary(max_size=SIZE // 2))
+def test_no_content_of_the_shared_memory_does_more_than_fail(head: int, tail: int, length: int, pushed: bytes) -> None:
+    files = RingFiles.make(SIZE)
+    writer, reader = Ring(files), Ring(files)
+    try:
+        writer.push(pushed)
+        writer._put(0, length.to_bytes(LENGTH_BYTES, "little"))
+        writer._words[HEAD // 8], writer._words[TAIL // 8] = head, tail
+        with suppress(ExtensionFailed):
+            popped = reader.pop(0)
+            assert popped is None or len(popped) == length <= SIZE
+        with suppress(ExtensionFailed):
+            writer.push(b"more")
+            assert 0 <= LENGTH_BYTES + len(pushed) - tail <= SIZE
+    finally:
+        for each in (writer, reader):
+            each.close()
+        files.close()
+
+
+def test_a_position_that_cannot_be_is_an_error(ends: tuple[Ring, Ring]) -> None:
+    writer, reader = ends
+    writer.push(b"abc")
+    for head in (1, SIZE + 1, 2**64 - 1):
+        writer._words[HEAD // 8] = head
+        with pytest.raises(ExtensionFailed, match="invalid message"):
+            reader.pop(0)
+    reader._words[TAIL // 8] = 2**63
+    with pytest.raises(ExtensionFailed, match="invalid position"):
+        writer.push(b"abc")
+
+
+def test_an_eventfd_that_is_full_does_not_stop_the_writer(ends: tuple[Ring, Ring]) -> None:
+    writer, reader = ends
+    os.eventfd_write(reader._wakeup, 2**64 - 2)
+    reader._words[ASLEEP // 8] = 1
+    writer.push(b"abc")
+    assert reader.pop(0) == b"abc"
+
+
+def test_nobody_can_change_the_size_of_the_shared_memory() -> None:
+    files = RingFiles.make(SIZE)
+    for size in (0, 2 * SIZE + 1000):
+        with pytest.raises(PermissionError):
+            os.ftruncate(files.memory, size)
+    files.close()

@@ -17,7 +17,7 @@ from cubecast.sandbox.abi import Manifest, manifest_of, with_manifest
 from cubecast.sandbox.frame_exchange import Code, Exchange, fill_input
 from cubecast.sandbox.loading import SHIPPED
 from cubecast.sandbox.toolchain.build import build_native, native_compiler
-from cubecast.sandbox.trusted.native import NativeCode, native_manifest
+from cubecast.sandbox.trusted.native import NativeCode, loaded_library, native_manifest, sealed_library
 from cubecast.sandbox.wasm.bare_module import BareModule, assembled
 from cubecast.sandbox.wasm.compiler import compiled_here
 from cubecast.sandbox.wasm.engine import deadlines
@@ -221,7 +221,7 @@ def _module(name: str, tracks: tuple[TrackFormat, ...]) -> Code:
 def _code_of_native(name: str, tracks: tuple[TrackFormat, ...]) -> Code:
     library = build_native(Path(str(SHIPPED.joinpath(name))))
     manifest = native_manifest(library)
-    code = NativeCode(library, manifest)
+    code = NativeCode(loaded_library(sealed_library(library, name)), manifest)
     Exchange(code, manifest, tracks, {})
     return code
 

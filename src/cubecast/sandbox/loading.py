@@ -17,10 +17,11 @@ from cubecast.sandbox.abi import Manifest, manifest_of
 from cubecast.sandbox.binary import MODULE_BYTES_MAX, check_counts
 from cubecast.sandbox.frame_exchange import Exchange
 from cubecast.sandbox.supervision import Instance
-from cubecast.sandbox.trusted.native import NativeCode, native_manifest
+from cubecast.sandbox.trusted.messages import Language
+from cubecast.sandbox.trusted.native import NativeCode, loaded_library, native_manifest, sealed_library
 from cubecast.sandbox.trusted.python import python_manifest
 from cubecast.sandbox.trusted.signatures import read_signature, trusted_keys, verify
-from cubecast.sandbox.trusted.worker import Language, WorkerInstance
+from cubecast.sandbox.trusted.worker import WorkerInstance
 from cubecast.sandbox.wasm.artefacts import check_cache, compiled
 from cubecast.sandbox.wasm.compilation import Compilation
 from cubecast.sandbox.wasm.module import ModuleCode
@@ -190,7 +191,8 @@ def _load_trusted(file: Path, trusted: Path, *, confined: bool) -> Extension:
         try:
             if confined or language == "python":
                 return WorkerInstance(language, content, manifest, tracks, config)
-            return Exchange(NativeCode(content, manifest), manifest, tracks, config)
+            library = loaded_library(sealed_library(content, manifest.name))
+            return Exchange(NativeCode(library, manifest), manifest, tracks, config)
         except ExtensionRefused as error:
             raise ExtensionRefused(f"{manifest.name}: {error}") from error
 

@@ -63,7 +63,8 @@ class ExtensionStats:
     bypassed: int = 0
     """Frames forwarded unprocessed."""
     dropped: int = 0
-    """Unprocessed frames that could not be forwarded, because the extension changes the format of their track."""
+    """Frames that could not be sent: unprocessed ones of a track whose format the extension changes, and emitted ones that their
+    channel refused."""
     suspensions: int = 0
     last_failure: str = ""
 
@@ -201,6 +202,18 @@ class RunningExtension:
         out = self._drain()
         self._count_out(out)
         return out
+
+    def frame_refused(self, error: ExtensionFailed) -> None:
+        """Counts a frame that it emitted and its channel refused; its state is not at fault, so the instance continues.
+
+        Raises:
+            ExtensionFailed: the error, if its manifest says that the channel ends then.
+        """
+        self.stats.errors += 1
+        self.stats.dropped += 1
+        self.stats.last_failure = str(error)
+        if self.manifest.failure is Failure.STOP:
+            raise error
 
     def close(self) -> None:
         """Closes the instance."""

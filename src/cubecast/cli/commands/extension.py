@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from cubecast.bench.frame_cost import BATCH as BENCH_BATCH
 from cubecast.bench.frame_cost import frame_cost
 from cubecast.cli.arguments import Parser, check_outputs, extension_settings
-from cubecast.cli.command_runner import notify
+from cubecast.cli.command_runner import BROKEN, notify
 from cubecast.errors import ExtensionRefused, UsageError
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.keys import private_key
@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
         metavar="FILE.pem",
         help="your key; made on first use (signing-key.pem of the user's configuration)",
     )
-    sub = verbs.add_parser("check", help="interface, imports, limits, and golden files beside it")
+    sub = verbs.add_parser("check", help="interface, imports, limits, synthetic frames, and golden files beside it")
     sub.add_argument("file", type=Path, metavar="FILE")
     _add_trusted(sub)
     _add_run(verbs.add_parser("run", help="run one on a media file"))
@@ -215,6 +215,9 @@ def _run(args: argparse.Namespace) -> int:
         )
         if stats.last_failure:
             notify(f"the last failure: {stats.last_failure}")
+    if stats.frames_in and stats.bypassed + stats.dropped >= stats.frames_in:
+        notify(f"{extension.manifest.name} processed none of the {stats.frames_in} frames: all of them bypassed it")
+        return BROKEN
     return 0
 
 

@@ -132,10 +132,11 @@ class ChannelWriter:
         """Sends one frame; `captured_s` is its capture time, s since the Unix epoch.
 
         Raises:
-            MediaError: the frame is not accepted.
+            MediaError: the frame is not accepted: its time lies before that of the last keyframe, for example. Later frames of a
+                video track may be refused, too, until the next keyframe.
         """
-        if not self._video[frame.track] or frame.keyframe:
-            self._groups[frame.track] += 1
+        begins = not self._video[frame.track] or frame.keyframe
+        group = self._groups[frame.track] + begins  # that of a refused frame does not exist
         record = FrameRecord(
             frame.track,
             self._counts[frame.track],
@@ -143,7 +144,7 @@ class ChannelWriter:
             frame.dts_us,
             frame.duration_us,
             captured_s,
-            max(0, self._groups[frame.track]),
+            max(0, group),
         )
         try:
             self._tracks[frame.track].write_frame(frame.payload, max(0, frame.pts_us))
@@ -151,6 +152,7 @@ class ChannelWriter:
                 self._tracks[frame.track].cut()
         except (moq.Error, ValueError) as error:
             raise MediaError(f"track {frame.track} refuses a frame: {error}") from error
+        self._groups[frame.track] = group
         self._counts[frame.track] += 1
         self.bytes_written += len(frame.payload)
         self._copies.out_of_python += 1

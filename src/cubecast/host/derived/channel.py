@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from cubecast.engine.protocol.job_records import JobProgress
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Tree
-from cubecast.errors import ExtensionRefused, first_error
+from cubecast.errors import ExtensionFailed, ExtensionRefused, MediaError, first_error
 from cubecast.frames import US, EncodedFrame, Kind
 from cubecast.host.channel.reader import ReceivedFrame
 from cubecast.host.channel.tracks import ChannelWriter
@@ -65,13 +65,18 @@ class _Output:
 
     writer: ChannelWriter
     begun: set[int] = field(default_factory=set)
-    """Tracks of which a frame was sent."""
+    """Tracks of which a frame was sent, and none was refused since the last independent one."""
 
     def write(self, frame: EncodedFrame, captured_s: float, *, independent: bool) -> None:
-        """Sends a frame; `independent` if it can be decoded without an earlier one."""
+        """Sends a frame; `independent` if it can be decoded without an earlier one.
+
+        Raises:
+            MediaError: the frame is refused; its track continues with the next independent frame.
+        """
         if independent or frame.track in self.begun:
-            self.begun.add(frame.track)
+            self.begun.discard(frame.track)
             self.writer.write(frame, captured_s)
+            self.begun.add(frame.track)
 
 
 class DerivedChannel:
@@ -329,5 +334,8 @@ class DerivedChannel:
             captured_s = frame.pts_us / US + self._offset_s.get(frame.track, newest_s)
             independent = frame.keyframe or tracks[frame.track].kind is not Kind.VIDEO
             for output in self._outputs.values():
-                output.write(frame, captured_s, independent=independent)
+                try:
+                    output.write(frame, captured_s, independent=independent)
+                except MediaError as error:
+                    self._started_pipeline().running.frame_refused(ExtensionFailed("output", str(error)))
             self.processing_time.add(max(0.0, (host.clock() - captured_s) * 1000 - self._input_delay_ms))

@@ -67,13 +67,13 @@ class _Function(Protocol):
 class NativeCode:
     """Native code in this process; implements Code. It cannot be interrupted, so deadlines are not enforced."""
 
-    def __init__(self, library: bytes, manifest: Manifest) -> None:
-        """Loads the library and reads its layout.
+    def __init__(self, library: ctypes.CDLL, manifest: Manifest) -> None:
+        """Reads the layout of a library that is loaded.
 
         Raises:
-            ExtensionRefused: it is not a shared library for this machine, or an export is missing.
+            ExtensionRefused: an export is missing, or its layout is invalid.
         """
-        self._library = _load(library, manifest.name)
+        self._library = library
         self._origin = self._function("cubecast_origin", (), ctypes.c_void_p)()
         layout_at = self._function("cubecast_layout", ())()
         self._view = self._memory_of(layout_at)
@@ -128,15 +128,28 @@ def _path_of(descriptor: int) -> str:
     return f"/proc/self{''.join('//' if count >> bit & 1 else '/./' for bit in range(32))}fd/{descriptor}"
 
 
-def _load(library: bytes, name: str) -> ctypes.CDLL:
+def sealed_library(library: bytes, name: str) -> int:
+    """A descriptor of a sealed anonymous file with this content, from which `loaded_library` loads it.
+
+    Raises:
+        ExtensionRefused: it is not a shared library.
+    """
     if library[:4] != ELF:
         raise ExtensionRefused("it is not a shared library")
     descriptor = os.memfd_create(f"cubecast-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with os.fdopen(os.dup(descriptor), "wb") as out:
+        out.write(library)
+    fcntl.fcntl(descriptor, *SEALS)
+    return descriptor
+
+
+def loaded_library(descriptor: int) -> ctypes.CDLL:
+    """Loads a library, which runs its constructors; closes the descriptor.
+
+    Raises:
+        ExtensionRefused: it is not a shared library for this machine, or needs others that cannot be loaded.
+    """
     try:
-        os.truncate(descriptor, 0)
-        with os.fdopen(os.dup(descriptor), "wb") as out:
-            out.write(library)
-        fcntl.fcntl(descriptor, *SEALS)
         return ctypes.CDLL(_path_of(descriptor), mode=os.RTLD_LOCAL | os.RTLD_NOW)
     except OSError as error:
         raise ExtensionRefused(f"it cannot be loaded for interface {ABI_VERSION}: {error}") from error

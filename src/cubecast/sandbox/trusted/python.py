@@ -6,10 +6,13 @@
         return frames
 
 `init(tracks, config)` may return other tracks; `on_event(kind, time_us, value)` may return frames. Frames and tracks are
-EncodedFrame and TrackFormat of cubecast.frames. Python code always runs in a confined worker process.
+EncodedFrame and TrackFormat of cubecast.frames. Python code always runs in a confined worker process, which has loaded MODULES
+before: the code can import these, and cannot load others.
 """
 
 import ast
+import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
 from typing import TypeVar
@@ -25,6 +28,23 @@ T = TypeVar("T")
 
 FRAMES_OUT_MAX = FRAMES_MAX
 """Maximum number of frames that one call may emit: as for modules."""
+
+MODULES = (
+    "cubecast.frames", "numpy", "numpy.fft", "numpy.linalg", "numpy.random",
+    "array", "base64", "binascii", "bisect", "cmath", "collections", "collections.abc", "contextlib", "copy", "dataclasses",
+    "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "io", "itertools", "json", "math", "operator",
+    "queue", "random", "re", "statistics", "string", "struct", "time", "types", "typing", "zlib",
+)  # fmt: skip
+"""Modules that an extension can import. They compute only; others might do more while they are loaded."""
+
+
+def load_modules() -> None:
+    """Loads MODULES and makes Python find no others, once and before the process is confined."""
+    for name in MODULES:
+        importlib.import_module(name)
+    product = sys.modules["numpy"].ones((2, 2))
+    product @ product  # numpy's linear algebra reserves its memory at first use
+    sys.path.clear()
 
 
 def python_manifest(source: bytes) -> Manifest:
@@ -59,7 +79,8 @@ class PythonInstance:
             code: CodeType = compile(source, f"{manifest.name}.py", "exec")
             exec(code, names)  # noqa: S102  the code is trusted: its signature was checked
         except Exception as error:
-            raise ExtensionRefused(f"it cannot be run: {_first_line(error)}") from error
+            hint = f"; it can import {', '.join(MODULES)}" if isinstance(error, ImportError) else ""
+            raise ExtensionRefused(f"it cannot be run: {_first_line(error)}{hint}") from error
         self._process = _function(names, "process_batch", needed=True)
         self._event = _function(names, "on_event", needed=bool(manifest.events))
         begin = _function(names, "init", needed=False)

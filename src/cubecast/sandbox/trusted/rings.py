@@ -3,8 +3,12 @@
 The head (bytes written) and the tail (bytes read) only grow, and lie on separate cache lines. A reader that finds the ring
 empty spins for SPIN_S, then sleeps until the writer signals an eventfd. The code relies on x86's order of stores; on other
 machines, or if a signal is missed, the reader checks again after SLEEP_S.
+
+Neither end trusts the other: each keeps its own position, checks that of the other each time it reads it, and copies a message
+before it is decoded. The memory is sealed, so that no end can shorten it: access beyond its end would end the other process.
 """
 
+import fcntl
 import mmap
 import os
 import select
@@ -30,6 +34,10 @@ MESSAGE_BYTES_MAX = RING_BYTES // 2
 """Maximum size of a worker's answer, bytes."""
 
 
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+"""Seals of the shared memory: its size cannot be changed, and no seal can be added."""
+
+
 @dataclass(slots=True)
 class RingFiles:
     """File descriptors of a ring, which another process can inherit: shared memory, and an eventfd that wakes the reader."""
@@ -40,8 +48,9 @@ class RingFiles:
     @classmethod
     def make(cls, size: int = RING_BYTES) -> "RingFiles":
         """Creates the files of a new ring of `size` bytes."""
-        memory = os.memfd_create("cubecast-ring", os.MFD_CLOEXEC)
+        memory = os.memfd_create("cubecast-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(memory, DATA + size)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
         return cls(memory, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
 
     def close(self) -> None:
@@ -60,6 +69,8 @@ class Ring:
         self._size = len(self._map) - DATA
         words = self._bytes[:DATA].cast("Q")
         self._words = words
+        self._position = 0
+        """Bytes written or read so far; the number in shared memory is only for the other end."""
         self._poll = select.poll()
         self._poll.register(self._wakeup, select.POLLIN)
 
@@ -69,17 +80,21 @@ class Ring:
         Raises:
             ExtensionFailed: the ring is too full for it.
         """
-        words, head = self._words, self._words[HEAD // 8]
+        words, head = self._words, self._position
         need = LENGTH_BYTES + len(message)
-        if need > self._size - (head - words[TAIL // 8]):
+        used = head - words[TAIL // 8]
+        if not 0 <= used <= self._size:
+            raise ExtensionFailed("output", "the ring between host and worker has an invalid position")
+        if need > self._size - used:
             raise ExtensionFailed(
                 "error", f"a message of {len(message)} bytes does not fit into the ring between host and worker"
             )
         self._put(head, len(message).to_bytes(LENGTH_BYTES, "little"))
         self._put(head + LENGTH_BYTES, message)
-        words[HEAD // 8] = head + need
+        self._position = words[HEAD // 8] = head + need
         if words[ASLEEP // 8]:
-            os.eventfd_write(self._wakeup, 1)
+            with suppress(BlockingIOError):  # the reader has let the eventfd's counter fill up: it is readable
+                os.eventfd_write(self._wakeup, 1)
 
     def pop(self, timeout_s: float | None) -> bytes | None:
         """Reads the next message; None if none has come within `timeout_s` (None: waits forever).
@@ -89,13 +104,13 @@ class Ring:
         """
         if not self._wait(timeout_s):
             return None
-        words = self._words
-        tail = words[TAIL // 8]
+        words, tail = self._words, self._position
+        used = words[HEAD // 8] - tail
         size = int.from_bytes(self._get(tail, LENGTH_BYTES), "little")
-        if size > words[HEAD // 8] - tail - LENGTH_BYTES:
+        if not LENGTH_BYTES <= used <= self._size or size > used - LENGTH_BYTES:
             raise ExtensionFailed("output", "the worker sent an invalid message")
         message = self._get(tail + LENGTH_BYTES, size)
-        words[TAIL // 8] = tail + LENGTH_BYTES + size
+        self._position = words[TAIL // 8] = tail + LENGTH_BYTES + size
         return message
 
     def close(self) -> None:
@@ -106,11 +121,11 @@ class Ring:
         os.close(self._wakeup)
 
     def _wait(self, timeout_s: float | None) -> bool:
-        words = self._words
+        words, tail = self._words, self._position
         begun = time.perf_counter()
         end = begun + timeout_s if timeout_s is not None else float("inf")
         spin_until = min(end, begun + SPIN_S)
-        while words[HEAD // 8] == words[TAIL // 8]:
+        while words[HEAD // 8] == tail:
             now = time.perf_counter()
             if now < spin_until:
                 continue
@@ -118,7 +133,7 @@ class Ring:
                 return False
             words[ASLEEP // 8] = 1
             try:
-                if words[HEAD // 8] == words[TAIL // 8]:
+                if words[HEAD // 8] == tail:
                     self._poll.poll(1000 * min(SLEEP_S, end - now))
             finally:
                 words[ASLEEP // 8] = 0

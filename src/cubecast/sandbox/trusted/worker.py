@@ -1,86 +1,59 @@
-"""Trusted code in a confined process of its own: the host's side (WorkerInstance) and the worker process (`serve`).
+"""Trusted code in a confined process of its own: the host's side. `worker_process` is the other side.
 
-The worker imports what it needs, loads the code, confines itself (cubecast.sandbox.trusted.confinement), and answers
-requests over rings in shared memory. It is killed when it misses a deadline and when its host ends.
+Requests and answers pass over rings in shared memory. The worker is killed when it misses a deadline and when its host ends.
+What it sends is checked as if it came from another machine.
 """
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, TypeAlias
 
 import msgspec
 
 from cubecast.errors import ExtensionFailed, ExtensionRefused
 from cubecast.frames import EncodedFrame, TrackFormat
-from cubecast.sandbox.abi import EventKind, Manifest
-from cubecast.sandbox.frame_exchange import Batch, Exchange
-from cubecast.sandbox.supervision import Instance
-from cubecast.sandbox.trusted.confinement import confine, die_with_parent, missing
-from cubecast.sandbox.trusted.native import NativeCode
-from cubecast.sandbox.trusted.python import PythonInstance
+from cubecast.sandbox.abi import TRACKS_MAX, EventKind, Manifest
+from cubecast.sandbox.frame_exchange import Batch
+from cubecast.sandbox.trusted.confinement import missing, missing_landlock
+from cubecast.sandbox.trusted.messages import (
+    Answer,
+    Begin,
+    Begun,
+    Confined,
+    Emitted,
+    Event,
+    Failed,
+    Language,
+    Process,
+    Request,
+    answer_decoder,
+    encode,
+)
+from cubecast.sandbox.trusted.output import LOGGER, WorkerOutput, printable
 from cubecast.sandbox.trusted.rings import MESSAGE_BYTES_MAX, Ring, RingFiles
 
-START_S = 20.0
-"""Deadline for a worker to start Python, import, load the code and confine itself, s."""
+CONFINE_S = 20.0
+"""Deadline for a worker to start Python, import and confine itself, s: none of it is the extension's work."""
+BEGIN_S = 5.0
+"""Deadline for an extension to load and initialise, s: it may compute tables, and nothing is processed meanwhile."""
 DEADLINE_FACTOR = 4.0
 """A worker is killed after this many times the extension's deadline, as it competes with other processes for the CPU."""
-
-Language: TypeAlias = Literal["native", "python"]
-
-
-class Begin(msgspec.Struct, frozen=True, tag="begin"):
-    """First request: everything that the worker needs, as it cannot open files later."""
-
-    language: Language
-    code: bytes
-    manifest: Manifest
-    tracks: tuple[TrackFormat, ...]
-    config: dict[str, str]
-
-
-class Process(msgspec.Struct, frozen=True, tag="process"):
-    """Request to process frames."""
-
-    frames: tuple[EncodedFrame, ...]
-
-
-class Event(msgspec.Struct, frozen=True, tag="event"):
-    """Request to handle an event."""
-
-    kind: int
-    time_us: int
-    value: float
-
-
-class Begun(msgspec.Struct, frozen=True, tag="begun"):
-    """Answer to Begin: the tracks that the extension emits."""
-
-    tracks: tuple[TrackFormat, ...]
-    memory_bytes: int
-
-
-class Emitted(msgspec.Struct, frozen=True, tag="emitted"):
-    """Answer to Process and Event: the frames emitted, and those that were too large for the extension."""
-
-    frames: tuple[EncodedFrame, ...]
-    skipped: tuple[EncodedFrame, ...] = ()
-
-
-class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """Answer with an error: `kind` is that of ExtensionFailed, or empty for ExtensionRefused."""
-
-    kind: str
-    text: str
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_request_decoder = msgspec.msgpack.Decoder(Begin | Process | Event)
-_answer_decoder = msgspec.msgpack.Decoder(Begun | Emitted | Failed)
-
-
+CHECK_S = 0.05
+"""Interval at which the host checks whether a worker that has not answered has ended, s."""
+TEXT_CHARACTERS_MAX = 2000
+"""Maximum length of a reason that a worker gives, characters: it is printed as one line."""
+CODEC_CHARACTERS_MAX = 16
+"""Maximum length of a codec's name, characters: that of the track table."""
+FRAME_RATE_MAX = 10_000
+"""Maximum frame rate, frames per second: that of the track table."""
+KEPT_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+"""Environment variables that a worker inherits: those that Python needs to start."""
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables with the number of threads that numerical libraries start: a worker has one thread only."""
 PART_BYTES = MESSAGE_BYTES_MAX // 2
 """Payload of one request, bytes, unless a single frame has more: two pictures of 1080p. An answer may be twice as large and
 still fits."""
@@ -110,28 +83,31 @@ class WorkerInstance:
         tracks: Sequence[TrackFormat],
         config: Mapping[str, str],
     ) -> None:
-        """Starts the process.
+        """Starts the process, which ends with the thread that calls this (prctl(2), PR_SET_PDEATHSIG).
 
         Raises:
             ExtensionRefused: this machine cannot confine a process, or the code does not accept tracks or settings.
             ExtensionFailed: the process ended or took too long while it started.
         """
-        if reason := missing():
+        if reason := missing() or (language == "native" and missing_landlock()):
             raise ExtensionRefused(f"it must run in a confined process, but {reason}")
+        if reason := missing_landlock():
+            LOGGER.warning("extension %s: only the filter of system calls confines it: %s", manifest.name, reason)
         self._deadline_s = manifest.deadline_ms / 1000 * DEADLINE_FACTOR
         files = RingFiles.make(), RingFiles.make()
         self._rings: tuple[Ring, Ring] | None = (Ring(files[0]), Ring(files[1]))
-        descriptors = [number for ring in files for number in (ring.memory, ring.wakeup)]
+        self._output = WorkerOutput(manifest.name)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "cubecast.sandbox.trusted.worker", *map(str, descriptors), str(os.getpid())],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=descriptors,
-            )  # fmt: skip
+            self._process = _started(files, self._output.descriptor)
         finally:
+            os.close(self._output.descriptor)
             for ring in files:
                 ring.close()
-        answer = self._ask(Begin(language, code, manifest, tuple(tracks), dict(config)), START_S)
-        if not isinstance(answer, Begun):
+        request = Begin(language, code, manifest, tuple(tracks), dict(config))
+        if not isinstance(self._ask(request, CONFINE_S), Confined):
+            raise self._wrong_answer()
+        answer = self._ask(None, BEGIN_S)
+        if not isinstance(answer, Begun) or not _valid(answer.tracks):
             raise self._wrong_answer()
         self.tracks = answer.tracks
         self._memory_bytes = answer.memory_bytes
@@ -158,40 +134,60 @@ class WorkerInstance:
         return self._memory_bytes
 
     def close(self) -> None:
-        """See Instance; kills the process."""
+        """See Instance; kills the process, and its group in case that it could start others."""
         if self._rings is not None:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            self._output.close()
             for ring in self._rings:
                 ring.close()
             self._rings = None
 
-    def _ask(self, request: Begin | Process | Event, seconds: float) -> Begun | Emitted | Failed:
+    def _ask(self, request: Request | None, seconds: float) -> Answer:
+        """Sends a request, if there is one, and waits for an answer."""
         if self._rings is None:
             raise ExtensionFailed("error", "its process has ended")
         requests, answers = self._rings
         try:
-            requests.push(_encode(request))
-            message = answers.pop(seconds)
-            if message is None:
-                ended = self._process.poll()
-                if ended is not None:
-                    raise ExtensionFailed("trap", f"its process ended with status {ended}")
-                raise ExtensionFailed("deadline", "its process missed its deadline")
-            answer: Begun | Emitted | Failed = _answer_decoder.decode(message)
+            if request is not None:
+                requests.push(encode(request))
+            answer: Answer = answer_decoder.decode(self._popped(answers, seconds))
+            self._output.log()
         except ExtensionFailed:
             self.close()
             raise
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             self.close()
             raise ExtensionFailed("output", "its process sent an invalid answer") from error
         if isinstance(answer, Failed):
             self.close()
-            raise ExtensionFailed(answer.kind, answer.text) if answer.kind else ExtensionRefused(answer.text)
+            text = printable(answer.text[:TEXT_CHARACTERS_MAX])
+            if answer.kind or isinstance(request, Process | Event):
+                raise ExtensionFailed(answer.kind or "error", text)
+            raise ExtensionRefused(text)
         return answer
 
+    def _popped(self, answers: Ring, seconds: float) -> bytes:
+        """The next message of the worker, unless it ends before or takes longer than `seconds`."""
+        end = time.monotonic() + seconds
+        while True:
+            ended = self._process.poll()
+            message = answers.pop(max(0.0, min(CHECK_S, end - time.monotonic())) if ended is None else 0)
+            if message is not None:
+                return message
+            if ended is not None:
+                raise ExtensionFailed("trap", f"its process ended with status {ended}")
+            if time.monotonic() >= end:
+                raise ExtensionFailed("deadline", "its process missed its deadline")
+
     def _frames(self, frames: Sequence[EncodedFrame]) -> list[EncodedFrame]:
-        if any(not 0 <= frame.track < len(self.tracks) for frame in frames):
+        if not all(
+            0 <= frame.track < len(self.tracks)
+            and -(1 << 63) <= min(frame.pts_us, frame.dts_us) <= max(frame.pts_us, frame.dts_us) < 1 << 63
+            and 0 <= frame.duration_us < 1 << 32
+            for frame in frames
+        ):
             raise self._wrong_answer()
         return list(frames)
 
@@ -200,50 +196,24 @@ class WorkerInstance:
         return ExtensionFailed("output", "its process sent an answer that does not fit the request")
 
 
-def serve(descriptors: Sequence[int], host: int) -> None:
-    """The worker process: answers requests until it is killed.
-
-    Args:
-        descriptors: memory and eventfd of the ring of requests, then of the ring of answers.
-        host: process ID of the host.
-    """
-    requests, answers = (Ring(RingFiles(*descriptors[at : at + 2])) for at in (0, 2))
-    die_with_parent(host)
-    instance: Instance | None = None
-    while True:
-        message = requests.pop(None)
-        answer: Begun | Emitted | Failed
-        try:
-            match _request_decoder.decode(message or b""):
-                case Begin() as begin:
-                    instance = _begin(begin)
-                    confine()
-                    answer = Begun(instance.tracks, instance.memory_bytes())
-                case Process(frames) if instance is not None:
-                    batch = instance.process(frames)
-                    answer = Emitted(tuple(batch.frames), tuple(batch.skipped))
-                case Event(kind, time_us, value) if instance is not None:
-                    answer = Emitted(tuple(instance.on_event(EventKind(kind), time_us, value)))
-                case _:
-                    answer = Failed("error", "the first request must be Begin")
-        except ExtensionRefused as error:
-            answer = Failed("", str(error))
-        except ExtensionFailed as error:
-            answer = Failed(error.kind, str(error))
-        packed = _encode(answer)
-        answers.push(
-            packed
-            if len(packed) <= MESSAGE_BYTES_MAX
-            else _encode(Failed("output", "it emitted too many bytes in one call"))
-        )
+def _started(files: Sequence[RingFiles], output: int) -> "subprocess.Popen[bytes]":
+    """Starts a worker in a session of its own, with the rings and its output as its only open files."""
+    descriptors = [number for ring in files for number in (ring.memory, ring.wakeup)]
+    environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "cubecast.sandbox.trusted.worker_process", *map(str, descriptors), str(os.getpid())],
+        stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=descriptors, start_new_session=True,
+        env=environment | dict.fromkeys(THREAD_VARIABLES, "1"),
+    )  # fmt: skip
 
 
-def _begin(begin: Begin) -> Instance:
-    if begin.language == "native":
-        return Exchange(NativeCode(begin.code, begin.manifest), begin.manifest, begin.tracks, begin.config)
-    return PythonInstance(begin.code, begin.manifest, begin.tracks, begin.config)
-
-
-if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        serve([int(number) for number in sys.argv[1:5]], int(sys.argv[5]))
+def _valid(tracks: Sequence[TrackFormat]) -> bool:
+    """Whether these may be the tracks of an extension: as for modules."""
+    return 0 < len(tracks) <= TRACKS_MAX and all(
+        track.codec.isascii()
+        and track.codec.replace("_", "").isalnum()
+        and len(track.codec) <= CODEC_CHARACTERS_MAX
+        and 0 <= track.frame_rate < FRAME_RATE_MAX
+        and all(0 <= number < 1 << 32 for number in (track.width, track.height, track.sample_rate, track.channels))
+        for track in tracks
+    )

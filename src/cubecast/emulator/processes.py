@@ -130,12 +130,16 @@ class Processes:
         await self.end(self.started)
         await self._readers.__aexit__(None, None, None)
 
-    async def start(self, name: str, *arguments: str) -> CommandProcess:
-        """Starts `cubecast ARGUMENTS...` in a session of its own; it is killed when this process ends for any reason."""
+    async def start(self, name: str, *arguments: str, module: str = "cubecast") -> CommandProcess:
+        """Starts `cubecast ARGUMENTS...` in a session of its own; it is killed when this process ends for any reason.
+
+        Args:
+            module: the module to run, if it is another.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "cubecast",
+            module,
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -201,14 +201,14 @@ class Service:
         return self._rights.credential(bearer, (job.source for job in self.engine.jobs.of(bearer.host)))
 
     def refresh(self, bearer: Bearer, request: RefreshRequest) -> RefreshAnswer:
-        """Renews a lease and handles a host's reports; it can report its own subscriptions only.
+        """Renews a lease and handles a host's reports; only of its own subscriptions to channels that it may receive.
 
         Raises:
             DirectoryError: the host has to join again.
         """
         self._handle(HostRefreshed(bearer.host))
         for record in request.subscriptions:
-            if record.subscriber == bearer.host:
+            if record.subscriber == bearer.host and self._may_subscribe(bearer, record.channel):
                 self._handle(SubscriptionReported(record))
         for suspect in request.suspects:
             self._handle(HostSuspected(suspect, bearer.host))
@@ -280,8 +280,11 @@ class Service:
         return ResolveAnswer(record, proposals)
 
     def _check_may_subscribe(self, bearer: Bearer, channel: ChannelName) -> None:
-        if not bearer.permission.may("subscribe", channel) and not self.engine.jobs.needs(bearer.host, channel):
+        if not self._may_subscribe(bearer, channel):
             raise TokenError(f"this token does not allow subscribing to {channel!r}")
+
+    def _may_subscribe(self, bearer: Bearer, channel: ChannelName) -> bool:
+        return bearer.permission.may("subscribe", channel) or self.engine.jobs.needs(bearer.host, channel)
 
     def request_job(self, permission: Permission, channel: ChannelName, request: JobRequest) -> JobStatus:
         """Adds a job, or renews its lease.

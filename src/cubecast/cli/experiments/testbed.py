@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from cubecast.cli.arguments import Parser, add_trace_option, add_tree_option, pe
 from cubecast.cli.command_runner import BROKEN, INTERRUPTED, notify, run_async
 from cubecast.emulator.processes import Fields, ProcessDied
 from cubecast.emulator.scenarios.catalogue import SCENARIOS, ScenarioEntry
+from cubecast.emulator.scenarios.hostile import ATTACKS
 from cubecast.emulator.scenarios.run import NoRelayError, Run, Setting
 from cubecast.errors import UsageError
 from cubecast.media.sources import MediaSource
@@ -38,17 +40,19 @@ def run(arguments: list[str]) -> int:
     _check(args.scenario, entry, hosts, subscribers, seconds)
     if args.trace is not None and args.runs > 1:
         raise UsageError("--trace is of one run; leave --runs out")
+    attacks = _attacks(args.scenario, args.attack)
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="cubecast-testbed-") as folder:
         source = _clip(args.clip, Path(folder), light=hosts >= LIGHT_FROM)
-        for number in range(args.runs):
+        for number, attack in product(range(args.runs), attacks):
             name = args.network or entry.network
             network = load_network(name, hosts + entry.spare, args.seed + number)
-            home = Path(folder) / str(number)
+            home = Path(folder) / f"{number}{attack}"
             home.mkdir()
             seed = args.seed + number
             setting = Setting(
-                network, name, hosts, subscribers, seed, args.tree, source, home, seconds, notify, _on_line, args.trace
+                *(network, name, hosts, subscribers, seed, args.tree, source, home, seconds, notify, _on_line),
+                *(args.trace, attack),
             )
             result = run_async(_run(entry, setting), None)
             if result is None:  # interrupted
@@ -67,6 +71,19 @@ def run(arguments: list[str]) -> int:
             f"with --seed {', '.join(failed)}"
         )
     return BROKEN if failed else 0
+
+
+def _attacks(scenario: str, wanted: str | None) -> tuple[str, ...]:
+    """The attacks to run, one after the other; one empty name for a scenario without any."""
+    if scenario != "hostile":
+        if wanted is not None:
+            raise UsageError(f"{scenario} has no attacks; leave --attack out")
+        return ("",)
+    if wanted in (None, "all"):
+        return ATTACKS
+    if wanted not in ATTACKS:
+        raise UsageError(f"there is no attack {wanted!r}; take all or one of {', '.join(ATTACKS)}")
+    return (str(wanted),)
 
 
 def _check(scenario: str, entry: ScenarioEntry, hosts: int, subscribers: int, seconds: float | None) -> None:
@@ -104,6 +121,7 @@ def _parser() -> Parser:
         help="number of runs, with successive seeds (1)",
     )
     add_tree_option(parser)
+    parser.add_argument("--attack", metavar="NAME|all", help="what the malicious host does, with hostile (all)")
     parser.add_argument("--clip", metavar="FILE", help="what to publish (a clip is made)")
     parser.add_argument(
         "--seconds",

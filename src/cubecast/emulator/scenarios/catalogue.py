@@ -7,6 +7,7 @@ from cubecast.emulator.scenarios.crowd import crowd
 from cubecast.emulator.scenarios.directory_down import directory_down
 from cubecast.emulator.scenarios.grow_shrink import grow_shrink
 from cubecast.emulator.scenarios.handshake_kill import handshake_kill
+from cubecast.emulator.scenarios.hostile import hostile
 from cubecast.emulator.scenarios.link_costs import delay_jump, jitter
 from cubecast.emulator.scenarios.nat import nat
 from cubecast.emulator.scenarios.outages import loss_burst, partition, stall
@@ -61,6 +62,14 @@ SCENARIOS = {
         subscribers=12,
         network="transit-stub",
         seconds=("the stream", 6.0),
+    ),
+    "hostile": ScenarioEntry(
+        hostile,
+        "a malicious host attacks while the others stream: --attack NAME or all",
+        hosts=8,
+        subscribers=5,
+        spare=1,
+        seconds=("the stream", 10.0),
     ),
     "delay-jump": ScenarioEntry(delay_jump, "a used link becomes 100 ms slower", network="transit-stub"),
     "jitter": ScenarioEntry(

@@ -28,6 +28,7 @@ class Setting:
         seconds: what --seconds sets, in seconds; None takes the scenario's default.
         notify: called with one line for each step.
         on_line: called with (process name, line) for each line of a process's standard error.
+        attack: of the scenario `hostile`.
         trace: file that all hosts and the super-node append their traces to; None for none.
     """
 
@@ -43,6 +44,7 @@ class Setting:
     notify: Callable[[str], None]
     on_line: Callable[[str, str], None]
     trace: Path | None = None
+    attack: str = ""
 
     def rng(self) -> np.random.Generator:
         """The random generator of the scenario, from the seed."""

@@ -1,0 +1,1 @@
+"""Malicious hosts, for the test bench `cubecast testbed hostile`: real processes that try what a stranger could."""

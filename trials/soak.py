@@ -37,6 +37,8 @@ RTTS = 2
 """Round trips of the slowest link that the gap bar leaves out: the next parent is asked, and sends, in one each."""
 HANDSHAKE_RUNS = 4
 """Runs of handshake-kill, each with twelve searches."""
+LEFT_BAR_S = 2.0
+"""Longest time for which a parent that swallows or alters frames may be kept, s."""
 CROWD_RUNS = 5
 """Runs of the crowd, with successive seeds."""
 RIGHT_BAR = 0.95
@@ -81,6 +83,7 @@ class Soak:
             "relay-kill-far": self._relay_kill_far,
             "crowd": self._crowd,
             "handshake-kill": self._handshake_kill,
+            "hostile": self._hostile,
             "churn": self._churn,
             "grow-shrink": self._grow_shrink,
             "links": self._links,
@@ -141,6 +144,21 @@ class Soak:
         undecided = sum(detail["undecided"] for detail in details)
         yield _count(f"handshake-kill: undecided of {sum(decided.values())} searches", undecided)
         yield _figure("handshake-kill: kinds of messages at which a host was killed", len(decided), "")
+
+    def _hostile(self) -> Iterator[Row]:
+        """Every attack of a malicious host, once."""
+        for run in _testbed("hostile", *self._seed())["runs"]:
+            detail = run["detail"]
+            if "failed" in detail:
+                yield failed_row("hostile", PartFailed(detail["failed"]))
+                continue
+            name = f"hostile, {detail['attack']}"
+            yield _count(f"{name}: succeeded", detail["succeeded"])
+            yield _count(f"{name}: hosts ended", detail["hosts_ended"])
+            yield _count(f"{name}: frames lost elsewhere", detail["frames_lost_elsewhere"])
+            if detail["behind_it"]:
+                left_s = float("inf") if detail["never_left"] else detail["seconds_to_detect"] or 0.0
+                yield absolute_row(f"{name}: time until it is left", left_s, "s", LEFT_BAR_S)
 
     def _churn(self) -> Iterator[Row]:
         run = _only_run(_testbed("churn"))

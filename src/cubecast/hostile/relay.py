@@ -6,13 +6,16 @@ from contextlib import suppress
 from enum import StrEnum
 
 import moq
+from msgspec.structs import replace
 
+from cubecast.engine.protocol.messages import Confirm, Heartbeat, Message, PathOffer, PathUpdate
 from cubecast.engine.protocol.path import Contract
 from cubecast.host.channel.tracks import BROADCAST
 from cubecast.host.config import HostConfig
 from cubecast.host.media.channels import MARK
 from cubecast.host.media.links import LINK_PATH
 from cubecast.host.open_host import open_host
+from cubecast.host.peer_rights import PeerRights
 from cubecast.hostile.target import Outcome, Target
 from cubecast.types import HostId
 
@@ -112,6 +115,17 @@ class FalseCopy:
         task.add_done_callback(self._tasks.discard)
 
 
+def _without_delay(message: Message) -> Message:
+    match message:
+        case PathOffer(metrics=metrics) | Confirm(metrics=metrics) | PathUpdate(metrics=metrics):
+            return replace(message, metrics=replace(metrics, delay_ms=0.0, spread_ms=0.0))
+        case Heartbeat(carried=carried):
+            boasts = (replace(c, metrics=replace(c.metrics, delay_ms=0.0, spread_ms=0.0)) for c in carried)
+            return replace(message, carried=tuple(boasts))
+        case _:
+            return message
+
+
 async def relay(target: Target, mischief: Mischief, begun: asyncio.Event) -> Outcome:
     """Joins as a good relay, and does mischief to what its children get once `begun` is set."""
     name = HostId("mallory")
@@ -127,6 +141,13 @@ async def relay(target: Target, mischief: Mischief, begun: asyncio.Event) -> Out
             origin = copy.origin
         serve(request, origin)
 
+    shown = PeerRights.signed
+
+    def boasting(rights: PeerRights, message: Message) -> Message:
+        """Promises no delay at all, so that many want it as their parent."""
+        return shown(rights, _without_delay(message))
+
+    PeerRights.signed = boasting  # type: ignore[assignment, method-assign]
     moq.Request.set_publish = set_publish  # type: ignore[assignment, method-assign]
     config = HostConfig(
         name,
@@ -148,6 +169,7 @@ async def relay(target: Target, mischief: Mischief, begun: asyncio.Event) -> Out
             subscription.release()
     finally:
         moq.Request.set_publish = serve  # type: ignore[method-assign]
+        PeerRights.signed = shown  # type: ignore[method-assign]
         for copy in copies:
             copy.stop()
     touched = sum(copy.touched for copy in copies)

@@ -104,7 +104,7 @@ class Overlay:
     def restart_supernode(self) -> None:
         """Kills it, and starts it again with the same state folder."""
         self.supernode.end(signal.SIGKILL)
-        self.supernode = self._supernode(self.url.removeprefix("http://"))
+        self.supernode = self._supernode(self.url.removeprefix("https://"))
         self.supernode.wait_for("super-node at")
 
     def start(self, *arguments: str, stdin: IO[bytes] | int = subprocess.DEVNULL) -> Process:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from contextlib import suppress
@@ -19,6 +20,7 @@ from cubecast.client.settings import read_token
 from cubecast.errors import MediaError
 from cubecast.frames import Kind
 from cubecast.media.verification import count_decodable
+from cubecast.supernode.tls.certificate import CERTIFICATE_FILE
 from tests.cli.processes import Overlay, Process, cubecast, overlay, start_media
 from tests.conditions import until
 from tests.media.clips import encode
@@ -176,10 +178,10 @@ def test_refusals_are_one_line_and_disturb_nobody(tmp_path: Path, clip: Path) ->
                 "channel 'nothing' is not announced; announced now: news",
             ),
             (("subscribe", "news", "--bound", "0.01ms", "-o", str(older), *options), "ask with --bound"),
-            (("subscribe", "news", *options[:2], "--token", "wrong"), "refuses the token"),
+            (("subscribe", "news", *options[:2], "--token", "wrong"), "what was given as token is none"),
             (("publish", "news", str(clip), *options), "already published by host p"),
             (("host", *options, "--name", "p"), "the name p is taken"),
-            (("supernode", "--listen", running.url.removeprefix("http://"), "--state", str(tmp_path / "x")), "in use"),
+            (("supernode", "--listen", running.url.removeprefix("https://"), "--state", str(tmp_path / "x")), "in use"),
         ):
             done = cubecast(*arguments)
             assert done.returncode == 2, done.stderr
@@ -241,7 +243,7 @@ def test_the_super_node_survives_kill_9_and_streams_go_on_without_it(tmp_path: P
         size = (tmp_path / "s.ts").stat().st_size
         until(lambda: (tmp_path / "s.ts").stat().st_size > size + 20_000, 5)
         again = running.start(
-            "supernode", "--listen", running.url.removeprefix("http://"), "--state", str(tmp_path / "sn")
+            "supernode", "--listen", running.url.removeprefix("https://"), "--state", str(tmp_path / "sn")
         )
         again.wait_for("cube 2\\^2")
         in_the_cube(running, 2)
@@ -260,7 +262,7 @@ def test_garbage_on_every_port_disturbs_nothing(tmp_path: Path, clip: Path) -> N
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             for n in range(500):
                 udp.sendto(os.urandom(1 + n * 2), ("127.0.0.1", port))
-        host, _, tcp_port = running.url.removeprefix("http://").rpartition(":")
+        host, _, tcp_port = running.url.removeprefix("https://").rpartition(":")
         for n in range(20):
             with socket.create_connection((host, int(tcp_port))) as tcp:
                 tcp.sendall(os.urandom(50 * n) + b"\r\n\r\n")
@@ -363,11 +365,15 @@ def test_hosts_publish_and_subscribe_at_once_and_the_ledger_is_seen_everywhere(t
         until(lambda: kept_s() >= 1, 30, lambda: hosts["west"].text)
         seconds = cubecast("channels", *options).stdout
         assert "violated" in seconds
+        trusted = ssl.create_default_context(cafile=tmp_path / "sn" / CERTIFICATE_FILE)
+        trusted.check_hostname = False
         metrics = httpx.get(
-            f"{running.url}/metrics", headers={"Authorization": f"Bearer {read_token(running.token)}"}
+            f"{running.url}/metrics",
+            headers={"Authorization": f"Bearer {read_token(running.token)}"},
+            verify=trusted,
         ).text
         assert 'cubecast_subscription_contract_seconds{channel="east",subscriber="west",verdict="kept"}' in metrics
-        nameless = httpx.get(f"{running.url}/metrics").text
+        nameless = httpx.get(f"{running.url}/metrics", verify=trusted).text
         assert 'cubecast_contract_seconds{verdict="kept"}' in nameless
         assert "east" not in nameless
         refused = cubecast("subscribe", "west", "--rate", "50M", "--listen", "127.0.0.1:0", *options)

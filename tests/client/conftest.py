@@ -14,7 +14,7 @@ async def supernode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     """A running super-node of shape 2^2; the environment names it and its token, as a user's would."""
     state = tmp_path / "state"
     async with serving(SupernodeConfig("127.0.0.1", 0, state, Cube(2, 2), 4, 1)) as service:
-        url = f"http://127.0.0.1:{service.port}"
+        url = f"https://127.0.0.1:{service.port}"
         monkeypatch.setenv("CUBECAST_SUPERNODE", url)
         monkeypatch.setenv("CUBECAST_TOKEN", f"@{state / TOKEN_FILE}")
         yield url

@@ -13,7 +13,8 @@ from cubecast.client.host import Host
 from cubecast.host.peer_rights import PeerRights
 from cubecast.supernode.access.revocations import revoke
 from cubecast.supernode.server import KEY_FILE
-from cubecast.tokens.authority import Authority
+from cubecast.supernode.tls.certificate import pin_of_tokens
+from cubecast.tokens.authority import JOIN_TTL_S, Authority
 from cubecast.tokens.permission import Permission
 from cubecast.types import ChannelName
 from tests.conditions import eventually
@@ -25,10 +26,22 @@ ENDS_S = 10.0
 """Longest time, s, after which a right that was revoked is worth nothing at any host."""
 
 
+class PinningAuthority(Authority):
+    """Makes join tokens as `cubecast token` does: with the pin of the super-node."""
+
+    pin = ""
+
+    def join_token(self, permission: Permission, ttl_s: float = JOIN_TTL_S, pin: str = "") -> str:
+        return super().join_token(permission, ttl_s, pin or self.pin)
+
+
 @pytest.fixture
 def authority(supernode: str, tmp_path: Path) -> Authority:
     assert supernode
-    return Authority.load(tmp_path / "state" / KEY_FILE)
+    made = PinningAuthority.load(tmp_path / "state" / KEY_FILE)
+    assert isinstance(made, PinningAuthority)
+    made.pin = pin_of_tokens(tmp_path / "state")
+    return made
 
 
 def join(name: str, token: str) -> contextlib.AbstractAsyncContextManager[Host]:

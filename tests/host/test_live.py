@@ -40,7 +40,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Starts hosts that join one super-node of shape 2^2."""
     async with serving(SupernodeConfig("127.0.0.1", 0, tmp_path / "state", Cube(2, 2), 4, 1)) as service:
         token = (tmp_path / "state" / TOKEN_FILE).read_text().strip()
-        url = f"http://127.0.0.1:{service.port}"
+        url = f"https://127.0.0.1:{service.port}"
 
         def make_host(
             name: str, label: str = "", **changes: object

@@ -1,16 +1,20 @@
 """A super-node in this process, and its clients."""
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from cubecast.engine.protocol.http_bodies import JoinRequest
 from cubecast.host.directory.client import DirectoryClient
 from cubecast.overlay.cube import Cube
-from cubecast.supernode.server import SupernodeConfig, serving
+from cubecast.supernode.server import KEY_FILE, SupernodeConfig, serving
 from cubecast.supernode.service import Service
-from cubecast.tokens.authority import Authority
+from cubecast.supernode.tls.certificate import CERTIFICATE_FILE, Transport, pin_of_tokens
+from cubecast.tokens.authority import JOIN_TTL_S, Authority
 from cubecast.tokens.permission import Permission
 from cubecast.types import ChannelName, HostId
 
@@ -23,27 +27,40 @@ class Node:
 
     service: Service
     state: Path
+    config: SupernodeConfig
     clients: list[DirectoryClient]
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.service.port}"
+        return self.config.url(self.service.port)
+
+    def token(self, permission: Permission | None = None, ttl_s: float = JOIN_TTL_S) -> str:
+        authority = Authority.load(self.state / KEY_FILE)
+        return authority.join_token(permission or Permission(), ttl_s, pin_of_tokens(self.state))
+
+    def browser(self) -> httpx.AsyncClient:
+        """A client of the API that is not cubecast's; it trusts the super-node's certificate."""
+        if self.config.transport.http:
+            return httpx.AsyncClient(base_url=self.url)
+        verify = ssl.create_default_context(cafile=self.state / CERTIFICATE_FILE)
+        verify.check_hostname = False
+        return httpx.AsyncClient(base_url=self.url, verify=verify)
 
     def client(self, permission: Permission | None = None) -> DirectoryClient:
-        authority = Authority.load(self.state / "authority.pem")
-        client = DirectoryClient(self.url, authority.join_token(permission or Permission()), lambda _: None)
+        client = DirectoryClient(self.url, self.token(permission), lambda _: None)
         self.clients.append(client)
         return client
 
 
-def config(state: Path, shape: Cube | None = Cube(2, 3), port: int = 0) -> SupernodeConfig:  # noqa: B008  immutable
-    return SupernodeConfig("127.0.0.1", port, state, shape, 8, 1, dial_back=False)
+def config(state: Path, shape: Cube | None = Cube(2, 3), port: int = 0, *, http: bool = False) -> SupernodeConfig:  # noqa: B008  immutable
+    transport = Transport(http)
+    return SupernodeConfig("127.0.0.1", port, state, shape, 8, 1, dial_back=False, transport=transport)
 
 
 @contextlib.asynccontextmanager
-async def node(state: Path) -> AsyncIterator[Node]:
-    async with serving(config(state)) as service:
-        running = Node(service, state, [])
+async def node(state: Path, *, http: bool = False) -> AsyncIterator[Node]:
+    async with serving(config(state, http=http)) as service:
+        running = Node(service, state, config(state, http=http), [])
         try:
             yield running
         finally:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cubecast.engine.protocol.http_bodies import RefreshRequest
 from cubecast.engine.protocol.records import SubscriptionRecord, Tree
@@ -16,6 +17,7 @@ from cubecast.errors import (
 from cubecast.host.directory.client import DirectoryClient
 from cubecast.supernode.access.names import HOLD_S, Names
 from cubecast.supernode.access.revocations import revoke
+from cubecast.supernode.tls.certificate import pin_of_tokens
 from cubecast.tokens.authority import Authority
 from cubecast.tokens.jws import unverified
 from cubecast.tokens.permission import Permission
@@ -36,7 +38,8 @@ async def test_tokens_decide_who_may_do_what(tmp_path: Path) -> None:
             await viewer.resolve(CLIP)
         with pytest.raises(ChannelUnknown):
             await viewer.resolve(ChannelName("news"))
-        wrong = DirectoryClient(running.url, "no-token", lambda _: None)
+        forged = Authority(Ed25519PrivateKey.generate()).join_token(Permission(), pin=pin_of_tokens(tmp_path))
+        wrong = DirectoryClient(running.url, forged, lambda _: None)
         running.clients.append(wrong)
         with pytest.raises(TokenError, match="refuses the token"):
             await wrong.join(request(wrong, "x"))
@@ -143,8 +146,7 @@ async def test_revoking_a_token_ends_all_that_was_issued_for_it_and_nothing_else
 async def test_a_host_whose_join_token_expires_is_removed(tmp_path: Path) -> None:
     async with node(tmp_path) as running:
         client = running.client()
-        authority = Authority.load(tmp_path / "authority.pem")
-        client._join_token = authority.join_token(Permission(), ttl_s=1.0)
+        client._join_token = running.token(ttl_s=1.0)
         await client.join(request(client, "a"))
         await eventually(lambda: "a" not in running.service.engine.members)
         with pytest.raises(TokenError, match="expired"):
@@ -152,14 +154,14 @@ async def test_a_host_whose_join_token_expires_is_removed(tmp_path: Path) -> Non
 
 
 async def test_a_request_that_was_seen_cannot_be_sent_again_or_altered(tmp_path: Path) -> None:
-    async with node(tmp_path) as running, httpx.AsyncClient(base_url=running.url) as http:
+    async with node(tmp_path) as running, running.browser() as http:
         client = running.client()
         sent: list[httpx.Request] = []
 
         async def record(request: httpx.Request) -> None:
             sent.append(request)
 
-        client._http.event_hooks["request"].append(record)
+        client._connection.http.event_hooks["request"].append(record)
         await client.join(request(client, "a"))
         await client.refresh(HostId("a"), RefreshRequest())
         last = sent[-1]

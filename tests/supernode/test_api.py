@@ -7,7 +7,6 @@ import sqlite3
 import time
 from pathlib import Path
 
-import httpx
 import moq
 import numpy as np
 import pytest
@@ -25,7 +24,8 @@ from cubecast.errors import (
     StoreError,
     TokenError,
 )
-from cubecast.host.directory.client import DirectoryClient, supernode_url
+from cubecast.host.directory.client import DirectoryClient
+from cubecast.host.directory.connection import supernode_url
 from cubecast.overlay.cube import Cube
 from cubecast.supernode.access.gate import Gate
 from cubecast.supernode.access.names import Names
@@ -138,7 +138,7 @@ async def test_names_that_cannot_stand_in_a_path_are_refused(tmp_path: Path, nam
 
 
 async def test_the_openapi_description_health_and_metrics_are_served(tmp_path: Path) -> None:
-    async with node(tmp_path) as running, httpx.AsyncClient(base_url=running.url) as http:
+    async with node(tmp_path) as running, running.browser() as http:
         client = running.client()
         await client.join(request(client, "a"))
         assert (await http.get("/health")).json()["status"] == "ok"
@@ -152,7 +152,7 @@ async def test_the_openapi_description_health_and_metrics_are_served(tmp_path: P
 
 
 async def test_malformed_requests_are_answered_and_do_no_harm(tmp_path: Path) -> None:
-    async with node(tmp_path) as running, httpx.AsyncClient(base_url=running.url) as http:
+    async with node(tmp_path, http=True) as running, running.browser() as http:
         for body in (b"", b"{", b"[]", b'{"name": 3}', b"\xff" * 100):
             answer = await http.post("/v1/hosts", content=body, headers={"Authorization": "Bearer x"})
             assert answer.status_code in (401, 422)

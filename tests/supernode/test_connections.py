@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,7 +65,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> bytearray:
 async def few(state: Path, monkeypatch: pytest.MonkeyPatch, connections_max: int) -> AsyncIterator[Node]:
     """A super-node with room for so many connections."""
     monkeypatch.setattr(server, "connections_for", lambda _: connections_max)
-    async with node(state) as running:
+    async with node(state, http=True) as running:
         yield running
 
 
@@ -135,7 +134,7 @@ def pass_time(running: Node, seconds: float) -> None:
 async def test_a_connection_that_waits_for_its_client_has_a_deadline(
     tmp_path: Path, sent: bytes, waits: Waits, allowed_s: float
 ) -> None:
-    async with node(tmp_path) as running, peer(running) as client:
+    async with node(tmp_path, http=True) as running, peer(running) as client:
         await client.send(sent)
         await eventually(lambda: only(running).waits is waits)
         pass_time(running, allowed_s - 2 * SWEEP_S)
@@ -155,7 +154,7 @@ async def test_a_connection_that_waits_for_its_client_has_a_deadline(
 async def test_a_byte_now_and_then_extends_no_deadline(
     tmp_path: Path, received: bytearray, start: bytes, waits: Waits, allowed_s: float
 ) -> None:
-    async with node(tmp_path) as running, peer(running) as client:
+    async with node(tmp_path, http=True) as running, peer(running) as client:
         await client.send(start)
         await eventually(lambda: only(running).waits is waits)
         for _ in range(round(allowed_s / SWEEP_S) + 2):
@@ -169,7 +168,7 @@ async def test_a_byte_now_and_then_extends_no_deadline(
 
 
 async def test_a_large_body_over_a_slow_link_arrives(tmp_path: Path, received: bytearray) -> None:
-    async with node(tmp_path) as running, peer(running) as client:
+    async with node(tmp_path, http=True) as running, peer(running) as client:
         host = await joined(running)
         size = REFRESH_BYTES_MAX
         body = b'{"suspects": []' + b" " * (size - 16) + b"}"
@@ -218,7 +217,7 @@ PUSHES = "/v1/hosts/a/pushes"
 
 
 async def test_a_stream_of_pushes_stays_while_its_host_reads_and_is_cut_when_it_does_not(tmp_path: Path) -> None:
-    async with node(tmp_path) as running:
+    async with node(tmp_path, http=True) as running:
         host = await joined(running)
         async with peer(running) as client:
             await client.send(host.wire("GET", PUSHES))
@@ -241,7 +240,7 @@ def unread(connection: Connection) -> bool:
 
 @pytest.mark.parametrize("complete", [True, False])
 async def test_headers_that_are_too_large_are_refused(tmp_path: Path, complete: bool) -> None:
-    async with node(tmp_path) as running, peer(running) as client:
+    async with node(tmp_path, http=True) as running, peer(running) as client:
         await client.send(HEALTH[:-2] + b"X: " + b"x" * HEADER_BYTES_MAX + (b"\r\n\r\n" if complete else b""))
         assert b" 400 " in await client.answer()
         assert await client.is_cut()
@@ -250,7 +249,7 @@ async def test_headers_that_are_too_large_are_refused(tmp_path: Path, complete: 
 async def test_malformed_http_after_an_answer_has_begun_cuts_the_connection(tmp_path: Path) -> None:
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    async with node(tmp_path) as running, peer(running) as client:
+    async with node(tmp_path, http=True) as running, peer(running) as client:
         await client.send(b"POST /v1/hosts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert b" 401 " in await client.answer()
         await client.send(b"no chunk\r\n")
@@ -270,7 +269,7 @@ async def test_malformed_http_after_an_answer_has_begun_cuts_the_connection(tmp_
 async def test_a_body_larger_than_its_path_needs_is_refused(
     tmp_path: Path, method: str, path: str, bytes_max: int
 ) -> None:
-    async with node(tmp_path) as running, httpx.AsyncClient(base_url=running.url) as http:
+    async with node(tmp_path, http=True) as running, running.browser() as http:
         host = await joined(running)
         host.shows = running.client()._join_token if path == "/v1/hosts" else ""
         large = b" " * (bytes_max + 1)
@@ -281,7 +280,7 @@ async def test_a_body_larger_than_its_path_needs_is_refused(
 
 
 async def test_a_body_is_not_waited_for_before_the_token_is_verified(tmp_path: Path) -> None:
-    async with node(tmp_path) as running, peer(running) as client:
+    async with node(tmp_path, http=True) as running, peer(running) as client:
         await client.send(b"POST /v1/hosts/a/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
         assert b" 401 " in await client.answer()
 

@@ -83,7 +83,7 @@ async def test_health_answers_and_a_lease_is_kept_in_a_flood(
     if scale < 1:
         print(f"{len(starts)} connections, not {HALF_OPEN + SLOW}: this process may open {descriptors} files")
     with contextlib.ExitStack() as stack:
-        supernode = started(stack, tmp_path, "supernode", "--listen", "127.0.0.1:0", "--state", str(tmp_path / "sn"),
+        supernode = started(stack, tmp_path, "supernode", "--http", "--listen", "127.0.0.1:0", "--state", str(tmp_path / "sn"),
                             descriptors=limit)  # fmt: skip
         url = supernode.wait_for(r"super-node at (\S+),")[1]
         if limit is not None:

@@ -179,8 +179,9 @@ async def cubecast_path() -> AsyncIterator[RelayPath]:
     """
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder)
-        async with serving(SupernodeConfig("127.0.0.1", 0, state, Cube(2, 2), 4, 1)) as service:
-            url, token = f"http://127.0.0.1:{service.port}", (state / TOKEN_FILE).read_text().strip()
+        directory = SupernodeConfig("127.0.0.1", 0, state, Cube(2, 2), 4, 1)
+        async with serving(directory) as service:
+            url, token = directory.url(service.port), (state / TOKEN_FILE).read_text().strip()
 
             def config(name: str, label: str, fan_out: int) -> HostConfig:
                 return HostConfig(HostId(name), url, token, "127.0.0.1:0", label=label, fan_out=fan_out)

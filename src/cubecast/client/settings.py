@@ -24,7 +24,7 @@ from cubecast.names import check_address, check_name
 from cubecast.overlay.routing import Policy
 from cubecast.types import HostId
 
-SUPERNODE_DEFAULT = "http://127.0.0.1:7000"
+SUPERNODE_DEFAULT = "https://127.0.0.1:7000"
 SUPERNODE_VARIABLE = "CUBECAST_SUPERNODE"
 TOKEN_VARIABLE = "CUBECAST_TOKEN"  # noqa: S105  the variable's name, not a token
 

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from cubecast.errors import AddressError
 from cubecast.host.config import HostConfig
-from cubecast.host.directory.client import supernode_url
+from cubecast.host.directory.connection import supernode_url
 
 
 def reachable_address(config: HostConfig, bound: str) -> str:

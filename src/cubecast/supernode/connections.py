@@ -32,6 +32,8 @@ HEADER_BYTES_MAX = 16 * 1024
 """Maximum size of a request line and its headers, bytes; a token, the longest header, has about 1000."""
 SWEEP_S = 0.5
 """Deadlines are checked once in this time, s: short against all of them."""
+HANDSHAKE_S = 5.0
+"""Time for the handshake of TLS, from the connection's start, s: two round trips, some of whose packets are sent again."""
 HEADERS_S = 5.0
 """Time to send a request's headers, from the connection's start or their first byte, s: they fit into a few packets, and a
 host gives up a request after as long."""
@@ -52,6 +54,8 @@ IPV6_SITE_BITS = 64
 class Waits(Enum):
     """What a connection waits for."""
 
+    HANDSHAKE = auto()
+    """TLS is not up yet; plain HTTP has no such stage."""
     HEADERS = auto()
     BODY = auto()
     ANSWER = auto()
@@ -60,7 +64,13 @@ class Waits(Enum):
     """Nothing is under way: the client may send another request."""
 
 
-_ALLOWED_S = {Waits.HEADERS: HEADERS_S, Waits.BODY: BODY_S, Waits.ANSWER: math.inf, Waits.REQUEST: IDLE_S}
+_ALLOWED_S = {
+    Waits.HANDSHAKE: HANDSHAKE_S,
+    Waits.HEADERS: HEADERS_S,
+    Waits.BODY: BODY_S,
+    Waits.ANSWER: math.inf,
+    Waits.REQUEST: IDLE_S,
+}
 
 
 class Connection(H11Protocol):
@@ -68,21 +78,40 @@ class Connection(H11Protocol):
 
     table: ClassVar["Connections"]
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Counts the connection, which may have another one cut."""
-        self._stage: tuple[Waits, RequestResponseCycle | None] = (Waits.HEADERS, None)
-        self._deadline_s = self.table.now_s + HEADERS_S
+    def reached(self, transport: asyncio.Transport) -> None:
+        """A client has opened a TCP connection: counts it, which may have another one cut. TLS calls it, or connection_made."""
+        self._tcp = transport
+        self._wait(Waits.HANDSHAKE, None)
         self._read_by_s = math.inf
-        super().connection_made(transport)
-        self.address = site(self.client[0] if self.client else "")
-        self.app_state = {**self.app_state, "connection": self}
-        transport.set_write_buffer_limits(high=0)  # pause_writing then reports every byte the client does not read
+        peer = transport.get_extra_info("peername")
+        self.address = site(str(peer[0]) if peer else "")
+        transport.set_write_buffer_limits(high=0)  # of TCP, also below TLS: `unread` then hears of every byte
         self.table.add(self)
+
+    def gone(self) -> None:
+        """Stops counting the connection."""
+        self.table.remove(self)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """HTTP begins, over TLS or not."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "connection": self}
+        if self.encrypted:
+            transport.set_write_buffer_limits(high=1)  # the least: TLS pauses from so many bytes on, TCP above as many
+        else:
+            self.reached(transport)
+        self._wait(Waits.HEADERS, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops counting the connection."""
-        self.table.remove(self)
+        self.gone()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Ends an idle connection when the super-node stops, without waiting for the client to answer the end of TLS."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._tcp.close()
 
     def data_received(self, data: bytes) -> None:
         """Passes bytes to the parser, unless they make the headers too large; h11 checks only those that are incomplete."""
@@ -109,15 +138,25 @@ class Connection(H11Protocol):
         self._look()
 
     def pause_writing(self) -> None:
-        """The client has not read everything yet."""
-        unread_bytes = self.transport.get_write_buffer_size()
-        self._read_by_s = self.table.now_s + UNREAD_S + unread_bytes * 8 / RATE_BPS_MIN
+        """What was written waits in this process; below TLS, Handshake knows how much."""
+        if not self.encrypted:
+            self.unread()
         super().pause_writing()
 
     def resume_writing(self) -> None:
+        """What was written has left this process."""
+        if not self.encrypted:
+            self.read()
+        super().resume_writing()
+
+    def unread(self) -> None:
+        """The client has not read everything yet: begins the time that it has for that."""
+        unread_bytes = self._tcp.get_write_buffer_size()
+        self._read_by_s = self.table.now_s + UNREAD_S + unread_bytes * 8 / RATE_BPS_MIN
+
+    def read(self) -> None:
         """The client has read everything, or the system keeps it."""
         self._read_by_s = math.inf
-        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Refuses malformed HTTP; where an answer has begun, no other can be sent, and the connection is cut."""
@@ -126,6 +165,11 @@ class Connection(H11Protocol):
             self.cut()
         else:
             super().send_400_response(msg)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether HTTP runs over TLS."""
+        return self.scheme == "https"
 
     @property
     def waits(self) -> Waits:
@@ -143,7 +187,7 @@ class Connection(H11Protocol):
 
     def cut(self) -> None:
         """Ends the connection at once, with what was not sent yet."""
-        self.transport.abort()
+        self._tcp.abort()
 
     def _look(self) -> None:
         match self.conn.their_state:
@@ -154,8 +198,11 @@ class Connection(H11Protocol):
             case _:
                 waits = Waits.ANSWER
         if self._stage != (waits, self.cycle):
-            self._stage = (waits, self.cycle)
-            self._deadline_s = self.table.now_s + _ALLOWED_S[waits]
+            self._wait(waits, self.cycle)
+
+    def _wait(self, waits: Waits, cycle: RequestResponseCycle | None) -> None:
+        self._stage = (waits, cycle)
+        self._deadline_s = self.table.now_s + _ALLOWED_S[waits]
 
 
 @dataclass(slots=True)
@@ -242,6 +289,11 @@ class Connections:
             group.kept.pop(connection, None)
         if not own:
             del self._by_address[connection.address]
+
+    def cut_all(self) -> None:
+        """Cuts every connection: the super-node has stopped."""
+        for connection in [*self._all.unknown, *self._all.kept]:
+            connection.cut()
 
     async def enforce(self) -> None:
         """Cuts connections whose client is late, until it is cancelled."""

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import uvicorn
@@ -34,7 +36,10 @@ from cubecast.supernode.connections import (
 from cubecast.supernode.reachability import reachable
 from cubecast.supernode.service import Service
 from cubecast.supernode.sqlite import SqliteStore
+from cubecast.supernode.tls.certificate import OWN, Transport, pin_of_tokens, prepare
+from cubecast.supernode.tls.handshake import over_tls
 from cubecast.tokens.authority import Authority
+from cubecast.tokens.jws import pin
 from cubecast.tokens.permission import Permission
 from cubecast.tracing.writer import TraceWriter
 
@@ -60,6 +65,7 @@ class SupernodeConfig:
         directory: as DirectoryEngine takes it.
         trace: file to which the directory's events and effects are appended; None for no trace.
         dial_back: whether hosts are dialled back; if not, every host counts as reachable.
+        transport: HTTPS with which certificate, or plain HTTP.
     """
 
     bind: str
@@ -71,6 +77,12 @@ class SupernodeConfig:
     directory: DirectoryConfig = DIRECTORY_DEFAULTS
     dial_back: bool = True
     trace: Path | None = None
+    transport: Transport = OWN
+
+    def url(self, port: int) -> str:
+        """The URL of the API at this port of the address."""
+        scheme = "http" if self.transport.http else "https"
+        return f"{scheme}://{f'[{self.bind}]' if ':' in self.bind else self.bind}:{port}"
 
 
 class _Server(uvicorn.Server):
@@ -96,6 +108,7 @@ async def serving(config: SupernodeConfig, notify: Callable[[str], None] = lambd
         store = SqliteStore(config.state / STORE_FILE)
         with contextlib.closing(store):
             authority = Authority.load(config.state / KEY_FILE)
+            context = prepare(config.state, config.transport)
             write_join_token(config.state, authority)
             cube = store.first_shape(config.shape, live_region(config.expect))
             rng = np.random.default_rng(config.seed)
@@ -112,19 +125,21 @@ async def serving(config: SupernodeConfig, notify: Callable[[str], None] = lambd
                 service = Service(engine, store, gate, clock, reachable if config.dial_back else None, writer)
                 service.connections = _connections(notify)
                 service.port = listener.getsockname()[1]
-                async with _http(service, listener):
+                async with _http(service, listener, context):
                     yield service
 
 
 def write_join_token(state: Path, authority: Authority) -> None:
-    """Writes a join token that allows everything into the state folder, unless a valid one is there."""
-    path = state / TOKEN_FILE
+    """Writes a join token that allows everything into the state folder, unless a valid one with today's pin is there."""
+    path, wanted = state / TOKEN_FILE, pin_of_tokens(state)
     if path.exists():
         with contextlib.suppress(TokenError):
-            authority.verifier.join(path.read_text(errors="replace").strip())
-            return
+            token = path.read_text(errors="replace").strip()
+            authority.verifier.join(token)
+            if pin(token) == wanted:
+                return
     path.touch(mode=0o600)
-    path.write_text(authority.join_token(Permission()) + "\n")
+    path.write_text(authority.join_token(Permission(), pin=wanted) + "\n")
 
 
 def _connections(notify: Callable[[str], None]) -> Connections:
@@ -138,14 +153,16 @@ def _connections(notify: Callable[[str], None]) -> Connections:
 
 
 @contextlib.asynccontextmanager
-async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None]:
+async def _http(service: Service, listener: socket.socket, context: ssl.SSLContext | None) -> AsyncIterator[None]:
+    plain = service.connections.protocol()
+    protocol = plain if context is None else over_tls(plain, context)
     config = uvicorn.Config(
         make_app(service),
         log_config=None,
         access_log=False,
         lifespan="off",
         ws="none",
-        http=service.connections.protocol(),
+        http=cast(type[asyncio.Protocol], protocol),  # uvicorn calls it, as it would call the class
         backlog=ACCEPTED_MAX,
         h11_max_incomplete_event_size=HEADER_BYTES_MAX,
         timeout_keep_alive=int(IDLE_S),
@@ -171,6 +188,7 @@ async def _http(service: Service, listener: socket.socket) -> AsyncIterator[None
             service.stopping.set()  # the push streams end by themselves
             server.should_exit = True
             await serve
+            service.connections.cut_all()  # those still in their handshake, which uvicorn does not know
             deadlines.cancel()
 
 

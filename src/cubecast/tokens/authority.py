@@ -1,7 +1,7 @@
 """The super-node's signatures: on join tokens, credentials and host records.
 
 - Join token: the super-node's owner gives it to a person. It names the hosts that may join with it, and the channels
-  that they may publish, subscribe to and relay.
+  that they may publish, subscribe to and relay, and, unless a public authority vouches for it, the super-node's certificate.
 - Credential: the super-node issues it to a host that joins and with every refresh. It contains the host's name, its public
   key, the permissions of its join token, and the time of issue. A host that is still in has a new one; another host
   accepts one that was issued shortly before it last heard from the super-node itself, or later. So what was issued to a
@@ -72,10 +72,16 @@ class Authority:
         """
         return cls(private_key(path))
 
-    def join_token(self, permission: Permission, ttl_s: float = JOIN_TTL_S) -> str:
-        """A join token, valid for `ttl_s` seconds."""
+    def join_token(self, permission: Permission, ttl_s: float = JOIN_TTL_S, pin: str = "") -> str:
+        """A join token, valid for `ttl_s` seconds.
+
+        Args:
+            pin: SHA-256 fingerprint, hex, of the only certificate that its holder trusts as the super-node's; empty for any
+                that the holder's system trusts.
+        """
         claims = {"aud": JOIN, "exp": time.time() + ttl_s, "jti": secrets.token_hex(8)}
-        return sign({**claims, **permission.claims()}, self._key)
+        pinned = {"pin": pin} if pin else {}
+        return sign({**claims, **permission.claims(), **pinned}, self._key)
 
     def credential(self, bearer: Bearer, now_s: float) -> str:
         """The credential of a host.

@@ -3,6 +3,7 @@
 No expiry is compared with this machine's clock here: whoever verifies says what time it is, by the super-node's clock.
 """
 
+import re
 from collections.abc import Mapping
 
 import jwt
@@ -59,6 +60,20 @@ def unverified(token: str) -> dict[str, object]:
         return dict(jwt.decode(_short(token), options={"verify_signature": False}))
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise _not_a_token() from error
+
+
+def pin(token: str) -> str:
+    """The fingerprint of the super-node's certificate in a join token, hex; empty if there is none.
+
+    Who holds a token has it from its maker, and cannot check the signature before it knows the super-node.
+
+    Raises:
+        TokenError: malformed.
+    """
+    found = text(unverified(token), "pin").lower()
+    if found and not re.fullmatch("[0-9a-f]{64}", found):
+        raise _not_a_token()
+    return found
 
 
 def headers(token: str) -> dict[str, object]:

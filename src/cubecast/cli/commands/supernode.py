@@ -10,8 +10,10 @@ from cubecast.engine.directory.config import (
     RelocationConfig,
     RelocationForm,
 )
+from cubecast.errors import UsageError
 from cubecast.overlay.cube import parse_cube
 from cubecast.supernode.server import TOKEN_FILE, SupernodeConfig, serving
+from cubecast.supernode.tls.certificate import Transport
 
 
 def run(arguments: list[str]) -> int:
@@ -44,6 +46,7 @@ def run(arguments: list[str]) -> int:
         action="store_false",
         help="do not test whether hosts can be dialled: assume that all can",
     )
+    _add_transport_options(parser)
     parser.add_argument("--json", action="store_true", help="print events as JSON lines")
     add_trace_option(parser)
     args = parser.parse_args(arguments)
@@ -51,14 +54,45 @@ def run(arguments: list[str]) -> int:
     shape = None if args.shape is None else parse_cube(args.shape)
     directory = DirectoryConfig(relocation=RelocationConfig(args.relocation, args.relocation_depth))
     config = SupernodeConfig(
-        host, port, args.state, shape, args.expect, args.seed, directory, args.dial_back, args.trace
+        host,
+        port,
+        args.state,
+        shape,
+        args.expect,
+        args.seed,
+        directory,
+        args.dial_back,
+        args.trace,
+        _transport(args.http, args.tls_cert, args.tls_key),
     )
     return serve(_serve(config, args.json))
 
 
+def _add_transport_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--http",
+        action="store_true",
+        help="plain HTTP, for a TLS proxy or a closed network: whoever sees the traffic can read it",
+    )
+    parser.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="certificate of a public authority with its chain, PEM (own one)"
+    )
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
+
+
+def _transport(http: bool, certificate: Path | None, key: Path | None) -> Transport:
+    if http and (certificate or key):
+        raise UsageError("--http serves without TLS; leave out --tls-cert and --tls-key, or --http")
+    if certificate is not None and key is not None:
+        return Transport(files=(certificate, key))
+    if certificate or key:
+        raise UsageError("--tls-cert and --tls-key belong together; give both, or none for a certificate of its own")
+    return Transport(http)
+
+
 async def _serve(config: SupernodeConfig, json: bool) -> int:
     async with serving(config, notify) as service:
-        url = f"http://{f'[{config.bind}]' if ':' in config.bind else config.bind}:{service.port}"
+        url = config.url(service.port)
         token = config.state / TOKEN_FILE
         shape = service.engine.cube
         if json:

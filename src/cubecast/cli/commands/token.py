@@ -8,6 +8,7 @@ from cubecast.client.settings import read_token
 from cubecast.errors import UsageError
 from cubecast.supernode.access.revocations import revoke
 from cubecast.supernode.server import KEY_FILE
+from cubecast.supernode.tls.certificate import pin_of_tokens
 from cubecast.tokens.authority import Authority
 from cubecast.tokens.permission import Permission
 
@@ -40,7 +41,7 @@ def _make(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     relay = args.subscribe if args.relay is None else args.relay
     permission = Permission(args.hosts, args.publish, args.subscribe, relay)
-    print(_authority(args.state).join_token(permission, args.days * 86_400.0))
+    print(_authority(args.state).join_token(permission, args.days * 86_400.0, pin_of_tokens(args.state)))
     return 0
 
 

@@ -2,11 +2,9 @@
 
 import asyncio
 import hashlib
-import socket
-import ssl
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -28,7 +26,8 @@ from cubecast.engine.protocol.http_bodies import (
 )
 from cubecast.engine.protocol.job_records import JobStatus
 from cubecast.engine.protocol.records import Tree
-from cubecast.errors import ChannelUnknown, DirectoryError, DirectoryUnreachable, TokenError, UsageError
+from cubecast.errors import ChannelUnknown, DirectoryError, DirectoryUnreachable, TokenError
+from cubecast.host.directory.connection import Connection, failure
 from cubecast.host.directory.supernode_time import SupernodeTime
 from cubecast.tokens.identity import Identity
 from cubecast.tokens.proof import prove
@@ -57,19 +56,19 @@ class DirectoryClient:
             on_retry: called with one line for the user before each retry.
 
         Raises:
-            UsageError: the URL is not valid.
+            UsageError: the URL is not valid, or is for plain HTTP, and the token names a certificate.
         """
-        self.url = supernode_url(url)
+        self._connection = Connection(url, join_token, TIMEOUT)
+        self.url = self._connection.url
         self.identity = identity or Identity()
         self._join_token = join_token
         self._on_retry = on_retry
         self._nonce = ""
         self.clock = SupernodeTime()
-        self._http = httpx.AsyncClient(base_url=self.url, timeout=TIMEOUT, trust_env=False)
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._http.aclose()
+        await self._connection.close()
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
         """Requests a seat for this host.
@@ -217,7 +216,7 @@ class DirectoryClient:
             finally:
                 await response.aclose()
         except (httpx.HTTPError, msgspec.DecodeError) as error:
-            raise DirectoryUnreachable(_describe(self.url, error)) from error
+            raise DirectoryUnreachable(self._connection.describe(error)) from error
 
     async def _call(
         self,
@@ -249,10 +248,10 @@ class DirectoryClient:
                 return await self._sent(method, path, content, proves, token)
             except httpx.HTTPError as error:
                 if attempt + 1 == tries:
-                    raise DirectoryUnreachable(_describe(self.url, error)) from error
+                    raise DirectoryUnreachable(self._connection.describe(error)) from error
                 pause_s = RETRY_PAUSES_S[attempt]
                 self._on_retry(
-                    f"super-node {self.url} does not answer ({_reason(error)}); "
+                    f"super-node {self.url} does not answer ({failure(error)}); "
                     f"try {attempt + 2} of {tries} in {pause_s:g} s"
                 )
                 await asyncio.sleep(pause_s)
@@ -273,7 +272,7 @@ class DirectoryClient:
             nonce = self._nonce
             limits = STREAM_TIMEOUT if stream else TIMEOUT
             request = self._request(method, path, content, proves, limits, token)
-            response = await self._http.send(request, stream=stream)
+            response = await self._connection.send(request, stream=stream)
             self._nonce = response.headers.get("DPoP-Nonce", self._nonce)
             if last or self._nonce == nonce or response.status_code != httpx.codes.UNAUTHORIZED:
                 break
@@ -303,7 +302,7 @@ class DirectoryClient:
         self, method: str, path: str, content: bytes, proves: str, timeout: httpx.Timeout, token: str = ""
     ) -> httpx.Request:
         """A request with a person's token, or with a proof that this host holds its key."""
-        request = self._http.build_request(method, path, content=content, timeout=timeout)
+        request = self._connection.http.build_request(method, path, content=content, timeout=timeout)
         request.headers["Content-Type"] = "application/json"
         if token:
             request.headers["Authorization"] = f"Bearer {token}"
@@ -313,57 +312,3 @@ class DirectoryClient:
         request.headers["Authorization"] = f"DPoP {shown}"
         request.headers["DPoP"] = prove(self.identity, method, target, content, shown, self._nonce)
         return request
-
-
-def supernode_url(text: str) -> str:
-    """The complete URL of a super-node, without a slash at its end; `http://` is added if there is no scheme.
-
-    Raises:
-        UsageError: the scheme is not HTTP or HTTPS, or there is no host name or no valid port.
-    """
-    full = text if "://" in text else f"http://{text}"
-    try:
-        url = urlsplit(full)
-        usable = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise UsageError(f"super-node {text!r} is not a valid URL; give one like http://203.0.113.5:7000")
-    return full.rstrip("/")
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case httpx.ConnectError():
-            causes = list(_causes(error))
-            if any(isinstance(cause, socket.gaierror) for cause in causes):
-                return "its host is unknown"
-            if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-                return "its certificate is not trusted here"
-            if any(isinstance(cause, ssl.SSLError) for cause in causes):
-                return "it does not speak TLS"
-            return "connection refused"
-        case httpx.TimeoutException():
-            return "timed out"
-        case httpx.RemoteProtocolError() | httpx.ReadError():
-            return "the connection was cut"
-        case _:
-            return str(error) or type(error).__name__
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it, the latest first."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _describe(url: str, error: Exception) -> str:
-    reason = _reason(error)
-    advice = {
-        "its host is unknown": "check --supernode",
-        "its certificate is not trusted here": "check --supernode, or trust its certificate on this machine",
-        "it does not speak TLS": f"use http://{urlsplit(url).netloc}",
-    }.get(reason, "start it with `cubecast supernode` or check --supernode")
-    return f"super-node {url} does not answer ({reason}); {advice}"

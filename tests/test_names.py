@@ -1,11 +1,11 @@
-"""Names and addresses that are accepted, and others that are refused."""
+"""Names that are accepted, and others that are refused."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.errors import UsageError
-from cubecast.names import NAME_MAX, check_address, check_name
+from cubecast.names import NAME_MAX, check_name
 
 LETTERS = "azAZ09_-"
 
@@ -19,18 +19,3 @@ def test_names_of_letters_digits_dots_dashes_and_underscores_are_allowed(first: 
 def test_other_names_are_refused_with_what_they_name(name: str) -> None:
     with pytest.raises(UsageError, match=r"channel name .* is not allowed"):
         check_name("channel name", name)
-
-
-@pytest.mark.parametrize("host", ["203.0.113.5", "relay-1.example.org", "a", "[2001:db8::5]", "[::1]"])
-@pytest.mark.parametrize("port", [1, 4443, 65_535])
-def test_an_address_is_a_host_and_a_port(host: str, port: int) -> None:
-    check_address(f"{host}:{port}")
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["", "a", "a:", ":1", "a:0", "a:00000", "a:65536", "a:-1", "a:1 ", "-a:1", "a-:1", "2001:db8::5:1", "a b:1"],
-)
-def test_other_addresses_are_refused(address: str) -> None:
-    with pytest.raises(UsageError, match="is not HOST:PORT"):
-        check_address(address)

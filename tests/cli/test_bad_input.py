@@ -88,6 +88,8 @@ CASES: list[tuple[tuple[str, ...], str]] = [
         "--fan-out is for a channel made here",
     ),
     (("host", "--advertise", "foo bar:1", *NOWHERE), "is not HOST:PORT"),
+    (("host", "--advertise", "127.1:1", *NOWHERE), "--advertise: address '127.1:1' is not IP:PORT"),
+    (("host", "--advertise", "224.0.0.1:1", *NOWHERE), "is a multicast address"),
     (("host", "--source-address", "10.9.9.9", *NOWHERE), "not an address of this machine"),
     (("host", "--name", "a/b", *NOWHERE), "host name 'a/b' is not allowed"),
     (("demo", "-o", "/nowhere/x.ts"), "cannot write /nowhere/x.ts"),

@@ -13,7 +13,6 @@ from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Tree
 from cubecast.errors import AddressError, BoundRefused, ChannelUnknown, DirectoryError, UpstreamLost
 from cubecast.frames import EncodedFrame
-from cubecast.host.advertised import reachable_address
 from cubecast.host.channel.reader import ReceivedFrame
 from cubecast.host.channel.tracks import ChannelWriter, _PlainTrack
 from cubecast.host.config import HostConfig
@@ -306,19 +305,6 @@ async def test_a_host_that_cannot_be_dialled_publishes_and_receives(start: Start
                 await write(publisher, writer, sent)
                 await publisher.finish(ChannelName(channel), writer)
                 assert_all_arrived(sent, await reading)
-
-
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1", "http://127.0.0.1:7000/", "127.0.0.1", "https://user:word@127.0.0.1"]
-)
-def test_the_address_towards_the_supernode_is_found_whatever_form_its_url_has(url: str) -> None:
-    assert reachable_address(HostConfig(HostId("h"), url, ""), "0.0.0.0:4443") == "127.0.0.1:4443"
-
-
-def test_a_host_bound_to_ipv4_never_advertises_an_address_of_ipv6() -> None:
-    with pytest.raises(AddressError, match=r"listens on IPv4.*--listen \[::\]:0.*--advertise"):
-        reachable_address(HostConfig(HostId("h"), "http://[::1]:7000", ""), "0.0.0.0:4443")
-    assert reachable_address(HostConfig(HostId("h"), "http://[::1]:7000", ""), "[::]:4443") == "[::1]:4443"
 
 
 async def test_an_error_of_the_callers_passes_through_as_it_is(start: Start) -> None:

@@ -4,15 +4,10 @@ import asyncio
 import contextlib
 import socket
 import sqlite3
-import time
 from pathlib import Path
 
-import moq
-import numpy as np
 import pytest
 
-from cubecast.engine.directory.engine import DirectoryEngine
-from cubecast.engine.directory.events import HostJoined, HostLeft
 from cubecast.engine.protocol.http_bodies import RefreshRequest, RelocationRequest
 from cubecast.engine.protocol.records import Placement, SubscriptionRecord, Tree, Verdict
 from cubecast.errors import (
@@ -27,18 +22,9 @@ from cubecast.errors import (
 from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.directory.connection import supernode_url
 from cubecast.overlay.cube import Cube
-from cubecast.supernode.access.gate import Gate
-from cubecast.supernode.access.names import Names
-from cubecast.supernode.access.revocations import Revocations
-from cubecast.supernode.clock import SupernodeClock
-from cubecast.supernode.dial_backs import DIAL_BACKS_MAX, DialBack
-from cubecast.supernode.reachability import reachable
 from cubecast.supernode.server import TOKEN_FILE, serving
-from cubecast.supernode.service import Service
 from cubecast.supernode.sqlite import SqliteStore
-from cubecast.tokens.authority import Authority
 from cubecast.types import HostId
-from tests.conditions import eventually
 from tests.supernode.node import CLIP, config, node, request
 
 
@@ -204,17 +190,6 @@ def test_the_join_token_file_is_private_and_kept(tmp_path: Path) -> None:
     assert asyncio.run(start()) == asyncio.run(start())
 
 
-async def test_hosts_are_dialled_back() -> None:
-    server = moq.Server("127.0.0.1:0", tls_generate=["localhost"], publish=moq.OriginProducer(), subscribe=None)
-    async with server:
-        assert await reachable(server.local_addr)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-        silent.bind(("127.0.0.1", 0))
-        assert not await reachable(f"127.0.0.1:{silent.getsockname()[1]}")
-    with pytest.raises(AddressError, match="cannot dial back"):
-        await reachable("nobody.invalid:4443")
-
-
 async def test_a_subscriber_over_the_cube_is_moved_on_request_and_answered(tmp_path: Path) -> None:
     async with node(tmp_path) as running:
         publisher, subscriber = running.client(), running.client()
@@ -227,59 +202,3 @@ async def test_a_subscriber_over_the_cube_is_moved_on_request_and_answered(tmp_p
         assert (await subscriber.relocate(HostId("s"), wanted)).verdict is Verdict.LATER
         with pytest.raises(TokenError):
             await subscriber.relocate(HostId("p"), wanted)
-
-
-@pytest.mark.parametrize("address", ["a..b:4443", f"{'a' * 64}.example:4443", "no-such-host.invalid:4443"])
-async def test_an_address_that_no_name_can_have_is_an_address_error(address: str) -> None:
-    with pytest.raises(AddressError, match="cannot dial back"):
-        await reachable(address)
-
-
-def joins(engine: DirectoryEngine, name: str, address: str) -> None:
-    engine.handle(HostJoined(HostId(name), address, "ab" * 32, f"key of {name}", 8, ""), time.time())
-
-
-def service_with(tmp_path: Path, dial_back: DialBack, hosts: int) -> Service:
-    """A super-node with some hosts, which are reachable until they are dialled back."""
-    engine = DirectoryEngine(Cube(2, 8), np.random.default_rng(1))
-    store = SqliteStore(tmp_path / "directory.sqlite")
-    store.first_shape(Cube(2, 8), Cube(2, 8))
-    clock = SupernodeClock()
-    gate = Gate(Authority.load(tmp_path / "authority.pem"), clock, Names(), Revocations())
-    service = Service(engine, store, gate, clock, dial_back)
-    for number in range(hosts):
-        joins(engine, f"h{number}", f"h{number}.example:1")
-    return service
-
-
-async def test_hosts_are_dialled_back_several_at_a_time_and_not_too_many(tmp_path: Path) -> None:
-    dialled: list[str] = []
-    release = asyncio.Event()
-
-    async def dial_back(address: str) -> bool:
-        dialled.append(address)
-        await release.wait()
-        return False
-
-    service = service_with(tmp_path, dial_back, 2 * DIAL_BACKS_MAX)
-    round_of_all = asyncio.create_task(service.dial_backs.dial_all(service.stopping))
-    await eventually(lambda: len(dialled) == DIAL_BACKS_MAX)
-    assert all(member.record.reachable for member in service.engine.members.values())
-    release.set()
-    await round_of_all
-    assert sorted(dialled) == sorted(member.record.address for member in service.engine.members.values())
-    assert not any(member.record.reachable for member in service.engine.members.values())
-
-
-async def test_a_dial_back_says_nothing_of_a_host_that_has_moved_or_left_meanwhile(tmp_path: Path) -> None:
-    async def dial_back(address: str) -> bool:
-        if address == "h0.example:1":
-            joins(service.engine, "h0", "elsewhere.example:1")
-        if address == "h1.example:1":
-            service.engine.handle(HostLeft(HostId("h1")), time.time())
-        return False
-
-    service = service_with(tmp_path, dial_back, 3)
-    await service.dial_backs.dial_all(service.stopping)
-    found = {host: member.record.reachable for host, member in service.engine.members.items()}
-    assert found == {"h0": True, "h2": False}

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from cubecast.addresses import split_host_port
 from cubecast.client.ranges import (
     PROCESS_MAX,
     RATE_BPS_MAX,
@@ -20,7 +21,7 @@ from cubecast.engine.protocol.path import NUMBER_MAX
 from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, FAN_OUT_MAX
 from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig
-from cubecast.names import check_address, check_name
+from cubecast.names import check_name
 from cubecast.overlay.routing import Policy
 from cubecast.types import HostId
 
@@ -60,7 +61,7 @@ def host_config(
     check_name("host name", name)
     split_address(listen, "--listen")
     if advertise:
-        check_address(advertise)
+        _check_advertised(advertise)
     if source_address:
         _check_source_address(source_address)
     check_whole("fan_out", fan_out, 0, FAN_OUT_MAX)
@@ -136,6 +137,18 @@ def split_address(text: str, option: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or int(port) > 65_535 or (":" in host and host[0] != "["):
         raise UsageError(f"{option} {text!r} is not HOST:PORT, such as 0.0.0.0:4443 or [::]:4443")
     return host.strip("[]"), int(port)
+
+
+def _check_advertised(address: str) -> None:
+    """Checks that an address can be one that others dial; a name is resolved when the host joins.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        split_host_port(address)
+    except UsageError as error:
+        raise UsageError(f"--advertise: {error}") from error
 
 
 def _check_source_address(address: str) -> None:

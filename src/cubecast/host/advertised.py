@@ -3,9 +3,51 @@
 import socket
 from urllib.parse import urlsplit
 
-from cubecast.errors import AddressError
+from cubecast.addresses import canonical_address, split_host_port
+from cubecast.errors import AddressError, UsageError
 from cubecast.host.config import HostConfig
 from cubecast.host.directory.connection import supernode_url
+
+
+def advertised_address(config: HostConfig, bound: str) -> str:
+    """The address that is sent to the super-node: that of `--advertise`, resolved, or the one found here; canonical.
+
+    Args:
+        bound: the address that the data plane is bound to, IP:PORT.
+
+    Raises:
+        AddressError: it is unknown, or no other host can reach this one there.
+    """
+    if not config.advertise:
+        found = reachable_address(config, bound)
+        try:
+            return canonical_address(found)
+        except UsageError as error:
+            raise AddressError(f"{error}, with --advertise") from error
+    name, port = split_host_port(config.advertise)
+    try:
+        return canonical_address(f"{_resolved(name.strip('[]'), bound)}:{port}")
+    except UsageError as error:
+        raise AddressError(f"--advertise {config.advertise}: {error}") from error
+
+
+def _resolved(name: str, bound: str) -> str:
+    """The first IP address of a name, as it stands before a port; of IPv4 if this host listens on IPv4 only."""
+    family = socket.AF_UNSPEC if bound.startswith("[") else socket.AF_INET
+    if ":" in name:
+        family = socket.AF_INET6
+    try:
+        found = socket.getaddrinfo(name, None, family, socket.SOCK_DGRAM)
+    except (OSError, UnicodeError) as error:
+        of_ipv4 = ", which needs an address of IPv4, as this host listens on" if family == socket.AF_INET else ""
+        raise AddressError(
+            f"--advertise: the name {name!r} cannot be resolved{of_ipv4}; give the IP address itself"
+        ) from error
+    return _bracketed(str(found[0][4][0]))
+
+
+def _bracketed(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip
 
 
 def reachable_address(config: HostConfig, bound: str) -> str:
@@ -42,4 +84,4 @@ def reachable_address(config: HostConfig, bound: str) -> str:
         raise AddressError(
             f"cannot find this machine's address on the route to {target}: {error.strerror}; give it with --advertise"
         ) from error
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    return f"{_bracketed(name)}:{port}"

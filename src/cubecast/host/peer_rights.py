@@ -42,6 +42,11 @@ class PeerRights:
         self._verifier = verifier
         self._audience = audience(self._host, fingerprint)
 
+    @property
+    def public_key(self) -> str:
+        """This host's public key, hex."""
+        return self._identity.public_key
+
     def token(self, peer: HostRecord) -> str:
         """A token for one session with a peer, worth nothing elsewhere."""
         return self._identity.token(peer.host, peer.fingerprint, self._time.now_s())

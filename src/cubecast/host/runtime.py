@@ -21,7 +21,7 @@ from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Placement, Tree
 from cubecast.errors import TokenError, UsageError
 from cubecast.frames import TrackFormat
-from cubecast.host.advertised import reachable_address
+from cubecast.host.advertised import advertised_address
 from cubecast.host.channel.reader import ChannelReader
 from cubecast.host.channel.tracks import ChannelWriter, CopyCount
 from cubecast.host.config import HostConfig
@@ -258,10 +258,11 @@ class HostRuntime:
             TokenError: the join token is not accepted.
         """
         bound = await self._plane.listen()
-        self._address = self.config.advertise or reachable_address(self.config, bound)
+        self._address = await asyncio.to_thread(advertised_address, self.config, bound)  # a name may take seconds
+        self._plane.open()
         answer = await self._directory_session.join(self._address, self._plane.fingerprint)
         self._rights.trust(Verifier(answer.public_key), self._plane.fingerprint)
-        self._plane.open()
+        self._plane.trusted.set()
         self._background = [self._tasks.create_task(self._tick()), *self._directory_session.start()]
 
     async def stop(self) -> None:

@@ -104,6 +104,11 @@ def _keep(request: Request) -> None:
     connection.authenticated()
 
 
+def _origin(request: Request) -> str:
+    """The IP address that a request came from; empty if it is unknown."""
+    return "" if request.client is None else request.client.host
+
+
 def _body(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
     """Reads a body as a dependency, in the order of the parameters: FastAPI reads its own before it verifies the token."""
 
@@ -182,7 +187,7 @@ def _host_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
         connection: Request, signed: Joining, request: Annotated[JoinRequest, Depends(_body(JoinRequest))]
     ) -> JoinAnswer:
         """Take a seat in the cube; needs a join token, and a proof by the key that joins."""
-        answer = await service.join(signed, request)
+        answer = await service.join(signed, request, _origin(connection))
         _keep(connection)
         return answer
 
@@ -193,9 +198,11 @@ def _host_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
         max_body_size=REFRESH_BYTES_MAX,
         openapi_extra=_described(RefreshRequest),
     )
-    async def refresh(who: Own, request: Annotated[RefreshRequest, Depends(_body(RefreshRequest))]) -> RefreshAnswer:
+    async def refresh(
+        connection: Request, who: Own, request: Annotated[RefreshRequest, Depends(_body(RefreshRequest))]
+    ) -> RefreshAnswer:
         """Renew the lease; report subscriptions, silent neighbours, delays and jobs."""
-        return service.refresh(who, request)
+        return service.refresh(who, request, _origin(connection))
 
     @app.get("/v1/hosts/{host}/pushes", responses=problems, tags=["hosts"])  # noqa: FAST003  Own reads it
     async def pushes(who: Own) -> StreamingResponse:

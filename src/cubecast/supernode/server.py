@@ -33,7 +33,7 @@ from cubecast.supernode.connections import (
     Connections,
     connections_for,
 )
-from cubecast.supernode.reachability import reachable
+from cubecast.supernode.reachability import proved
 from cubecast.supernode.service import Service
 from cubecast.supernode.sqlite import SqliteStore
 from cubecast.supernode.tls.certificate import OWN, Transport, pin_of_tokens, prepare
@@ -122,7 +122,7 @@ async def serving(config: SupernodeConfig, notify: Callable[[str], None] = lambd
             with trace as writer:
                 clock = SupernodeClock(store.clock_s())
                 gate = Gate(authority, clock, Names(store.names()), Revocations(config.state))
-                service = Service(engine, store, gate, clock, reachable if config.dial_back else None, writer)
+                service = Service(engine, store, gate, clock, proved if config.dial_back else None, writer)
                 service.connections = _connections(notify)
                 service.port = listener.getsockname()[1]
                 async with _http(service, listener, context):

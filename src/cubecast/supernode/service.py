@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+from cubecast.addresses import canonical_address
 from cubecast.engine.directory.engine import DirectoryEngine
 from cubecast.engine.directory.events import (
     Answer,
@@ -42,7 +43,7 @@ from cubecast.engine.protocol.http_bodies import (
 from cubecast.engine.protocol.job_records import JobStatus
 from cubecast.engine.protocol.records import Tree
 from cubecast.errors import ChannelUnknown, DirectoryError, LocalError, TokenError
-from cubecast.names import check_address, check_name
+from cubecast.names import check_name
 from cubecast.overlay.cube import format_label
 from cubecast.supernode.access.gate import Gate, RightEnded, SignedRequest
 from cubecast.supernode.access.rights import HostRights
@@ -52,6 +53,7 @@ from cubecast.supernode.dial_backs import DialBack, DialBacks
 from cubecast.supernode.job_requests import HEX_32_BYTES, check_job
 from cubecast.supernode.modules import Modules
 from cubecast.supernode.outbox import Outbox
+from cubecast.supernode.reachability import Claim
 from cubecast.supernode.runner import DirectoryRunner
 from cubecast.supernode.store import Store
 from cubecast.tokens.authority import Bearer
@@ -84,7 +86,7 @@ class Service:
         """Restores the stored state into the engine.
 
         Args:
-            dial_back: finds out whether a host can be dialled at an address; without it every host counts as reachable.
+            dial_back: finds out whether a host is at its address; without it every host counts as reachable.
             trace: where events and effects are written.
         """
         self.engine = engine
@@ -163,8 +165,11 @@ class Service:
         member = self.engine.members.get(bearer.host)
         return member is not None and member.record.key == bearer.key
 
-    async def join(self, signed: SignedRequest, request: JoinRequest) -> JoinAnswer:
+    async def join(self, signed: SignedRequest, request: JoinRequest, origin: str) -> JoinAnswer:
         """Dials a host back, and seats it.
+
+        Args:
+            origin: the IP address that the request came from.
 
         Raises:
             TokenError: the token does not allow this name, or the proof is not by the key that joins.
@@ -174,14 +179,15 @@ class Service:
         bearer = self._gate.joining(signed, request.name)
         if bearer.key != request.key:
             raise TokenError("the proof is not by the key that asks to join")
-        check_address(request.address)
+        address = canonical_address(request.address)
         if not HEX_32_BYTES.fullmatch(request.key) or not HEX_32_BYTES.fullmatch(request.fingerprint):
             raise DirectoryError("a join needs a SHA-256 fingerprint and an Ed25519 key, 64 hex digits each")
-        reachable = await self.dial_backs.joining(request.address)
+        claim = Claim(address, request.fingerprint, request.key)
+        reachable = await self.dial_backs.joining(request.name, claim, origin)
         self._handle(
             HostJoined(
                 request.name,
-                request.address,
+                address,
                 request.fingerprint,
                 request.key,
                 request.fan_out,
@@ -189,6 +195,7 @@ class Service:
                 reachable,
             )
         )
+        self.dial_backs.heard(request.name, origin)
         return JoinAnswer(
             self.engine.placement(request.name),
             self._credential(bearer),
@@ -200,13 +207,17 @@ class Service:
     def _credential(self, bearer: Bearer) -> str:
         return self._rights.credential(bearer, (job.source for job in self.engine.jobs.of(bearer.host)))
 
-    def refresh(self, bearer: Bearer, request: RefreshRequest) -> RefreshAnswer:
+    def refresh(self, bearer: Bearer, request: RefreshRequest, origin: str) -> RefreshAnswer:
         """Renews a lease and handles a host's reports; only of its own subscriptions to channels that it may receive.
+
+        Args:
+            origin: the IP address that the request came from.
 
         Raises:
             DirectoryError: the host has to join again.
         """
         self._handle(HostRefreshed(bearer.host))
+        self.dial_backs.heard(bearer.host, origin)
         for record in request.subscriptions:
             if record.subscriber == bearer.host and self._may_subscribe(bearer, record.channel):
                 self._handle(SubscriptionReported(record))

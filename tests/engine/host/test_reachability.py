@@ -90,3 +90,23 @@ def test_a_host_that_becomes_reachable_is_dialled() -> None:
     overlay.run(1.0)
     known = [n.record for e in overlay.engines.values() for n in (e.placement.neighbours if e.placement else ())]
     assert all(record.reachable for record in known)
+
+
+def test_nobody_is_sent_the_address_of_a_hidden_host_and_its_links_remain_when_it_becomes_hidden() -> None:
+    overlay = overlay_of(6, {2}, 5)
+    overlay.run(1.0)
+    host = overlay.names[4]
+
+    def sessions() -> dict[str, object]:
+        """Of each host that has a working link to this one, what it has measured since the link came up."""
+        links = {name: engine._neighbourhood.links.get(host) for name, engine in overlay.engines.items()}
+        return {name: link.estimate for name, link in links.items() if link is not None and link.up}
+
+    before = sessions()
+    assert before
+    overlay.supernode.send(HostTested(host, reachable=False))
+    overlay.run(1.0)
+    records = [n.record for e in overlay.engines.values() for n in (e.placement.neighbours if e.placement else ())]
+    assert {record.host for record in records if not record.address} == {overlay.names[2], host}
+    assert all(record.reachable == bool(record.address) for record in records)
+    assert all(sessions().get(name) is estimate for name, estimate in before.items())

@@ -222,6 +222,10 @@ class DirectoryEngine:
             raise DirectoryError(f"host {host} has no seat yet; join again")
         return placement
 
+    def host_at(self, address: str) -> HostId | None:
+        """The host that can be dialled at an address; None if there is none."""
+        return self._seats.host_at(address)
+
     def subscriptions(self) -> list[SubscriptionRecord]:
         """The latest report of every subscription of the hosts that have joined."""
         return self._state.subscriptions()

@@ -24,10 +24,11 @@ class HostJoined:
     """A host asks for a seat.
 
     Attributes:
+        address: where it says it can be dialled, IP:PORT.
         key: its Ed25519 public key, hex.
         fan_out: copies it is willing to send, over all channels.
         requested_label: the label it asks for, spelled in digits; empty for a random one.
-        reachable: whether it was dialled back successfully.
+        reachable: whether its certificate was found there, or nobody is dialled back.
     """
 
     host: HostId
@@ -185,7 +186,7 @@ DirectoryEvent: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class SaveHost:
-    """Store a host's record."""
+    """Store a host's record, with the address that the host has named, proved or not."""
 
     record: HostRecord
 

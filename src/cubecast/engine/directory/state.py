@@ -22,6 +22,9 @@ class Member:
     """A host that has joined, and what it last reported."""
 
     record: HostRecord
+    """What others are sent of it: of a hidden host no address."""
+    address: str
+    """Where it says it can be dialled, proved or not."""
     number: int
     """Rises from host to host, in the order in which they joined first."""
     placement: Placement | None = None
@@ -49,6 +52,10 @@ class DirectoryState:
     def renewed(self, record: HostRecord) -> HostRecord:
         """A record that has changed, with the next version, signed."""
         return self.sign(replace(record, version=record.version + 1))
+
+    def published(self, record: HostRecord) -> HostRecord:
+        """A record as others are sent it: an address that was not proved is sent to nobody, who could only dial in vain."""
+        return record if record.reachable else replace(record, address="")
 
     def forget_subscriptions(self, host: HostId) -> None:
         """Drops what is stored of a host's subscriptions."""

@@ -386,4 +386,6 @@ def _is_older(record: HostRecord, known: HostRecord | None) -> bool:
 
 
 def _moved(old: HostRecord, new: HostRecord) -> bool:
-    return (old.address, old.fingerprint) != (new.address, new.fingerprint)
+    """Whether a host is dialled elsewhere now, or has another certificate; links to one that is hidden now remain."""
+    known = old.address and new.address
+    return old.fingerprint != new.fingerprint or bool(known and old.address != new.address)

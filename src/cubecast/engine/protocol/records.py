@@ -34,7 +34,8 @@ class HostRecord:
     """A host of the overlay.
 
     Attributes:
-        address: the address of its data plane, `HOST:PORT` over UDP.
+        address: where its data plane can be dialled, IP:PORT over UDP, one spelling for each endpoint; empty for a hidden host,
+            whose address is not proved.
         fingerprint: SHA-256 of its certificate, hex; every link to it checks it.
         key: its Ed25519 public key, hex; the name belongs to the host that signs with it.
         seat: its own label in the cube.

@@ -11,12 +11,13 @@ from urllib.parse import parse_qs
 
 import moq
 
+from cubecast.engine.protocol.dial_back import DIAL_BACK_PATH
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.errors import AddressError, TokenError
 from cubecast.host.media.channels import PUSH_PATH, Channels
 from cubecast.host.media.links import LINK_PATH, Links
 from cubecast.host.media.parent_sessions import ParentSessions
-from cubecast.host.media.sessions import BUSY, UNAUTHORIZED, Hooks, dialler
+from cubecast.host.media.sessions import BUSY, NOT_FOUND, UNAUTHORIZED, Hooks, dialler
 from cubecast.host.media.standbys import BRIDGE_PATH, StandbySessions
 from cubecast.host.peer_rights import PeerRights
 from cubecast.host.tasks import Tasks
@@ -45,6 +46,8 @@ class DataPlane:
         self._server: moq.Server | None = None
         self._rights = rights
         self._accepting: asyncio.Task[None] | None = None
+        self.trusted = asyncio.Event()
+        """Set once the super-node is known, whose word peers' rights are checked by: until then their sessions wait."""
         self._sessions = 0
         self.fingerprint = ""
         client = dialler(rights.token, source)
@@ -61,12 +64,16 @@ class DataPlane:
             The bound address.
 
         Raises:
-            AddressError: the port is in use, or the address is not of this machine.
+            AddressError: the name is unknown, the port is in use, or the address is not of this machine.
         """
         server = moq.Server(self._bind, tls_generate=["localhost"], publish=moq.OriginProducer(), subscribe=None)
         try:
             await server.__aenter__()
         except (moq.Error, ValueError) as error:
+            if "failed to resolve" in str(error):
+                raise AddressError(
+                    f"cannot listen on {self._bind}: the name cannot be resolved; give an IP address with --listen"
+                ) from error
             raise AddressError(
                 f"cannot listen on {self._bind} (UDP): in use, or no address of this machine; choose another with --listen"
             ) from error
@@ -75,7 +82,7 @@ class DataPlane:
         return server.local_addr
 
     def open(self) -> None:
-        """Answers sessions of hosts whose tokens are accepted."""
+        """Answers dial-backs of the super-node, and after `trusted` sessions of hosts whose tokens are accepted."""
         self._accepting = self._tasks.create_task(self._accept())
 
     async def close(self) -> None:
@@ -135,10 +142,15 @@ class DataPlane:
 
     async def _answer(self, request: moq.Request) -> None:
         self._sessions += 1
+        path = request.path.strip("/")
         try:
+            if path.startswith(DIAL_BACK_PATH):
+                is_own = path.removeprefix(DIAL_BACK_PATH) == self._rights.public_key
+                await self._reject(request, UNAUTHORIZED if is_own else NOT_FOUND)
+                return
+            await self.trusted.wait()
             token = parse_qs(request.query or "").get("token", [""])[0]
             bearer = self._rights.bearer(token)
-            path = request.path.strip("/")
             if path == LINK_PATH:
                 await self.links.accept(request, bearer.host)
             elif path.startswith(BRIDGE_PATH) and bearer.host == self._host:

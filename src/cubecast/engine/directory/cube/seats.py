@@ -55,6 +55,7 @@ class Seats:
         self._placements = Placements(state.cube)
         self._leases = Leases()
         self._host_of_address: dict[str, HostId] = {}
+        """Of the hosts that can be dialled: an address that was only named belongs to nobody."""
         self._joins = 0
         """Number of joins of hosts that were no members."""
 
@@ -63,10 +64,10 @@ class Seats:
     def restore(self, cube: Cube, epoch: int, hosts: Iterable[HostRecord], now: float) -> None:
         """Restores the stored shape and hosts; each host gets a fresh lease."""
         self._state.cube, self._state.epoch = cube, epoch
-        stored = list(hosts)
-        for record in stored:
-            self._add(record, now)
-        self._placements = Placements(cube, epoch, stored)
+        for stored in hosts:
+            record = stored if stored.reachable else self._state.sign(self._state.published(stored))
+            self._add(record, stored.address, now)
+        self._placements = Placements(cube, epoch, [member.record for member in self._state.members.values()])
 
     def check_join(self, event: HostJoined) -> None:
         """Checks that a host may join under its name and address.
@@ -79,12 +80,16 @@ class Seats:
         known = self._state.members.get(event.host)
         if known is not None and known.record.key != event.key:
             raise DirectoryError(
-                f"the name {event.host} is taken by a host at {known.record.address}; choose another with --name, "
+                f"the name {event.host} is taken by another host; choose another with --name, "
                 f"or wait {self._lease.lease_s:.0f} s if that host has just died"
             )
-        owner = self._host_of_address.get(event.address, event.host)
-        if owner != event.host:
+        owner = self.host_at(event.address)
+        if event.reachable and owner not in (None, event.host):
             raise DirectoryError(f"address {event.address} already belongs to host {owner}; choose another port")
+
+    def host_at(self, address: str) -> HostId | None:
+        """The host that can be dialled at an address; None if there is none."""
+        return self._host_of_address.get(address)
 
     def is_full_for(self, host: HostId) -> bool:
         """Whether the cube must grow before a host can join; a member keeps the seat it has."""
@@ -103,31 +108,39 @@ class Seats:
         requested_label = "" if grown else event.requested_label
         seat = self._free_seat(requested_label) if known is None else known.record.seat
         before = HostRecord(HostId(""), "", "", "", seat) if known is None else known.record
-        record = replace(
-            before,
-            host=event.host,
-            address=event.address,
-            fingerprint=event.fingerprint,
-            key=event.key,
-            fan_out=event.fan_out,
-            reachable=event.reachable,
+        record = self._state.published(
+            replace(
+                before,
+                host=event.host,
+                address=event.address,
+                fingerprint=event.fingerprint,
+                key=event.key,
+                fan_out=event.fan_out,
+                reachable=event.reachable,
+            )
         )
+        is_stored = known is not None and known.record == record and known.address == event.address
         if record != before:
             version = max(int(now * 1000), before.version)  # rises across restarts too
             record = self._state.renewed(replace(record, version=version))
-        self._add(record, now)
+        self._add(record, event.address, now)
         self._placements.put(record)
-        return [SaveHost(record)] if known is None or known.record != record else []
+        return [] if is_stored else [self._save(record.host)]
 
-    def _add(self, record: HostRecord, now: float) -> None:
+    def _save(self, host: HostId) -> SaveHost:
+        member = self._state.members[host]
+        return SaveHost(replace(member.record, address=member.address))
+
+    def _add(self, record: HostRecord, address: str, now: float) -> None:
         known = self._state.members.get(record.host)
         if known is None:
             self._joins += 1
         else:
             self._host_of_address.pop(known.record.address, None)
             self._state.forget_subscriptions(record.host)
-        self._host_of_address[record.address] = record.host
-        self._state.members[record.host] = Member(record, self._joins if known is None else known.number)
+        if record.reachable:
+            self._host_of_address[address] = record.host
+        self._state.members[record.host] = Member(record, address, self._joins if known is None else known.number)
         self._leases.renew(record.host, now + self._lease.lease_s)
         self._delay_table.set_reachable(record.host, reachable=record.reachable)
 
@@ -141,14 +154,30 @@ class Seats:
         self._delay_table.forget(host)
 
     def set_reachable(self, host: HostId, *, reachable: bool, now: float) -> list[DirectoryEffect]:
-        """Records the result of a dial-back; placements change with it."""
+        """Records the result of a dial-back; placements change with it.
+
+        An address has one certificate: the host whose certificate was found there last is the one that is there.
+        """
         member = self._state.members.get(host)
         if member is None or member.record.reachable == reachable:
             return []
-        member.record = self._state.renewed(replace(member.record, reachable=reachable))
+        saved: list[DirectoryEffect] = []
+        if reachable:
+            former = self.host_at(member.address)
+            saved = [] if former is None else [self._set_reachable(former, reachable=False)]
+        return [*saved, self._set_reachable(host, reachable=reachable), *self.place(now)]
+
+    def _set_reachable(self, host: HostId, *, reachable: bool) -> SaveHost:
+        member = self._state.members[host]
+        if reachable:
+            self._host_of_address[member.address] = host
+        else:
+            self._host_of_address.pop(member.address, None)
+        record = replace(member.record, address=member.address, reachable=reachable)
+        member.record = self._state.renewed(self._state.published(record))
         self._delay_table.set_reachable(host, reachable=reachable)
         self._placements.put(member.record)
-        return [SaveHost(member.record), *self.place(now)]
+        return self._save(host)
 
     def refresh(self, host: HostId, now: float) -> None:
         """Renews a lease.
@@ -178,7 +207,7 @@ class Seats:
         first.record = self._state.renewed(replace(first.record, seat=second_seat))
         second.record = self._state.renewed(replace(second.record, seat=first_seat))
         self._placements.swap(first.record, second.record)
-        return [SaveHost(first.record), SaveHost(second.record), *self.place(now)]
+        return [self._save(a), self._save(b), *self.place(now)]
 
     def _free_seat(self, requested_label: str) -> Label:
         """The requested label, or a random free one.
@@ -230,9 +259,9 @@ class Seats:
         state.cube, state.epoch, self._too_large_since = cube, state.epoch + 1, np.inf
         seats = self._rng.permutation(label_count(cube))
         effects: list[DirectoryEffect] = [SaveShape(cube, state.epoch)]
-        for member, seat in zip(state.members.values(), seats.tolist(), strict=False):
+        for (host, member), seat in zip(state.members.items(), seats.tolist(), strict=False):
             member.record = self._state.renewed(replace(member.record, seat=Label(seat)))
-            effects.append(SaveHost(member.record))
+            effects.append(self._save(host))
         self._placements = Placements(cube, state.epoch, [member.record for member in state.members.values()])
         return effects
 

@@ -1,7 +1,7 @@
 """A super-node in this process, and its clients."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from cubecast.supernode.server import SupernodeConfig, serving
 from cubecast.supernode.service import Service
 from cubecast.tokens.authority import Authority
 from cubecast.tokens.permission import Permission
+from cubecast.tokens.quota import DEFAULT_QUOTA, Quota
 from cubecast.types import ChannelName, HostId
 
 CLIP = ChannelName("clip")
@@ -29,9 +30,13 @@ class Node:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.service.port}"
 
-    def client(self, permission: Permission | None = None) -> DirectoryClient:
+    def client(self, permission: Permission | None = None, quota: Quota = DEFAULT_QUOTA) -> DirectoryClient:
+        """A client with a join token of its own."""
         authority = Authority.load(self.state / "authority.pem")
-        client = DirectoryClient(self.url, authority.join_token(permission or Permission()), lambda _: None)
+        return self.client_with(authority.join_token(permission or Permission(), quota=quota))
+
+    def client_with(self, token: str, on_retry: Callable[[str], None] = lambda _: None) -> DirectoryClient:
+        client = DirectoryClient(self.url, token, on_retry)
         self.clients.append(client)
         return client
 

@@ -36,6 +36,7 @@ from cubecast.supernode.service import Service
 from cubecast.supernode.sqlite import SqliteStore
 from cubecast.tokens.authority import Authority
 from cubecast.tokens.permission import Permission
+from cubecast.tokens.quota import OWNER_QUOTA
 from cubecast.tracing.writer import TraceWriter
 
 KEY_FILE = "authority.pem"
@@ -124,7 +125,7 @@ def write_join_token(state: Path, authority: Authority) -> None:
             authority.verifier.join(path.read_text(errors="replace").strip())
             return
     path.touch(mode=0o600)
-    path.write_text(authority.join_token(Permission()) + "\n")
+    path.write_text(authority.join_token(Permission(), quota=OWNER_QUOTA) + "\n")
 
 
 def _connections(notify: Callable[[str], None]) -> Connections:

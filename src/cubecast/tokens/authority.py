@@ -21,6 +21,7 @@ from cubecast.errors import TokenError
 from cubecast.keys import private_key
 from cubecast.tokens.jws import check_expiry, number, public_key, sign, text, verify
 from cubecast.tokens.permission import Permission
+from cubecast.tokens.quota import DEFAULT_QUOTA, Quota
 from cubecast.types import HostId
 
 JOIN_TTL_S = 365 * 86_400.0
@@ -40,6 +41,7 @@ class JoinRights:
     permission: Permission
     token_id: str
     expires_s: float
+    quota: Quota = DEFAULT_QUOTA
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Bearer:
     """Of the join token that it joined with."""
     expires_s: float = 1e12
     """When that token expires, s since the Unix epoch."""
+    quota: Quota = DEFAULT_QUOTA
+    """Of that token."""
 
 
 class Authority:
@@ -72,10 +76,10 @@ class Authority:
         """
         return cls(private_key(path))
 
-    def join_token(self, permission: Permission, ttl_s: float = JOIN_TTL_S) -> str:
+    def join_token(self, permission: Permission, ttl_s: float = JOIN_TTL_S, quota: Quota = DEFAULT_QUOTA) -> str:
         """A join token, valid for `ttl_s` seconds."""
         claims = {"aud": JOIN, "exp": time.time() + ttl_s, "jti": secrets.token_hex(8)}
-        return sign({**claims, **permission.claims()}, self._key)
+        return sign({**claims, **permission.claims(), **quota.claims()}, self._key)
 
     def credential(self, bearer: Bearer, now_s: float) -> str:
         """The credential of a host.
@@ -92,6 +96,7 @@ class Authority:
                 "exp": bearer.expires_s,
                 "jti": bearer.token_id,
                 **bearer.permission.claims(),
+                **bearer.quota.claims(),
             },
             self._key,
         )
@@ -121,7 +126,8 @@ class Verifier:
         """
         claims = verify(token, self._key, JOIN)
         check_expiry(claims, time.time(), leeway_s=0.0)
-        return JoinRights(Permission.from_claims(claims), text(claims, "jti"), number(claims, "exp"))
+        permission, quota = Permission.from_claims(claims), Quota.from_claims(claims)
+        return JoinRights(permission, text(claims, "jti"), number(claims, "exp"), quota)
 
     def join_id(self, token: str) -> str:
         """The id by which a join token is revoked, also after it has expired.
@@ -157,6 +163,7 @@ class Verifier:
             key,
             text(claims, "jti"),
             number(claims, "exp"),
+            Quota.from_claims(claims),
         )
 
     def is_signed(self, content: bytes, signature: str) -> bool:

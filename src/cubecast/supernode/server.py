@@ -14,7 +14,8 @@ import uvicorn
 from cubecast.descriptors import raise_descriptor_limit
 from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig
 from cubecast.engine.directory.engine import DirectoryEngine
-from cubecast.errors import AddressError, TokenError
+from cubecast.errors import AddressError, LocalError, TokenError
+from cubecast.file_modes import check_secret, write_secret
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
 from cubecast.supernode.access.gate import Gate
@@ -118,14 +119,21 @@ async def serving(config: SupernodeConfig, notify: Callable[[str], None] = lambd
 
 
 def write_join_token(state: Path, authority: Authority) -> None:
-    """Writes a join token that allows everything into the state folder, unless a valid one is there."""
+    """Writes a join token that allows everything into the state folder, unless a valid one is there.
+
+    Raises:
+        LocalError: the file cannot be read or written, or contains a valid token that other users can read.
+    """
     path = state / TOKEN_FILE
-    if path.exists():
-        with contextlib.suppress(TokenError):
-            authority.verifier.join(path.read_text(errors="replace").strip())
-            return
-    path.touch(mode=0o600)
-    path.write_text(authority.join_token(Permission(), quota=OWNER_QUOTA) + "\n")
+    try:
+        if path.exists():
+            with contextlib.suppress(TokenError):
+                authority.verifier.join(path.read_text(errors="replace").strip())
+                check_secret(path)
+                return
+        write_secret(path, f"{authority.join_token(Permission(), quota=OWNER_QUOTA)}\n".encode())
+    except OSError as error:
+        raise LocalError(f"cannot use join token {path}: {error.strerror}") from error
 
 
 def _connections(notify: Callable[[str], None]) -> Connections:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cubecast.errors import LocalError
-from cubecast.file_modes import check_secret, write_secret
+from cubecast.file_modes import check_not_writable_by_others, check_secret, write_secret
 
 
 class KeyInUse(LocalError):
@@ -22,7 +22,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     Raises:
         LocalError: the file cannot be read or written, contains no Ed25519 key, or other users can read or write it.
     """
-    check_secret(path)
+    check_not_writable_by_others(path)
     try:
         if not path.exists():
             _write(path, Ed25519PrivateKey.generate())
@@ -33,6 +33,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
         raise LocalError(f"{path} contains no private key; move the file away and a new key is created") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise LocalError(f"{path} contains no Ed25519 key; move the file away and a new key is created")
+    check_secret(path)
     return key
 
 

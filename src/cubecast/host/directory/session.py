@@ -120,6 +120,8 @@ class DirectorySession:
         self._refresh_due = asyncio.Event()
         self._rejoin_failure = ""
         """Why the last attempt to join again failed, as shown to the user."""
+        self._busy = False
+        """Whether the super-node was too busy for the last refresh, as shown to the user."""
         self._not_followed = ""
         """Why the super-node does not follow all subscriptions, as shown to the user."""
 
@@ -300,17 +302,26 @@ class DirectorySession:
                     self._refresh_soon()  # with the records that were too many for this one
                 for channel in self._published.keys() - set(answer.channels):
                     self._tasks.create_task(self._announce(channel))
+                self._busy = False
                 if answer.refused and not self._not_followed:
                     self._notify(f"super-node: {answer.refused}")
                 self._not_followed = answer.refused
             except DirectoryUnreachable as error:
                 self._keep_reports(silent, lines)
-                wait_s = error.wait_s if isinstance(error, DirectoryBusy) else 0.0
-                await asyncio.sleep(min(max(REFRESH_S, wait_s), REFRESH_BUSY_S_MAX))
+                await asyncio.sleep(self._pause_s(error))
             except (DirectoryError, TokenError):
                 self._keep_reports(silent, lines)
                 await self._rejoin()
                 await asyncio.sleep(REFRESH_S)
+
+    def _pause_s(self, error: DirectoryUnreachable) -> float:
+        """The pause after a refresh that failed, s: as long as a busy super-node says, but within the lease."""
+        if not isinstance(error, DirectoryBusy):
+            return REFRESH_S
+        if not self._busy:
+            self._busy = True
+            self._notify(f"{error}; meanwhile reports wait, and running streams go on")
+        return max(REFRESH_S, min(error.wait_s, REFRESH_BUSY_S_MAX))
 
     def _job_reports(self) -> tuple[JobReport, ...]:
         """The reports on jobs for one refresh: as many as fit, beginning after those of the last one."""

@@ -70,6 +70,25 @@ class DirectoryUnreachable(DirectoryError):
     """The super-node did not answer after all retries."""
 
 
+class DirectoryBusy(DirectoryUnreachable):
+    """The super-node serves the request later: a rate was exceeded, or it is overloaded.
+
+    Whoever waits treats it as one that does not answer: what runs goes on.
+
+    Attributes:
+        wait_s: the time after which to try again, s.
+        overloaded: whether by the requests of all, not by those of this caller.
+    """
+
+    def __init__(self, text: str, wait_s: float, *, overloaded: bool = False) -> None:
+        super().__init__(text)
+        self.wait_s, self.overloaded = wait_s, overloaded
+
+
+class QuotaExceeded(DirectoryError):
+    """A join token has as much as it may have."""
+
+
 class ExtensionRefused(LocalError):
     """An extension cannot be loaded: its file, interface, signature or settings are invalid."""
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cubecast.errors import LocalError
-from cubecast.file_modes import check_not_writable_by_others
+from cubecast.file_modes import check_not_writable_by_others, check_secret, write_secret
 
 
 class KeyInUse(LocalError):
@@ -20,7 +20,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     """The key in a PEM file; creates the file, readable by its owner only, if it does not exist.
 
     Raises:
-        LocalError: the file cannot be read or written, contains no Ed25519 key, or other users can write it.
+        LocalError: the file cannot be read or written, contains no Ed25519 key, or other users can read or write it.
     """
     check_not_writable_by_others(path)
     try:
@@ -33,6 +33,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
         raise LocalError(f"{path} contains no private key; move the file away and a new key is created") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise LocalError(f"{path} contains no Ed25519 key; move the file away and a new key is created")
+    check_secret(path)
     return key
 
 
@@ -54,10 +55,5 @@ def held_key(path: Path) -> Iterator[Ed25519PrivateKey]:
 
 
 def _write(path: Path, key: Ed25519PrivateKey) -> None:
-    """Writes the file atomically: a process killed at any moment leaves the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    partial = path.with_suffix(".partial")
-    partial.touch(mode=0o600)
-    partial.write_bytes(pem)
-    partial.replace(path)
+    write_secret(path, pem)

@@ -16,6 +16,7 @@ from cubecast.supernode.server import KEY_FILE
 from cubecast.supernode.tls.certificate import pin_of_tokens
 from cubecast.tokens.authority import JOIN_TTL_S, Authority
 from cubecast.tokens.permission import Permission
+from cubecast.tokens.quota import DEFAULT_QUOTA, Quota
 from cubecast.types import ChannelName
 from tests.conditions import eventually
 
@@ -31,8 +32,10 @@ class PinningAuthority(Authority):
 
     pin = ""
 
-    def join_token(self, permission: Permission, ttl_s: float = JOIN_TTL_S, pin: str = "") -> str:
-        return super().join_token(permission, ttl_s, pin or self.pin)
+    def join_token(
+        self, permission: Permission, ttl_s: float = JOIN_TTL_S, pin: str = "", quota: Quota = DEFAULT_QUOTA
+    ) -> str:
+        return super().join_token(permission, ttl_s, pin or self.pin, quota)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from cubecast.engine.protocol.http_bodies import (
 )
 from cubecast.engine.protocol.job_records import Job, JobReport
 from cubecast.engine.protocol.records import SubscriptionRecord
-from cubecast.errors import DirectoryError, DirectoryUnreachable, TokenError
+from cubecast.errors import DirectoryBusy, DirectoryError, DirectoryUnreachable, TokenError
 from cubecast.host.config import HostConfig
 from cubecast.host.directory import session as module
 from cubecast.host.directory.client import DirectoryClient
@@ -41,6 +41,7 @@ class Client:
         self.failed: list[RefreshRequest] = []
         self.arrived: list[RefreshRequest] = []
         self.ended: list[EndedRight] = []
+        self.not_followed = ""
 
     async def refresh(self, host: HostId, request: RefreshRequest) -> RefreshAnswer:
         assert host == "me"
@@ -48,7 +49,7 @@ class Client:
             self.failed.append(request)
             raise self.error
         self.arrived.append(request)
-        return RefreshAnswer("", 1, (), 0.0, tuple(self.ended))
+        return RefreshAnswer("", 1, (), 0.0, tuple(self.ended), self.not_followed)
 
     async def pushes(self, _: HostId) -> AsyncGenerator[Pushed]:
         self.streams += 1
@@ -235,3 +236,31 @@ async def test_all_jobs_are_reported_in_turn_where_one_refresh_is_too_small(
         lambda: {job.job.channel for sent in host.client.arrived for job in sent.jobs} == set(LargeJobs.names)
     )
     assert max(len(msgspec.json.encode(sent)) for sent in host.client.arrived) <= REFRESH_BYTES_MAX
+
+
+async def test_a_host_whose_super_node_is_busy_waits_keeps_its_reports_and_says_so_once(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REFRESH_BUSY_S_MAX", REFRESH_S)
+    rejoined: list[None] = []
+
+    async def rejoin(_: DirectorySession) -> None:
+        rejoined.append(None)
+
+    monkeypatch.setattr(DirectorySession, "_rejoin", rejoin)
+    host.client.error = DirectoryBusy("too fast", 3600.0)
+    host.session.report(line("news"))
+    await host.fails_again()
+    await host.fails_again()
+    assert not rejoined, "it is still in"
+    await host.answers()
+    assert host.client.lines() == {"news": "receiving"}
+    assert host.notices == ["too fast; meanwhile reports wait, and running streams go on"]
+
+
+async def test_the_user_is_told_once_that_subscriptions_are_not_followed(host: Host) -> None:
+    host.client.not_followed = "more than its quota"
+    await host.answers()
+    known = len(host.client.arrived)
+    await eventually(lambda: len(host.client.arrived) > known + 2)
+    assert host.notices == ["super-node: more than its quota"]

@@ -2,7 +2,7 @@
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,7 @@ from cubecast.supernode.service import Service
 from cubecast.supernode.tls.certificate import CERTIFICATE_FILE, Transport, pin_of_tokens
 from cubecast.tokens.authority import JOIN_TTL_S, Authority
 from cubecast.tokens.permission import Permission
+from cubecast.tokens.quota import DEFAULT_QUOTA, Quota
 from cubecast.types import ChannelName, HostId
 
 CLIP = ChannelName("clip")
@@ -35,9 +36,11 @@ class Node:
     def url(self) -> str:
         return self.config.url(self.service.port)
 
-    def token(self, permission: Permission | None = None, ttl_s: float = JOIN_TTL_S) -> str:
+    def token(
+        self, permission: Permission | None = None, ttl_s: float = JOIN_TTL_S, quota: Quota = DEFAULT_QUOTA
+    ) -> str:
         authority = Authority.load(self.state / KEY_FILE)
-        return authority.join_token(permission or Permission(), ttl_s, pin_of_tokens(self.state))
+        return authority.join_token(permission or Permission(), ttl_s, pin_of_tokens(self.state), quota)
 
     def browser(self) -> httpx.AsyncClient:
         """A client of the API that is not cubecast's; it trusts the super-node's certificate."""
@@ -47,8 +50,12 @@ class Node:
         verify.check_hostname = False
         return httpx.AsyncClient(base_url=self.url, verify=verify)
 
-    def client(self, permission: Permission | None = None) -> DirectoryClient:
-        client = DirectoryClient(self.url, self.token(permission), lambda _: None)
+    def client(self, permission: Permission | None = None, quota: Quota = DEFAULT_QUOTA) -> DirectoryClient:
+        """A client with a join token of its own."""
+        return self.client_with(self.token(permission, quota=quota))
+
+    def client_with(self, token: str, on_retry: Callable[[str], None] = lambda _: None) -> DirectoryClient:
+        client = DirectoryClient(self.url, token, on_retry)
         self.clients.append(client)
         return client
 

@@ -6,6 +6,7 @@ with the nonce of the latest answer's header `DPoP-Nonce`, as in RFC 9449. A bod
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from math import ceil
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -34,19 +35,20 @@ from cubecast.engine.protocol.http_bodies import (
 )
 from cubecast.engine.protocol.job_records import SENT_MODULE_BYTES_MAX, JobStatus
 from cubecast.engine.protocol.records import Tree
-from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, TokenError, UsageError
+from cubecast.errors import ChannelUnknown, CubecastError, DirectoryBusy, DirectoryError, TokenError, UsageError
 from cubecast.supernode.access.gate import SignedRequest
 from cubecast.supernode.connections import Connection
 from cubecast.supernode.metrics import directory_metrics, subscription_metrics
 from cubecast.supernode.service import Service
-from cubecast.tokens.authority import Bearer
-from cubecast.tokens.permission import Permission
+from cubecast.tokens.authority import Bearer, JoinRights
 from cubecast.types import ChannelName, HostId
 
 NONCE_HEADER = "DPoP-Nonce"
 """Header of every answer to a host: the nonce for its next proofs."""
 OTHER_BODY_BYTES_MAX = 0
 """Maximum size of the body of a request that needs none, bytes."""
+PROBLEMS: dict[int | str, dict[str, object]] = {status: {"model": Problem} for status in (401, 409, 429, 503)}
+"""How a request may be refused: its token, by the directory or a quota, by a rate, and while too many join."""
 T = TypeVar("T")
 
 
@@ -64,15 +66,16 @@ Proof = Annotated[str, Header(alias="DPoP")]
 
 
 class _Callers:
-    """Verifies the tokens of requests, and has the connections kept that they came over."""
+    """Verifies the tokens of requests, counts these against their rates, and has the connections kept that they came over."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def person(self, request: Request, token: Token) -> Permission:
-        permission = self._service.person(token)
+    async def person(self, request: Request, token: Token) -> JoinRights:
+        rights = self._service.person(token)
+        self._service.usage.count_request(rights.token_id, rights.quota)
         _keep(request)
-        return permission
+        return rights
 
     async def joining(self, request: Request, response: Response, token: Token, proof: Proof = "") -> SignedRequest:
         """A request with a join token, and a proof that it is for one of its own requests."""
@@ -80,16 +83,26 @@ class _Callers:
         return await self._signed(request, response, token, proof)
 
     async def host(self, request: Request, response: Response, token: Token, proof: Proof = "") -> Bearer:
-        self._service.check_credential(token)
-        known = self._service.host(await self._signed(request, response, token, proof))
-        _keep(request)
+        known = await self._known(request, response, token, proof)
+        self._service.usage.count_request(known.token_id, known.quota)
         return known
 
     async def own(self, request: Request, response: Response, token: Token, host: HostId, proof: Proof = "") -> Bearer:
         """The host that the path names."""
-        known = await self.host(request, response, token, proof)
-        if known.host != host:
-            raise TokenError(f"this credential is host {known.host}'s, not {host}'s")
+        return _checked(await self.host(request, response, token, proof), host)
+
+    async def refreshing(
+        self, request: Request, response: Response, token: Token, host: HostId, proof: Proof = ""
+    ) -> Bearer:
+        """The host that the path names: its refreshes have a rate of their own, so that other requests never cost it its lease."""
+        known = _checked(await self._known(request, response, token, proof), host)
+        self._service.usage.count_refresh(known.host)
+        return known
+
+    async def _known(self, request: Request, response: Response, token: str, proof: str) -> Bearer:
+        self._service.check_credential(token)
+        known = self._service.host(await self._signed(request, response, token, proof))
+        _keep(request)
         return known
 
     async def _signed(self, request: Request, response: Response, token: str, proof: str) -> SignedRequest:
@@ -97,6 +110,12 @@ class _Callers:
         path, query = request.scope["raw_path"].decode("ascii", "replace"), request.url.query
         target = f"{path}?{query}" if query else path
         return SignedRequest(token, proof, request.method, target, await request.body())
+
+
+def _checked(known: Bearer, host: HostId) -> Bearer:
+    if known.host != host:
+        raise TokenError(f"this credential is host {known.host}'s, not {host}'s")
+    return known
 
 
 def _keep(request: Request) -> None:
@@ -157,6 +176,11 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
     async def unknown(_: Request, error: ChannelUnknown) -> JSONResponse:
         return JSONResponse({"detail": str(error), "known": error.known}, 404)
 
+    @app.exception_handler(DirectoryBusy)
+    async def busy(_: Request, error: DirectoryBusy) -> JSONResponse:
+        after = {"Retry-After": str(ceil(error.wait_s)), NONCE_HEADER: service.nonce()}
+        return JSONResponse({"detail": str(error)}, 503 if error.overloaded else 429, after)
+
     @app.exception_handler(UsageError)
     @app.exception_handler(DirectoryError)
     async def refused(_: Request, error: CubecastError) -> JSONResponse:
@@ -170,15 +194,14 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
 
 
 def _host_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
-    problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
-
     Joining = Annotated[SignedRequest, Depends(callers.joining)]  # noqa: N806  a type, as at module level
 
     Own = Annotated[Bearer, Depends(callers.own)]  # noqa: N806
+    Refreshing = Annotated[Bearer, Depends(callers.refreshing)]  # noqa: N806
 
     @app.post(
         "/v1/hosts",
-        responses=problems,
+        responses=PROBLEMS,
         tags=["hosts"],
         max_body_size=JOIN_BYTES_MAX,
         openapi_extra=_described(JoinRequest),
@@ -193,18 +216,18 @@ def _host_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
 
     @app.post(
         "/v1/hosts/{host}/refresh",
-        responses=problems,
+        responses=PROBLEMS,
         tags=["hosts"],
         max_body_size=REFRESH_BYTES_MAX,
         openapi_extra=_described(RefreshRequest),
     )
     async def refresh(
-        connection: Request, who: Own, request: Annotated[RefreshRequest, Depends(_body(RefreshRequest))]
+        connection: Request, who: Refreshing, request: Annotated[RefreshRequest, Depends(_body(RefreshRequest))]
     ) -> RefreshAnswer:
         """Renew the lease; report subscriptions, silent neighbours, delays and jobs."""
         return service.refresh(who, request, _origin(connection))
 
-    @app.get("/v1/hosts/{host}/pushes", responses=problems, tags=["hosts"])  # noqa: FAST003  Own reads it
+    @app.get("/v1/hosts/{host}/pushes", responses=PROBLEMS, tags=["hosts"])  # noqa: FAST003  Own reads it
     async def pushes(who: Own) -> StreamingResponse:
         """A stream of changes for the host: one `Pushed` object a line, empty lines keep it alive."""
 
@@ -215,19 +238,18 @@ def _host_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
         service.engine.placement(who.host)
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
-    @app.delete("/v1/hosts/{host}", status_code=204, responses=problems, tags=["hosts"])  # noqa: FAST003  Own reads it
+    @app.delete("/v1/hosts/{host}", status_code=204, responses=PROBLEMS, tags=["hosts"])  # noqa: FAST003  Own reads it
     async def leave(who: Own) -> None:
         """Leave the overlay."""
         service.leave(who)
 
 
 def _search_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
-    problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
     Own = Annotated[Bearer, Depends(callers.own)]  # noqa: N806  a type, as at module level
 
     @app.post(
         "/v1/hosts/{host}/relocation",
-        responses=problems,
+        responses=PROBLEMS,
         tags=["hosts"],
         max_body_size=JOIN_BYTES_MAX,
         openapi_extra=_described(RelocationRequest),
@@ -240,7 +262,7 @@ def _search_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
 
     @app.post(
         "/v1/hosts/{host}/routes",
-        responses=problems,
+        responses=PROBLEMS,
         tags=["hosts"],
         max_body_size=ROUTES_BYTES_MAX,
         openapi_extra=_described(RoutesRequest),
@@ -251,35 +273,31 @@ def _search_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
 
 
 def _channel_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
-    problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
-
     Who = Annotated[Bearer, Depends(callers.host)]  # noqa: N806  a type, as at module level
 
-    @app.put("/v1/channels/{channel}", status_code=204, responses=problems, tags=["channels"])
+    @app.put("/v1/channels/{channel}", status_code=204, responses=PROBLEMS, tags=["channels"])
     async def announce(who: Who, channel: ChannelName, tree: Tree = Tree.HYBRID) -> None:
         """Publish a channel from this host."""
         service.announce(who, channel, tree)
 
-    @app.delete("/v1/channels/{channel}", status_code=204, responses=problems, tags=["channels"])
+    @app.delete("/v1/channels/{channel}", status_code=204, responses=PROBLEMS, tags=["channels"])
     async def withdraw(who: Who, channel: ChannelName) -> None:
         """End a channel."""
         service.withdraw(who, channel)
 
-    @app.get("/v1/channels/{channel}", responses={**problems, 404: {"model": Problem}}, tags=["channels"])
+    @app.get("/v1/channels/{channel}", responses={**PROBLEMS, 404: {"model": Problem}}, tags=["channels"])
     async def resolve(who: Who, channel: ChannelName) -> ResolveAnswer:
         """The publisher of a channel, and hosts that may be parents."""
         return service.resolve(who, channel)
 
 
 def _job_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
-    problems: dict[int | str, dict[str, object]] = {401: {"model": Problem}, 409: {"model": Problem}}
-
-    Person = Annotated[Permission, Depends(callers.person)]  # noqa: N806  a type, as at module level
+    Person = Annotated[JoinRights, Depends(callers.person)]  # noqa: N806  a type, as at module level
     Who = Annotated[Bearer, Depends(callers.host)]  # noqa: N806
 
     @app.put(
         "/v1/jobs/{channel}",
-        responses=problems,
+        responses=PROBLEMS,
         tags=["jobs"],
         max_body_size=JOB_BYTES_MAX,
         openapi_extra=_described(JobRequest),
@@ -288,35 +306,35 @@ def _job_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
         who: Person, channel: ChannelName, request: Annotated[JobRequest, Depends(_body(JobRequest))]
     ) -> JobStatus:
         """Request a channel derived from another by an extension, for as long as this is repeated; needs a join token."""
-        return service.request_job(who, channel, request)
+        return service.jobs.request(who, channel, request)
 
-    @app.delete("/v1/jobs/{channel}", status_code=204, responses=problems, tags=["jobs"])
+    @app.delete("/v1/jobs/{channel}", status_code=204, responses=PROBLEMS, tags=["jobs"])
     async def end_job(_: Person, channel: ChannelName, owner: str) -> None:
         """End a job."""
-        service.end_job(channel, owner)
+        service.jobs.end(channel, owner)
 
     @app.put(
         "/v1/extensions/{digest}",
         status_code=204,
-        responses=problems,
+        responses=PROBLEMS,
         tags=["jobs"],
         max_body_size=SENT_MODULE_BYTES_MAX,
     )
-    async def upload_module(_: Person, digest: str, request: Request) -> None:
+    async def upload_module(who: Person, digest: str, request: Request) -> None:
         """Upload the module of an extension that a job needs; the body is the module, the digest its SHA-256."""
-        service.add_module(digest, await request.body())
+        service.jobs.add_module(who, digest, await request.body())
 
-    @app.get("/v1/extensions/{digest}", responses=problems, tags=["jobs"])
+    @app.get("/v1/extensions/{digest}", responses=PROBLEMS, tags=["jobs"])
     async def download_module(who: Who, digest: str) -> Response:
         """The module of an extension, for a host that has a job for it."""
-        return Response(service.module(who, digest), media_type="application/wasm")
+        return Response(service.jobs.module(who, digest), media_type="application/wasm")
 
 
 def _public_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
     @app.get("/v1/overview", responses={401: {"model": Problem}}, tags=["directory"])
-    async def overview(who: Annotated[Permission, Depends(callers.person)]) -> Overview:
+    async def overview(who: Annotated[JoinRights, Depends(callers.person)]) -> Overview:
         """Hosts, channels and subscriptions; needs a join token."""
-        return service.overview(who)
+        return service.overview(who.permission)
 
     @app.get("/health", tags=["directory"])
     async def health() -> dict[str, str]:
@@ -329,5 +347,5 @@ def _public_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
         text = directory_metrics(service)
         if authorization:
             who = await callers.person(request, _token(authorization))
-            text += subscription_metrics(service.overview(who).subscriptions)
+            text += subscription_metrics(service.overview(who.permission).subscriptions)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

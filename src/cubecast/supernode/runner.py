@@ -1,6 +1,7 @@
 """Runs the directory's engine: stores its effects, then pushes them to the hosts' open streams."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from cubecast.engine.directory.engine import DirectoryEngine
@@ -27,17 +28,25 @@ class DirectoryRunner:
     """The engine, its store, and what waits to be pushed. No method awaits."""
 
     def __init__(
-        self, engine: DirectoryEngine, store: Store, clock: SupernodeClock, names: Names, trace: TraceWriter | None
+        self,
+        engine: DirectoryEngine,
+        store: Store,
+        clock: SupernodeClock,
+        names: Names,
+        has_left: Callable[[HostId], None],
+        trace: TraceWriter | None,
     ) -> None:
         """Restores the stored state into the engine.
 
         Args:
+            has_left: called with every host that was removed.
             trace: where events and effects are written.
         """
         self.engine = engine
         self._store = store
         self._clock = clock
         self._names = names
+        self._has_left = has_left
         self._trace = trace
         self._marked_s = clock.now_s()
         self.outboxes: dict[HostId, Outbox] = {}
@@ -67,6 +76,7 @@ class DirectoryRunner:
                     self._names.take(record.host, record.key)
                 case DeleteHost(host):
                     self._names.leave(host, now)
+                    self._has_left(host)
                 case PushPlacement() | Advise() | AskProbes() | Assign() if effect.host in self.outboxes:
                     self.outboxes[effect.host].put(effect)
                 case _:

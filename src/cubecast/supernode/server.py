@@ -16,7 +16,8 @@ import uvicorn
 from cubecast.descriptors import raise_descriptor_limit
 from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig
 from cubecast.engine.directory.engine import DirectoryEngine
-from cubecast.errors import AddressError, TokenError
+from cubecast.errors import AddressError, LocalError, TokenError
+from cubecast.file_modes import check_secret, write_secret
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.region import live_region
 from cubecast.supernode.access.gate import Gate
@@ -41,6 +42,7 @@ from cubecast.supernode.tls.handshake import over_tls
 from cubecast.tokens.authority import Authority
 from cubecast.tokens.jws import pin
 from cubecast.tokens.permission import Permission
+from cubecast.tokens.quota import OWNER_QUOTA
 from cubecast.tracing.writer import TraceWriter
 
 KEY_FILE = "authority.pem"
@@ -130,16 +132,23 @@ async def serving(config: SupernodeConfig, notify: Callable[[str], None] = lambd
 
 
 def write_join_token(state: Path, authority: Authority) -> None:
-    """Writes a join token that allows everything into the state folder, unless a valid one with today's pin is there."""
+    """Writes a join token that allows everything into the state folder, unless a valid one with today's pin is there.
+
+    Raises:
+        LocalError: the file cannot be read or written, or contains a valid token that other users can read.
+    """
     path, wanted = state / TOKEN_FILE, pin_of_tokens(state)
-    if path.exists():
-        with contextlib.suppress(TokenError):
-            token = path.read_text(errors="replace").strip()
-            authority.verifier.join(token)
-            if pin(token) == wanted:
-                return
-    path.touch(mode=0o600)
-    path.write_text(authority.join_token(Permission(), pin=wanted) + "\n")
+    try:
+        if path.exists():
+            with contextlib.suppress(TokenError):
+                token = path.read_text(errors="replace").strip()
+                authority.verifier.join(token)
+                check_secret(path)
+                if pin(token) == wanted:
+                    return
+        write_secret(path, f"{authority.join_token(Permission(), pin=wanted, quota=OWNER_QUOTA)}\n".encode())
+    except OSError as error:
+        raise LocalError(f"cannot use join token {path}: {error.strerror}") from error
 
 
 def _connections(notify: Callable[[str], None]) -> Connections:

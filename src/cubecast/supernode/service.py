@@ -1,7 +1,8 @@
 """What the API does: checks the permissions of every request, and passes it to the directory's engine."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from cubecast.addresses import canonical_address
@@ -15,9 +16,7 @@ from cubecast.engine.directory.events import (
     HostLeft,
     HostRefreshed,
     HostSuspected,
-    JobEnded,
     JobsReported,
-    JobWanted,
     LeaseTick,
     LinksReported,
     RelocationWanted,
@@ -27,7 +26,6 @@ from cubecast.engine.directory.events import (
 )
 from cubecast.engine.protocol.http_bodies import (
     ChannelView,
-    JobRequest,
     JoinAnswer,
     JoinRequest,
     Overview,
@@ -40,23 +38,23 @@ from cubecast.engine.protocol.http_bodies import (
     RoutesAnswer,
     RoutesRequest,
 )
-from cubecast.engine.protocol.job_records import JobStatus
 from cubecast.engine.protocol.records import Tree
 from cubecast.errors import ChannelUnknown, DirectoryError, LocalError, TokenError
 from cubecast.names import check_name
 from cubecast.overlay.cube import format_label
 from cubecast.supernode.access.gate import Gate, RightEnded, SignedRequest
+from cubecast.supernode.access.join_queue import JoinQueue
 from cubecast.supernode.access.rights import HostRights
+from cubecast.supernode.access.usage import Usage
 from cubecast.supernode.clock import SupernodeClock
 from cubecast.supernode.connections import Connections
 from cubecast.supernode.dial_backs import DialBack, DialBacks
-from cubecast.supernode.job_requests import HEX_32_BYTES, check_job
-from cubecast.supernode.modules import Modules
+from cubecast.supernode.job_requests import HEX_32_BYTES, JobRequests
 from cubecast.supernode.outbox import Outbox
 from cubecast.supernode.reachability import Claim
 from cubecast.supernode.runner import DirectoryRunner
 from cubecast.supernode.store import Store
-from cubecast.tokens.authority import Bearer
+from cubecast.tokens.authority import Bearer, JoinRights
 from cubecast.tokens.permission import Permission
 from cubecast.tracing.writer import TraceWriter
 from cubecast.types import ChannelName
@@ -82,15 +80,18 @@ class Service:
         clock: SupernodeClock,
         dial_back: DialBack | None = None,
         trace: TraceWriter | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Restores the stored state into the engine.
 
         Args:
+            monotonic_s: a clock that never steps back, by which rates count.
             dial_back: finds out whether a host is at its address; without it every host counts as reachable.
             trace: where events and effects are written.
         """
         self.engine = engine
-        self._runner = DirectoryRunner(engine, store, clock, gate.names, trace)
+        self.usage = Usage(engine, monotonic_s)
+        self._runner = DirectoryRunner(engine, store, clock, gate.names, self.usage.has_left, trace)
         self._handle = self._runner.handle
         self._outboxes = self._runner.outboxes
         self.broken = self._runner.broken
@@ -99,7 +100,8 @@ class Service:
         self._rights = HostRights(gate, clock)
         self._clock = clock
         self.dial_backs = DialBacks(engine, self._handle, dial_back)
-        self._modules = Modules()
+        self._joins = JoinQueue(monotonic_s)
+        self.jobs = JobRequests(engine, self._handle, self.usage)
         self.stopping = asyncio.Event()
         self.connections = Connections()
         self.port = 0
@@ -117,15 +119,15 @@ class Service:
                 self._gate.revocations.update()
             for bearer in self._rights.end_expired():
                 self._expel(bearer)
-            self._modules.keep(self.engine.jobs.modules())
+            self.jobs.forget_ended()
 
-    def person(self, token: str) -> Permission:
-        """What a join token allows.
+    def person(self, token: str) -> JoinRights:
+        """What a join token gives.
 
         Raises:
             TokenError: it is not a join token of this super-node, has expired, or is revoked.
         """
-        return self._gate.person(token).permission
+        return self._gate.person(token)
 
     def check_credential(self, token: str) -> None:
         """Checks a credential, before the body that a proof covers is read.
@@ -159,6 +161,7 @@ class Service:
             raise
         if not self._is_member(bearer):
             raise DirectoryError(f"host {bearer.host} has not joined, or was silent too long; join again")
+        self.usage.is_in(bearer.host, bearer.token_id)
         return bearer
 
     def _is_member(self, bearer: Bearer) -> bool:
@@ -174,6 +177,8 @@ class Service:
         Raises:
             TokenError: the token does not allow this name, or the proof is not by the key that joins.
             DirectoryError: the name, address, label or key cannot be accepted.
+            QuotaExceeded: its token has as many hosts as it may have.
+            DirectoryBusy: too many join.
         """
         check_name("host name", request.name)
         bearer = self._gate.joining(signed, request.name)
@@ -182,8 +187,13 @@ class Service:
         address = canonical_address(request.address)
         if not HEX_32_BYTES.fullmatch(request.key) or not HEX_32_BYTES.fullmatch(request.fingerprint):
             raise DirectoryError("a join needs a SHA-256 fingerprint and an Ed25519 key, 64 hex digits each")
+        self.usage.count_join(bearer)
+        if not self._is_member(bearer):
+            await self._joins.wait(bearer.token_id)
         claim = Claim(address, request.fingerprint, request.key)
         reachable = await self.dial_backs.joining(request.name, claim, origin)
+        self.usage.check_hosts(bearer)  # again: others may have joined meanwhile
+        self.usage.count_growth(bearer)
         self._handle(
             HostJoined(
                 request.name,
@@ -196,6 +206,7 @@ class Service:
             )
         )
         self.dial_backs.heard(request.name, origin)
+        self.usage.has_joined(bearer.host, bearer.token_id)
         return JoinAnswer(
             self.engine.placement(request.name),
             self._credential(bearer),
@@ -218,16 +229,17 @@ class Service:
         """
         self._handle(HostRefreshed(bearer.host))
         self.dial_backs.heard(bearer.host, origin)
-        for record in request.subscriptions:
-            if record.subscriber == bearer.host and self._may_subscribe(bearer, record.channel):
-                self._handle(SubscriptionReported(record))
+        permitted = (each for each in request.subscriptions if self._may_subscribe(bearer, each.channel))
+        accepted, refused = self.usage.accepted(bearer, tuple(permitted))
+        for record in accepted:
+            self._handle(SubscriptionReported(record))
         for suspect in request.suspects:
             self._handle(HostSuspected(suspect, bearer.host))
         self._handle(LinksReported(bearer.host, request.links_ms))
         self._handle(JobsReported(bearer.host, min(SLOTS_MAX, max(0, request.slots)), request.jobs[:JOBS_REPORTED_MAX]))
         version, channels = self.engine.placement(bearer.host).version, self.engine.channels_of(bearer.host)
         ended = self._gate.revocations.since(request.ended)
-        return RefreshAnswer(self._credential(bearer), version, channels, self._clock.now_s(), ended)
+        return RefreshAnswer(self._credential(bearer), version, channels, self._clock.now_s(), ended, refused)
 
     def relocate(self, bearer: Bearer, request: RelocationRequest) -> RelocationAnswer:
         """Moves a subscriber whose bound no path keeps to another seat, if that helps it and harms no other.
@@ -263,11 +275,13 @@ class Service:
         Raises:
             TokenError: the host may not publish it.
             DirectoryError: the name is taken or malformed.
+            QuotaExceeded: its token publishes as many channels as it may.
         """
         check_name("channel name", channel)
         may = bearer.permission.may("publish", channel) or self.engine.jobs.derives(bearer.host, channel)
         if not may:
             raise TokenError(f"this token does not allow publishing {channel!r}")
+        self.usage.check_channels(bearer, channel)
         self._handle(ChannelAnnounced(bearer.host, channel, tree))
 
     def withdraw(self, bearer: Bearer, channel: ChannelName) -> None:
@@ -296,46 +310,6 @@ class Service:
 
     def _may_subscribe(self, bearer: Bearer, channel: ChannelName) -> bool:
         return bearer.permission.may("subscribe", channel) or self.engine.jobs.needs(bearer.host, channel)
-
-    def request_job(self, permission: Permission, channel: ChannelName, request: JobRequest) -> JobStatus:
-        """Adds a job, or renews its lease.
-
-        Raises:
-            TokenError: the token does not allow subscribing to the source or publishing the derived channel.
-            UsageError: a name is malformed.
-            DirectoryError: the job is refused.
-        """
-        job = request.job
-        check_job(channel, request)
-        for scope, name in (("subscribe", job.source), ("publish", channel)):
-            if not permission.may(scope, name):
-                raise TokenError(f"this token does not allow {scope.removesuffix('e')}ing {name!r}")
-        self._handle(JobWanted(job, request.at, job.extension in self._modules))
-        return self.engine.jobs.status(channel)
-
-    def end_job(self, channel: ChannelName, owner: str) -> None:
-        """Ends a job; only its owner can."""
-        self._handle(JobEnded(channel, owner))
-
-    def add_module(self, digest: str, module: bytes) -> None:
-        """Stores a module that a job needs.
-
-        Raises:
-            DirectoryError: no job needs it, its SHA-256 is another one, or the memory for modules is full.
-        """
-        if digest not in self.engine.jobs.modules():
-            raise DirectoryError("no job needs this module")
-        self._modules.add(digest, module)
-
-    def module(self, bearer: Bearer, digest: str) -> bytes:
-        """A module that a job of this host needs.
-
-        Raises:
-            DirectoryError: no job of this host needs it, or the super-node does not have it.
-        """
-        if all(job.extension != digest for job in self.engine.jobs.of(bearer.host)):
-            raise DirectoryError(f"host {bearer.host} has no job that needs this module")
-        return self._modules.get(digest)
 
     def overview(self, permission: Permission) -> Overview:
         """The part of the directory that a join token allows to see."""

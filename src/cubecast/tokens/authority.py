@@ -21,6 +21,7 @@ from cubecast.errors import TokenError
 from cubecast.keys import private_key
 from cubecast.tokens.jws import check_expiry, number, public_key, sign, text, verify
 from cubecast.tokens.permission import Permission
+from cubecast.tokens.quota import DEFAULT_QUOTA, Quota
 from cubecast.types import HostId
 
 JOIN_TTL_S = 365 * 86_400.0
@@ -40,6 +41,7 @@ class JoinRights:
     permission: Permission
     token_id: str
     expires_s: float
+    quota: Quota = DEFAULT_QUOTA
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Bearer:
     """Of the join token that it joined with."""
     expires_s: float = 1e12
     """When that token expires, s since the Unix epoch."""
+    quota: Quota = DEFAULT_QUOTA
+    """Of that token."""
 
 
 class Authority:
@@ -72,16 +76,23 @@ class Authority:
         """
         return cls(private_key(path))
 
-    def join_token(self, permission: Permission, ttl_s: float = JOIN_TTL_S, pin: str = "") -> str:
+    def join_token(
+        self,
+        permission: Permission,
+        ttl_s: float = JOIN_TTL_S,
+        pin: str = "",
+        quota: Quota = DEFAULT_QUOTA,
+    ) -> str:
         """A join token, valid for `ttl_s` seconds.
 
         Args:
             pin: SHA-256 fingerprint, hex, of the only certificate that its holder trusts as the super-node's; empty for any
                 that the holder's system trusts.
+            quota: how much its holders may use of the super-node.
         """
         claims = {"aud": JOIN, "exp": time.time() + ttl_s, "jti": secrets.token_hex(8)}
         pinned = {"pin": pin} if pin else {}
-        return sign({**claims, **permission.claims(), **pinned}, self._key)
+        return sign({**claims, **permission.claims(), **quota.claims(), **pinned}, self._key)
 
     def credential(self, bearer: Bearer, now_s: float) -> str:
         """The credential of a host.
@@ -98,6 +109,7 @@ class Authority:
                 "exp": bearer.expires_s,
                 "jti": bearer.token_id,
                 **bearer.permission.claims(),
+                **bearer.quota.claims(),
             },
             self._key,
         )
@@ -127,7 +139,8 @@ class Verifier:
         """
         claims = verify(token, self._key, JOIN)
         check_expiry(claims, time.time(), leeway_s=0.0)
-        return JoinRights(Permission.from_claims(claims), text(claims, "jti"), number(claims, "exp"))
+        permission, quota = Permission.from_claims(claims), Quota.from_claims(claims)
+        return JoinRights(permission, text(claims, "jti"), number(claims, "exp"), quota)
 
     def join_id(self, token: str) -> str:
         """The id by which a join token is revoked, also after it has expired.
@@ -163,6 +176,7 @@ class Verifier:
             key,
             text(claims, "jti"),
             number(claims, "exp"),
+            Quota.from_claims(claims),
         )
 
     def is_signed(self, content: bytes, signature: str) -> bool:

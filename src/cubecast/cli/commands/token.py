@@ -11,9 +11,19 @@ from cubecast.supernode.server import KEY_FILE
 from cubecast.supernode.tls.certificate import pin_of_tokens
 from cubecast.tokens.authority import Authority
 from cubecast.tokens.permission import Permission
+from cubecast.tokens.quota import DEFAULT_QUOTA, QUOTA_MAX, Quota
 
 DAYS_MAX = 3650
 """Longest validity of a join token, days: ten years."""
+
+QUOTA_OPTIONS = {
+    "hosts": "hosts that may be in with it at the same time",
+    "channels": "channels that these may publish at the same time",
+    "subscriptions": "subscriptions of these that the super-node follows",
+    "jobs": "derived channels that may be requested with it at the same time",
+    "module-bytes": "size of the modules that may be uploaded for these, bytes",
+}
+"""The quotas that a token can state, all its hosts and jobs together."""
 
 
 def run(arguments: list[str]) -> int:
@@ -38,10 +48,20 @@ def _make(arguments: list[str]) -> int:
         help="channels it may carry for others, and so read unless they are encrypted (those of --subscribe)",
     )
     parser.add_argument("--days", type=whole_number(1, DAYS_MAX), default=30, help="how long it lasts (%(default)s)")
+    for option, what in QUOTA_OPTIONS.items():
+        parser.add_argument(
+            f"--max-{option}",
+            type=whole_number(0, QUOTA_MAX),
+            default=getattr(DEFAULT_QUOTA, option.replace("-", "_")),
+            metavar="N",
+            help=f"{what} (%(default)s)",
+        )
     args = parser.parse_args(arguments)
     relay = args.subscribe if args.relay is None else args.relay
     permission = Permission(args.hosts, args.publish, args.subscribe, relay)
-    print(_authority(args.state).join_token(permission, args.days * 86_400.0, pin_of_tokens(args.state)))
+    quota = Quota(args.max_hosts, args.max_channels, args.max_subscriptions, args.max_jobs, args.max_module_bytes)
+    pin = pin_of_tokens(args.state)
+    print(_authority(args.state).join_token(permission, args.days * 86_400.0, pin, quota))
     return 0
 
 

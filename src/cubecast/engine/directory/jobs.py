@@ -205,6 +205,10 @@ class JobTable:
         """Whether all jobs are known: always except during the first lease after a restart."""
         return now >= self._settle_at
 
+    def __contains__(self, channel: ChannelName) -> bool:
+        """Whether a job derives a channel."""
+        return channel in self._entries
+
     def status(self, channel: ChannelName) -> JobStatus:
         """The state of a job, for its owner.
 

@@ -138,6 +138,7 @@ class RefreshAnswer:
         channels: those that the host publishes according to the super-node.
         now_s: the super-node's time, s since the Unix epoch.
         ended: rights of any host that have ended since those that the request knew of.
+        refused: one line for the user if the super-node does not follow some of the subscriptions.
     """
 
     credential: str
@@ -145,6 +146,7 @@ class RefreshAnswer:
     channels: tuple[ChannelName, ...]
     now_s: float
     ended: tuple[EndedRight, ...] = ()
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,9 @@ from cubecast.engine.protocol.http_bodies import (
 )
 from cubecast.engine.protocol.job_records import JobStatus
 from cubecast.engine.protocol.records import Tree
-from cubecast.errors import ChannelUnknown, DirectoryError, DirectoryUnreachable, TokenError
-from cubecast.host.directory.connection import Connection, failure
+from cubecast.errors import ChannelUnknown, DirectoryBusy, DirectoryError, DirectoryUnreachable, TokenError
+from cubecast.host.directory.connection import Connection
+from cubecast.host.directory.failures import BUSY, BUSY_WAIT_S_MAX, failure, told_s
 from cubecast.host.directory.supernode_time import SupernodeTime
 from cubecast.tokens.identity import Identity
 from cubecast.tokens.proof import prove
@@ -44,7 +45,7 @@ T = TypeVar("T")
 
 
 class DirectoryClient:
-    """Calls to one super-node, each retried after RETRY_PAUSES_S while it does not answer."""
+    """Calls to one super-node, each retried after RETRY_PAUSES_S while it does not answer, and as it says while it is busy."""
 
     def __init__(
         self, url: str, join_token: str, on_retry: Callable[[str], None], identity: Identity | None = None
@@ -237,15 +238,26 @@ class DirectoryClient:
     async def _send(
         self, method: str, path: str, content: bytes, token: str, proves: str, tries: int
     ) -> httpx.Response:
-        """Sends a request until it is answered.
+        """Sends a request until it is answered; while the super-node is busy, after the time that it says.
 
         Args:
+            tries: with 1 nothing is waited for.
             token: the join token of a person, which is shown without a proof; empty for a request of the host.
             proves: the token that is shown with a proof; empty for the credential.
         """
-        for attempt in range(tries):
+        attempt, waited_s = 0, 0.0
+        while True:
             try:
-                return await self._sent(method, path, content, proves, token)
+                response = await self._sent(method, path, content, proves, token)
+                wait_s = told_s(response)
+                if response.status_code not in BUSY or tries == 1 or waited_s + wait_s > BUSY_WAIT_S_MAX:
+                    return response
+                if not waited_s:
+                    self._on_retry(
+                        f"super-node: {self._problem(response, response.content).detail}; tries again in {wait_s:g} s"
+                    )
+                waited_s += wait_s
+                await asyncio.sleep(wait_s)
             except httpx.HTTPError as error:
                 if attempt + 1 == tries:
                     raise DirectoryUnreachable(self._connection.describe(error)) from error
@@ -254,8 +266,8 @@ class DirectoryClient:
                     f"super-node {self.url} does not answer ({failure(error)}); "
                     f"try {attempt + 2} of {tries} in {pause_s:g} s"
                 )
+                attempt += 1
                 await asyncio.sleep(pause_s)
-        raise AssertionError("the last attempt returns or raises")
 
     async def _sent(
         self,
@@ -288,15 +300,22 @@ class DirectoryClient:
     def _check(self, response: httpx.Response, content: bytes, channel: ChannelName | None) -> None:
         if response.is_success:
             return
-        try:
-            problem = msgspec.json.decode(content, type=Problem)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise DirectoryError(f"{self.url} answered {response.status_code}; is it a cubecast super-node?") from None
+        problem = self._problem(response, content)
+        if response.status_code in BUSY:
+            raise DirectoryBusy(f"super-node: {problem.detail}; try again later", told_s(response))
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise TokenError(f"super-node {self.url} refuses the token: {problem.detail}")
         if response.status_code == httpx.codes.NOT_FOUND and channel is not None:
             raise ChannelUnknown(channel, problem.known)
         raise DirectoryError(f"super-node: {problem.detail}")
+
+    def _problem(self, response: httpx.Response, content: bytes) -> Problem:
+        try:
+            return msgspec.json.decode(content, type=Problem)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            if response.status_code in BUSY:  # by a proxy before it
+                return Problem(f"{self.url} answered {response.status_code}")
+            raise DirectoryError(f"{self.url} answered {response.status_code}; is it a cubecast super-node?") from None
 
     def _request(
         self, method: str, path: str, content: bytes, proves: str, timeout: httpx.Timeout, token: str = ""

@@ -6,14 +6,13 @@ pin, the certificate authorities of this machine vouch for the super-node, as fo
 
 import asyncio
 import hashlib
-import socket
 import ssl
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx
 
 from cubecast.errors import DirectoryUnreachable, TokenError, UsageError
+from cubecast.host.directory.failures import causes_of, failure
 from cubecast.tokens.jws import pin
 
 CERTIFICATE_S = 5.0
@@ -122,7 +121,7 @@ class Connection:
 
     def _mismatch(self, error: Exception) -> str | None:
         """Why no other try can succeed; None if one can."""
-        for cause in _causes(error):
+        for cause in causes_of(error):
             if isinstance(cause, ssl.SSLCertVerificationError):
                 if self._pin:
                     return self._another()
@@ -157,33 +156,6 @@ def supernode_url(text: str) -> str:
     if not usable:
         raise UsageError(f"super-node {text!r} is not a valid URL; give one like https://203.0.113.5:7000")
     return f"{url.scheme}://{full.partition('://')[2]}".rstrip("/")
-
-
-def failure(error: Exception) -> str:
-    """Why a request had no answer, in a few words."""
-    match error:
-        case httpx.ConnectError():
-            causes = list(_causes(error))
-            if any(isinstance(cause, socket.gaierror) for cause in causes):
-                return "its host is unknown"
-            if any(isinstance(cause, ssl.SSLEOFError | ConnectionResetError) for cause in causes):
-                return "the connection was cut"
-            found = [cause for cause in causes if isinstance(cause, ssl.SSLError)]
-            return f"TLS failed: {found[0].reason or found[0]}" if found else "connection refused"
-        case httpx.TimeoutException():
-            return "timed out"
-        case httpx.RemoteProtocolError() | httpx.ReadError():
-            return "the connection was cut"
-        case _:
-            return str(error) or type(error).__name__
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it, the latest first."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
 
 
 def _other(url: str) -> str:

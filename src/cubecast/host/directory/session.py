@@ -25,7 +25,14 @@ from cubecast.engine.protocol.http_bodies import (
 )
 from cubecast.engine.protocol.job_records import Job, JobReport
 from cubecast.engine.protocol.records import SubscriptionRecord, Tree, Verdict
-from cubecast.errors import ChannelUnknown, CubecastError, DirectoryError, DirectoryUnreachable, TokenError
+from cubecast.errors import (
+    ChannelUnknown,
+    CubecastError,
+    DirectoryBusy,
+    DirectoryError,
+    DirectoryUnreachable,
+    TokenError,
+)
 from cubecast.host.config import HostConfig
 from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.tasks import Tasks
@@ -33,6 +40,8 @@ from cubecast.types import ChannelName, HostId
 
 REFRESH_S = 2.0
 """Longest time between two refreshes, and the pause after one that failed, s. A new report is sent at once."""
+REFRESH_BUSY_S_MAX = 4.0
+"""Longest pause after a refresh that the super-node was too busy for, s: shorter than its lease of 6 s."""
 LEAVE_S = 1.0
 """Longest time that giving the seat back may take, s; without it the lease expires."""
 FOLLOW_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
@@ -111,6 +120,10 @@ class DirectorySession:
         self._refresh_due = asyncio.Event()
         self._rejoin_failure = ""
         """Why the last attempt to join again failed, as shown to the user."""
+        self._busy = False
+        """Whether the super-node was too busy for the last refresh, as shown to the user."""
+        self._not_followed = ""
+        """Why the super-node does not follow all subscriptions, as shown to the user."""
 
     async def join(self, address: str, fingerprint: str) -> JoinAnswer:
         """Requests a seat and waits for it.
@@ -289,13 +302,26 @@ class DirectorySession:
                     self._refresh_soon()  # with the records that were too many for this one
                 for channel in self._published.keys() - set(answer.channels):
                     self._tasks.create_task(self._announce(channel))
-            except DirectoryUnreachable:
+                self._busy = False
+                if answer.refused and not self._not_followed:
+                    self._notify(f"super-node: {answer.refused}")
+                self._not_followed = answer.refused
+            except DirectoryUnreachable as error:
                 self._keep_reports(silent, lines)
-                await asyncio.sleep(REFRESH_S)
+                await asyncio.sleep(self._pause_s(error))
             except (DirectoryError, TokenError):
                 self._keep_reports(silent, lines)
                 await self._rejoin()
                 await asyncio.sleep(REFRESH_S)
+
+    def _pause_s(self, error: DirectoryUnreachable) -> float:
+        """The pause after a refresh that failed, s: as long as a busy super-node says, but within the lease."""
+        if not isinstance(error, DirectoryBusy):
+            return REFRESH_S
+        if not self._busy:
+            self._busy = True
+            self._notify(f"{error}; meanwhile reports wait, and running streams go on")
+        return max(REFRESH_S, min(error.wait_s, REFRESH_BUSY_S_MAX))
 
     def _job_reports(self) -> tuple[JobReport, ...]:
         """The reports on jobs for one refresh: as many as fit, beginning after those of the last one."""

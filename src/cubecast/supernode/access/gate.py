@@ -82,7 +82,7 @@ class Gate:
             raise DirectoryError(
                 f"the name {name} {state}; choose another with --name, or join with that host's key: --key FILE"
             )
-        return Bearer(name, rights.permission, key, rights.token_id, rights.expires_s)
+        return Bearer(name, rights.permission, key, rights.token_id, rights.expires_s, rights.quota)
 
     def check_credential(self, token: str) -> None:
         """Checks that this super-node issued a credential, to whomever.

@@ -1,6 +1,6 @@
 """The simulated super-node answers as the live one does."""
 
-from cubecast.engine.directory.events import HostLeft
+from cubecast.engine.directory.events import HostLeft, HostTested
 from cubecast.engine.host import events as ev
 from cubecast.engine.protocol.records import Verdict
 from cubecast.overlay.cube import Cube
@@ -16,3 +16,18 @@ def test_a_host_whose_lease_ends_before_its_relocation_is_decided_stays() -> Non
     overlay.supernode.send(HostLeft(host))
     overlay.run(0.1)
     assert (host, ev.Relocated(CHANNEL, Verdict.STAYS)) in answers
+
+
+def test_the_changes_of_a_placement_within_the_delay_of_a_push_are_one_push_of_the_last() -> None:
+    overlay = Overlay(random_delays(4, 1), Cube(2, 2))
+    overlay.run(3)
+    host, placed = overlay.names[0], []
+    overlay.trace = lambda here, event, _: placed.append((here.host, event)) if isinstance(event, ev.Placed) else None
+    for reachable in (False, True, False):
+        overlay.supernode.send(HostTested(overlay.names[1], reachable=reachable))
+    overlay.run(0.1)
+    assert [event for at, event in placed if at == host] == [ev.Placed(overlay.directory.placement(host))]
+    placed.clear()
+    overlay.supernode.join(overlay.hosts[overlay.names[3]], "")
+    overlay.run(0.1)
+    assert [at for at, _ in placed] == [overlay.names[3]], "the placements of the others are what they were"

@@ -1,6 +1,7 @@
 """Placements of all hosts in the cube: the labels each host carries, and its neighbours.
 
-A host that joins or leaves changes only the placements near its seat, so only those are visited and computed anew.
+A host that joins or leaves changes only the placements near its seat, so only those are visited. They are marked, and
+computed when they are read: one that changes several times before it is read is computed once.
 """
 
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from cubecast.types import HostId, Label
 
 
 class Placements:
-    """Follows hosts that join, leave and change seats, and computes which placements change. `Seats` owns one."""
+    """Follows hosts that join, leave and change seats, and computes the placements that are read. `Seats` owns one."""
 
     def __init__(self, cube: Cube, epoch: int = 0, records: Iterable[HostRecord] = ()) -> None:
         """Begins an epoch; visits every label once.
@@ -30,9 +31,13 @@ class Placements:
         self._around: dict[Label, tuple[Label, ...]] = {}
         """The labels beside those of a seat, in ascending order; looked up when a placement is computed first."""
         self._moved: set[Label] = set()
-        """Labels whose carrier, or its record, has changed since `changed` was called."""
-        self._touched: set[HostId] = set()
-        """Hosts that no longer carry one of these labels."""
+        """Labels whose carrier, or its record, has changed since `mark_changed` was called."""
+        self._touched = set(self._records)
+        """Other hosts to be marked: all at first, those that no longer carry such a label, and those that have joined again."""
+        self._known: dict[HostId, Placement] = {}
+        """The last placement of each host that was computed."""
+        self._marked: dict[HostId, int] = {}
+        """Hosts whose placement may differ from the last one, with the version that it has if it does."""
         self._hidden = {record.host for record in self._records.values() if not record.reachable}
         self._reachable: list[HostId] = []
         """A heap of hosts; all that can be dialled are in it, and some that have left or are hidden."""
@@ -44,12 +49,15 @@ class Placements:
         """Hosts with such a neighbour."""
         for record in self._records.values():
             self._queue(record)
-            self._mark(self._carriers.labels(record.seat), record)
+            self._beside |= {label: Neighbour(label, record) for label in self._carriers.labels(record.seat)}
 
     # ------------------------------------------------------------------ changes
 
     def put(self, record: HostRecord) -> None:
         """Adds a host on a free label, or renews the record of one that keeps its seat."""
+        self._touched.add(record.host)
+        if self._records.get(record.host) == record:
+            return
         if not self._carriers.is_seat(record.seat):
             for before in set(self._carriers.add(record.seat).values()) - {NO_SEAT}:
                 self._touched.add(self._host_at[before])
@@ -67,6 +75,8 @@ class Placements:
         record = self._records.pop(host)
         self._hidden.discard(host)
         self._touched.discard(host)
+        self._known.pop(host, None)
+        self._marked.pop(host, None)
         self._on_fallback.discard(host)
         del self._host_at[record.seat]
         self._around.pop(record.seat, None)
@@ -112,11 +122,11 @@ class Placements:
 
     # ------------------------------------------------------------------ placements
 
-    def changed(self, version: int) -> dict[HostId, Placement]:
-        """The placements that may differ from those of the last call.
+    def mark_changed(self, version: int) -> set[HostId]:
+        """Marks the hosts whose placements may have changed since the last call.
 
         Args:
-            version: of the returned placements.
+            version: of those that have; above that of the last call.
         """
         hosts = self._touched
         for label in self._moved:
@@ -125,9 +135,19 @@ class Placements:
         if self._hidden:
             hosts |= self._with_other_relays()
         self._moved, self._touched = set(), set()
-        return {host: self._placement(host, version) for host in hosts}
+        self._marked |= dict.fromkeys(hosts, version)
+        return hosts
 
-    def _placement(self, host: HostId, version: int) -> Placement:
+    def placement(self, host: HostId) -> Placement:
+        """A host's placement as of the last `mark_changed`; the same as before, version included, if nothing in it changed."""
+        version, known = self._marked.pop(host, None), self._known.get(host)
+        if version is not None:
+            found = self._computed(host, version)
+            if known is None or not known.says_the_same(found):
+                self._known[host] = found
+        return self._known[host]
+
+    def _computed(self, host: HostId, version: int) -> Placement:
         record = self._records[host]
         labels = tuple(self._carriers.labels(record.seat))
         return Placement(

@@ -40,7 +40,8 @@ NOTE = """\
 The overlays that a bar compares have hosts on the same share of their labels, 61 %. The ratio to 1000 hosts, on 98 % of 1024 labels, has
 no bar: a host that joins among 10 000 takes over 1.9 labels with 14 neighbours each, one that joins among 1000 takes over 1.05 with 10
 neighbours each, and as many more hosts get another neighbour. A join, leave or lease tick only marks these hosts; a placement is
-computed when it is read for a push, once for all changes since the last push. All hosts of a cube that grows are marked, too."""
+computed when it is read for a push, once for all changes since the last push. Where all hosts that a join marks are pushed before the
+next change, their reads together cost more than the join. All hosts of a cube that grows are marked, too."""
 """Says on the benchmark's page what the figures mean."""
 
 

@@ -42,7 +42,7 @@ def test_the_hosts_whose_placements_differ_are_marked_and_no_others(cube: Cube, 
             continue
         every = from_scratch(cube, 0, records.values())
         marked = placements.mark_changed(step)
-        assert marked == {host for host, placement in every.items() if known.get(host) != placement}
+        assert sorted(marked) == sorted(host for host, placement in every.items() if known.get(host) != placement)
         assert all(placements.placement(host).version == step for host in marked)
         assert all(placements.placement(host).says_the_same(every[host]) for host in every)
         known = every
@@ -79,6 +79,9 @@ def test_what_each_host_was_pushed_last_is_its_placement_whenever_the_pushes_are
         waiting |= {effect.host for effect in effects if isinstance(effect, d.PushPlacement)}
         waiting &= directory.members.keys()
         received = {host: placement for host, placement in received.items() if host in directory.members}
+        assert directory._seats._placements._known.keys() <= directory.members.keys(), (
+            "nothing is kept of a host that left"
+        )
         for host in sorted(waiting):
             if rng.random() < 0.3:
                 read(host)

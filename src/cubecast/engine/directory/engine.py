@@ -155,7 +155,7 @@ class DirectoryEngine:
     def _remove(self, hosts: set[HostId], now: float) -> list[DirectoryEffect]:
         if not hosts:
             return []
-        for host in hosts:
+        for host in sorted(hosts):
             self._seats.remove(host)
             self.jobs.remove_host(host)
             self._seat_changes.forget(host)

@@ -250,7 +250,7 @@ class Seats:
         if not self._state.members:
             return []
         self._version = max(self._version + 1, int(now * 1000))  # rises across restarts too
-        return [PushPlacement(host) for host in self._state.in_order(self._placements.mark_changed(self._version))]
+        return list(map(PushPlacement, self._placements.mark_changed(self._version)))
 
     def placement(self, host: HostId) -> Placement:
         """A member's placement, computed now if it was marked as changed."""

@@ -33,13 +33,16 @@ def check(folder: Path, draw: Draw | None = None) -> None:
         raise _without("matplotlib")
 
 
-def write(name: str, title: str, rows: Sequence[Row], folder: Path, draw: Draw | None = None) -> Path:
+def write(name: str, title: str, rows: Sequence[Row], folder: Path, draw: Draw | None = None, note: str = "") -> Path:
     """Writes NAME.md and, with `draw`, NAME.png beside it. Returns the page's path.
+
+    Args:
+        note: paragraphs below the title.
 
     Raises:
         LabError: the folder cannot be written, or matplotlib is not installed.
     """
-    lines = [f"# {title}", ""]
+    lines = [f"# {title}", "", *([note, ""] if note else [])]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if draw is not None:

@@ -85,11 +85,13 @@ def step(cube: Cube, label: int, dimension: int, direction: int) -> Label:
 @lru_cache(maxsize=NEIGHBOURS_CACHED)
 def neighbours(cube: Cube, label: int) -> tuple[Label, ...]:
     """The labels one hop away, ordered by dimension, direction + before -."""
-    found = []
-    for dimension in range(cube.dimensions):
-        found.append(step(cube, label, dimension, 1))
-        if cube.radix > 2:
-            found.append(step(cube, label, dimension, -1))
+    found, last, place, higher = [], cube.radix - 1, 1, label
+    for _ in range(cube.dimensions):
+        higher, here = divmod(higher, cube.radix)
+        found.append(Label(label + place if here < last else label - last * place))
+        if last > 1:
+            found.append(Label(label - place if here else label + last * place))
+        place *= cube.radix
     return tuple(found)
 
 

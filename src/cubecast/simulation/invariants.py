@@ -60,10 +60,10 @@ def broken_labels(directory: DirectoryEngine) -> list[str]:
     """Labels that are not held by exactly one host in the directory's placements, one line each."""
     held: dict[int, HostId] = {}
     found = []
-    for host, member in directory.members.items():
-        placement = member.placement
-        if placement is None or placement.epoch != directory.epoch:
-            found.append(f"{host}: has no placement in epoch {directory.epoch}")
+    for host in directory.members:
+        placement = directory.placement(host)
+        if placement.epoch != directory.epoch:
+            found.append(f"{host}: has no placement of epoch {directory.epoch}")
             continue
         for label in placement.labels:
             if label in held:

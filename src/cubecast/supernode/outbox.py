@@ -1,6 +1,7 @@
 """The changes that wait to be pushed to one host over its open stream."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cubecast.engine.directory.events import Advise, AskProbes, Assign, PushPlacement
@@ -12,13 +13,18 @@ from cubecast.types import ChannelName, HostId
 PROBES_MAX = 16
 """Maximum number of hosts that one push asks a host to measure: each probe is a handshake. The latest requests are kept."""
 
+NOTHING = Pushed()
+"""A push without content."""
+
 
 @dataclass(slots=True)
 class Outbox:
     """Keeps only the latest of each kind, so its size is bounded even if the host reads slowly."""
 
     placed: bool = False
-    """Whether the host's placement has changed."""
+    """Whether the host's placement may have changed."""
+    version: int | None = None
+    """Of the placement that was pushed last over this stream."""
     advice: dict[ChannelName, Advice] = field(default_factory=dict)
     probes: dict[HostId, HostRecord] = field(default_factory=dict)
     jobs: tuple[Job, ...] | None = None
@@ -40,21 +46,25 @@ class Outbox:
                 self.jobs = jobs
         self.filled.set()
 
-    def take(self, placement: Placement) -> Pushed | None:
+    def take(self, placement: Callable[[], Placement]) -> Pushed | None:
         """Empties the outbox.
 
         Args:
-            placement: the host's placement now, pushed if it has changed.
+            placement: gives the host's placement now; called if it may have changed, and pushed if it has.
 
         Returns:
             The next push; None when there is nothing to push.
         """
         if not self.filled.is_set():
             return None
-        placed = placement if self.placed else None
+        placed = placement() if self.placed else None
+        if placed is not None and placed.version == self.version:
+            placed = None
+        elif placed is not None:
+            self.version = placed.version
         pushed = Pushed(placed, tuple(self.advice.values()), tuple(self.probes.values()), self.jobs)
         self.placed, self.jobs = False, None
         self.advice.clear()
         self.probes.clear()
         self.filled.clear()
-        return pushed
+        return None if pushed == NOTHING else pushed

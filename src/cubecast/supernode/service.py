@@ -337,7 +337,7 @@ class Service:
             while not self.stopping.is_set() and bearer.host in self.engine.members:
                 if self._outboxes.get(bearer.host) is not outbox:
                     return  # a newer stream of the same host took over
-                yield outbox.take(self.engine.placement(bearer.host))
+                yield outbox.take(lambda: self.engine.placement(bearer.host))
                 await self._filled_or_stopping(outbox.filled)
         finally:
             if self._outboxes.get(bearer.host) is outbox:

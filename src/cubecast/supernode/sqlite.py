@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +33,11 @@ CREATE TABLE IF NOT EXISTS overlay (name TEXT PRIMARY KEY, value TEXT NOT NULL) 
 CREATE TABLE IF NOT EXISTS hosts (host TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, key TEXT NOT NULL, free_s REAL) STRICT;
 CREATE TABLE IF NOT EXISTS channels (channel TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
+"""
+_SAVE_HOST = "INSERT INTO hosts VALUES (?, ?) ON CONFLICT (host) DO UPDATE SET record = excluded.record"
+_TAKE_NAME = """
+INSERT INTO names VALUES (?, ?, NULL) ON CONFLICT (name) DO UPDATE SET key = excluded.key, free_s = NULL
+WHERE key IS NOT excluded.key OR free_s IS NOT NULL
 """
 _STORED = (SaveShape, SaveHost, DeleteHost, SaveChannel, DeleteChannel)
 """Effects that concern the store; the others need no transaction."""
@@ -188,28 +194,34 @@ class SqliteStore:
             raise StoreError(f"cannot write directory store {self._path}: {_hint(error)}") from error
 
     def _write(self, effects: Sequence[DirectoryEffect], now_s: float) -> None:
-        for effect in effects:
-            match effect:
-                case SaveShape(cube, epoch):
-                    rows = [("shape now", str(cube)), ("epoch", str(epoch))]
-                    self._db.executemany("INSERT OR REPLACE INTO overlay VALUES (?, ?)", rows)
-                case SaveHost(record):
-                    self._db.execute(
-                        "INSERT OR REPLACE INTO hosts VALUES (?, ?)", (record.host, msgspec.json.encode(record))
-                    )
-                    self._db.execute("INSERT OR REPLACE INTO names VALUES (?, ?, NULL)", (record.host, record.key))
-                case DeleteHost(host):
-                    self._db.execute("DELETE FROM hosts WHERE host = ?", (host,))
-                    self._db.execute("UPDATE names SET free_s = ? WHERE name = ?", (now_s + HOLD_S, host))
-                case SaveChannel(channel_record):
-                    self._db.execute(
-                        "INSERT OR REPLACE INTO channels VALUES (?, ?)",
-                        (channel_record.channel, msgspec.json.encode(channel_record)),
-                    )
-                case DeleteChannel(channel):
-                    self._db.execute("DELETE FROM channels WHERE channel = ?", (channel,))
-                case _:
-                    pass
+        for _, alike in groupby(effects, type):  # effects of one kind in a row; the hosts of a new shape are thousands
+            run = list(alike)
+            self._write_hosts([effect.record for effect in run if isinstance(effect, SaveHost)])
+            for effect in run:
+                self._write_other(effect, now_s)
+
+    def _write_hosts(self, records: Sequence[HostRecord]) -> None:
+        rows = [(record.host, msgspec.json.encode(record)) for record in records]
+        self._db.executemany(_SAVE_HOST, rows)
+        self._db.executemany(_TAKE_NAME, [(record.host, record.key) for record in records])
+
+    def _write_other(self, effect: DirectoryEffect, now_s: float) -> None:
+        match effect:
+            case SaveShape(cube, epoch):
+                rows = [("shape now", str(cube)), ("epoch", str(epoch))]
+                self._db.executemany("INSERT OR REPLACE INTO overlay VALUES (?, ?)", rows)
+            case DeleteHost(host):
+                self._db.execute("DELETE FROM hosts WHERE host = ?", (host,))
+                self._db.execute("UPDATE names SET free_s = ? WHERE name = ?", (now_s + HOLD_S, host))
+            case SaveChannel(channel_record):
+                self._db.execute(
+                    "INSERT OR REPLACE INTO channels VALUES (?, ?)",
+                    (channel_record.channel, msgspec.json.encode(channel_record)),
+                )
+            case DeleteChannel(channel):
+                self._db.execute("DELETE FROM channels WHERE channel = ?", (channel,))
+            case _:
+                pass
 
     def close(self) -> None:
         """See Store."""

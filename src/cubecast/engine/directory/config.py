@@ -71,11 +71,15 @@ class ShapeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the super-node's other requests."""
     shrink_after_s: float = 10.0
     """The cube shrinks after a smaller shape has been enough for this long, s: hosts that leave may come back."""
+    spare_share: float = 0.25
+    """Minimum of spare seats after a change of shape, as a share of the hosts: with none spare, 217, 244 and 257 hosts would
+    each change the shape again, and every change gives all hosts new neighbours."""
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
         _check(self, 1, COUNT_MAX, "labels_max")
         _check(self, 0, SECONDS_MAX, "shrink_after_s")
+        _check(self, 0, 1, "spare_share")
 
 
 class ChannelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -42,7 +42,6 @@ from cubecast.engine.directory.improvement import SeatChanges, TreeAdvice
 from cubecast.engine.directory.jobs import JobAssignment, JobTable
 from cubecast.engine.directory.state import DirectoryState, Member, Sign, unsigned
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Placement, SubscriptionRecord
-from cubecast.errors import DirectoryError
 from cubecast.overlay.cube import Cube
 from cubecast.types import ChannelName, HostId
 
@@ -156,7 +155,7 @@ class DirectoryEngine:
     def _remove(self, hosts: set[HostId], now: float) -> list[DirectoryEffect]:
         if not hosts:
             return []
-        for host in hosts:
+        for host in sorted(hosts):
             self._seats.remove(host)
             self.jobs.remove_host(host)
             self._seat_changes.forget(host)
@@ -212,15 +211,13 @@ class DirectoryEngine:
         return self._state.channels
 
     def placement(self, host: HostId) -> Placement:
-        """A host's labels and neighbours.
+        """A host's labels and neighbours, computed now if they were marked as changed.
 
         Raises:
             DirectoryError: the host has not joined, or was removed.
         """
-        placement = self._state.member(host).placement
-        if placement is None:
-            raise DirectoryError(f"host {host} has no seat yet; join again")
-        return placement
+        self._state.member(host)
+        return self._seats.placement(host)
 
     def host_at(self, address: str) -> HostId | None:
         """The host that can be dialled at an address; None if there is none."""

@@ -10,7 +10,6 @@ from cubecast.engine.protocol.records import (
     Advice,
     ChannelRecord,
     HostRecord,
-    Placement,
     SubscriptionRecord,
     Tree,
     Verdict,
@@ -236,10 +235,9 @@ class AnswerRoutes:
 
 @dataclass(frozen=True, slots=True)
 class PushPlacement:
-    """Send a host its new placement."""
+    """Send a host its placement as it is then, unless it is the one that was sent last: it may have changed."""
 
     host: HostId
-    placement: Placement
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Placement, SubscriptionRecord
+from cubecast.engine.protocol.records import ChannelRecord, HostRecord, SubscriptionRecord
 from cubecast.errors import DirectoryError
 from cubecast.overlay.cube import Cube
-from cubecast.types import ChannelName, HostId
+from cubecast.types import ChannelName, HostId, Label
 
 Sign = Callable[[HostRecord], HostRecord]
 """Gives a record with the super-node's signature."""
@@ -27,8 +27,6 @@ class Member:
     """Where it says it can be dialled, proved or not."""
     number: int
     """Rises from host to host, in the order in which they joined first."""
-    placement: Placement | None = None
-    """The placement that was pushed to it last; None before the first."""
     subscriptions: dict[ChannelName, SubscriptionRecord] = field(default_factory=dict)
     slots: int = 0
     """Extensions it is willing to run for others."""
@@ -56,6 +54,10 @@ class DirectoryState:
     def published(self, record: HostRecord) -> HostRecord:
         """A record as others are sent it: an address that was not proved is sent to nobody, who could only dial in vain."""
         return record if record.reachable else replace(record, address="")
+
+    def seated(self, record: HostRecord, seat: Label) -> HostRecord:
+        """A record with another seat and the next version, signed."""
+        return self.sign(replace(record, seat=seat, version=record.version + 1))
 
     def forget_subscriptions(self, host: HostId) -> None:
         """Drops what is stored of a host's subscriptions."""

@@ -79,6 +79,10 @@ class SimulatedDirectory:
         self._setup, self._network, self._queue, self._handle = setup, network, queue, handle
         self._modules: set[str] = set()
         """SHA-256 of the modules that owners have uploaded since the last start."""
+        self._placing: set[HostId] = set()
+        """Hosts to which a push of their placement is under way."""
+        self._placed: dict[HostId, int] = {}
+        """The version of the placement that was pushed to each host last since it connected."""
         self._queue.after(LEASE_TICK_S, self._lease_tick)
 
     # ------------------------------------------------------------------ start and stop
@@ -125,9 +129,9 @@ class SimulatedDirectory:
             self.writer.directory(self._queue.now, event, effects)
         for effect in effects:
             match effect:
-                case d.PushPlacement(host, placement):
+                case d.PushPlacement(host):
                     placed = True
-                    self._push(host, ev.Placed(placement))
+                    self._push_placement(host)
                 case d.Advise(host, advice):
                     self._push(host, ev.Advised(advice))
                 case d.AskProbes(host, others):
@@ -150,6 +154,22 @@ class SimulatedDirectory:
     def _push_now(self, host: HostId, event: ev.Event) -> None:
         if host in self._network.hosts and self.answers(self._network.hosts[host]):
             self._handle(host, event)
+
+    def _push_placement(self, host: HostId) -> None:
+        if host not in self._placing:
+            self._placing.add(host)
+            self._queue.after(DIRECTORY_S, self._push_placement_now, host)
+
+    def _push_placement_now(self, host: HostId) -> None:
+        """Pushes a host's placement as it is now, unless it is the one that was pushed last."""
+        self._placing.discard(host)
+        here = self._network.hosts.get(host)
+        if here is None or not self.answers(here) or host not in self.engine.members:
+            return
+        placement = self.engine.placement(host)
+        if self._placed.get(host) != placement.version:
+            self._placed[host] = placement.version
+            self._handle(host, ev.Placed(placement))
 
     def _assign_now(self, host: HostId, jobs: tuple[Job, ...]) -> None:
         here = self._network.hosts.get(host)
@@ -177,13 +197,15 @@ class SimulatedDirectory:
         if self.answers(here):
             seen = here.host not in self._network.hidden
             address = address_of(here.number)
+            self._placed.pop(here.host, None)
             self.send(d.HostJoined(here.host, address, "f" * 64, here.host, here.fan_out, seat, seen))
 
     def connect(self, here: SimulatedHost) -> None:
         """A host that is known already connects for pushes: it gets its placement, and its jobs if they are known."""
         here.connected_to = self.restarts
         if here.host in self.engine.members:
-            self._push(here.host, ev.Placed(self.engine.placement(here.host)))
+            self._placed.pop(here.host, None)
+            self._push_placement(here.host)
             if self.engine.jobs.settled(self._queue.now):
                 self._queue.after(DIRECTORY_S, self._assign_now, here.host, self.engine.jobs.of(here.host))
 

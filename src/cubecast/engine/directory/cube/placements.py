@@ -1,6 +1,7 @@
 """Placements of all hosts in the cube: the labels each host carries, and its neighbours.
 
-A host that joins or leaves changes only the placements near its seat, so only those are visited and computed anew.
+A host that joins or leaves changes only the placements near its seat, so only those are visited. They are marked, and
+computed when they are read: one that changes several times before it is read is computed once.
 """
 
 from collections.abc import Iterable
@@ -8,12 +9,12 @@ from heapq import heappop, heappush
 
 from cubecast.engine.protocol.records import HostRecord, Neighbour, Placement
 from cubecast.overlay.carriers import NO_SEAT, Carriers
-from cubecast.overlay.cube import Cube, neighbours
+from cubecast.overlay.cube import Cube, label_count, neighbours
 from cubecast.types import HostId, Label
 
 
 class Placements:
-    """Follows hosts that join, leave and change seats, and computes which placements change. `Seats` owns one."""
+    """Follows hosts that join, leave and change seats, and computes the placements that are read. `Seats` owns one."""
 
     def __init__(self, cube: Cube, epoch: int = 0, records: Iterable[HostRecord] = ()) -> None:
         """Begins an epoch; visits every label once.
@@ -27,12 +28,18 @@ class Placements:
         self._carriers = Carriers(cube, self._host_at)
         self._beside: dict[Label, Neighbour] = {}
         """Each label with its carrier, as the hosts beside it see it: one object for all of them."""
+        self._carried_by = [HostId("")] * label_count(cube)
+        """The host that carries each label; empty before the first host."""
         self._around: dict[Label, tuple[Label, ...]] = {}
         """The labels beside those of a seat, in ascending order; looked up when a placement is computed first."""
-        self._moved: set[Label] = set()
-        """Labels whose carrier, or its record, has changed since `changed` was called."""
-        self._touched: set[HostId] = set()
-        """Hosts that no longer carry one of these labels."""
+        self._moved: dict[Label, None] = {}
+        """Labels whose carrier, or its record, has changed since `mark_changed` was called; a dict, as its order is defined."""
+        self._touched: dict[HostId, None] = dict.fromkeys(self._records)
+        """Other hosts to be marked: all at first, those that no longer carry such a label, and those that have joined again."""
+        self._known: dict[HostId, Placement] = {}
+        """The last placement of each host that was computed."""
+        self._marked: dict[HostId, int] = {}
+        """Hosts whose placement may differ from the last one, with the version that it has if it does."""
         self._hidden = {record.host for record in self._records.values() if not record.reachable}
         self._reachable: list[HostId] = []
         """A heap of hosts; all that can be dialled are in it, and some that have left or are hidden."""
@@ -45,20 +52,23 @@ class Placements:
         for record in self._records.values():
             self._queue(record)
             self._mark(self._carriers.labels(record.seat), record)
+        self._moved.clear()  # all hosts are touched
 
     # ------------------------------------------------------------------ changes
 
     def put(self, record: HostRecord) -> None:
         """Adds a host on a free label, or renews the record of one that keeps its seat."""
+        self._touched[record.host] = None
+        if self._records.get(record.host) == record:
+            return
         if not self._carriers.is_seat(record.seat):
             for before in set(self._carriers.add(record.seat).values()) - {NO_SEAT}:
-                self._touched.add(self._host_at[before])
+                self._touched[self._host_at[before]] = None
                 self._around.pop(before, None)
         self._store(record)
 
     def swap(self, first: HostRecord, second: HostRecord) -> None:
         """Two hosts have changed seats; the records are their new ones."""
-        self._touched |= {first.host, second.host}
         self._store(first)
         self._store(second)
 
@@ -66,14 +76,16 @@ class Placements:
         """Removes a host."""
         record = self._records.pop(host)
         self._hidden.discard(host)
-        self._touched.discard(host)
+        self._touched.pop(host, None)
+        self._known.pop(host, None)
+        self._marked.pop(host, None)
         self._on_fallback.discard(host)
         del self._host_at[record.seat]
         self._around.pop(record.seat, None)
         for label, seat in self._carriers.remove(record.seat).items():
             if seat == NO_SEAT:
                 self._beside.pop(label, None)
-                self._moved.discard(label)
+                self._moved.pop(label, None)
             else:
                 self._around.pop(seat, None)
                 self._mark((label,), self._records[self._host_at[seat]])
@@ -88,7 +100,8 @@ class Placements:
     def _mark(self, labels: Iterable[Label], record: HostRecord) -> None:
         for label in labels:
             self._beside[label] = Neighbour(label, record)
-            self._moved.add(label)
+            self._carried_by[label] = record.host
+            self._moved[label] = None
 
     def _queue(self, record: HostRecord) -> None:
         if record.reachable and record.host not in self._queued:
@@ -112,22 +125,35 @@ class Placements:
 
     # ------------------------------------------------------------------ placements
 
-    def changed(self, version: int) -> dict[HostId, Placement]:
-        """The placements that may differ from those of the last call.
+    def mark_changed(self, version: int) -> list[HostId]:
+        """Marks the hosts whose placements may have changed since the last call.
 
         Args:
-            version: of the returned placements.
-        """
-        hosts = self._touched
-        for label in self._moved:
-            hosts.add(self._beside[label].record.host)
-            hosts.update(self._beside[near].record.host for near in neighbours(self._cube, label))
-        if self._hidden:
-            hosts |= self._with_other_relays()
-        self._moved, self._touched = set(), set()
-        return {host: self._placement(host, version) for host in hosts}
+            version: of those that have; above that of the last call.
 
-    def _placement(self, host: HostId, version: int) -> Placement:
+        Returns:
+            These hosts, each once, in an order that depends on the changes alone.
+        """
+        hosts, carrier = self._touched, self._carried_by.__getitem__
+        for label in self._moved:
+            hosts[carrier(label)] = None
+            hosts |= dict.fromkeys(map(carrier, neighbours(self._cube, label)))
+        if self._hidden:
+            hosts |= dict.fromkeys(sorted(self._with_other_relays()))
+        self._moved, self._touched = {}, {}
+        self._marked |= dict.fromkeys(hosts, version)
+        return list(hosts)
+
+    def placement(self, host: HostId) -> Placement:
+        """A host's placement as of the last `mark_changed`; the same as before, version included, if nothing in it changed."""
+        version, known = self._marked.pop(host, None), self._known.get(host)
+        if version is not None:
+            found = self._computed(host, version)
+            if known is None or not known.says_the_same(found):
+                self._known[host] = found
+        return self._known[host]
+
+    def _computed(self, host: HostId, version: int) -> Placement:
         record = self._records[host]
         labels = tuple(self._carriers.labels(record.seat))
         return Placement(

@@ -1,12 +1,13 @@
 """Seats and the shape of the cube: hosts join, refresh, change seats and are removed, the cube grows and shrinks.
 
 Seats are assigned at random, as in the slides ("initially, hosts are assigned random node IDs"), unless a host requests
-a label that is free. The shape follows the number of hosts from one M-region to the next, never below the shape it began
-with. Each shape is an epoch, in which every host has a new seat.
+a label that is free. The shape follows the number of hosts over the M-regions, never below the shape it began with. Each
+shape is an epoch, in which every host has a new seat; seats are spare after each change, so that changes are seldom.
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from cubecast.engine.directory.cube.placements import Placements
 from cubecast.engine.directory.delay_table import DelayTable
 from cubecast.engine.directory.events import DirectoryEffect, HostJoined, PushPlacement, SaveHost, SaveShape
 from cubecast.engine.directory.state import DirectoryState, Member
-from cubecast.engine.protocol.records import FAN_OUT_MAX, HostRecord
+from cubecast.engine.protocol.records import FAN_OUT_MAX, HostRecord, Placement
 from cubecast.errors import DirectoryError, UsageError
 from cubecast.overlay.cube import Cube, label_count, parse_label
 from cubecast.overlay.region import live_region
@@ -190,10 +191,7 @@ class Seats:
 
     def suspect(self, host: HostId, by: HostId, now: float) -> None:
         """Shortens the lease of a host that a neighbour reports as silent; other hosts' reports are ignored."""
-        member = self._state.members.get(host)
-        if member is None or member.placement is None:
-            return
-        if any(neighbour.record.host == by for neighbour in member.placement.neighbours):
+        if host in self._state.members and any(near.record.host == by for near in self.placement(host).neighbours):
             self._leases.shorten(host, now + self._lease.suspect_lease_s)
 
     def expired(self, now: float) -> set[HostId]:
@@ -204,8 +202,8 @@ class Seats:
         """Two hosts change seats, in one transaction of the store."""
         first, second = self._state.members[a], self._state.members[b]
         first_seat, second_seat = first.record.seat, second.record.seat
-        first.record = self._state.renewed(replace(first.record, seat=second_seat))
-        second.record = self._state.renewed(replace(second.record, seat=first_seat))
+        first.record = self._state.seated(first.record, second_seat)
+        second.record = self._state.seated(second.record, first_seat)
         self._placements.swap(first.record, second.record)
         return [self._save(a), self._save(b), *self.place(now)]
 
@@ -228,12 +226,15 @@ class Seats:
     # ------------------------------------------------------------------ the shape
 
     def grow(self) -> list[DirectoryEffect]:
-        """Changes to the shape that is best for one host more.
+        """Changes to the shape that is best for one host more, with spare seats if a live overlay may be so large.
 
         Raises:
             DirectoryError: it would have more labels than a live overlay may have.
         """
-        cube = live_region(len(self._state.members) + 1)
+        hosts = len(self._state.members) + 1
+        cube = self._with_spare_seats(hosts)
+        if label_count(cube) > self._shape.labels_max:
+            cube = live_region(hosts)
         if label_count(cube) > self._shape.labels_max:
             raise DirectoryError(
                 f"the overlay is full: shape {self._state.cube} seats {label_count(self._state.cube)} hosts"
@@ -241,17 +242,23 @@ class Seats:
         return self._change_shape(cube)
 
     def shrink(self, now: float) -> list[DirectoryEffect]:
-        """Changes to a smaller shape that has been enough for `shrink_after_s`; without effects otherwise."""
-        cube = live_region(max(1, len(self._state.members)))
-        if label_count(cube) < label_count(self._first_cube):
-            cube = self._first_cube
-        if cube == self._state.cube or label_count(cube) >= label_count(self._state.cube):
+        """Changes to a smaller shape that has been enough for `shrink_after_s`; without effects otherwise.
+
+        The first shape is enough if it has a seat for each host, another one if it has spare seats too.
+        """
+        hosts = len(self._state.members)
+        cube = self._first_cube if hosts <= label_count(self._first_cube) else self._with_spare_seats(hosts)
+        if label_count(cube) >= label_count(self._state.cube):
             self._too_large_since = np.inf
             return []
         self._too_large_since = min(self._too_large_since, now)
         if now - self._too_large_since < self._shape.shrink_after_s:
             return []
         return self._change_shape(cube)
+
+    def _with_spare_seats(self, hosts: int) -> Cube:
+        """The shape that is best for some hosts and those that the spare seats are for."""
+        return live_region(ceil(hosts * (1 + self._shape.spare_share)))
 
     def _change_shape(self, cube: Cube) -> list[DirectoryEffect]:
         """Begins an epoch: every host gets a random seat in the new shape."""
@@ -260,7 +267,7 @@ class Seats:
         seats = self._rng.permutation(label_count(cube))
         effects: list[DirectoryEffect] = [SaveShape(cube, state.epoch)]
         for (host, member), seat in zip(state.members.items(), seats.tolist(), strict=False):
-            member.record = self._state.renewed(replace(member.record, seat=Label(seat)))
+            member.record = self._state.seated(member.record, Label(seat))
             effects.append(self._save(host))
         self._placements = Placements(cube, state.epoch, [member.record for member in state.members.values()])
         return effects
@@ -268,16 +275,12 @@ class Seats:
     # ------------------------------------------------------------------ placements
 
     def place(self, now: float) -> list[DirectoryEffect]:
-        """Brings all placements up to date and pushes those that changed."""
-        state = self._state
-        if not state.members:
+        """Pushes to the hosts whose placements may have changed."""
+        if not self._state.members:
             return []
         self._version = max(self._version + 1, int(now * 1000))  # rises across restarts too
-        changed = self._placements.changed(self._version)
-        pushes: list[DirectoryEffect] = []
-        for host in state.in_order(changed):
-            before, placement = state.members[host].placement, changed[host]
-            if before is None or not before.says_the_same(placement):
-                state.members[host].placement = placement
-                pushes.append(PushPlacement(host, placement))
-        return pushes
+        return list(map(PushPlacement, self._placements.mark_changed(self._version)))
+
+    def placement(self, host: HostId) -> Placement:
+        """A member's placement, computed now if it was marked as changed."""
+        return self._placements.placement(host)

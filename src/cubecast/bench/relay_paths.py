@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import moq
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cubecast.bench.bare_relay import CACHE_BYTES, client
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Tree
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.host.channel.reader import ChannelReader
+from cubecast.host.channel.signing import ChannelSigner, Publication, PublisherKey
 from cubecast.host.channel.tracks import ChannelWriter, CopyCount
+from cubecast.host.channel.verification import Verification
 from cubecast.host.config import HostConfig
 from cubecast.host.open_host import open_host
 from cubecast.host.tasks import Tasks
@@ -159,10 +162,12 @@ async def bare_path() -> AsyncIterator[RelayPath]:
         assert process.stdout is not None
         try:
             address, fingerprint = (await asyncio.to_thread(process.stdout.readline)).split()
-            writer = ChannelWriter(origin, [TRACK], CopyCount())
+            key, publication = Ed25519PrivateKey.generate(), Publication(CHANNEL, 1)
+            writer = ChannelWriter(origin, [TRACK], CopyCount(), ChannelSigner(key, publication))
+            verification = Verification(PublisherKey(publication, key.public_key().public_bytes_raw().hex()))
             inbox = moq.OriginProducer(cache_capacity_bytes=CACHE_BYTES)
             async with client(address, fingerprint, inbox):
-                reader = ChannelReader(inbox, BOUND_MS, CopyCount(), asyncio.get_running_loop().time)
+                reader = ChannelReader(inbox, BOUND_MS, CopyCount(), asyncio.get_running_loop().time, verification)
                 yield RelayPath(process.pid, writer, reader)
         finally:
             process.terminate()

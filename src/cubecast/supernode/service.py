@@ -40,7 +40,7 @@ from cubecast.engine.protocol.http_bodies import (
     RoutesRequest,
 )
 from cubecast.engine.protocol.job_records import JobStatus
-from cubecast.engine.protocol.records import Tree
+from cubecast.engine.protocol.records import ChannelRecord, Tree
 from cubecast.errors import ChannelUnknown, DirectoryError, LocalError, TokenError
 from cubecast.names import check_address, check_name
 from cubecast.overlay.cube import format_label
@@ -246,8 +246,13 @@ class Service:
         """Removes a host at its own request."""
         self._handle(HostLeft(bearer.host))
 
-    def announce(self, bearer: Bearer, channel: ChannelName, tree: Tree = Tree.HYBRID) -> None:
-        """Adds a channel.
+    def announce(
+        self, bearer: Bearer, channel: ChannelName, tree: Tree = Tree.HYBRID, publication: int = 0
+    ) -> ChannelRecord:
+        """Adds a channel and returns its record.
+
+        Args:
+            publication: as ChannelAnnounced has it.
 
         Raises:
             TokenError: the host may not publish it.
@@ -257,7 +262,8 @@ class Service:
         may = bearer.permission.may("publish", channel) or self.engine.jobs.derives(bearer.host, channel)
         if not may:
             raise TokenError(f"this token does not allow publishing {channel!r}")
-        self._handle(ChannelAnnounced(bearer.host, channel, tree))
+        self._handle(ChannelAnnounced(bearer.host, channel, tree, publication))
+        return self.engine.channels[channel]
 
     def withdraw(self, bearer: Bearer, channel: ChannelName) -> None:
         """Removes a channel, if this host publishes it."""

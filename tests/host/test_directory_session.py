@@ -16,7 +16,7 @@ from cubecast.engine.protocol.http_bodies import (
     RefreshRequest,
 )
 from cubecast.engine.protocol.job_records import Job, JobReport
-from cubecast.engine.protocol.records import SubscriptionRecord
+from cubecast.engine.protocol.records import ChannelRecord, SubscriptionRecord, Tree
 from cubecast.errors import DirectoryError, DirectoryUnreachable, TokenError
 from cubecast.host.config import HostConfig
 from cubecast.host.directory import session as module
@@ -25,7 +25,7 @@ from cubecast.host.directory.session import LEDGER_MAX, SUSPECTS_MAX, DirectoryS
 from cubecast.host.tasks import Tasks
 from cubecast.names import NAME_MAX
 from cubecast.supernode.job_requests import CONFIG_CHARACTERS_MAX
-from cubecast.types import ChannelName, HostId
+from cubecast.types import ChannelName, HostId, Label
 from tests.conditions import eventually
 
 REFRESH_S = 0.01
@@ -41,6 +41,9 @@ class Client:
         self.failed: list[RefreshRequest] = []
         self.arrived: list[RefreshRequest] = []
         self.ended: list[EndedRight] = []
+        self.announced: list[int] = []
+        """The number of the publication in each announcement; they are answered once `answers` is set."""
+        self.answers = asyncio.Event()
 
     async def refresh(self, host: HostId, request: RefreshRequest) -> RefreshAnswer:
         assert host == "me"
@@ -49,6 +52,11 @@ class Client:
             raise self.error
         self.arrived.append(request)
         return RefreshAnswer("", 1, (), 0.0, tuple(self.ended))
+
+    async def announce(self, channel: ChannelName, tree: Tree, publication: int) -> ChannelRecord:
+        self.announced.append(publication)
+        await self.answers.wait()
+        return ChannelRecord(channel, HostId("me"), Label(0), tree=tree, publication=publication or len(self.announced))
 
     async def pushes(self, _: HostId) -> AsyncGenerator[Pushed]:
         self.streams += 1
@@ -235,3 +243,16 @@ async def test_all_jobs_are_reported_in_turn_where_one_refresh_is_too_small(
         lambda: {job.job.channel for sent in host.client.arrived for job in sent.jobs} == set(LargeJobs.names)
     )
     assert max(len(msgspec.json.encode(sent)) for sent in host.client.arrived) <= REFRESH_BYTES_MAX
+
+
+async def test_a_publication_is_announced_once_at_a_time_and_then_with_the_number_that_it_was_given(host: Host) -> None:
+    """A refresh whose answer does not list the channel yet would announce it as another publication."""
+    host.session.announce(ChannelName("news"), Tree.HYBRID)
+    await host.answers()
+    known = len(host.client.arrived)
+    await eventually(lambda: len(host.client.arrived) > known + 2)
+    assert host.client.announced == [0]
+    host.client.answers.set()
+    record = await host.session.announced(ChannelName("news"))
+    await eventually(lambda: len(host.client.announced) > 1)
+    assert set(host.client.announced[1:]) == {record.publication}

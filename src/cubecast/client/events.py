@@ -196,7 +196,7 @@ class Ended:
         gaps: times without a frame: their end, s since the Unix epoch, and their length, ms.
         replayed: frames that arrived a second time after a change of parents and were dropped.
         filled: frames that were lost with a parent and fetched afterwards.
-        rejected: what arrived and was not delivered, since the publisher has not sent it so.
+        rejected: what has arrived that the publisher has not sent so, by kind.
         clock_correction_ms: what was added to each delay for the difference of the clocks.
     """
 

@@ -118,7 +118,7 @@ class Subscription:
 
     @property
     def rejected(self) -> Rejections:
-        """What arrived and was not delivered, since the publisher has not sent it so (docs/trust.md)."""
+        """What has arrived that the publisher has not sent so, by kind (docs/trust.md)."""
         return self._open().rejected
 
     @property

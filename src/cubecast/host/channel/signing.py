@@ -56,6 +56,10 @@ class ChannelSigner:
         self._key = key
         self.publication = publication
 
+    def digest(self, record: FrameRecord, payload: bytes) -> bytes:
+        """The digest of a frame; `record.digest` does not count."""
+        return self.publication.digest(record, hash_of(payload))
+
     def sign(self, kind: str, *values: object) -> bytes:
         """A signature over values of a kind."""
         return self._key.sign(self.publication.content(kind, *values))

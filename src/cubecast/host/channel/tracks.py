@@ -26,7 +26,7 @@ from cubecast.host.channel.records import (
     FrameRecord,
     encode_record,
 )
-from cubecast.host.channel.signing import BATCH, END, ChannelSigner, hash_of
+from cubecast.host.channel.signing import BATCH, END, ChannelSigner
 
 BROADCAST = "stream"
 """Name of the broadcast in the channel's origin."""
@@ -119,7 +119,7 @@ class ChannelWriter:
             max(0, group),
             b"",
         )
-        digest = self._signer.publication.digest(record, hash_of(payload))
+        digest = self._signer.digest(record, payload)
         self._groups[frame.track] = group
         self._counts[frame.track] += 1
         self.bytes_written += len(frame.payload)

@@ -71,7 +71,7 @@ class Subscription:
 
     @property
     def rejected(self) -> Rejections:
-        """What arrived and was not delivered, since the publisher has not sent it so."""
+        """What has arrived that the publisher has not sent so, by kind."""
         return self._reader.rejections
 
     @property

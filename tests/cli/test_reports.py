@@ -9,6 +9,7 @@ from cubecast.client import events as ev
 from cubecast.engine.protocol.job_records import JobProgress
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Compliance
+from cubecast.host.channel.verification import Rejections
 from cubecast.host.local.reception_stats import FrameCounts, Percentiles, ReceptionSummary
 from cubecast.types import ChannelName, HostId
 
@@ -24,6 +25,7 @@ SUMMARY_JSON = (
     '"frames": {"published": 10, "received": 9, "lost": 1, "duplicated": 0}, "delay_ms": {"p50": 5.0, "p99": 9.0}, '
     '"recent_ms": {"p50": 6.0, "p99": 8.0}, "in_time": 0.9'
 )
+REJECTED_JSON = '"rejected": {"altered": 6, "unsigned": 0, "missing": 7, "replayed": 0, "foreign": 0}'
 COMPLIANCE = Compliance(7, 2, 1, 1, 0)
 COMPLIANCE_JSON = '"contract": {"kept_s": 7, "violated_s": 2, "late_s": 1, "lost_s": 1, "slow_s": 0}'
 PROGRESS = JobProgress(4, 3, 1, "deadline", processing_ms=2.0)
@@ -32,7 +34,22 @@ PROGRESS_JSON = (
     '"dropped": 0, "overrun": 0, "upcalls_dropped": 0, "upgrades": 0, "processing_ms": 2.0, "us_per_frame": null'
 )
 ADMITTED = ev.Admitted(NEWS, Contract(150.0, 9e5, 0.01), 12.345, 3.456, (P, S), 0.0, None, 0.126, 0.5)
-ENDED = ev.Ended(NEWS, 150.0, SUMMARY, ("p", "s"), 1, 8, 2, ((1.5, 70.0),), 3, 4, 5, 0.25, COMPLIANCE, STATUS)
+ENDED = ev.Ended(
+    NEWS,
+    150.0,
+    SUMMARY,
+    ("p", "s"),
+    1,
+    8,
+    2,
+    ((1.5, 70.0),),
+    3,
+    4,
+    Rejections(altered=6, missing=7),
+    0.25,
+    COMPLIANCE,
+    STATUS,
+)
 
 # ruff: noqa: ISC004
 CASES: list[tuple[ev.Event, str, str]] = [
@@ -93,10 +110,10 @@ CASES: list[tuple[ev.Event, str, str]] = [
     ),
     (
         ENDED,
-        "news ended: 9 frames, 1 lost; delay p50 5 ms, p99 9 ms; 2 later than the bound of 150 ms; contract kept in 7 s, "
+        "news ended: 9 frames, 1 lost; delay p50 5 ms, p99 9 ms; 2 later than the bound of 150 ms; not the publisher's: 6 altered, 7 missing; contract kept in 7 s, "
         "violated in 2 s (late in 1, lost in 1)",
         f'{{"event": "summary", "channel": "news", {SUMMARY_JSON}, "path": ["p", "s"], "catch_up": 1, '
-        f'"gaps": [[1.5, 70.0]], "replayed": 3, "filled": 4, "untimed": 5, "clock_correction_ms": 0.25, '
+        f'"gaps": [[1.5, 70.0]], "replayed": 3, "filled": 4, {REJECTED_JSON}, "clock_correction_ms": 0.25, '
         f"{COMPLIANCE_JSON}, {STATUS_JSON}}}",
     ),
     (

@@ -16,7 +16,7 @@ from cubecast.engine.protocol.http_bodies import (
     RefreshRequest,
 )
 from cubecast.engine.protocol.job_records import Job, JobReport
-from cubecast.engine.protocol.records import SubscriptionRecord
+from cubecast.engine.protocol.records import ChannelRecord, SubscriptionRecord, Tree
 from cubecast.errors import DirectoryBusy, DirectoryError, DirectoryUnreachable, TokenError
 from cubecast.host.config import HostConfig
 from cubecast.host.directory import session as module
@@ -25,7 +25,7 @@ from cubecast.host.directory.session import LEDGER_MAX, SUSPECTS_MAX, DirectoryS
 from cubecast.host.tasks import Tasks
 from cubecast.names import NAME_MAX
 from cubecast.supernode.job_requests import CONFIG_CHARACTERS_MAX
-from cubecast.types import ChannelName, HostId
+from cubecast.types import ChannelName, HostId, Label
 from tests.conditions import eventually
 
 REFRESH_S = 0.01
@@ -42,6 +42,9 @@ class Client:
         self.arrived: list[RefreshRequest] = []
         self.ended: list[EndedRight] = []
         self.not_followed = ""
+        self.announced: list[int] = []
+        """The number of the publication in each announcement; they are answered once `answers` is set."""
+        self.answers = asyncio.Event()
 
     async def refresh(self, host: HostId, request: RefreshRequest) -> RefreshAnswer:
         assert host == "me"
@@ -50,6 +53,11 @@ class Client:
             raise self.error
         self.arrived.append(request)
         return RefreshAnswer("", 1, (), 0.0, tuple(self.ended), self.not_followed)
+
+    async def announce(self, channel: ChannelName, tree: Tree, publication: int) -> ChannelRecord:
+        self.announced.append(publication)
+        await self.answers.wait()
+        return ChannelRecord(channel, HostId("me"), Label(0), tree=tree, publication=publication or len(self.announced))
 
     async def pushes(self, _: HostId) -> AsyncGenerator[Pushed]:
         self.streams += 1
@@ -264,3 +272,16 @@ async def test_the_user_is_told_once_that_subscriptions_are_not_followed(host: H
     known = len(host.client.arrived)
     await eventually(lambda: len(host.client.arrived) > known + 2)
     assert host.notices == ["super-node: more than its quota"]
+
+
+async def test_a_publication_is_announced_once_at_a_time_and_then_with_the_number_that_it_was_given(host: Host) -> None:
+    """A refresh whose answer does not list the channel yet would announce it as another publication."""
+    host.session.announce(ChannelName("news"), Tree.HYBRID)
+    await host.answers()
+    known = len(host.client.arrived)
+    await eventually(lambda: len(host.client.arrived) > known + 2)
+    assert host.client.announced == [0]
+    host.client.answers.set()
+    record = await host.session.announced(ChannelName("news"))
+    await eventually(lambda: len(host.client.announced) > 1)
+    assert set(host.client.announced[1:]) == {record.publication}

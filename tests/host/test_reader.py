@@ -16,9 +16,11 @@ from cubecast.host.channel.frame_joiner import TrackProgress
 from cubecast.host.channel.gap_fill import fetch_groups
 from cubecast.host.channel.reader import ChannelReader, ReceivedFrame
 from cubecast.host.channel.tracks import ChannelWriter, CopyCount
+from cubecast.host.channel.verification import Verification
 from cubecast.host.tasks import Tasks
 from cubecast.media.sources import MediaSource
 from cubecast.media.synthesis import synthesise, synthesise_light
+from tests.host.publications import a_publication
 
 FRAMES = 10
 BOUND_S = 1.0
@@ -27,8 +29,12 @@ END_S = 10.0
 
 def a_channel(tracks: Sequence[TrackFormat]) -> tuple[ChannelWriter, ChannelReader]:
     """The two ends of a channel, in one origin."""
-    origin = moq.OriginProducer()
-    return ChannelWriter(origin, tracks, CopyCount()), ChannelReader(origin, BOUND_S * 1000, CopyCount(), time.time)
+    origin, (signer, key) = moq.OriginProducer(), a_publication()
+    verification = Verification(key)
+    return (
+        ChannelWriter(origin, tracks, CopyCount(), signer),
+        ChannelReader(origin, BOUND_S * 1000, CopyCount(), time.time, verification),
+    )
 
 
 @asynccontextmanager
@@ -125,7 +131,7 @@ async def test_sound_that_was_missed_for_seconds_is_fetched(
             writer.write(frame, time.time())
         writer.finish()
         received += [item async for item in coming]
-    assert sorted(item.number for item in received if item.number is not None) == list(range(len(frames)))
+    assert sorted(item.number for item in received) == list(range(len(frames)))
     assert reader.published == (len(frames),)
     assert reader.filled > 0
     writer.close()
@@ -148,7 +154,7 @@ async def test_a_new_subscriber_is_not_sent_frames_older_than_its_bound(tmp_path
         writer.finish()
         received += [item async for item in coming]
     numbers = [item.number for item in received]
-    assert numbers == list(range(received[0].number or 0, len(frames)))
+    assert numbers == list(range(received[0].number, len(frames)))
     assert received[0].frame.pts_us >= oldest_us
     writer.close()
 

@@ -10,11 +10,20 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import NamedTuple
 
 import uvloop
 
-from cubecast.bench.relay_paths import Load, OpenPath, Traffic, bare_path, cubecast_path
+from cubecast.bench.relay_paths import (
+    Load,
+    OpenPath,
+    Traffic,
+    authentication_us,
+    bare_path,
+    cubecast_path,
+    unsigned_path,
+)
 from cubecast.bench.rows import Row, failed_row, ratio_row, unjudged_row
 from cubecast.errors import CubecastError
 
@@ -37,6 +46,11 @@ FIRST_RATE = 100
 """Rate at which calibration starts, frames/s."""
 RATE_MAX = 32_000
 """Greatest rate that calibration tries, frames/s."""
+SIGNED_BAR = 1.05
+"""Maximum CPU time of publisher and subscriber for a signed frame, relative to one without digest and signature."""
+SIGNED_RATE = 60
+"""Rate at which signed frames are compared, frames/s: video of 8 Mbit/s. At a higher rate more frames share a signature, but
+all that is not hashing costs less for each frame, too."""
 BISECTIONS = 2
 """Steps of calibration between the last rate that was carried and the first that was not."""
 TRIAL_S = 0.7
@@ -65,9 +79,27 @@ class RelayCost(NamedTuple):
 
 
 def measure(rounds: int = ROUNDS, seconds: float = SECONDS) -> list[Row]:
-    """For each frame size, a row for the CPU time per GB and one for the idle relays."""
+    """For each frame size, a row for the CPU time per GB and one for the idle relays; then the cost of signed frames."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return [row for size in SIZES for row in runner.run(_compare(size, rounds, seconds))]
+        rows = [row for size in SIZES for row in runner.run(_compare(size, rounds, seconds))]
+        return [*rows, runner.run(_signed(rounds, seconds))]
+
+
+async def _signed(rounds: int, seconds: float) -> Row:
+    """CPU time of publisher and subscriber for a frame with digest, signatures and checks, against one without.
+
+    The whole difference is a few per cent, less than two loads differ on a busy machine; so what is added is measured alone.
+    """
+    size, bare_us, added_us = max(SIZES), inf, inf
+    name = f"publisher and subscriber, signed frames of {size} B at {SIGNED_RATE}/s"
+    for number in range(rounds):
+        load = await _offer(unsigned_path, size, SIGNED_RATE, seconds)
+        if not is_carried(load, seconds):
+            return failed_row(name, CubecastError("frames are lost; leave the machine idle for this"))
+        bare_us = min(bare_us, 1e6 * load.relay_cpu_s / load.delivered)
+        added_us = min(added_us, authentication_us(size, SIGNED_RATE))
+        print(f"round {number + 1} of {rounds}: {bare_us:.0f} and {added_us:.1f} CPU us a frame", file=sys.stderr)
+    return ratio_row(name, bare_us + added_us, "CPU us/frame", "unsigned", bare_us, SIGNED_BAR)
 
 
 async def bisected(carried: int, lost: int, carries: Callable[[int], Awaitable[bool]]) -> int:

@@ -4,6 +4,7 @@ Publisher and subscriber are the same code on both paths (ChannelWriter, Channel
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,13 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import moq
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cubecast.bench.bare_relay import CACHE_BYTES, client
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Tree
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.host.channel.reader import ChannelReader
+from cubecast.host.channel.records import (
+    BATCH_FRAMES_MAX,
+    BATCH_S,
+    BatchContent,
+    BatchEnd,
+    EndRecord,
+    FrameRecord,
+    encode_record,
+)
+from cubecast.host.channel.signing import BATCH, DIGEST_BYTES, ChannelSigner, Publication, PublisherKey
 from cubecast.host.channel.tracks import ChannelWriter, CopyCount
+from cubecast.host.channel.verification import Verification
 from cubecast.host.config import HostConfig
 from cubecast.host.open_host import open_host
 from cubecast.host.tasks import Tasks
@@ -46,6 +60,8 @@ DRAIN_S = 0.5
 """Maximum time between sending the last frame and its arrival, s; a frame that needs longer counts as lost."""
 CPU_CLOCK = 2
 """Linux's CPUCLOCK_SCHED: user and system time from the scheduler."""
+BATCHES = 50
+"""Number of batches over which the cost of authentication is measured."""
 YIELD_FRAMES = 32
 """Number of frames after which a sender behind its schedule yields to the reader once."""
 
@@ -148,6 +164,90 @@ def cpu_s(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | CPU_CLOCK)
 
 
+class _Unsigned(ChannelSigner):
+    """Computes no digest, and signs nothing."""
+
+    def digest(self, record: FrameRecord, payload: bytes) -> bytes:  # noqa: ARG002
+        return bytes(DIGEST_BYTES)
+
+    def sign(self, kind: str, *values: object) -> bytes:  # noqa: ARG002
+        return bytes(64)
+
+
+class _Unchecked(Verification):
+    """Accepts everything."""
+
+    def frame(self, record: FrameRecord, payload: bytes) -> bool:  # noqa: ARG002
+        return True
+
+    def batch(self, content: BatchContent, end: BatchEnd) -> bool:  # noqa: ARG002
+        return True
+
+    def end(self, end: EndRecord) -> bool:  # noqa: ARG002
+        return True
+
+    def format(self, signature: bytes, content: bytes) -> bool:  # noqa: ARG002
+        return True
+
+
+def _ends(
+    origin: moq.OriginProducer, inbox: moq.OriginProducer, *, checked: bool = True
+) -> tuple[ChannelWriter, ChannelReader]:
+    """A publisher's writer and a subscriber's reader.
+
+    Args:
+        checked: whether frames are signed and checked, as always but for comparison.
+    """
+    key, publication = Ed25519PrivateKey.generate(), Publication(CHANNEL, 1)
+    public = PublisherKey(publication, key.public_key().public_bytes_raw().hex())
+    signer = (ChannelSigner if checked else _Unsigned)(key, publication)
+    verification = (Verification if checked else _Unchecked)(public)
+    writer = ChannelWriter(origin, [TRACK], CopyCount(), signer)
+    clock = asyncio.get_running_loop().time
+    return writer, ChannelReader(inbox, BOUND_MS, CopyCount(), clock, verification)
+
+
+@asynccontextmanager
+async def unsigned_path() -> AsyncIterator[RelayPath]:
+    """A path without a relay: publisher and subscriber are in this process, whose CPU time is measured; nothing is signed."""
+    origin, inbox = (moq.OriginProducer(cache_capacity_bytes=CACHE_BYTES) for _ in range(2))
+    async with moq.Server("127.0.0.1:0", tls_generate=["localhost"], publish=origin, subscribe=None) as server:
+        serve = asyncio.ensure_future(server.serve())
+        try:
+            writer, reader = _ends(origin, inbox, checked=False)
+            async with client(server.local_addr, server.cert_fingerprints()[0], inbox):
+                yield RelayPath(os.getpid(), writer, reader)
+        finally:
+            serve.cancel()
+
+
+def authentication_us(size: int, rate: int) -> float:
+    """CPU time, us, that publisher and subscriber together spend on digest, signatures and checks of a frame.
+
+    Args:
+        size: of a frame, bytes.
+        rate: frames/s: so many as come in BATCH_S share a signature.
+    """
+    key, publication = Ed25519PrivateKey.generate(), Publication(CHANNEL, 1)
+    signer = ChannelSigner(key, publication)
+    verification = Verification(PublisherKey(publication, key.public_key().public_bytes_raw().hex()))
+    frames = min(BATCH_FRAMES_MAX, max(1, round(rate * BATCH_S)))
+    payloads = [number.to_bytes(8, "big") + bytes(size - 8) for number in range(frames)]
+    records = [FrameRecord(0, number, number, number, 1, True, 0.0, 0, b"") for number in range(frames)]
+    encoded = encode_record(msgspec.structs.replace(records[0], digest=bytes(DIGEST_BYTES)))  # without signatures, too
+    started_s = time.thread_time()
+    for batch in range(BATCHES):
+        sent, received = BatchContent(batch), BatchContent(batch)
+        for record, payload in zip(records, payloads, strict=True):
+            digest = signer.digest(record, payload)
+            sent.add(encoded)
+            received.add(encoded)
+            assert verification.frame(msgspec.structs.replace(record, digest=digest), payload), "nobody has altered it"
+        end = BatchEnd(frames, signer.sign(BATCH, *sent.signed))
+        assert verification.batch(received, end), "nobody has altered it"
+    return 1e6 * (time.thread_time() - started_s) / (BATCHES * frames)
+
+
 @asynccontextmanager
 async def bare_path() -> AsyncIterator[RelayPath]:
     """A path over a bare moq-rs relay."""
@@ -159,10 +259,9 @@ async def bare_path() -> AsyncIterator[RelayPath]:
         assert process.stdout is not None
         try:
             address, fingerprint = (await asyncio.to_thread(process.stdout.readline)).split()
-            writer = ChannelWriter(origin, [TRACK], CopyCount())
             inbox = moq.OriginProducer(cache_capacity_bytes=CACHE_BYTES)
+            writer, reader = _ends(origin, inbox)
             async with client(address, fingerprint, inbox):
-                reader = ChannelReader(inbox, BOUND_MS, CopyCount(), asyncio.get_running_loop().time)
                 yield RelayPath(process.pid, writer, reader)
         finally:
             process.terminate()

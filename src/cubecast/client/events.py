@@ -7,6 +7,7 @@ from typing import TypeAlias
 from cubecast.engine.protocol.job_records import JobProgress
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Compliance
+from cubecast.host.channel.verification import Rejections
 from cubecast.host.local.reception_stats import ReceptionSummary
 from cubecast.types import ChannelName, HostId
 
@@ -195,7 +196,7 @@ class Ended:
         gaps: times without a frame: their end, s since the Unix epoch, and their length, ms.
         replayed: frames that arrived a second time after a change of parents and were dropped.
         filled: frames that were lost with a parent and fetched afterwards.
-        untimed: frames whose timing record was lost.
+        rejected: what has arrived that the publisher has not sent so, by kind.
         clock_correction_ms: what was added to each delay for the difference of the clocks.
     """
 
@@ -209,7 +210,7 @@ class Ended:
     gaps: tuple[tuple[float, float], ...]
     replayed: int
     filled: int
-    untimed: int
+    rejected: Rejections
     clock_correction_ms: float
     compliance: Compliance
     host: HostStatus

@@ -21,6 +21,7 @@ from cubecast.engine.protocol.path import NUMBER_MAX, Contract
 from cubecast.engine.protocol.records import Compliance
 from cubecast.errors import BoundRefused, UsageError
 from cubecast.frames import EncodedFrame, TrackFormat
+from cubecast.host.channel.verification import Rejections
 from cubecast.host.local import subscription as local
 from cubecast.host.local.reception_stats import ReceptionStats, ReceptionSummary
 from cubecast.host.runtime import HostRuntime
@@ -37,16 +38,16 @@ class Frame:
     Attributes:
         encoded: the frame as it was published.
         arrived_s: when it arrived, s since the Unix epoch by this host's clock.
-        number: of the frame on its track; None if its timing record was lost.
-        captured_s: its capture time, s since the Unix epoch by the publisher's clock; None as `number`.
-        delay_ms: from capture to arrival, corrected for the difference of the clocks; None where it is unknown, and for
-            frames that were captured before the subscription began.
+        number: of the frame on its track.
+        captured_s: its capture time, s since the Unix epoch by the publisher's clock.
+        delay_ms: from capture to arrival, corrected for the difference of the clocks; None for frames that were captured
+            before the subscription began.
     """
 
     encoded: EncodedFrame
     arrived_s: float
-    number: int | None
-    captured_s: float | None
+    number: int
+    captured_s: float
     delay_ms: float | None
 
     @property
@@ -114,6 +115,11 @@ class Subscription:
     def stats(self) -> ReceptionSummary:
         """Counts and delays of the frames so far."""
         return self._stats.summary(None if self._admitted is None else self._admitted.published)
+
+    @property
+    def rejected(self) -> Rejections:
+        """What has arrived that the publisher has not sent so, by kind (docs/trust.md)."""
+        return self._open().rejected
 
     @property
     def compliance(self) -> Compliance:
@@ -228,7 +234,7 @@ class Subscription:
             gaps=tuple(stats.gaps),
             replayed=repaired["replayed"],
             filled=repaired["filled"],
-            untimed=stats.untimed,
+            rejected=admitted.rejected,
             clock_correction_ms=admitted.clock_correction_ms,
             compliance=admitted.compliance,
             host=host_status(self._runtime),

@@ -19,11 +19,13 @@ from cubecast.engine.host.search.machine import IllegalMove
 from cubecast.engine.host.snapshot import HostView
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import Placement, Tree
-from cubecast.errors import TokenError, UsageError
+from cubecast.errors import DirectoryError, TokenError, UsageError
 from cubecast.frames import TrackFormat
 from cubecast.host.advertised import advertised_address
 from cubecast.host.channel.reader import ChannelReader
+from cubecast.host.channel.signing import ChannelSigner, Publication, PublisherKey
 from cubecast.host.channel.tracks import ChannelWriter, CopyCount
+from cubecast.host.channel.verification import Fault, Verification
 from cubecast.host.config import HostConfig
 from cubecast.host.directory.client import DirectoryClient
 from cubecast.host.directory.session import DirectorySession, JobRunner
@@ -76,6 +78,7 @@ class HostRuntime:
         self.illegal_moves = 0
         """Faults of the engine that a search survived, or that ended it; each was reported to the user in a line."""
         source = f"{config.source}:0" if config.source else ""
+        self._key = client.identity.key
         self._rights = PeerRights(config.name, client.identity, client.clock)
         self._events = PlaneEvents(self._engine, self._rights, self._handle, notify)
         self._plane = DataPlane(config.listen, source, config.name, self._rights, self._events, tasks)
@@ -189,14 +192,14 @@ class HostRuntime:
                     await self._changed.wait()
         if any(branch.channel == channel for branch in self.view().branches):
             raise UsageError(f"this host carries {channel} already; publish under another name")
-        writer = ChannelWriter(self._plane.channels.origin(channel), tracks, self._plane.channels.copy_count(channel))
+        origin, copies = self._plane.channels.origin(channel), self._plane.channels.copy_count(channel)
         self._handle(ev.PublishRequested(channel, tree, source))
         try:
-            await self._directory_session.announced(channel)
+            record = await self._directory_session.announced(channel)
+            signer = ChannelSigner(self._key, Publication(channel, record.publication))
+            writer = ChannelWriter(origin, tracks, copies, signer)
         except BaseException:  # a cancelled caller too; PublishFinished withdraws what may have been announced already
             self._directory_session.forget(channel)
-            writer.finish()
-            writer.close()
             self._handle(ev.PublishFinished(channel))
             self._plane.drop_channel(channel)
             raise
@@ -228,17 +231,41 @@ class HostRuntime:
             ChannelUnknown: no host announces the channel.
             BoundRefused: no path keeps the contract; it carries a counter-offer.
             TokenError: the token does not allow it.
-            DirectoryError: the super-node does not answer.
+            DirectoryError: the super-node does not answer, or names no key of the publisher.
         """
         if not self._rights.may_subscribe(channel):
             raise TokenError(f"this token does not allow subscribing to {channel!r}")
         await self._ready()
         local, terms = await self._local_subscribers.admit(channel, contract)
+
+        def release() -> None:
+            self._local_subscribers.release(channel, local)
+
+        try:
+            verification = Verification(
+                await self._publisher_key(channel),
+                lambda newer_than: self._publisher_key(channel, newer_than),
+                lambda fault: self._media_rejected(channel, fault),
+            )
+        except BaseException:
+            release()
+            raise
         copies = self._plane.channels.copy_count(channel)
-        reader = ChannelReader(self._plane.channels.origin(channel), contract.bound_ms, copies, self.clock)
-        return Subscription(
-            terms, reader, self._tasks, local, self.clock, lambda: self._local_subscribers.release(channel, local)
-        )
+        origin = self._plane.channels.origin(channel)
+        reader = ChannelReader(origin, contract.bound_ms, copies, self.clock, verification)
+        return Subscription(terms, reader, self._tasks, local, self.clock, release)
+
+    async def _publisher_key(self, channel: ChannelName, newer_than: int = -1) -> PublisherKey:
+        record = await self._directory_session.record(channel, newer_than)
+        try:
+            return PublisherKey(Publication(channel, record.publication), record.key)
+        except ValueError as error:
+            raise DirectoryError(f"the super-node names no public key for {channel}: {error}") from error
+
+    def _media_rejected(self, channel: ChannelName, fault: Fault) -> None:
+        parent = self._engine.upstream(channel)
+        if parent is not None:
+            self._handle(ev.MediaRejected(channel, parent, fault))
 
     async def _ready(self) -> None:
         with suppress(TimeoutError):

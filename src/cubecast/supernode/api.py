@@ -34,7 +34,7 @@ from cubecast.engine.protocol.http_bodies import (
     RoutesRequest,
 )
 from cubecast.engine.protocol.job_records import SENT_MODULE_BYTES_MAX, JobStatus
-from cubecast.engine.protocol.records import Tree
+from cubecast.engine.protocol.records import ChannelRecord, Tree
 from cubecast.errors import ChannelUnknown, CubecastError, DirectoryBusy, DirectoryError, TokenError, UsageError
 from cubecast.supernode.access.gate import SignedRequest
 from cubecast.supernode.connections import Connection
@@ -275,10 +275,10 @@ def _search_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
 def _channel_routes(app: FastAPI, service: Service, callers: _Callers) -> None:
     Who = Annotated[Bearer, Depends(callers.host)]  # noqa: N806  a type, as at module level
 
-    @app.put("/v1/channels/{channel}", status_code=204, responses=PROBLEMS, tags=["channels"])
-    async def announce(who: Who, channel: ChannelName, tree: Tree = Tree.HYBRID) -> None:
-        """Publish a channel from this host."""
-        service.announce(who, channel, tree)
+    @app.put("/v1/channels/{channel}", responses=PROBLEMS, tags=["channels"])
+    async def announce(who: Who, channel: ChannelName, tree: Tree = Tree.HYBRID, publication: int = 0) -> ChannelRecord:
+        """Publish a channel from this host; `publication` is the number it was given before, if it was."""
+        return service.announce(who, channel, tree, publication)
 
     @app.delete("/v1/channels/{channel}", status_code=204, responses=PROBLEMS, tags=["channels"])
     async def withdraw(who: Who, channel: ChannelName) -> None:

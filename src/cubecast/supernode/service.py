@@ -38,7 +38,7 @@ from cubecast.engine.protocol.http_bodies import (
     RoutesAnswer,
     RoutesRequest,
 )
-from cubecast.engine.protocol.records import Tree
+from cubecast.engine.protocol.records import ChannelRecord, Tree
 from cubecast.errors import ChannelUnknown, DirectoryError, LocalError, TokenError
 from cubecast.names import check_name
 from cubecast.overlay.cube import format_label
@@ -269,8 +269,13 @@ class Service:
         """Removes a host at its own request."""
         self._handle(HostLeft(bearer.host))
 
-    def announce(self, bearer: Bearer, channel: ChannelName, tree: Tree = Tree.HYBRID) -> None:
-        """Adds a channel.
+    def announce(
+        self, bearer: Bearer, channel: ChannelName, tree: Tree = Tree.HYBRID, publication: int = 0
+    ) -> ChannelRecord:
+        """Adds a channel and returns its record.
+
+        Args:
+            publication: as ChannelAnnounced has it.
 
         Raises:
             TokenError: the host may not publish it.
@@ -282,7 +287,8 @@ class Service:
         if not may:
             raise TokenError(f"this token does not allow publishing {channel!r}")
         self.usage.check_channels(bearer, channel)
-        self._handle(ChannelAnnounced(bearer.host, channel, tree))
+        self._handle(ChannelAnnounced(bearer.host, channel, tree, publication))
+        return self.engine.channels[channel]
 
     def withdraw(self, bearer: Bearer, channel: ChannelName) -> None:
         """Removes a channel, if this host publishes it."""

@@ -91,7 +91,7 @@ def _print_ended(event: ev.Ended) -> None:
         gaps=event.gaps,
         replayed=event.replayed,
         filled=event.filled,
-        untimed=event.untimed,
+        rejected=asdict(event.rejected),
         clock_correction_ms=event.clock_correction_ms,
         contract=asdict(event.compliance),
         **_status(event.host),

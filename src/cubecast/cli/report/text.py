@@ -1,5 +1,7 @@
 """Events and listings as text for people: lines on standard error, tables on standard output."""
 
+from dataclasses import asdict
+
 from rich.console import Console
 from rich.table import Table
 
@@ -94,6 +96,8 @@ def _ended(event: ev.Ended) -> str:
     if delay.p50 is not None:
         text += f"; delay p50 {delay.p50:.0f} ms, p99 {delay.p99:.0f} ms; "
         text += f"{event.late} later than the bound of {event.bound_ms:.0f} ms"
+    rejected = ", ".join(f"{count} {fault}" for fault, count in asdict(event.rejected).items() if count)
+    text += f"; not the publisher's: {rejected}" if rejected else ""
     broken = f", violated in {_violations(compliance)}" if compliance.violated_s else ""
     return f"{text}; contract kept in {compliance.kept_s} s{broken}"
 

@@ -175,7 +175,7 @@ def record_delivery(
             losers[subscriber.name] = {
                 **frames,
                 "changes": list(subscriber.changes),
-                **{name: summary.get(name) for name in ("gaps", "replayed", "filled", "untimed")},
+                **{name: summary.get(name) for name in ("gaps", "replayed", "filled", "rejected")},
             }
         gaps = summary.get("gaps")
         longest = [float(ms) for at_s, ms in gaps if float(at_s) >= after_s] if isinstance(gaps, list) else []

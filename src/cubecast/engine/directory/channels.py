@@ -9,7 +9,7 @@ import numpy as np
 
 from cubecast.engine.directory.config import ChannelConfig, LeaseConfig
 from cubecast.engine.directory.delay_table import DelayTable
-from cubecast.engine.directory.events import DeleteChannel, DirectoryEffect, SaveChannel
+from cubecast.engine.directory.events import ChannelAnnounced, DeleteChannel, DirectoryEffect, SaveChannel
 from cubecast.engine.directory.planner import TreeMember
 from cubecast.engine.directory.state import DirectoryState
 from cubecast.engine.protocol.path import RELAY_MS
@@ -34,6 +34,8 @@ class Channels:
         self._lease = lease
         self._published: dict[HostId, dict[ChannelName, None]] = {}
         """The channels of each publisher, in the order in which they were announced."""
+        self._publication = 0
+        """The highest number of a publication so far."""
 
     # ------------------------------------------------------------------ changes
 
@@ -42,18 +44,20 @@ class Channels:
         self._state.channels = {each.channel: each for each in channels if each.publisher in self._state.members}
         for record in self._state.channels.values():
             self._published.setdefault(record.publisher, {})[record.channel] = None
+            self._publication = max(self._publication, record.publication)
 
-    def announce(
-        self, host: HostId, channel: ChannelName, tree: Tree, *, derived: bool = False
-    ) -> list[DirectoryEffect]:
+    def announce(self, event: ChannelAnnounced, now: float, *, derived: bool = False) -> list[DirectoryEffect]:
         """Adds a channel, or renews its record.
 
         Args:
+            now: the super-node's clock, s since the Unix epoch, which does not run backwards, not over a restart either: so a
+                publication has a higher number than any before it, also those that were forgotten.
             derived: it is a job's, which this host makes on from another one.
 
         Raises:
             DirectoryError: the host has not joined, another one publishes the channel, or this one publishes too many.
         """
+        host, channel = event.host, event.channel
         member = self._state.member(host)
         known = self._state.channels.get(channel)
         if known is not None and known.publisher != host:
@@ -70,7 +74,12 @@ class Channels:
         channels_max = self._config.channels_per_host_max
         if known is None and len(self.published_by(host)) >= channels_max:
             raise DirectoryError(f"host {host} already publishes {channels_max} channels")
-        record = ChannelRecord(channel, host, member.record.seat, self._state.epoch, tree)
+        publication = event.publication
+        highest = max(self._publication, int(now * 1000))
+        if not 0 < publication <= highest or (known is not None and publication < known.publication):
+            publication = self._publication = max(self._publication + 1, int(now * 1000))
+        seat, key = member.record.seat, member.record.key
+        record = ChannelRecord(channel, host, seat, self._state.epoch, event.tree, key, publication)
         self._state.channels[channel] = record
         self._published.setdefault(host, {})[channel] = None
         return [SaveChannel(record)] if record != known else []

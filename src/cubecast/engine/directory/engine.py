@@ -114,8 +114,8 @@ class DirectoryEngine:
                 return self._remove({host} if host in self.members else set(), now)
             case HostSuspected(host, by):
                 self._seats.suspect(host, by, now)
-            case ChannelAnnounced(host, channel, tree):
-                return self._channels.announce(host, channel, tree, derived=self.jobs.derives(host, channel))
+            case ChannelAnnounced():
+                return self._channels.announce(event, now, derived=self.jobs.derives(event.host, event.channel))
             case ChannelWithdrawn(host, channel):
                 return self._withdraw(host, channel)
             case SubscriptionReported(record):

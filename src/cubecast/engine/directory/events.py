@@ -71,11 +71,16 @@ class HostSuspected:
 
 @dataclass(frozen=True, slots=True)
 class ChannelAnnounced:
-    """A host publishes a channel."""
+    """A host publishes a channel.
+
+    Attributes:
+        publication: the number that it was given before, if it announces the same publication again; 0 for a new one.
+    """
 
     host: HostId
     channel: ChannelName
     tree: Tree = Tree.HYBRID
+    publication: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,13 @@ class TreeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A new parent whose media does not arrive within this time counts as lost."""
     report_ticks: Ticks = 50
     """Period at which the state of a local subscription is reported to the directory."""
+    rejected_ticks: Ticks = 600
+    """A parent that sent what the publisher has not is not asked again for this long, nor is a host below it. The fault may
+    be further up, so it is not for good."""
+    rejected_max: Count = 64
+    """Maximum number of pairs of channel and host stored for that: bounds memory."""
+    blame_ticks: Ticks = 10
+    """For this long after a change of parents the new one is not blamed for what arrives: it may be left of the former one."""
     relative_links: Count = 6
     """Maximum number of links kept to relatives, so that one of them can become the parent at once."""
 

@@ -17,6 +17,7 @@ from cubecast.engine.host.events import (
     LinkDown,
     LinkSampled,
     LinkUp,
+    MediaRejected,
     MediaSampled,
     Placed,
     Prepared,
@@ -149,8 +150,7 @@ class HostEngine:
             case Tick(late_ms):
                 return self._tick(late_ms, now)
             case LinkSampled() | MediaSampled() | ProcessingMeasured() | ContractMeasured():
-                self._record(event)
-                return []
+                return self._record(event)
             case Placed(placement):
                 return self._neighbourhood.on_placement(placement)
             case LinkUp(host):
@@ -185,12 +185,13 @@ class HostEngine:
             case Prepared(channel, host):
                 return self._standbys.on_prepared(channel, host)
             case PullFailed(channel, host, reason):
-                failed = self._standbys.on_failed(channel, host)
-                return failed or self._upstream.on_pull_failed(channel, host, reason)
+                return self._standbys.on_failed(channel, host) or self._upstream.on_pull_failed(channel, host, reason)
+            case MediaRejected(channel, parent, fault):
+                return self._upstream.on_media_rejected(channel, parent, fault)
             case LeaveRequested():
                 return self._leave()
 
-    def _record(self, event: LinkSampled | MediaSampled | ProcessingMeasured | ContractMeasured) -> None:
+    def _record(self, event: LinkSampled | MediaSampled | ProcessingMeasured | ContractMeasured) -> list[Effect]:
         """Records a measurement of the shell; decisions that depend on it are made at the next tick."""
         match event:
             case LinkSampled(host, rtt_ms, lost, sent):
@@ -201,6 +202,7 @@ class HostEngine:
                 self._downstream.processed(channel, delay_ms, spread_ms)
             case ContractMeasured(channel, compliance):
                 self._downstream.measured(channel, compliance)
+        return []
 
     @property
     def placement(self) -> Placement | None:
@@ -386,11 +388,8 @@ class HostEngine:
                 return (self._downstream if finished else self._upstream).on_ended(host, message)
             case Goodbye():
                 effects = [*self._downstream.on_goodbye(host), *self._searches.answers.on_link_down(host)]
-                return [
-                    *effects,
-                    *self._upstream.lose_host(host, "it left the overlay"),
-                    *self._neighbourhood.on_goodbye(host),
-                ]
+                effects += self._upstream.lose_host(host, "it left the overlay")
+                return effects + self._neighbourhood.on_goodbye(host)
             case StandbyRequest():
                 return self._standbys.on_standby_request(host, message)
             case StandbyStatus():

@@ -219,6 +219,15 @@ class PullFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaRejected:
+    """Media has come from a parent that the publisher has not sent so; `fault` names what was found, in a word."""
+
+    channel: ChannelName
+    parent: HostId
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeaveRequested:
     """The local user stops this host."""
 
@@ -248,5 +257,6 @@ Event: TypeAlias = (
     | Pulled
     | Prepared
     | PullFailed
+    | MediaRejected
     | LeaveRequested
 )

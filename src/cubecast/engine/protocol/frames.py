@@ -30,7 +30,7 @@ from cubecast.engine.protocol.messages import (
 from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
 from cubecast.errors import MessageError
 
-VERSION = 8
+VERSION = 9
 """Version of this protocol; hosts of different versions refuse each other's messages."""
 MESSAGE_BYTES_MAX = 64 * 1024
 """Maximum length of an accepted frame, bytes; a heartbeat with CARRIED_MAX channels over 8 hops has 17 000."""

@@ -138,13 +138,21 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChannelRecord:
-    """An announced channel; `seat` is its publisher's, a label of the given epoch."""
+    """An announced channel.
+
+    Attributes:
+        seat: the publisher's, a label of the given epoch.
+        key: the publisher's Ed25519 public key, hex: it signs what it sends.
+        publication: which publication of the name this is; a later one has a higher number.
+    """
 
     channel: ChannelName
     publisher: HostId
     seat: Label
     epoch: int = 0
     tree: Tree = Tree.HYBRID
+    key: str = ""
+    publication: int = 0
 
 
 @dataclass(frozen=True, slots=True)

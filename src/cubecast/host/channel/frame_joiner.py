@@ -5,7 +5,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from cubecast.host.channel.tracks import FrameRecord
+from cubecast.host.channel.records import FrameRecord
 
 RECORDS_MAX = 8192
 """Maximum number of timing records that wait for their frames: bounds memory; the oldest are dropped first."""
@@ -35,24 +35,32 @@ class FrameJoiner:
     def add(self, record: FrameRecord) -> None:
         """Adds a record."""
         self.missed.clear()
-        self.records[record.track, record.pts_us] = record
+        self.records[record.track, max(0, record.pts_us)] = record  # MoQ carries no negative time
         while len(self.records) > RECORDS_MAX:
             self.records.popitem(last=False)
         self.arrived.set()
 
-    async def take(self, track: int, pts_us: int, until: float) -> FrameRecord | None:
-        """Waits for the record of a frame, until a time of the loop's clock; None if it has not arrived by then."""
+    async def take(self, track: int, pts_us: int, doubt: float, until: float) -> FrameRecord | None:
+        """Waits for the record of a frame; None if it does not arrive.
+
+        Args:
+            doubt: time of the loop's clock at which `missed` is set, so that the timing track is subscribed to again.
+            until: the same, at which waiting ends. A frame that arrives while `missed` is set does not wait.
+        """
         loop = asyncio.get_running_loop()
+        until = loop.time() if self.missed.is_set() else until
         while True:
             record = self.records.pop((track, pts_us), None)
             if record is not None:
                 return record
-            if loop.time() >= until or self.missed.is_set():
+            now = loop.time()
+            if now >= doubt or now >= until:
                 self.missed.set()
+            if now >= until:
                 return None
             self.arrived.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.arrived.wait(), max(0.001, until - loop.time()))
+                await asyncio.wait_for(self.arrived.wait(), max(0.001, (doubt if now < doubt else until) - now))
 
 
 @dataclass(slots=True)

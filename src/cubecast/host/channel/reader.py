@@ -10,8 +10,10 @@ import moq
 from cubecast.engine.host.config import DEFAULT
 from cubecast.errors import CubecastError, RemoteError
 from cubecast.frames import EncodedFrame, TrackFormat
+from cubecast.host.channel.description import parse_description
 from cubecast.host.channel.frame_joiner import TrackProgress
 from cubecast.host.channel.gap_fill import FILL_GROUPS_MAX, fetch_groups
+from cubecast.host.channel.records import FrameRecord
 from cubecast.host.channel.timing import REOPEN_PAUSE_S, STUCK_S, TimingReader
 from cubecast.host.channel.tracks import (
     BROADCAST,
@@ -19,9 +21,8 @@ from cubecast.host.channel.tracks import (
     MEDIA_PRIORITY,
     WARM_UP,
     CopyCount,
-    FrameRecord,
-    parse_description,
 )
+from cubecast.host.channel.verification import Fault, Rejections, Verification
 from cubecast.host.tasks import Tasks
 
 REPAIR_S = DEFAULT.repair_s + 1.0
@@ -35,27 +36,35 @@ REOPENS_MAX = 80
 take at least 4 s (REOPEN_PAUSE_S each)."""
 END_S = 0.05
 """Longest time, s, by which the EndRecord may arrive after the end of a track."""
+FORMAT_PAUSE_S = 0.25
+"""Pause, s, before the channel's format is read again after one that the publisher has not signed."""
 LAST_S = 0.3
 """Time, s, after the EndRecord at which frames that have not arrived are fetched."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFrame:
-    """A frame at a subscriber. `number` and `captured_s` are None when its timing record did not arrive."""
+    """A frame at a subscriber, as the publisher sent it."""
 
     frame: EncodedFrame
     arrived_s: float
-    number: int | None
-    captured_s: float | None
+    number: int
+    captured_s: float
 
 
 class ChannelReader:
     """Reads one channel from an origin: `open`, then `start`, then iterate `frames`; `stop` at the end."""
 
     def __init__(
-        self, origin: moq.OriginProducer, bound_ms: float, copies: CopyCount, clock: Callable[[], float]
+        self,
+        origin: moq.OriginProducer,
+        bound_ms: float,
+        copies: CopyCount,
+        clock: Callable[[], float],
+        verification: Verification,
     ) -> None:
         self._origin = origin
+        self._verification = verification
         self._copies = copies
         self._clock = clock
         self._bound_us = round(bound_ms * 1000)
@@ -71,7 +80,7 @@ class ChannelReader:
         self._reading = 0
         self._broken: dict[int, str] = {}
         self._verdict: asyncio.Future[CubecastError] = asyncio.get_running_loop().create_future()
-        self._timing = TimingReader(self._current, self._subscription, self._verdict.done)
+        self._timing = TimingReader(self._current, self._renew, self._subscription, verification, self._verdict.done)
         self.tracks: tuple[TrackFormat, ...] = ()
         self.replayed = 0
         """Number of frames that arrived again after a change of parents, and were dropped."""
@@ -79,25 +88,41 @@ class ChannelReader:
         """Number of frames that were fetched, since a parent died before it had sent them."""
 
     @property
+    def rejections(self) -> Rejections:
+        """What was rejected so far, by kind."""
+        return self._verification.rejections
+
+    @property
     def published(self) -> tuple[int, ...] | None:
         """Frames that the publisher wrote, by track; known once the channel has ended."""
         return self._timing.end.frames if self._timing.end is not None else None
 
     async def open(self) -> None:
-        """Waits for the broadcast to be announced and reads its format.
+        """Waits for the broadcast to be announced, and for a format of it that the publisher has signed.
 
         Raises:
             RemoteError: what arrives is not a cubecast channel.
         """
         try:
-            self._broadcast = await self._announced()
-            snapshots = await self._broadcast.subscribe_json_snapshot(FORMAT)
-            self.tracks = parse_description(await anext(snapshots))
-            snapshots.cancel()
+            while not await self._read_format():
+                pass
         except StopAsyncIteration:
             raise RemoteError("the channel ended before its format arrived") from None
         except moq.Error as error:
             raise RemoteError(f"the channel cannot be opened: {error}") from error
+
+    async def _read_format(self) -> bool:
+        """Reads the format; False, after a pause, if it is not the publisher's."""
+        await self._renew()
+        snapshots = await self._current().subscribe_json_snapshot(FORMAT)
+        description = parse_description(await anext(snapshots))
+        snapshots.cancel()
+        accepted = await self._verification.accepts(description.publication)
+        if not accepted or not self._verification.format(description.signature, description.content):
+            await asyncio.sleep(FORMAT_PAUSE_S)
+            return False
+        self.tracks = description.tracks
+        return True
 
     def start(self, tasks: Tasks) -> None:
         """Starts tasks that read every track."""
@@ -238,12 +263,16 @@ class ChannelReader:
         self._copies.into_python += 1
         self._broken.pop(number, None)
         record = await self._timing.record(number, raw.timestamp_us)
-        if record is not None:
-            progress.reopened = 0
-            if progress.next_number is not None and record.number > progress.next_number:
-                await self._fill(number, progress, record.group, record)
-            progress.passed(record)
-        await self._queue.put(_join(number, raw, record, arrived_s))
+        if record is None:
+            progress.forget(raw.timestamp_us)
+            self._verification.reject(Fault.UNSIGNED)
+            return
+        progress.reopened = 0
+        if progress.next_number is not None and record.number > progress.next_number:
+            await self._fill(number, progress, record.group, record)
+        progress.passed(record)
+        if self._verification.frame(record, raw.payload):
+            await self._queue.put(_join(raw, record, arrived_s))
 
     async def _fill(self, number: int, progress: TrackProgress, last: int, until: FrameRecord | None = None) -> None:
         """Fetches the frames that were skipped up to a group, or up to a frame of it that has arrived."""
@@ -253,12 +282,13 @@ class ChannelReader:
             if not progress.is_new(raw.timestamp_us):
                 continue
             record = await self._timing.record(number, raw.timestamp_us)
-            if record is not None and until is not None and record.number > until.number:
-                progress.forget(raw.timestamp_us)  # it is delivered later, in order
+            if record is None or (until is not None and record.number > until.number):
+                progress.forget(raw.timestamp_us)  # without a record, or it is delivered later, in order
                 continue
-            self.filled += 1
             self._copies.into_python += 1
-            await self._queue.put(_join(number, raw, record, self._clock()))
+            if self._verification.frame(record, raw.payload):
+                self.filled += 1
+                await self._queue.put(_join(raw, record, self._clock()))
 
     async def _fill_ahead(self, number: int, progress: TrackProgress) -> None:
         """Fetches the frames whose timing records have arrived, if a second subscription in a row brought none.
@@ -284,7 +314,7 @@ class ChannelReader:
         await asyncio.sleep(REOPEN_PAUSE_S)
         with suppress(moq.Error, TimeoutError):
             async with asyncio.timeout(VERDICT_S):
-                self._broadcast = await self._announced()
+                await self._renew()
                 return True
         if self._timing.over.is_set():  # no host has the rest; the publisher's count shows what is missing
             self._broken.clear()
@@ -295,9 +325,9 @@ class ChannelReader:
         assert self._broadcast is not None, "open() first"
         return self._broadcast
 
-    async def _announced(self) -> moq.BroadcastConsumer:
-        broadcast: moq.BroadcastConsumer = await self._origin.consume().announced_broadcast(BROADCAST)
-        return broadcast
+    async def _renew(self) -> None:
+        """Waits until the broadcast is announced."""
+        self._broadcast = await self._origin.consume().announced_broadcast(BROADCAST)
 
     async def _read_warm_up(self, broadcast: moq.BroadcastConsumer) -> None:
         with suppress(moq.Error):
@@ -315,9 +345,6 @@ async def _next(media: AsyncGenerator[moq.MediaFrame]) -> moq.MediaFrame | None:
     return None
 
 
-def _join(number: int, raw: moq.MediaFrame, record: FrameRecord | None, arrived_s: float) -> ReceivedFrame:
-    if record is None:
-        frame = EncodedFrame(number, raw.timestamp_us, raw.timestamp_us, 0, raw.keyframe, raw.payload)
-        return ReceivedFrame(frame, arrived_s, None, None)
-    frame = EncodedFrame(number, record.pts_us, record.dts_us, record.duration_us, raw.keyframe, raw.payload)
-    return ReceivedFrame(frame, arrived_s, record.number, record.captured_s)
+def _join(raw: moq.MediaFrame, record: FrameRecord, arrived_s: float) -> ReceivedFrame:
+    header = (record.track, record.pts_us, record.dts_us, record.duration_us, record.keyframe)
+    return ReceivedFrame(EncodedFrame(*header, raw.payload), arrived_s, record.number, record.captured_s)

@@ -1,19 +1,40 @@
 """The subscriber's side of the timing track: each frame's record, and the end of the channel."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import moq
 import msgspec
 
+from cubecast.errors import RemoteError
+from cubecast.host.channel.description import parse_description
 from cubecast.host.channel.frame_joiner import FrameJoiner
 from cubecast.host.channel.gap_fill import FILL_GROUPS_MAX, FILL_PAUSE_S, FILL_S
-from cubecast.host.channel.tracks import FORMAT, TIMING, TIMING_GROUP, EndRecord, FrameRecord, parse_end, timing_records
+from cubecast.host.channel.records import (
+    BATCH_FRAMES_MAX,
+    BATCH_S,
+    BatchContent,
+    BatchEnd,
+    BatchStart,
+    EndRecord,
+    FrameRecord,
+    decode_record,
+)
+from cubecast.host.channel.tracks import FORMAT, TIMING
+from cubecast.host.channel.verification import Fault, Verification
 from cubecast.host.tasks import Tasks
 
-JOIN_S = 0.5
-"""Longest time, s, that a frame waits for its timing record; then it is delivered without one."""
+DOUBT_S = 0.5
+"""Longest time, s, that a frame waits for its timing record before the timing track is subscribed to again."""
+JOIN_S = 1.5
+"""Longest time, s, that a frame waits for its timing record; then it is lost, and the parent that sends none is left."""
+SIGNED_S = BATCH_S + 0.5
+"""Time, s, after which a batch without a signature is fetched: the publisher signs it within BATCH_S."""
+RENEW_S = 1.0
+"""Longest wait, s, for the broadcast to be announced before it is tried as it was."""
+UNSIGNED_MAX = 8
+"""Number of times a batch is fetched that ends without a signature, every FILL_PAUSE_S; then the parent has left it out."""
 ASK_S = 0.5
 """Time limit, s, for reading the channel's format, which shows whether the channel has ended."""
 STUCK_S = 0.8
@@ -28,17 +49,23 @@ class TimingReader:
     def __init__(
         self,
         broadcast: Callable[[], moq.BroadcastConsumer],
+        renew: Callable[[], Awaitable[None]],
         subscription: moq.Subscription,
+        verification: Verification,
         is_lost: Callable[[], bool],
     ) -> None:
         """Reads nothing before `start`.
 
         Args:
-            broadcast: the channel's, as it is announced now.
+            broadcast: the channel's, as it was announced last.
+            renew: waits until it is announced, and renews it.
+            verification: checks the records.
             is_lost: whether the overlay has given the stream up.
         """
         self._broadcast = broadcast
+        self._renew = renew
         self._subscription = subscription
+        self._verification = verification
         self._is_lost = is_lost
         self._joiner = FrameJoiner()
         self._next: int | None = None
@@ -55,7 +82,8 @@ class TimingReader:
 
     async def record(self, track: int, pts_us: int) -> FrameRecord | None:
         """The timing record of a frame that has arrived; None when it does not arrive in time."""
-        return await self._joiner.take(track, pts_us, asyncio.get_running_loop().time() + JOIN_S)
+        now = asyncio.get_running_loop().time()
+        return await self._joiner.take(track, pts_us, now + DOUBT_S, now + JOIN_S)
 
     def ahead(self, track: int, next_number: int | None) -> bool:
         """Whether there are timing records of frames of a track that have not arrived."""
@@ -66,7 +94,7 @@ class TimingReader:
         return self._joiner.newest(track, next_number)
 
     async def _read(self) -> None:
-        """Reads until the end. Frames without a record are delivered too, so a break here is not reported."""
+        """Reads until the end. A break here is not reported: the media tracks break, too, or the parent is left."""
         while not self.over.is_set() and not self._is_lost():
             once = asyncio.ensure_future(self._read_once())
             missed = asyncio.ensure_future(self._joiner.missed.wait())
@@ -79,6 +107,9 @@ class TimingReader:
                     with suppress(asyncio.CancelledError, moq.Error):
                         await waiting
             await asyncio.sleep(REOPEN_PAUSE_S)
+            with suppress(moq.Error, TimeoutError):  # the media tracks may be waiting for records, and do not renew it
+                async with asyncio.timeout(RENEW_S):
+                    await self._renew()
 
     async def _read_once(self) -> None:
         track = await self._broadcast().subscribe_track(TIMING, self._subscription)
@@ -101,26 +132,40 @@ class TimingReader:
                 task.cancel()
 
     async def _read_group(self, group: moq.GroupConsumer) -> None:
-        read, broke = 0, True
-        with suppress(moq.Error):
-            async for raw in group:
-                self._take(raw.payload)
-                read += 1
-            broke = False
-        if broke or (read < TIMING_GROUP and not self.over.is_set()):  # the parent died while it sent the group
-            await self._fetch(group.sequence)
+        batch = _Batch(group.sequence)
+        with suppress(moq.Error, TimeoutError):
+            async with asyncio.timeout(SIGNED_S):
+                async for raw in group:
+                    await self._take(batch, raw.payload)
+        if not batch.checked:  # the parent died while it sent the group, or leaves the signature out
+            await self._fetch(group.sequence, batch.content.records)
 
-    async def _fetch(self, sequence: int) -> None:
+    async def _fetch(self, sequence: int, read: int = 0) -> None:
+        """Requests a batch until it arrives with its signature.
+
+        Args:
+            read: number of its records that have arrived.
+        """
+        unsigned = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(FILL_S):
-                while True:
+                while unsigned < UNSIGNED_MAX:
+                    batch = _Batch(sequence)
                     try:
                         async for raw in await self._broadcast().fetch_group(TIMING, sequence):
-                            self._take(raw.payload)
+                            await self._take(batch, raw.payload)
                     except moq.Error:
-                        await asyncio.sleep(FILL_PAUSE_S)
+                        pass
                     else:
+                        unsigned += 1
+                    read = max(read, batch.content.records)
+                    if batch.checked:
                         return
+                    await asyncio.sleep(FILL_PAUSE_S)
+        if unsigned == UNSIGNED_MAX:
+            self._verification.reject(Fault.UNSIGNED, max(1, read))
+        elif read and not self._is_lost():
+            self._verification.cut_off(read)
 
     async def _look_for_end(self) -> None:
         """Whenever `doubted` is set, reads the channel's format for the end: the timing track itself may be stuck."""
@@ -130,20 +175,52 @@ class TimingReader:
             with suppress(moq.Error, TimeoutError, StopAsyncIteration):
                 async with asyncio.timeout(ASK_S):
                     snapshots = await self._broadcast().subscribe_json_snapshot(FORMAT)
-                    self._take_end(parse_end(await anext(snapshots)))
+                    await self._take_description(await anext(snapshots))
                     snapshots.cancel()
 
-    def _take(self, payload: bytes) -> None:
+    async def _take_description(self, value: object) -> None:
         try:
-            record = timing_records.decode(payload)
+            description = parse_description(value)
+        except RemoteError:
+            return
+        accepted = await self._verification.accepts(description.publication)
+        if accepted and self._verification.format(description.signature, description.content):
+            self._take_end(description.end)
+
+    async def _take(self, batch: "_Batch", payload: bytes) -> None:
+        """Uses a record of a batch; malformed ones, and those of another publication, have no effect."""
+        if batch.checked:
+            return
+        try:
+            record = decode_record(payload)
         except msgspec.DecodeError:
-            return  # malformed; its frame is delivered without a record
-        if isinstance(record, EndRecord):
-            self._take_end(record)
-        else:
-            self._joiner.add(record)
+            batch.content.add(payload)
+            return
+        if isinstance(record, BatchStart):
+            batch.accepted = await self._verification.accepts(record.publication)
+            batch.checked = not batch.accepted
+        elif isinstance(record, BatchEnd):
+            batch.checked = True
+            self._verification.batch(batch.content, record)
+        elif batch.accepted and batch.content.records <= BATCH_FRAMES_MAX:
+            batch.content.add(payload)
+            if isinstance(record, FrameRecord):
+                self._joiner.add(record)
+            elif self._verification.end(record):
+                self._take_end(record)
 
     def _take_end(self, end: EndRecord | None) -> None:
         if end is not None:
             self.end = end
             self.over.set()
+
+
+class _Batch:
+    """One batch while it is read."""
+
+    def __init__(self, sequence: int) -> None:
+        self.content = BatchContent(sequence)
+        self.accepted = False
+        """Whether it is of the right publication."""
+        self.checked = False
+        """Whether its signature was checked, or need not be."""

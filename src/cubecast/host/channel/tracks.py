@@ -1,22 +1,32 @@
 """One channel's media over a MoQ broadcast.
 
 Tracks `0`, `1`, ... carry the encoded frames; the side track `timing` carries what MoQ media frames do not: each
-frame's number, decoding time, duration and the publisher's capture time; `format` describes the tracks. A frame and its
-timing record travel separately and are joined again by (track, pts) in cubecast.host.channel.frame_joiner.
+frame's number, decoding time, duration, digest and the publisher's capture time; `format` describes the tracks. A frame
+and its timing record travel separately and are joined again by (track, pts) in cubecast.host.channel.frame_joiner.
 """
 
-import base64
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated
 
 import moq
 import msgspec
-from msgspec import Meta
 
-from cubecast.errors import MediaError, RemoteError
+from cubecast.errors import MediaError
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
+from cubecast.host.channel.description import describe
+from cubecast.host.channel.records import (
+    BATCH_FRAMES_MAX,
+    BATCH_S,
+    BatchContent,
+    BatchEnd,
+    BatchStart,
+    EndRecord,
+    FrameRecord,
+    encode_record,
+)
+from cubecast.host.channel.signing import BATCH, END, ChannelSigner
 
 BROADCAST = "stream"
 """Name of the broadcast in the channel's origin."""
@@ -34,54 +44,8 @@ WARM_UP_BYTES = 16 * 1024
 """Size of a frame of padding, bytes; WARM_UP_FRAMES of them are 256 KiB."""
 MEDIA_PRIORITY = 100
 """MoQ priority of the media and timing tracks."""
-TIMING_GROUP = 64
-"""Number of timing records in one group: a group that was lost is fetched again as a whole."""
-TRACKS_MAX = 16
-"""Maximum number of tracks of one channel; a format that describes more is refused."""
 PLAIN = {"pcm_mulaw"}
 """Codecs that moq has no name for and that need no configuration; carried as data tracks are."""
-
-
-class FrameRecord(msgspec.Struct, frozen=True, array_like=True, tag="f"):
-    """One frame's timing record; `group` is the sequence number of the group that carries the frame."""
-
-    track: int
-    number: int
-    pts_us: int
-    dts_us: int
-    duration_us: int
-    captured_s: float
-    group: int = 0
-
-
-class EndRecord(msgspec.Struct, frozen=True, array_like=True, tag="e"):
-    """The channel's end: frames published and number of the last group, by track."""
-
-    frames: tuple[int, ...]
-    groups: tuple[int, ...] = ()
-
-
-timing_records = msgspec.msgpack.Decoder(FrameRecord | EndRecord)
-_encode_record = msgspec.msgpack.Encoder().encode
-
-
-class _TrackDescription(msgspec.Struct, frozen=True):
-    kind: Kind
-    codec: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-    extradata: str = ""
-    width: int = 0
-    height: int = 0
-    frame_rate: float = 0.0
-    sample_rate: int = 0
-    channels: int = 0
-
-
-class _Description(msgspec.Struct, frozen=True):
-    version: int
-    tracks: tuple[_TrackDescription, ...]
-    frames: tuple[int, ...] | None = None
-    groups: tuple[int, ...] = ()
-    """`frames` and `groups` as in EndRecord, once the channel has ended."""
 
 
 @dataclass(slots=True)
@@ -100,7 +64,9 @@ class CopyCount:
 class ChannelWriter:
     """Publishes one channel into an origin."""
 
-    def __init__(self, origin: moq.OriginProducer, tracks: Sequence[TrackFormat], copies: CopyCount) -> None:
+    def __init__(
+        self, origin: moq.OriginProducer, tracks: Sequence[TrackFormat], copies: CopyCount, signer: ChannelSigner
+    ) -> None:
         """Creates and announces the broadcast; subscribers may attach before the first frame.
 
         Raises:
@@ -114,13 +80,13 @@ class ChannelWriter:
         self._broadcast = origin.create_broadcast(BROADCAST)
         self._tracks = [_publish(self._broadcast, number, track) for number, track in enumerate(tracks)]
         self._video = [track.kind is Kind.VIDEO for track in tracks]
+        self._signer = signer
         self._timing = self._broadcast.publish_track(TIMING)
-        self._group: moq.GroupProducer | None = None
-        self._in_group = 0
+        self._batch: _Batch | None = None
         self._format = self._broadcast.publish_json_snapshot(FORMAT)
         self._warm_up = _publish_warm_up(self._broadcast)
-        self._described = _describe(tracks)
-        self._format.update(msgspec.to_builtins(self._described))
+        self._formats = tuple(tracks)
+        self._format.update(describe(tracks, signer))
         self._broadcast.announce()
 
     @property
@@ -137,53 +103,78 @@ class ChannelWriter:
         """
         begins = not self._video[frame.track] or frame.keyframe
         group = self._groups[frame.track] + begins  # that of a refused frame does not exist
+        track = self._tracks[frame.track]
+        try:
+            payload = track.write_frame(frame)
+        except (moq.Error, ValueError) as error:
+            raise MediaError(f"track {frame.track} refuses a frame: {error}") from error
         record = FrameRecord(
             frame.track,
             self._counts[frame.track],
             frame.pts_us,
             frame.dts_us,
             frame.duration_us,
+            frame.keyframe,
             captured_s,
             max(0, group),
+            b"",
         )
-        try:
-            self._tracks[frame.track].write_frame(frame.payload, max(0, frame.pts_us))
-            if not self._video[frame.track]:
-                self._tracks[frame.track].cut()
-        except (moq.Error, ValueError) as error:
-            raise MediaError(f"track {frame.track} refuses a frame: {error}") from error
+        digest = self._signer.digest(record, payload)
         self._groups[frame.track] = group
         self._counts[frame.track] += 1
         self.bytes_written += len(frame.payload)
         self._copies.out_of_python += 1
-        self._record(_encode_record(record))
+        self._record(msgspec.structs.replace(record, digest=digest))
 
     def finish(self) -> None:
         """Announces the end. The tracks stay until `close`: frames lost near the end can still be fetched."""
         end = EndRecord(self.published, tuple(self._groups))
-        self._record(_encode_record(end))
-        over = msgspec.structs.replace(self._described, frames=end.frames, groups=end.groups)
-        self._format.update(msgspec.to_builtins(over))
-        if self._group is not None:
-            self._group.finish()
+        self._record(msgspec.structs.replace(end, signature=self._signer.sign(END, end.frames, end.groups)))
+        self._sign()
+        self._format.update(describe(self._formats, self._signer, end))
         for track in self._tracks:
             with suppress(moq.Error):
                 track.cut()
 
     def close(self) -> None:
         """Ends the tracks and the broadcast; no host below can subscribe to it any more."""
+        self._sign()
         for end in (*(t.finish for t in self._tracks), self._timing.finish, self._warm_up.finish, self._format.finish):
             with suppress(moq.Error):
                 end()
         self._broadcast.close()
 
-    def _record(self, payload: bytes) -> None:
-        if self._group is None or self._in_group == TIMING_GROUP:
-            if self._group is not None:
-                self._group.finish()
-            self._group, self._in_group = self._timing.append_group(), 0
-        self._group.write_frame(payload)
-        self._in_group += 1
+    def _record(self, record: FrameRecord | EndRecord) -> None:
+        if self._batch is None:
+            due = asyncio.get_running_loop().call_later(BATCH_S, self._sign)
+            self._batch = _Batch(self._timing.append_group(), due)
+            self._batch.group.write_frame(encode_record(BatchStart(self._signer.publication.number)))
+        self._batch.write(encode_record(record))
+        if self._batch.content.records == BATCH_FRAMES_MAX:
+            self._sign()
+
+    def _sign(self) -> None:
+        """Signs the records since the last signature, if there are any."""
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
+        batch.due.cancel()
+        signature = self._signer.sign(BATCH, *batch.content.signed)
+        with suppress(moq.Error):  # the broadcast is closed
+            batch.group.write_frame(encode_record(BatchEnd(batch.content.records, signature)))
+            batch.group.finish()
+
+
+class _Batch:
+    """Records that are not signed yet: a group of the timing track, and the timer that signs it."""
+
+    def __init__(self, group: moq.GroupProducer, due: asyncio.TimerHandle) -> None:
+        self.group, self.due = group, due
+        self.content = BatchContent(group.sequence)
+
+    def write(self, record: bytes) -> None:
+        self.group.write_frame(record)
+        self.content.add(record)
 
 
 def _publish_warm_up(broadcast: moq.BroadcastProducer) -> moq.TrackProducer:
@@ -195,22 +186,88 @@ def _publish_warm_up(broadcast: moq.BroadcastProducer) -> moq.TrackProducer:
     return track
 
 
+class _CodecTrack:
+    """A track whose content moq knows."""
+
+    def __init__(self, track: moq.MediaProducer, *, each_a_group: bool) -> None:
+        self._track = track
+        self._each_a_group = each_a_group
+
+    def write_frame(self, frame: EncodedFrame) -> bytes:
+        """Sends a frame and returns its payload as it is on the wire."""
+        self._track.write_frame(frame.payload, max(0, frame.pts_us))
+        if self._each_a_group:
+            self._track.cut()
+        return frame.payload
+
+    def cut(self) -> None:
+        """Ends the group."""
+        self._track.cut()
+
+    def finish(self) -> None:
+        self._track.finish()
+
+    def demand(self) -> moq.TrackDemand:
+        return self._track.demand()
+
+
 class _PlainTrack:
-    """A track of any content, framed like moq's own media tracks: each frame a group, its time first as a QUIC varint."""
+    """A track of any content, framed like moq's own media tracks: each frame with its time first as a QUIC varint."""
 
     def __init__(self, track: moq.TrackProducer) -> None:
         self._track = track
 
-    def write_frame(self, payload: bytes, timestamp_us: int) -> None:
+    def write_frame(self, frame: EncodedFrame) -> bytes:
+        """Sends a frame as a group and returns its payload as it is on the wire."""
         group = self._track.append_group()
-        group.write_frame(_varint(timestamp_us) + payload)
+        group.write_frame(_varint(max(0, frame.pts_us)) + frame.payload)
         group.finish()
+        return frame.payload
 
     def cut(self) -> None:
         """Nothing to do: every frame is a group already."""
 
     def finish(self) -> None:
         self._track.finish()
+
+    def demand(self) -> moq.TrackDemand:
+        return self._track.demand()
+
+
+class _AnnexBTrack:
+    """H.264 or HEVC in Annex B, framed likewise: moq would change its frames after their digest is taken."""
+
+    def __init__(self, track: moq.TrackProducer, parameter_sets: bytes) -> None:
+        self._track = track
+        self._parameter_sets = parameter_sets
+        self._group: moq.GroupProducer | None = None
+        self._keyframe_us = 0
+
+    def write_frame(self, frame: EncodedFrame) -> bytes:
+        """Sends a frame and returns its payload as it is on the wire: keyframes begin with the parameter sets."""
+        time_us, payload = max(0, frame.pts_us), frame.payload
+        if time_us < self._keyframe_us or (self._group is None and not frame.keyframe):
+            raise ValueError("its time lies before the last keyframe, or there is no keyframe yet")
+        if frame.keyframe:
+            self.cut()
+            self._group, self._keyframe_us = self._track.append_group(), time_us
+            if self._parameter_sets not in payload:
+                payload = self._parameter_sets + payload
+        assert self._group is not None, "there was a keyframe"
+        self._group.write_frame(_varint(time_us) + payload)
+        return payload
+
+    def cut(self) -> None:
+        """Ends the group."""
+        if self._group is not None:
+            self._group.finish()
+            self._group = None
+
+    def finish(self) -> None:
+        self._track.finish()
+
+    def demand(self) -> moq.TrackDemand:
+        return self._track.demand()
 
 
 def _varint(value: int) -> bytes:
@@ -221,7 +278,9 @@ def _varint(value: int) -> bytes:
     raise ValueError(f"{value} is too large a time")
 
 
-def _publish(broadcast: moq.BroadcastProducer, number: int, track: TrackFormat) -> moq.MediaProducer | _PlainTrack:
+def _publish(
+    broadcast: moq.BroadcastProducer, number: int, track: TrackFormat
+) -> _CodecTrack | _PlainTrack | _AnnexBTrack:
     video = {"av1": moq.VideoFormat.AV01, "vp8": moq.VideoFormat.VP8, "vp9": moq.VideoFormat.VP9}
     audio = {
         "aac": moq.AudioFormat.AAC,
@@ -229,74 +288,19 @@ def _publish(broadcast: moq.BroadcastProducer, number: int, track: TrackFormat) 
         "flac": moq.AudioFormat.FLAC,
         "mp3": moq.AudioFormat.MP3,
     }
+    video |= {"h264": moq.VideoFormat.AVC1, "hevc": moq.VideoFormat.HVC1}
     configured = track.extradata[:1] == b"\x01"  # avcC and hvcC; Annex B begins with a start code
-    video["h264"] = moq.VideoFormat.AVC1 if configured else moq.VideoFormat.AVC3
-    video["hevc"] = moq.VideoFormat.HVC1 if configured else moq.VideoFormat.HEV1
     name = str(number)
     if track.kind is Kind.DATA or track.codec in PLAIN:
         return _PlainTrack(broadcast.publish_track(name))
+    if track.codec in ("h264", "hevc") and not configured:
+        return _AnnexBTrack(broadcast.publish_track(name), track.extradata)
     init = b"" if track.codec in ("vp8", "vp9") else track.extradata
     try:
         if track.kind is Kind.AUDIO:
-            return broadcast.publish_audio(audio[track.codec], init, track=name)
-        return broadcast.publish_video(video[track.codec], init, track=name)
+            return _CodecTrack(broadcast.publish_audio(audio[track.codec], init, track=name), each_a_group=True)
+        return _CodecTrack(broadcast.publish_video(video[track.codec], init, track=name), each_a_group=False)
     except KeyError as error:
         raise MediaError(f"MoQ media tracks do not carry {track.codec}") from error
     except moq.Error as error:
         raise MediaError(f"the {track.codec} configuration is not accepted: {error}") from error
-
-
-def _describe(tracks: Sequence[TrackFormat]) -> _Description:
-    return _Description(
-        1,
-        tuple(
-            _TrackDescription(
-                t.kind,
-                t.codec,
-                base64.b64encode(t.extradata).decode(),
-                t.width,
-                t.height,
-                t.frame_rate,
-                t.sample_rate,
-                t.channels,
-            )
-            for t in tracks
-        ),
-    )
-
-
-def parse_end(value: object) -> EndRecord | None:
-    """The end, from the format of a channel that has ended; None before, or if it is malformed."""
-    try:
-        description = msgspec.convert(value, _Description)
-    except msgspec.ValidationError:
-        return None
-    return None if description.frames is None else EndRecord(description.frames, description.groups)
-
-
-def parse_description(value: object) -> tuple[TrackFormat, ...]:
-    """The tracks that a channel's format describes.
-
-    Raises:
-        RemoteError: it is malformed.
-    """
-    try:
-        description = msgspec.convert(value, _Description)
-        tracks = tuple(
-            TrackFormat(
-                t.kind,
-                t.codec,
-                base64.b64decode(t.extradata, validate=True),
-                t.width,
-                t.height,
-                t.frame_rate,
-                t.sample_rate,
-                t.channels,
-            )
-            for t in description.tracks
-        )
-    except (msgspec.ValidationError, ValueError) as error:
-        raise RemoteError(f"the channel's format is malformed: {error}") from error
-    if not 0 < len(tracks) <= TRACKS_MAX:
-        raise RemoteError(f"the channel has {len(tracks)} tracks; 1 to {TRACKS_MAX} are possible")
-    return tracks

@@ -314,11 +314,9 @@ class DerivedChannel:
     def _record_input(self, batch: Sequence[ReceivedFrame]) -> None:
         """Measures the offset between capture and presentation times, and the delay of the input."""
         for received in batch:
-            delay_ms = 0.0
-            if received.captured_s is not None:
-                self._offset_s[received.frame.track] = received.captured_s - received.frame.pts_us / US
-                delay_ms = (received.arrived_s - received.captured_s) * 1000
-                self._input_delay_ms += ALPHA * (delay_ms - self._input_delay_ms) if self._input_delay_ms else delay_ms
+            self._offset_s[received.frame.track] = received.captured_s - received.frame.pts_us / US
+            delay_ms = (received.arrived_s - received.captured_s) * 1000
+            self._input_delay_ms += ALPHA * (delay_ms - self._input_delay_ms) if self._input_delay_ms else delay_ms
             beyond_bound_ms = delay_ms - self._contract.bound_ms
             if self._host_events is not None:
                 self._host_events.frame_arrived(received.frame.pts_us, len(received.frame.payload), beyond_bound_ms)

@@ -25,7 +25,7 @@ from cubecast.engine.protocol.http_bodies import (
     RoutesRequest,
 )
 from cubecast.engine.protocol.job_records import JobStatus
-from cubecast.engine.protocol.records import Tree
+from cubecast.engine.protocol.records import ChannelRecord, Tree
 from cubecast.errors import ChannelUnknown, DirectoryBusy, DirectoryError, DirectoryUnreachable, TokenError
 from cubecast.host.directory.connection import Connection
 from cubecast.host.directory.failures import BUSY, BUSY_WAIT_S_MAX, failure, told_s
@@ -102,14 +102,18 @@ class DirectoryClient:
         """
         await self._call("DELETE", f"/v1/hosts/{host}", None, tries=1)
 
-    async def announce(self, channel: ChannelName, tree: Tree) -> None:
-        """Announces a channel with this host as its publisher.
+    async def announce(self, channel: ChannelName, tree: Tree, publication: int = 0) -> ChannelRecord:
+        """Announces a channel with this host as its publisher, and returns its record.
+
+        Args:
+            publication: the number that the publication was given before; 0 for a new one.
 
         Raises:
             DirectoryError: refused, or the super-node does not answer.
             TokenError: not allowed.
         """
-        await self._call("PUT", f"/v1/channels/{quote(channel, safe='')}?tree={tree}", None)
+        path = f"/v1/channels/{quote(channel, safe='')}?tree={tree}&publication={publication}"
+        return await self._call("PUT", path, ChannelRecord)
 
     async def withdraw(self, channel: ChannelName) -> None:
         """Removes a channel from the list. Not retried.

@@ -24,7 +24,7 @@ from cubecast.engine.protocol.http_bodies import (
     RoutesRequest,
 )
 from cubecast.engine.protocol.job_records import Job, JobReport
-from cubecast.engine.protocol.records import SubscriptionRecord, Tree, Verdict
+from cubecast.engine.protocol.records import ChannelRecord, SubscriptionRecord, Tree, Verdict
 from cubecast.errors import (
     ChannelUnknown,
     CubecastError,
@@ -48,6 +48,8 @@ FOLLOW_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Pauses before the stream of pushes is opened again, s: one per failure in a row, the last one for all later ones."""
 LEDGER_MAX = 1024
 """Maximum number of channels whose subscription records wait for the next refresh; the oldest are dropped."""
+RECORDS_MAX = 1024
+"""Maximum number of channels whose records are kept: bounds memory; one that was dropped is resolved again."""
 SUSPECTS_MAX = 64
 """Maximum number of suspected hosts that wait for the next refresh; the oldest are dropped.
 
@@ -109,9 +111,13 @@ class DirectorySession:
         """Number of the last ended right that this host knows."""
         self._address = self._fingerprint = ""
         self._joined = False
-        self._published: dict[ChannelName, tuple[Tree, asyncio.Future[None]]] = {}
+        self._published: dict[ChannelName, tuple[Tree, asyncio.Future[ChannelRecord]]] = {}
         self._failures: dict[ChannelName, CubecastError] = {}
         self._resolving: set[ChannelName] = set()
+        self._announcing: set[asyncio.Future[ChannelRecord]] = set()
+        """The publications whose announcement is under way: a second one would give them another number."""
+        self._resolved: dict[ChannelName, ChannelRecord] = {}
+        """The records of channels as they were resolved last, the most recent last."""
         self._ledger: dict[ChannelName, SubscriptionRecord] = {}
         self._suspects: dict[HostId, None] = {}
         """Hosts to report as silent, the most recent last."""
@@ -160,14 +166,34 @@ class DirectorySession:
         self._published[channel] = (tree, asyncio.get_running_loop().create_future())
         self._tasks.create_task(self._announce(channel))
 
-    async def announced(self, channel: ChannelName) -> None:
-        """Waits until the super-node has accepted the channel.
+    async def announced(self, channel: ChannelName) -> ChannelRecord:
+        """Waits until the super-node has accepted the channel, and returns its record.
 
         Raises:
             DirectoryError: the super-node refuses the channel.
             TokenError: the token does not allow it.
         """
-        await self._published[channel][1]
+        return await self._published[channel][1]
+
+    async def record(self, channel: ChannelName, newer_than: int = -1) -> ChannelRecord:
+        """The record of a channel; the super-node is asked unless a publication newer than this number is known.
+
+        Raises:
+            ChannelUnknown: no host announces it.
+            DirectoryError: refused, or the super-node does not answer.
+            TokenError: not allowed.
+        """
+        known = self._resolved.get(channel)
+        if known is not None and known.publication > newer_than:
+            return known
+        return self._keep((await self._client.resolve(channel)).channel)
+
+    def _keep(self, record: ChannelRecord) -> ChannelRecord:
+        self._resolved.pop(record.channel, None)
+        self._resolved[record.channel] = record
+        if len(self._resolved) > RECORDS_MAX:
+            del self._resolved[next(iter(self._resolved))]
+        return record
 
     def forget(self, channel: ChannelName) -> None:
         """Stops announcing a channel; the super-node is not called."""
@@ -348,7 +374,7 @@ class DirectorySession:
         event: ev.Event
         try:
             answer = await self._client.resolve(channel)
-            event = ev.ChannelResolved(answer.channel, answer.proposals)
+            event = ev.ChannelResolved(self._keep(answer.channel), answer.proposals)
         except ChannelUnknown as error:
             event = ev.ChannelNotFound(channel, error.known)
         except (DirectoryError, TokenError) as error:
@@ -374,15 +400,21 @@ class DirectorySession:
         if channel not in self._published:
             return
         tree, announced = self._published[channel]
+        if announced in self._announcing:
+            return
+        self._announcing.add(announced)
         try:
-            await self._client.announce(channel, tree)
+            accepted = announced.done() and not announced.cancelled() and announced.exception() is None
+            record = await self._client.announce(channel, tree, announced.result().publication if accepted else 0)
             if not announced.done():
-                announced.set_result(None)
+                announced.set_result(record)
         except (DirectoryError, TokenError) as error:
             if announced.done():
                 self._notify(f"cannot announce {channel} again: {error}")
             else:
                 announced.set_exception(error)
+        finally:
+            self._announcing.discard(announced)
 
     async def _withdraw(self, channel: ChannelName) -> None:
         with suppress(DirectoryError, TokenError):  # it is removed when the host's lease expires

@@ -33,7 +33,6 @@ class ReceptionStats:
     seen: OrderedDict[tuple[int, int], None] = field(default_factory=OrderedDict)
     first: dict[int, int] = field(default_factory=dict)
     duplicated: int = 0
-    untimed: int = 0
     timed: int = 0
     in_time: int = 0
     """Number of timed frames that arrived within the bound."""
@@ -61,9 +60,6 @@ class ReceptionStats:
         self.received += 1
         if len(self.seen) > SEEN_MAX:
             self.seen.popitem(last=False)
-        if item.number is None or item.captured_s is None:
-            self.untimed += 1
-            return True
         self.first[frame.track] = min(item.number, self.first.get(frame.track, item.number))
         if delay_ms is None:
             self.catch_up += 1

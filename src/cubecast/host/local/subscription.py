@@ -10,6 +10,7 @@ from cubecast.engine.protocol.records import Compliance
 from cubecast.errors import RemoteError, SubscriptionError, UpstreamLost
 from cubecast.frames import TrackFormat
 from cubecast.host.channel.reader import ChannelReader, ReceivedFrame
+from cubecast.host.channel.verification import Rejections
 from cubecast.host.local.contract_monitor import ContractMonitor
 from cubecast.host.tasks import Tasks
 
@@ -69,13 +70,18 @@ class Subscription:
         return {"replayed": self._reader.replayed, "filled": self._reader.filled}
 
     @property
+    def rejected(self) -> Rejections:
+        """What has arrived that the publisher has not sent so, by kind."""
+        return self._reader.rejections
+
+    @property
     def compliance(self) -> Compliance:
         """Seconds of the stream so far in which the contract was kept or violated."""
         return self._local.monitor.compliance
 
     def delay_ms(self, item: ReceivedFrame) -> float | None:
-        """Delay from capture to arrival; None when it is unknown and for frames captured before the subscription began."""
-        if item.captured_s is None or item.captured_s < self._since_s:
+        """Delay from capture to arrival; None for frames captured before the subscription began."""
+        if item.captured_s < self._since_s:
             return None
         return (item.arrived_s - item.captured_s) * 1000 + self.clock_correction_ms
 
@@ -119,7 +125,7 @@ class Subscription:
             async with aclosing(self._reader.frames()) as frames:
                 async for item in frames:
                     delay_ms = self.delay_ms(item)
-                    if delay_ms is not None and item.number is not None and item.captured_s is not None:
+                    if delay_ms is not None:
                         frame = item.frame
                         self._local.monitor.add(frame.track, item.number, item.captured_s, delay_ms, len(frame.payload))
                     yield item

@@ -16,7 +16,8 @@ import moq
 
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.errors import RemoteError
-from cubecast.host.channel.tracks import BROADCAST, FORMAT, MEDIA_PRIORITY, TIMING, WARM_UP, parse_description
+from cubecast.host.channel.description import parse_description
+from cubecast.host.channel.tracks import BROADCAST, FORMAT, MEDIA_PRIORITY, TIMING, WARM_UP
 from cubecast.host.media.channels import marked
 from cubecast.host.media.sessions import DIAL_S, NOT_FOUND, Dialler, Hooks, reason_of
 from cubecast.host.tasks import Tasks
@@ -190,7 +191,7 @@ async def _tracks(broadcast: moq.BroadcastConsumer) -> tuple[str, ...]:
         described = parse_description(await anext(snapshots))
     finally:
         snapshots.cancel()
-    return (*map(str, range(len(described))), TIMING)
+    return (*map(str, range(len(described.tracks))), TIMING)
 
 
 async def _start_media(standby: Standby) -> None:

@@ -112,6 +112,7 @@ class StandbySelection:
             and host not in (branch.upstream, branch.parent.former)
             and host not in branch.below.children
             and branch.upstream not in there.path
+            and not self._candidates.shuns(branch.channel, there.path)
             and self._neighbourhood.host not in there.path
         )
 

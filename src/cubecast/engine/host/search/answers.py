@@ -8,6 +8,9 @@ from cubecast.engine.protocol.messages import Cancel, Confirm, PathOffer, PathRe
 from cubecast.engine.protocol.path import PathMetrics
 from cubecast.types import HostId
 
+BACK = "leads back here"
+SHUNNED = "leads over a host from which media came that is not the publisher's"
+
 
 class SearchAnswers:
     """Handles the answers to requests that this host sent."""
@@ -24,8 +27,8 @@ class SearchAnswers:
         search.move(Move.CHOOSE)
         search.asked, search.tries = None, min(search.tries, m.tries)
         metrics = steps.upstream.metrics_through(host, m.metrics)
-        if metrics is None:
-            search.reason = f"the path through {host} leads back here"
+        if metrics is None or steps.upstream.shuns(search.channel, m.metrics.path):
+            search.reason = f"the path through {host} " + (BACK if metrics is None else SHUNNED)
             steps.asked.pop(m.ask, None)
             return [Send(host, Cancel(m.ask)), *steps.advance(search)]
         effects: list[Effect] = []
@@ -97,7 +100,9 @@ class SearchAnswers:
         """Why a host that confirmed cannot be the parent; empty when it can."""
         steps = self._steps
         if metrics is None:
-            return f"the path through {host} leads back here"
+            return f"the path through {host} {BACK}"
+        if steps.upstream.shuns(search.channel, there.path):
+            return f"the path through {host} {SHUNNED}"
         branch = steps.downstream.branches.get(search.channel)
         if branch is not None and there.publication != branch.metrics.publication:
             return f"{host} carries another stream of that name"

@@ -1,5 +1,7 @@
 """The hosts that a search asks: those known to carry the channel, and next hops over the cube."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from cubecast.engine.host.config import EngineConfig
@@ -68,10 +70,16 @@ class Candidates:
                 continue
             if branch is not None and there.publication != branch.metrics.publication:
                 continue
+            if self._upstream.shuns(channel, there.path):
+                continue
             metrics = self._upstream.metrics_through(host, there)
             if metrics is not None:
                 ranked.append(((not contract.kept_by(metrics), *contract.rank(metrics), host), metrics))
         return [(key[-1], metrics) for key, metrics in sorted(ranked, key=lambda each: each[0])]
+
+    def shuns(self, channel: ChannelName, path: Iterable[HostId]) -> bool:
+        """Whether a path leads over a host that is shunned for the channel."""
+        return self._upstream.shuns(channel, path)
 
     def considered(self, channel: ChannelName) -> tuple[ConsideredView, ...]:
         """All linked hosts that announced the channel, by the least bound of the path through each."""
@@ -119,7 +127,8 @@ class Candidates:
             if search.tree is not Tree.HYBRID and host not in self._neighbourhood.neighbours():
                 continue
             metrics = self._upstream.metrics_through(host, there)
-            if metrics is not None and metrics.path[0] == search.publisher:
+            shunned = self._upstream.shuns(search.channel, there.path)
+            if metrics is not None and metrics.path[0] == search.publisher and not shunned:
                 found[host] = metrics
         return found
 
@@ -182,7 +191,7 @@ class Candidates:
             search.reason = "no neighbour can be dialled, nor can this host: a reachable host must join"
         elif not usable and any(self._neighbourhood.carrier(label) not in (None, *search.trail) for label in ranked):
             search.note(f"{self._neighbourhood.host} {UNLINKED}")  # the link has just broken: it is dialled again
-        return list(usable)
+        return [hop for hop in usable if not self.shuns(search.channel, (hop.host, *hop.onward))]
 
     def along_routes(self, search: Search) -> list[Hop]:
         """First hops of the directory's routes, by expected delay: those that may keep the bound, else the best of the others.

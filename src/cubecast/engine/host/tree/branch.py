@@ -75,6 +75,8 @@ class Parent:
     """Other children of the parent, then the parent's siblings."""
     failure: str = ""
     """Why the media session to the parent closed; empty while it is open."""
+    held_ticks: int = 0
+    """Since it became the parent."""
     stale_ticks: int = 0
     """Since a newer sequence number arrived, or since the parent lost its own."""
     doubt_ticks: int = 0

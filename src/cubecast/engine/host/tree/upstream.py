@@ -6,6 +6,8 @@ while its children wait: their streams pause, and path updates report that this 
 is make before break: the former parent feeds this host until media of the new one arrives.
 """
 
+from collections.abc import Iterable
+
 from msgspec import structs
 
 from cubecast.engine.host.config import EngineConfig
@@ -15,6 +17,7 @@ from cubecast.engine.host.link_estimate import CLOCK_UNKNOWN_MS
 from cubecast.engine.host.neighbourhood import Neighbourhood
 from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.host.tree.downstream import Downstream
+from cubecast.engine.host.tree.shunned import Shunned
 from cubecast.engine.protocol.messages import Ended, PathUpdate, Relatives, Release, SeqnoRequest, SubtreeContract
 from cubecast.engine.protocol.path import NUMBER_MAX, RELAY_MS, Contract, PathMetrics
 from cubecast.engine.protocol.records import HostRecord
@@ -39,6 +42,7 @@ class Upstream:
         self._failure_detector = failure_detector
         self._config = config.tree
         self._links = config.links
+        self._shunned = Shunned(config.tree, config.tick_s)
 
     def metrics_through(self, host: HostId, there: PathMetrics) -> PathMetrics | None:
         """The path to this host through another one; None when that path contains this host, or the link is down.
@@ -84,9 +88,9 @@ class Upstream:
         branch.upstream, branch.parent.failure, branch.lost.cause = record.host, "", None
         if branch.standby.host == record.host:
             branch.standby.host, branch.standby.ready = None, False
-        branch.media.quiet_ticks = branch.parent.stale_ticks = branch.lost.ticks = branch.parent.doubt_ticks = (
-            branch.seqnos.request_in
-        ) = 0
+        branch.media.quiet_ticks = branch.parent.held_ticks = branch.parent.stale_ticks = branch.lost.ticks = (
+            branch.parent.doubt_ticks
+        ) = branch.seqnos.request_in = 0
         branch.parent.metrics, branch.parent.fed, branch.parent.promised = None, True, None
         branch.media.bytes_received = -1
         branch.parent.siblings, branch.parent.slot_for = (), NOBODY
@@ -140,6 +144,21 @@ class Upstream:
         if branch.upstream == host:
             branch.parent.failure = reason
         return []
+
+    def on_media_rejected(self, channel: ChannelName, host: HostId, fault: str) -> list[Effect]:
+        """Media of the parent is not what the publisher has sent: the parent is lost at once, and shunned."""
+        branch = self._downstream.branches.get(channel)
+        if branch is None or branch.upstream != host or branch.finished_ticks is not None:
+            return []
+        if branch.parent.former is not None or branch.parent.held_ticks < self._config.blame_ticks:
+            return []
+        self._shunned.add(channel, host, self._neighbourhood.now)
+        branch.parent.failure = f"media from it is not the publisher's ({fault})"
+        return self.lose(branch, branch.parent.failure)
+
+    def shuns(self, channel: ChannelName, path: Iterable[HostId]) -> bool:
+        """Whether a path leads over a host from which such media has come lately."""
+        return self._shunned.on(channel, path, self._neighbourhood.now)
 
     def lose(self, branch: Branch, reason: str) -> list[Effect]:
         """The parent is lost: children stay and are sent a path update that reports it; the next tick starts a repair."""
@@ -276,6 +295,7 @@ class Upstream:
         """Watches the parent of a branch; at the publisher, starts path updates."""
         branch.media.measure_rate(now, self._config)
         branch.media.quiet_ticks += 1
+        branch.parent.held_ticks += 1
         branch.parent.stale_ticks += 1
         branch.seqnos.request_in = max(0, branch.seqnos.request_in - 1)
         pause_ticks = self._failure_detector.silence_ticks_min + branch.media.pauses.longer_ticks(self._config)

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -15,12 +16,14 @@ from cubecast.engine.directory.events import (
     SaveHost,
     SaveShape,
 )
+from cubecast.engine.protocol.ranges import decoded
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord
-from cubecast.errors import LocalError, StoreError
+from cubecast.errors import LocalError, MessageError, StoreError
 from cubecast.overlay.cube import Cube, parse_cube
 from cubecast.supernode.access.names import HOLD_S
 from cubecast.types import HostId
 
+T = TypeVar("T")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS overlay (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS hosts (host TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
@@ -78,12 +81,25 @@ class SqliteStore:
     def hosts(self) -> list[HostRecord]:
         """See Store."""
         rows = self._db.execute("SELECT record FROM hosts ORDER BY host").fetchall()
-        return [msgspec.json.decode(row[0], type=HostRecord) for row in rows]
+        return [self._record(row[0], HostRecord) for row in rows]
 
     def channels(self) -> list[ChannelRecord]:
         """See Store."""
         rows = self._db.execute("SELECT record FROM channels ORDER BY channel").fetchall()
-        return [msgspec.json.decode(row[0], type=ChannelRecord) for row in rows]
+        return [self._record(row[0], ChannelRecord) for row in rows]
+
+    def _record(self, stored: bytes, kind: type[T]) -> T:
+        """A record of the file.
+
+        Raises:
+            LocalError: it is damaged, or of another version of this package.
+        """
+        try:
+            return decoded(stored, kind)
+        except MessageError as error:
+            raise LocalError(
+                f"directory store {self._path} has a {kind.__name__} that cannot be read: {error}; choose another --state"
+            ) from error
 
     def names(self) -> list[tuple[HostId, str, float | None]]:
         """See Store."""

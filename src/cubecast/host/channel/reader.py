@@ -15,12 +15,12 @@ from cubecast.host.channel.gap_fill import FILL_GROUPS_MAX, fetch_groups
 from cubecast.host.channel.timing import REOPEN_PAUSE_S, STUCK_S, TimingReader
 from cubecast.host.channel.tracks import (
     BROADCAST,
-    FORMAT,
     MEDIA_PRIORITY,
     WARM_UP,
     CopyCount,
     FrameRecord,
     parse_description,
+    read_format,
 )
 from cubecast.host.tasks import Tasks
 
@@ -83,6 +83,11 @@ class ChannelReader:
         """Frames that the publisher wrote, by track; known once the channel has ended."""
         return self._timing.end.frames if self._timing.end is not None else None
 
+    @property
+    def malformed(self) -> int:
+        """Number of timing records that were dropped: not decodable, or with numbers that cannot be."""
+        return self._timing.malformed
+
     async def open(self) -> None:
         """Waits for the broadcast to be announced and reads its format.
 
@@ -91,11 +96,7 @@ class ChannelReader:
         """
         try:
             self._broadcast = await self._announced()
-            snapshots = await self._broadcast.subscribe_json_snapshot(FORMAT)
-            self.tracks = parse_description(await anext(snapshots))
-            snapshots.cancel()
-        except StopAsyncIteration:
-            raise RemoteError("the channel ended before its format arrived") from None
+            self.tracks = parse_description(await read_format(self._broadcast))
         except moq.Error as error:
             raise RemoteError(f"the channel cannot be opened: {error}") from error
 

@@ -7,9 +7,19 @@ from contextlib import suppress
 import moq
 import msgspec
 
+from cubecast.engine.protocol.ranges import INTEGER_MAX
+from cubecast.errors import RemoteError
 from cubecast.host.channel.frame_joiner import FrameJoiner
 from cubecast.host.channel.gap_fill import FILL_GROUPS_MAX, FILL_PAUSE_S, FILL_S
-from cubecast.host.channel.tracks import FORMAT, TIMING, TIMING_GROUP, EndRecord, FrameRecord, parse_end, timing_records
+from cubecast.host.channel.tracks import (
+    TIMING,
+    TIMING_GROUP,
+    EndRecord,
+    FrameRecord,
+    parse_end,
+    read_format,
+    timing_records,
+)
 from cubecast.host.tasks import Tasks
 
 JOIN_S = 0.5
@@ -18,6 +28,9 @@ ASK_S = 0.5
 """Time limit, s, for reading the channel's format, which shows whether the channel has ended."""
 STUCK_S = 0.8
 """Time, s, after which a track without a frame is subscribed to again, if its timing records continue to arrive."""
+JUMP_MAX = 1_000_000
+"""Greatest number of frames of a track that may be missing between two records, or before the end: 15 s, after which a
+stream is given up, have far fewer. Numbers beyond it are not believed, since losses are counted from them."""
 REOPEN_PAUSE_S = 0.05
 """Pause, s, before a track is subscribed to again."""
 
@@ -42,6 +55,10 @@ class TimingReader:
         self._is_lost = is_lost
         self._joiner = FrameJoiner()
         self._next: int | None = None
+        self._newest: dict[int, int] = {}
+        """By track: the greatest number of a frame so far."""
+        self.malformed = 0
+        """Records that were dropped: not decodable, or with numbers that cannot be."""
         self.over = asyncio.Event()
         """Set once the publisher has ended the channel."""
         self.doubted = asyncio.Event()
@@ -127,23 +144,34 @@ class TimingReader:
         while not self.over.is_set() and not self._is_lost():
             await self.doubted.wait()
             self.doubted.clear()
-            with suppress(moq.Error, TimeoutError, StopAsyncIteration):
+            with suppress(moq.Error, TimeoutError, RemoteError):
                 async with asyncio.timeout(ASK_S):
-                    snapshots = await self._broadcast().subscribe_json_snapshot(FORMAT)
-                    self._take_end(parse_end(await anext(snapshots)))
-                    snapshots.cancel()
+                    self._take_end(parse_end(await read_format(self._broadcast())))
 
     def _take(self, payload: bytes) -> None:
         try:
             record = timing_records.decode(payload)
-        except msgspec.DecodeError:
-            return  # malformed; its frame is delivered without a record
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            self.malformed += 1  # its frame is delivered without a record
+            return
         if isinstance(record, EndRecord):
             self._take_end(record)
+        elif record.group > record.number or record.number > self._greatest(record.track):
+            self.malformed += 1
         else:
+            self._newest[record.track] = max(record.number, self._newest.get(record.track, 0))
             self._joiner.add(record)
 
+    def _greatest(self, track: int) -> int:
+        """The greatest number that the next frame of a track may have."""
+        newest = self._newest.get(track)
+        return INTEGER_MAX if newest is None else newest + JUMP_MAX
+
     def _take_end(self, end: EndRecord | None) -> None:
-        if end is not None:
-            self.end = end
-            self.over.set()
+        if end is None:
+            return
+        if any(frames > self._greatest(track) + 1 for track, frames in enumerate(end.frames)):
+            self.malformed += 1
+            return
+        self.end = end
+        self.over.set()

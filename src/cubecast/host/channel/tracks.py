@@ -9,12 +9,13 @@ import base64
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import moq
 import msgspec
 from msgspec import Meta
 
+from cubecast.engine.protocol.ranges import END, INTEGER_MAX, Number
 from cubecast.errors import MediaError, RemoteError
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 
@@ -38,27 +39,49 @@ TIMING_GROUP = 64
 """Number of timing records in one group: a group that was lost is fetched again as a whole."""
 TRACKS_MAX = 16
 """Maximum number of tracks of one channel; a format that describes more is refused."""
+CAPTURED_MAX_S = 1e11
+"""Latest capture time that is accepted, s since the Unix epoch: the year 5138."""
+EXTRADATA_CHARACTERS_MAX = 1 << 20
+"""Maximum length of a codec's configuration in a format, in base64: that of video is some 100 bytes, a font's may be long."""
+FRAME_RATE_MAX = 1e6
+"""Greatest frame rate that is accepted, Hz."""
+SAMPLE_RATE_MAX = 1 << 31
+"""Greatest sample rate that is accepted, Hz."""
+CHANNELS_MAX = 1024
+"""Greatest number of audio channels that is accepted."""
+Pixels: TypeAlias = Annotated[int, Meta(ge=0, le=65_536)]
+"""Width or height of a picture: codecs carry 65 536 at most."""
 PLAIN = {"pcm_mulaw"}
 """Codecs that moq has no name for and that need no configuration; carried as data tracks are."""
+
+
+Times = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
+"""A time of presentation or decoding, microseconds; the first ones of a stream may be negative."""
 
 
 class FrameRecord(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     """One frame's timing record; `group` is the sequence number of the group that carries the frame."""
 
-    track: int
-    number: int
-    pts_us: int
-    dts_us: int
-    duration_us: int
-    captured_s: float
-    group: int = 0
+    track: Annotated[int, Meta(ge=0, lt=TRACKS_MAX)]
+    number: Number
+    pts_us: Times
+    dts_us: Times
+    duration_us: Number
+    captured_s: Annotated[float, Meta(ge=0, le=CAPTURED_MAX_S)]
+    group: Number = 0
+
+
+Counts: TypeAlias = Annotated[tuple[Number, ...], Meta(max_length=TRACKS_MAX)]
+"""Numbers of frames, by track."""
+LastGroups: TypeAlias = Annotated[tuple[Annotated[int, Meta(ge=-1, le=INTEGER_MAX)], ...], Meta(max_length=TRACKS_MAX)]
+"""Numbers of the last groups, by track; -1 for a track that had none."""
 
 
 class EndRecord(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     """The channel's end: frames published and number of the last group, by track."""
 
-    frames: tuple[int, ...]
-    groups: tuple[int, ...] = ()
+    frames: Counts
+    groups: LastGroups = ()
 
 
 timing_records = msgspec.msgpack.Decoder(FrameRecord | EndRecord)
@@ -67,20 +90,20 @@ _encode_record = msgspec.msgpack.Encoder().encode
 
 class _TrackDescription(msgspec.Struct, frozen=True):
     kind: Kind
-    codec: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-    extradata: str = ""
-    width: int = 0
-    height: int = 0
-    frame_rate: float = 0.0
-    sample_rate: int = 0
-    channels: int = 0
+    codec: Annotated[str, Meta(max_length=32, pattern=rf"^[A-Za-z0-9_-]+{END}")]
+    extradata: Annotated[str, Meta(max_length=EXTRADATA_CHARACTERS_MAX, pattern=rf"^[A-Za-z0-9+/=]*{END}")] = ""
+    width: Pixels = 0
+    height: Pixels = 0
+    frame_rate: Annotated[float, Meta(ge=0, le=FRAME_RATE_MAX)] = 0.0
+    sample_rate: Annotated[int, Meta(ge=0, le=SAMPLE_RATE_MAX)] = 0
+    channels: Annotated[int, Meta(ge=0, le=CHANNELS_MAX)] = 0
 
 
 class _Description(msgspec.Struct, frozen=True):
-    version: int
+    version: Number
     tracks: tuple[_TrackDescription, ...]
-    frames: tuple[int, ...] | None = None
-    groups: tuple[int, ...] = ()
+    frames: Counts | None = None
+    groups: LastGroups = ()
     """`frames` and `groups` as in EndRecord, once the channel has ended."""
 
 
@@ -132,7 +155,7 @@ class ChannelWriter:
         """Sends one frame; `captured_s` is its capture time, s since the Unix epoch.
 
         Raises:
-            MediaError: the frame is not accepted: its time lies before that of the last keyframe, for example. Later frames of a
+            MediaError: the frame is not accepted: its times do not fit 62 bits, or its time lies before that of the last keyframe, for example. Later frames of a
                 video track may be refused, too, until the next keyframe.
         """
         begins = not self._video[frame.track] or frame.keyframe
@@ -146,6 +169,9 @@ class ChannelWriter:
             captured_s,
             max(0, group),
         )
+        times = (frame.pts_us, frame.dts_us, frame.duration_us)
+        if max(map(abs, times)) > INTEGER_MAX or frame.duration_us < 0 or not 0 <= captured_s <= CAPTURED_MAX_S:
+            raise MediaError(f"track {frame.track} refuses a frame: a time is out of range")
         try:
             self._tracks[frame.track].write_frame(frame.payload, max(0, frame.pts_us))
             if not self._video[frame.track]:
@@ -265,11 +291,29 @@ def _describe(tracks: Sequence[TrackFormat]) -> _Description:
     )
 
 
+async def read_format(broadcast: moq.BroadcastConsumer) -> object:
+    """What a channel's format says now.
+
+    Raises:
+        RemoteError: it is not JSON, or the channel has ended before it came.
+        moq.Error: the broadcast broke.
+    """
+    snapshots = await broadcast.subscribe_json_snapshot(FORMAT)
+    try:
+        return await anext(snapshots)
+    except StopAsyncIteration:
+        raise RemoteError("the channel ended before its format arrived") from None
+    except (ValueError, RecursionError) as error:
+        raise RemoteError(f"the channel's format is malformed: {error}") from error
+    finally:
+        snapshots.cancel()
+
+
 def parse_end(value: object) -> EndRecord | None:
     """The end, from the format of a channel that has ended; None before, or if it is malformed."""
     try:
         description = msgspec.convert(value, _Description)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, RecursionError):
         return None
     return None if description.frames is None else EndRecord(description.frames, description.groups)
 
@@ -295,7 +339,7 @@ def parse_description(value: object) -> tuple[TrackFormat, ...]:
             )
             for t in description.tracks
         )
-    except (msgspec.ValidationError, ValueError) as error:
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
         raise RemoteError(f"the channel's format is malformed: {error}") from error
     if not 0 < len(tracks) <= TRACKS_MAX:
         raise RemoteError(f"the channel has {len(tracks)} tracks; 1 to {TRACKS_MAX} are possible")

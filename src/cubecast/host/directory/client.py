@@ -27,8 +27,9 @@ from cubecast.engine.protocol.http_bodies import (
     RoutesRequest,
 )
 from cubecast.engine.protocol.job_records import JobStatus
+from cubecast.engine.protocol.ranges import decoded
 from cubecast.engine.protocol.records import Tree
-from cubecast.errors import ChannelUnknown, DirectoryError, DirectoryUnreachable, TokenError, UsageError
+from cubecast.errors import ChannelUnknown, DirectoryError, DirectoryUnreachable, MessageError, TokenError, UsageError
 from cubecast.host.directory.supernode_time import SupernodeTime
 from cubecast.tokens.identity import Identity
 from cubecast.tokens.proof import prove
@@ -213,10 +214,10 @@ class DirectoryClient:
                     self._check(response, await response.aread(), None)
                 async for line in response.aiter_lines():
                     if line:
-                        yield msgspec.json.decode(line, type=Pushed)
+                        yield decoded(line, Pushed)
             finally:
                 await response.aclose()
-        except (httpx.HTTPError, msgspec.DecodeError) as error:
+        except (httpx.HTTPError, MessageError) as error:
             raise DirectoryUnreachable(_describe(self.url, error)) from error
 
     async def _call(
@@ -283,15 +284,15 @@ class DirectoryClient:
     def _decode(self, response: httpx.Response, answer: type[T] | None) -> T:
         try:
             return msgspec.json.decode(response.content or b"null", type=answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise DirectoryError(f"{self.url} is not a cubecast super-node: {error}") from error
 
     def _check(self, response: httpx.Response, content: bytes, channel: ChannelName | None) -> None:
         if response.is_success:
             return
         try:
-            problem = msgspec.json.decode(content, type=Problem)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            problem = decoded(content, Problem)
+        except MessageError:
             raise DirectoryError(f"{self.url} answered {response.status_code}; is it a cubecast super-node?") from None
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise TokenError(f"super-node {self.url} refuses the token: {problem.detail}")
@@ -343,6 +344,8 @@ def _reason(error: Exception) -> str:
             if any(isinstance(cause, ssl.SSLError) for cause in causes):
                 return "it does not speak TLS"
             return "connection refused"
+        case MessageError():
+            return "it is not a cubecast super-node of this version"
         case httpx.TimeoutException():
             return "timed out"
         case httpx.RemoteProtocolError() | httpx.ReadError():

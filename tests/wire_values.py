@@ -7,7 +7,10 @@ import msgspec.inspect as mi
 from hypothesis import strategies as st
 
 from cubecast.engine.protocol.ranges import END
+from cubecast.texts import UNPRINTABLE
 
+LINES = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=20)
+"""Lines for the user."""
 LIST_MAX = 3
 """Longest list that is drawn, except where more are needed: limits of lengths have tests of their own."""
 
@@ -33,6 +36,8 @@ def _values(kind: mi.Type, texts: Mapping[str, st.SearchStrategy[str]]) -> st.Se
         case mi.StrType(pattern=str(pattern)) if pattern in texts:
             return texts[pattern]
         case mi.StrType(pattern=pattern, max_length=longest):
+            if UNPRINTABLE in (pattern or ""):
+                return LINES
             matching = st.from_regex((pattern or "^.*").removesuffix(END), fullmatch=True)
             return matching.map(lambda text: text[: longest or len(text)])
         case mi.BoolType():

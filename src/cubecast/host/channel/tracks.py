@@ -55,14 +55,14 @@ PLAIN = {"pcm_mulaw"}
 """Codecs that moq has no name for and that need no configuration; carried as data tracks are."""
 
 
-Times = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
+Times: TypeAlias = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 """A time of presentation or decoding, microseconds; the first ones of a stream may be negative."""
 
 
 class FrameRecord(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     """One frame's timing record; `group` is the sequence number of the group that carries the frame."""
 
-    track: Annotated[int, Meta(ge=0, lt=TRACKS_MAX)]
+    track: Annotated[int, Meta(ge=0, le=TRACKS_MAX - 1)]
     number: Number
     pts_us: Times
     dts_us: Times
@@ -101,7 +101,7 @@ class _TrackDescription(msgspec.Struct, frozen=True):
 
 class _Description(msgspec.Struct, frozen=True):
     version: Number
-    tracks: tuple[_TrackDescription, ...]
+    tracks: Annotated[tuple[_TrackDescription, ...], Meta(max_length=TRACKS_MAX)]
     frames: Counts | None = None
     groups: LastGroups = ()
     """`frames` and `groups` as in EndRecord, once the channel has ended."""

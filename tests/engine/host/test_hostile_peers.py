@@ -121,8 +121,19 @@ FARTHEST = PathMetrics(
 def test_the_greatest_and_least_values_end_no_host(state: str, message: m.Message) -> None:
     host = joined(state)
     for sender in (A, B):
-        skewed = m.Heartbeat((), True, False, NUMBER_MAX, host.now - 0.02, NUMBER_MAX)  # a clock that is far ahead
-        host.receive(sender, skewed)
+        host.receive(sender, m.Pong(host.now, NUMBER_MAX))  # its clock is far ahead
         host.receive(sender, message)
         host.run(3)
     host.run(20)
+
+
+def test_clocks_that_are_far_apart_add_up_to_what_can_be_sent() -> None:
+    host = joined("receiving")
+    parent = host.parent
+    assert parent is not None
+    host.receive(parent, m.Pong(host.now, NUMBER_MAX))
+    there = PathMetrics(1.0, 1.0, (PUBLISHER, parent), host.ticks + 1, clock_offset_ms=NUMBER_MAX)
+    host.receive(parent, m.PathUpdate(CHANNEL, there, 0, Label(0), flowing=False, fed=True))
+    metrics = host.engine.metrics(CHANNEL)
+    assert metrics is not None
+    assert metrics.clock_offset_ms == NUMBER_MAX

@@ -9,7 +9,8 @@ from cubecast.engine.directory.config import DIRECTORY_DEFAULTS, DirectoryConfig
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.engine import HostEngine
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract
+from cubecast.engine.protocol.path import Contract
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import Tree
 from cubecast.overlay.cube import Cube, format_label, label_count
 from cubecast.overlay.routing import Policy

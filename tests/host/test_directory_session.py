@@ -10,21 +10,21 @@ import pytest
 from cubecast.engine.protocol.http_bodies import (
     LINES_MAX,
     REFRESH_BYTES_MAX,
+    SUSPECTS_MAX,
     EndedRight,
     Pushed,
     RefreshAnswer,
     RefreshRequest,
 )
-from cubecast.engine.protocol.job_records import Job, JobReport
+from cubecast.engine.protocol.job_records import CONFIG_CHARACTERS_MAX, Job, JobReport
 from cubecast.engine.protocol.records import ChannelRecord, SubscriptionRecord, Tree
 from cubecast.errors import DirectoryBusy, DirectoryError, DirectoryUnreachable, TokenError
 from cubecast.host.config import HostConfig
 from cubecast.host.directory import session as module
 from cubecast.host.directory.client import DirectoryClient
-from cubecast.host.directory.session import LEDGER_MAX, SUSPECTS_MAX, DirectorySession
+from cubecast.host.directory.session import LEDGER_MAX, DirectorySession
 from cubecast.host.tasks import Tasks
 from cubecast.names import NAME_MAX
-from cubecast.supernode.job_requests import CONFIG_CHARACTERS_MAX
 from cubecast.types import ChannelName, HostId, Label
 from tests.conditions import eventually
 

@@ -1,5 +1,6 @@
 """The store writes what has changed, and nothing else."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ A, CLIP = HostId("a"), ChannelName("clip")
 
 
 def joined(host: str) -> d.HostJoined:
-    return d.HostJoined(HostId(host), f"{host}:1", "f" * 64, f"key of {host}", 8)
+    return d.HostJoined(HostId(host), f"{host}:1", "f" * 64, hashlib.sha256(host.encode()).hexdigest(), 8)
 
 
 def test_each_event_writes_the_rows_that_it_changes(tmp_path: Path) -> None:

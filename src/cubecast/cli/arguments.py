@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 
 from cubecast.client.ranges import BOUND_MS_MAX, PERIOD_S_MAX, PROCESS_MAX, RATE_BPS_MAX, SEED_MAX
 from cubecast.client.settings import TOKEN_VARIABLE, default_supernode, split_address, state_folder
-from cubecast.engine.protocol.path import NUMBER_MAX
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, FAN_OUT_MAX, Tree
 from cubecast.errors import UsageError
 from cubecast.overlay.routing import Policy

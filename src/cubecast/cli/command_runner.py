@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import math
 import os
 import signal
 import stat
@@ -16,6 +17,7 @@ import uvloop
 
 from cubecast.cli.main import OUTPUT_CLOSED, discard_output
 from cubecast.errors import CubecastError, LocalError, RemoteError, SubscriptionError, UpstreamLost, first_error
+from cubecast.texts import printable
 
 T = TypeVar("T")
 
@@ -33,18 +35,35 @@ INTERRUPTED = 130
 
 
 def notify(line: str) -> None:
-    """Prints one line for the user on standard error."""
+    """Prints one line for the user on standard error; what a terminal would obey in it is spelled out."""
     with suppress(BrokenPipeError):
-        print(f"cubecast: {line}", file=sys.stderr, flush=True)
+        print(f"cubecast: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def emit(event: str, **fields: object) -> None:
     """Prints one JSON object on a line of standard output; if its reader is gone, the command ends as by SIGTERM."""
     try:
-        print(json.dumps({"event": event, **fields}), flush=True)
+        print(json_text({"event": event, **fields}), flush=True)
     except BrokenPipeError:
         discard_output()
         signal.raise_signal(signal.SIGTERM)
+
+
+def json_text(value: object) -> str:
+    """A value as JSON that every program reads: NaN and infinities, which JSON does not have, become null."""
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+        case _:
+            return value
 
 
 async def wait_for_enter() -> None:

@@ -16,7 +16,7 @@ from cubecast.client.settings import host_config
 from cubecast.client.status import STATUS_S, host_status
 from cubecast.client.subscription import Subscription
 from cubecast.engine.host import effects as fx
-from cubecast.engine.protocol.path import NUMBER_MAX
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, Tree
 from cubecast.errors import ChannelUnknown, CubecastError, UsageError
 from cubecast.host.config import HostConfig

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeGuard, TypeVar
 
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract
+from cubecast.engine.protocol.path import Contract
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import FAN_OUT_MAX
 from cubecast.errors import UsageError
 from cubecast.names import check_name

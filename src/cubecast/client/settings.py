@@ -17,7 +17,7 @@ from cubecast.client.ranges import (
     checked_positive,
     checked_reserve,
 )
-from cubecast.engine.protocol.path import NUMBER_MAX
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import FAN_OUT_DEFAULT, FAN_OUT_MAX
 from cubecast.errors import UsageError
 from cubecast.host.config import HostConfig

@@ -17,7 +17,8 @@ from cubecast.client.events import (
 )
 from cubecast.client.status import STATUS_S, host_status
 from cubecast.engine.host import effects as fx
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract
+from cubecast.engine.protocol.path import Contract
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import Compliance
 from cubecast.errors import BoundRefused, UsageError
 from cubecast.frames import EncodedFrame, TrackFormat

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cubecast.engine.protocol.path import NUMBER_MAX
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import FAN_OUT_DEFAULT
 from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId

@@ -11,6 +11,7 @@ from cubecast.engine.protocol.messages import Attach, Hello, Message, PathReques
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.errors import MessageError, TokenError
 from cubecast.host.directory.supernode_time import SupernodeTime
+from cubecast.texts import one_line
 from cubecast.tokens.authority import Bearer, Verifier
 from cubecast.tokens.identity import Identity, audience, verified_host
 from cubecast.tokens.jws import unverified
@@ -82,7 +83,7 @@ class PeerRights:
                 try:
                     self.check_receives(self._shown(host, message.credential), message.channel)
                 except TokenError as error:
-                    return ev.RequestRejected(host, message, str(error))
+                    return ev.RequestRejected(host, message, one_line(str(error)))
             case Hello(record):
                 if record.host != host:
                     raise MessageError(f"host {host} introduces itself as {record.host}")

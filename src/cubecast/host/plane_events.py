@@ -1,5 +1,6 @@
 """What the data plane reports, and what the super-node says about peers, as events of the engine."""
 
+from collections import Counter
 from collections.abc import Callable
 
 from cubecast.engine.host import events as ev
@@ -17,6 +18,10 @@ UNREACHED_MAX = 1024
 """Maximum number of unreachable hosts whose failed dials are counted; it bounds memory."""
 UNREACHED_REPORTED = 3
 """Number of failed dials in a row to a host after which the user is notified, once."""
+UNDECODABLE = "undecodable"
+"""Kind of a dropped frame: it is no frame of this protocol, or a field is out of range."""
+UNPROVED = "unproved"
+"""Kind of a dropped frame: a message names a host by a record that the super-node did not sign, or the sender by another's."""
 
 
 class PlaneEvents:
@@ -36,8 +41,8 @@ class PlaneEvents:
         self._handle = handle
         self._notify = notify
         self._unreached: dict[HostId, int] = {}
-        self.malformed_messages = 0
-        """Frames of messages that were dropped: not decodable, or with a record that the super-node did not sign."""
+        self.malformed: Counter[str] = Counter()
+        """Frames of messages that were dropped, by kind: UNDECODABLE or UNPROVED."""
 
     def link_up(self, host: HostId) -> None:
         """See Hooks."""
@@ -54,12 +59,20 @@ class PlaneEvents:
 
     def message(self, host: HostId, payload: bytes) -> None:
         """See Hooks."""
+        kind = UNDECODABLE
         try:
-            events = [self._rights.received(host, message) for message in frames.decode(payload)]
+            messages = frames.decode(payload)
+            kind = UNPROVED
+            events = [self._rights.received(host, message) for message in messages]
         except MessageError:
-            self.malformed_messages += 1  # the peer's mistake: drop the frame and continue
-            return
+            self.malformed[kind] += 1
+            raise
         self._handle(*events)
+
+    @property
+    def malformed_messages(self) -> int:
+        """Frames of messages that were dropped, of every kind."""
+        return self.malformed.total()
 
     def may_pull(self, channel: ChannelName, host: HostId, key: str) -> bool:
         """See Hooks."""

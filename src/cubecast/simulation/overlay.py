@@ -12,7 +12,7 @@ from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT, EngineConfig
 from cubecast.engine.host.engine import HostEngine
-from cubecast.engine.protocol.path import NUMBER_MAX
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.overlay.cube import Cube
 from cubecast.overlay.routing import Policy
 from cubecast.simulation.shells.directory import DirectorySetup, SimulatedDirectory

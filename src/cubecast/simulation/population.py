@@ -5,7 +5,7 @@ from cubecast.engine.host import events as ev
 from cubecast.engine.protocol.path import Contract
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.overlay.cube import label_count
-from cubecast.simulation.shells.host import address_of
+from cubecast.simulation.shells.host import address_of, key_of
 from cubecast.simulation.shells.jobs import ProcessingOffer
 from cubecast.simulation.shells.subscribers import LocalSubscriber
 from cubecast.simulation.simulated_run import SimulatedRun, Subscription
@@ -34,7 +34,13 @@ def populate(run: SimulatedRun) -> None:
         overlay.hidden = {host for host in hosts[scenario.channels :] if run.rng.random() < scenario.hidden}
     records = [
         HostRecord(
-            host, address_of(i), "f" * 64, host, Label(int(seats[i])), scenario.fan_out, host not in overlay.hidden
+            host,
+            address_of(i),
+            "f" * 64,
+            key_of(host),
+            Label(int(seats[i])),
+            scenario.fan_out,
+            host not in overlay.hidden,
         )
         for i, host in enumerate(hosts)
     ]

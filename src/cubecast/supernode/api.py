@@ -34,12 +34,22 @@ from cubecast.engine.protocol.http_bodies import (
     RoutesRequest,
 )
 from cubecast.engine.protocol.job_records import SENT_MODULE_BYTES_MAX, JobStatus
+from cubecast.engine.protocol.ranges import decoded
 from cubecast.engine.protocol.records import ChannelRecord, Tree
-from cubecast.errors import ChannelUnknown, CubecastError, DirectoryBusy, DirectoryError, TokenError, UsageError
+from cubecast.errors import (
+    ChannelUnknown,
+    CubecastError,
+    DirectoryBusy,
+    DirectoryError,
+    MessageError,
+    TokenError,
+    UsageError,
+)
 from cubecast.supernode.access.gate import SignedRequest
 from cubecast.supernode.connections import Connection
 from cubecast.supernode.metrics import directory_metrics, subscription_metrics
 from cubecast.supernode.service import Service
+from cubecast.texts import one_line
 from cubecast.tokens.authority import Bearer, JoinRights
 from cubecast.types import ChannelName, HostId
 
@@ -133,9 +143,9 @@ def _body(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
 
     async def read(request: Request) -> T:
         try:
-            return msgspec.json.decode(await request.body(), type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise HTTPException(422, f"body: {error}") from error
+            return decoded(await request.body(), kind)
+        except MessageError as error:
+            raise HTTPException(422, one_line(f"body: {error}")) from error
 
     return read
 
@@ -170,27 +180,27 @@ def make_app(service: Service) -> FastAPI:
 def _handle_errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(TokenError)
     async def unauthorised(_: Request, error: TokenError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 401, {NONCE_HEADER: service.nonce()})
+        return JSONResponse({"detail": one_line(str(error))}, 401, {NONCE_HEADER: service.nonce()})
 
     @app.exception_handler(ChannelUnknown)
     async def unknown(_: Request, error: ChannelUnknown) -> JSONResponse:
-        return JSONResponse({"detail": str(error), "known": error.known}, 404)
+        return JSONResponse({"detail": one_line(str(error)), "known": error.known}, 404)
 
     @app.exception_handler(DirectoryBusy)
     async def busy(_: Request, error: DirectoryBusy) -> JSONResponse:
         after = {"Retry-After": str(ceil(error.wait_s)), NONCE_HEADER: service.nonce()}
-        return JSONResponse({"detail": str(error)}, 503 if error.overloaded else 429, after)
+        return JSONResponse({"detail": one_line(str(error))}, 503 if error.overloaded else 429, after)
 
     @app.exception_handler(UsageError)
     @app.exception_handler(DirectoryError)
     async def refused(_: Request, error: CubecastError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 409)
+        return JSONResponse({"detail": one_line(str(error))}, 409)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"detail": f"{where}: {first['msg']}"}, 422)
+        return JSONResponse({"detail": one_line(f"{where}: {first['msg']}")}, 422)
 
 
 def _host_routes(app: FastAPI, service: Service, callers: _Callers) -> None:

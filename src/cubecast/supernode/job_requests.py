@@ -7,7 +7,7 @@ from cubecast.engine.directory.engine import DirectoryEngine
 from cubecast.engine.directory.events import DirectoryEvent, JobEnded, JobWanted
 from cubecast.engine.directory.job_placement import AUTO, PUBLISHER
 from cubecast.engine.protocol.http_bodies import JobRequest
-from cubecast.engine.protocol.job_records import JobStatus
+from cubecast.engine.protocol.job_records import CONFIG_CHARACTERS_MAX, OWNER_CHARACTERS_MAX, JobStatus
 from cubecast.errors import DirectoryError, TokenError
 from cubecast.names import check_name
 from cubecast.supernode.access.usage import Usage
@@ -15,10 +15,6 @@ from cubecast.supernode.modules import Modules
 from cubecast.tokens.authority import Bearer, JoinRights
 from cubecast.types import ChannelName
 
-OWNER_CHARACTERS_MAX = 64
-"""Maximum length of an owner's random number, characters: bounds the memory for a job."""
-CONFIG_CHARACTERS_MAX = 16 * 1024
-"""Maximum length of a job's settings, names and values together, characters: they are pushed with every change of jobs."""
 HEX_32_BYTES = re.compile("[0-9a-f]{64}")
 """A digest or public key as it is spelled."""
 

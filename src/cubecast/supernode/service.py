@@ -65,8 +65,6 @@ KEEPALIVE_S = 2.0
 """An empty line is pushed after this much silence, s, so that a host notices a super-node that has died."""
 SLOTS_MAX = 1024
 """Maximum number of extensions a host may offer to run; a greater number counts as this one."""
-JOBS_REPORTED_MAX = 128
-"""Maximum number of jobs in one report of a host that are read; a host is assigned 64 at most (JobsConfig)."""
 
 
 class Service:
@@ -236,7 +234,7 @@ class Service:
         for suspect in request.suspects:
             self._handle(HostSuspected(suspect, bearer.host))
         self._handle(LinksReported(bearer.host, request.links_ms))
-        self._handle(JobsReported(bearer.host, min(SLOTS_MAX, max(0, request.slots)), request.jobs[:JOBS_REPORTED_MAX]))
+        self._handle(JobsReported(bearer.host, min(SLOTS_MAX, request.slots), request.jobs))
         version, channels = self.engine.placement(bearer.host).version, self.engine.channels_of(bearer.host)
         ended = self._gate.revocations.since(request.ended)
         return RefreshAnswer(self._credential(bearer), version, channels, self._clock.now_s(), ended, refused)

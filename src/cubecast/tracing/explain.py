@@ -49,7 +49,7 @@ class Explanation:
             try:
                 entry = msgspec.json.decode(line)
                 self._add(entry)
-            except (msgspec.DecodeError, KeyError, TypeError, AttributeError, IndexError, ValueError):
+            except (msgspec.DecodeError, KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError):
                 self.incomplete += 1
 
     def stories(self) -> list[Story]:

@@ -25,7 +25,7 @@ BYTES_PER_TICK = 10_000
 
 
 def record(host: HostId) -> HostRecord:
-    return HostRecord(host, f"{host}:1", "", "", Label(SEATS[host]))
+    return HostRecord(host, f"{host}:1", "ab" * 32, "cd" * 32, Label(SEATS[host]))
 
 
 class Peer:

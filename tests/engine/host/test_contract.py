@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from cubecast.engine.host import effects as fx
 from cubecast.engine.host import events as ev
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
+from cubecast.engine.protocol.path import Contract, PathMetrics
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import Compliance, Tree
 from cubecast.overlay.cube import Cube
 from cubecast.simulation.shells.media import FRAME_BYTES

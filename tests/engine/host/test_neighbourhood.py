@@ -304,5 +304,5 @@ def test_while_a_stream_has_no_parent_hosts_out_of_reach_are_dialled_again_soone
 def test_a_host_is_not_ready_before_the_directory_has_placed_it() -> None:
     engine = HostEngine(ME, Policy.GREEDY, 8, np.random.default_rng(0))
     assert not engine.ready()
-    engine.handle(ev.Placed(Placement(1, 0, 2, 0, record(ME), (Label(0),), ())), 1.0)
+    engine.handle(ev.Placed(Placement(1, 0, 2, 2, record(ME), (Label(3),), ())), 1.0)
     assert engine.ready(), "it is alone"

@@ -10,7 +10,8 @@ from cubecast.engine.host import events as ev
 from cubecast.engine.host.config import DEFAULT
 from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
-from cubecast.engine.protocol.path import NUMBER_MAX, RELAY_MS, Contract, PathMetrics
+from cubecast.engine.protocol.path import RELAY_MS, Contract, PathMetrics
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Tree, Verdict
 from cubecast.types import ChannelName, HostId, Label
 from tests.engine.host.scripted import CHANNEL, ME, PUBLISHER, RTT_S, ScriptedHost

@@ -1,5 +1,6 @@
 """The wire format: decoding gives the message that was encoded, and malformed input raises MessageError only."""
 
+from dataclasses import replace
 from functools import partial
 from typing import get_args
 
@@ -11,85 +12,16 @@ from hypothesis import strategies as st
 from cubecast.engine.protocol import frames as f
 from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
+from cubecast.engine.protocol.path import Contract, PathMetrics
+from cubecast.engine.protocol.ranges import HOPS_MAX, INTEGER_MAX, NUMBER_MAX, SEQNO_MAX
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.errors import MessageError
 from cubecast.types import ChannelName, HostId, Label
+from tests.wire_values import unbounded, values
 
-names = st.text(max_size=20)
-times = st.floats(-1e9, 1e9)
-delays = st.floats(0, 1e9)
-numbers = st.integers(0, 2**31)
-tries = st.integers(0, m.HOPS_MAX)
-
-paths = st.lists(names.map(HostId), min_size=1, max_size=20).map(tuple)
-reaches = st.builds(
-    PathMetrics,
-    delay_ms=delays,
-    spread_ms=delays,
-    seqno=tries,
-    path=paths,
-    clock_offset_ms=times,
-    clock_uncertainty_ms=delays,
-    loss=st.floats(0, 1),
-    rate_bps=delays,
-)
-contracts = st.builds(Contract, bound_ms=times, rate_bps=delays, loss=st.floats(0, 1))
-channels = names.map(ChannelName)
-trails = st.lists(names.map(HostId), min_size=1, max_size=10).map(tuple)
-records = st.builds(HostRecord, host=names.map(HostId), seat=numbers.map(Label), fan_out=tries)
-messages = st.one_of(
-    st.builds(
-        m.Heartbeat,
-        carried=st.lists(st.builds(m.Carried, channel=channels, metrics=reaches, spare=tries), max_size=3).map(tuple),
-    ),
-    st.builds(m.Hello, record=records),
-    st.builds(m.Ping, sent_s=times, slower=st.booleans()),
-    st.builds(m.Pong, sent_s=times, seen_s=times),
-    st.builds(
-        m.PathRequest,
-        ask=numbers,
-        channel=names.map(ChannelName),
-        epoch=numbers,
-        target=numbers.map(Label),
-        contract=contracts,
-        tries=tries,
-        trail=st.lists(names.map(HostId), max_size=10).map(tuple),
-        credential=names,
-    ),
-    st.builds(m.PathOffer, ask=numbers, channel=channels, metrics=reaches, tries=tries),
-    st.builds(m.PathRefusal, ask=numbers, channel=names.map(ChannelName), reason=names, tries=tries),
-    st.builds(m.Cancel, ask=numbers),
-    st.builds(m.Commit, ask=numbers),
-    st.builds(m.Confirm, ask=numbers, channel=channels, metrics=reaches),
-    st.builds(
-        m.Attach,
-        ask=numbers,
-        channel=channels,
-        contract=contracts,
-        trail=trails,
-        credential=names,
-        feasibility=st.builds(FeasibilityDistance, seqno=numbers, depth=numbers),
-    ),
-    st.builds(
-        m.PathUpdate,
-        channel=channels,
-        metrics=reaches,
-        epoch=numbers,
-        target=numbers.map(Label),
-        flowing=st.booleans(),
-        fed=st.booleans(),
-    ),
-    st.builds(m.SubtreeContract, channel=channels, contract=contracts),
-    st.builds(m.SeqnoRequest, channel=channels),
-    st.builds(m.Relatives, channel=channels, hosts=st.lists(records, max_size=m.RELATIVES_MAX).map(tuple)),
-    st.builds(m.StandbyRequest, channel=channels, trail=trails, credential=names, parent=names.map(HostId)),
-    st.builds(m.StandbyStatus, channel=channels, ready=st.booleans()),
-    st.builds(m.Leaving),
-    st.builds(m.Release, channel=names.map(ChannelName)),
-    st.builds(m.Ended, channel=names.map(ChannelName), finished=st.booleans(), host=names.map(HostId), reason=names),
-    st.builds(m.Goodbye),
-)
+NAME, HEX = HostId("h"), "ab" * 32
+RECORD = HostRecord(NAME, "h.example:1", HEX, HEX, Label(0))
+messages: st.SearchStrategy[m.Message] = values(m.Message)
 
 
 @given(messages)
@@ -97,9 +29,10 @@ def test_what_is_sent_is_what_arrives(message: m.Message) -> None:
     assert round_trip(message) == message
 
 
-@given(st.lists(messages, max_size=600))
+@given(st.lists(messages, max_size=30), st.integers(1, 20))
 @settings(max_examples=20)
-def test_what_is_sent_together_arrives_in_order_in_as_few_frames_as_fit(sent: list[m.Message]) -> None:
+def test_what_is_sent_together_arrives_in_order_in_as_few_frames_as_fit(drawn: list[m.Message], times: int) -> None:
+    sent = drawn * times
     frames = list(f.encode(sent))
     assert [message for frame in frames for message in f.decode(frame)] == sent
     assert all(len(frame) <= f.MESSAGE_BYTES_MAX for frame in frames)
@@ -130,6 +63,18 @@ def test_garbage_is_refused(payload: bytes) -> None:
         f.decode(payload)
 
 
+def test_every_field_of_every_message_has_a_range() -> None:
+    assert unbounded(f._Frame) == []
+
+
+@pytest.mark.parametrize("deep", [b"\x91" * 60_000, b"\x81\xa1x" * 20_000])
+def test_what_is_nested_too_deeply_is_refused(deep: bytes) -> None:
+    with pytest.raises(MessageError):
+        f.decode(deep)
+    with pytest.raises(MessageError):
+        f.decode(b"\x83\xa1v\x09\xa1m\x90\xa5later" + deep)
+
+
 @given(messages, st.data())
 def test_a_damaged_message_is_refused_or_another_message(message: m.Message, data: st.DataObject) -> None:
     payload = bytearray(b"".join(f.encode([message])))
@@ -157,12 +102,12 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
     [
         m.Ping(float("nan")),
         m.Ping(float("inf")),
-        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), m.HOPS_MAX + 1, ()),
-        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), 1, (HostId("h"),) * (m.HOPS_MAX + 1)),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), HOPS_MAX + 1, ()),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), 1, (HostId("h"),) * (HOPS_MAX + 1)),
         m.PathOffer(1, ChannelName("c"), PathMetrics(-1.0, 0.0, (HostId("z"),)), 1),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, -1.0, (HostId("z"),))),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, ())),
-        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), seqno=m.SEQNO_MAX + 1)),
+        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), seqno=SEQNO_MAX + 1)),
         m.Attach(1, ChannelName("c"), Contract(1.0), ()),
         m.Attach(1, ChannelName("c"), Contract(float("nan")), (HostId("z"),)),
         m.Heartbeat((m.Carried(ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),))),) * (m.CARRIED_MAX + 1)),
@@ -172,14 +117,30 @@ def test_unknown_fields_are_ignored_and_unknown_kinds_and_versions_refused() -> 
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), loss=-0.5)),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, -0.5, (HostId("z"),))),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), seqno=-1)),
-        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),) * (m.HOPS_MAX + 1))),
+        m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),) * (HOPS_MAX + 1))),
         m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(1.0), -1, ()),
-        m.Attach(1, ChannelName("c"), Contract(1.0), (HostId("z"),) * (m.HOPS_MAX + 1)),
+        m.Attach(1, ChannelName("c"), Contract(1.0), (HostId("z"),) * (HOPS_MAX + 1)),
         m.StandbyRequest(ChannelName("c"), (), HostId("p")),
-        m.StandbyRequest(ChannelName("c"), (HostId("z"),) * (m.HOPS_MAX + 1), HostId("p")),
+        m.StandbyRequest(ChannelName("c"), (HostId("z"),) * (HOPS_MAX + 1), HostId("p")),
         m.Confirm(1, ChannelName("c"), PathMetrics(1.0, 1.0, (HostId("z"),), rate_bps=-1.0)),
-        m.Relatives(ChannelName("c"), (HostRecord(HostId("h"), "a", "f", "k", Label(0)),) * (m.RELATIVES_MAX + 1)),
+        m.Relatives(ChannelName("c"), (RECORD,) * (m.RELATIVES_MAX + 1)),
         m.SubtreeContract(ChannelName("c"), Contract(float("inf"))),
+        m.Attach(1, ChannelName("c"), Contract(1.0), (NAME,), FeasibilityDistance(SEQNO_MAX, -(2**63))),
+        m.Attach(1, ChannelName("c"), Contract(1.0), (NAME,), FeasibilityDistance(SEQNO_MAX + 1, 0)),
+        m.Attach(1, ChannelName("c"), Contract(1.0), (NAME,), FeasibilityDistance(0, 2**64 - 1)),
+        m.Cancel(-1),
+        m.Cancel(INTEGER_MAX + 1),
+        m.Release(ChannelName("../x")),
+        m.Release(ChannelName("c\n")),
+        m.Release(ChannelName("c" * 65)),
+        m.Ended(ChannelName("c"), False, NAME, "\x1b[2J"),
+        m.Ended(ChannelName("c"), False, NAME, "two\nlines"),
+        m.Ended(ChannelName("c"), False, NAME, "x" * 1025),
+        m.Hello(replace(RECORD, fingerprint="AB" * 32)),
+        m.Hello(replace(RECORD, key="ab" * 31)),
+        m.Hello(replace(RECORD, seat=Label(-1))),
+        m.Hello(replace(RECORD, fan_out=-1)),
+        m.Hello(replace(RECORD, address="h.example:1?token=x")),
     ],
 )
 def test_values_out_of_range_are_refused(message: m.Message) -> None:
@@ -187,22 +148,22 @@ def test_values_out_of_range_are_refused(message: m.Message) -> None:
         round_trip(message)
 
 
-LONGEST = (HostId("h"),) * m.HOPS_MAX
-GREATEST = PathMetrics(1.0, 1.0, LONGEST, seqno=m.SEQNO_MAX, loss=1.0, rate_bps=NUMBER_MAX)
+LONGEST = (HostId("h"),) * HOPS_MAX
+GREATEST = PathMetrics(1.0, 1.0, LONGEST, seqno=SEQNO_MAX, loss=1.0, rate_bps=NUMBER_MAX)
 LEAST = PathMetrics(0.0, 0.0, (HostId("h"),), seqno=0, loss=0.0, rate_bps=0.0)
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(NUMBER_MAX), m.HOPS_MAX, LONGEST),
+        m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(NUMBER_MAX), HOPS_MAX, LONGEST),
         m.PathRequest(1, ChannelName("c"), 0, Label(1), Contract(0.0), 0, ()),
         m.Attach(1, ChannelName("c"), Contract(1.0), LONGEST),
         m.StandbyRequest(ChannelName("c"), LONGEST, HostId("p")),
         m.Confirm(1, ChannelName("c"), GREATEST),
         m.Confirm(1, ChannelName("c"), LEAST),
         m.Heartbeat((m.Carried(ChannelName("c"), LEAST),) * m.CARRIED_MAX),
-        m.Relatives(ChannelName("c"), (HostRecord(HostId("h"), "a", "f", "k", Label(0)),) * m.RELATIVES_MAX),
+        m.Relatives(ChannelName("c"), (RECORD,) * m.RELATIVES_MAX),
     ],
 )
 def test_the_greatest_and_least_values_in_range_arrive(message: m.Message) -> None:

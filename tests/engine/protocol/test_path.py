@@ -1,10 +1,12 @@
 """Laws of path metrics and contracts that need no link; tests/engine/host/test_contract.py has those of links."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cubecast.engine.protocol.path import Contract, PathMetrics
 from cubecast.types import HostId
+from tests.wire_values import values
 
 delays = st.floats(0, 1000)
 paths = st.builds(
@@ -42,3 +44,17 @@ def test_a_contract_that_allows_any_loss_allows_any_loss_before_a_link(
     bound_ms: float, link_ms: float, link_loss: float
 ) -> None:
     assert Contract(bound_ms, loss=1.0).before(link_ms, link_loss).loss == 1.0
+
+
+@given(values(Contract), st.floats(0, 1e7), st.floats(0, 1))
+def test_what_is_left_of_a_contract_behind_any_link_is_one_that_can_be_sent(
+    contract: Contract, link_ms: float, link_loss: float
+) -> None:
+    left = contract.before(link_ms, link_loss).before(link_ms, link_loss)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(left), type=Contract) == left
+
+
+@given(values(Contract), values(PathMetrics))
+def test_the_counter_offer_of_any_path_can_be_sent(contract: Contract, metrics: PathMetrics) -> None:
+    offer = contract.counter(metrics)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(offer), type=Contract) == offer

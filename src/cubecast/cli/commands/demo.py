@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import os
 import shutil
 import sys
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from cubecast.cli.arguments import Parser, add_trace_option, check_outputs, milliseconds, one_of, whole_number
-from cubecast.cli.command_runner import BROKEN, notify, run_async
+from cubecast.cli.command_runner import BROKEN, json_text, notify, run_async
 from cubecast.cli.report.demo import DemoReport, make_report
 from cubecast.cli.report.demo_text import draw_report, live_table, print_report
 from cubecast.emulator.plan import Plan, make_plan
@@ -228,7 +227,7 @@ def _keep_one(report: DemoReport, folder: Path, output: str | None) -> str:
 def _write(report: DemoReport, args: argparse.Namespace) -> None:
     """Writes the report where the user wants it."""
     if args.json:
-        print(json.dumps(report.as_json()))
+        print(json_text(report.as_json()))
     else:
         width = None if sys.stdout.isatty() else PLAIN_WIDTH
         print_report(Console(width=width, markup=False, highlight=False), report)

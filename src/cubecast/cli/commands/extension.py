@@ -1,7 +1,6 @@
 """`cubecast extension list | new | build | sign | check | run | bench`: for authors of stream-processing extensions."""
 
 import argparse
-import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from cubecast.bench.frame_cost import BATCH as BENCH_BATCH
 from cubecast.bench.frame_cost import frame_cost
 from cubecast.cli.arguments import Parser, check_outputs, extension_settings
-from cubecast.cli.command_runner import BROKEN, notify
+from cubecast.cli.command_runner import BROKEN, json_text, notify
 from cubecast.errors import ExtensionRefused, UsageError
 from cubecast.frames import EncodedFrame, TrackFormat
 from cubecast.keys import private_key
@@ -207,7 +206,7 @@ def _run(args: argparse.Namespace) -> int:
     stats = pipeline.running.stats
     figures = _figures(extension, stats, pipeline)
     if args.json:
-        print(json.dumps(figures))
+        print(json_text(figures))
     else:
         notify(
             f"{extension.manifest.name}: {stats.frames_in} frames in, {stats.frames_out} out, "
@@ -231,7 +230,7 @@ def _bench(args: argparse.Namespace) -> int:
     with deadlines():
         cost = frame_cost(extension, native, args.input, extension_settings(args.config))
     if args.json:
-        print(json.dumps({"extension": extension.manifest.name, **asdict(cost), "ratio": cost.ratio}))
+        print(json_text({"extension": extension.manifest.name, **asdict(cost), "ratio": cost.ratio}))
         return 0
     beside = (
         ""

@@ -5,6 +5,7 @@ from pathlib import Path
 from cubecast.cli.arguments import Parser
 from cubecast.cli.command_runner import notify
 from cubecast.errors import UsageError
+from cubecast.texts import printable
 from cubecast.tracing.explain import Explanation
 
 
@@ -24,8 +25,8 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         raise UsageError(f"{args.file}: {error.strerror}; name a file that --trace has written") from error
     for story in explanation.stories():
-        print(f"{story.subscriber}, channel {story.channel}:")
-        print("\n".join(story.sentences))
+        print(printable(f"{story.subscriber}, channel {story.channel}:"))
+        print("\n".join(map(printable, story.sentences)))
     if explanation.incomplete:
         notify(f"{explanation.incomplete} lines of {args.file} are incomplete or not of a trace; they were left out")
     return 0

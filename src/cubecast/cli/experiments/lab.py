@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import importlib.util
-import json
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cubecast.cli.arguments import Parser, add_trace_option, whole_number
-from cubecast.cli.command_runner import BROKEN, notify
+from cubecast.cli.command_runner import BROKEN, json_text, notify
 from cubecast.errors import LabError, UsageError
 from cubecast.overlay.cube import Cube, label_count, parse_cube
 from cubecast.physical.catalogue import NAMES, PUBLISHED_HOSTS, is_file, load_network
@@ -192,7 +191,7 @@ def _run(args: argparse.Namespace) -> int:
             save(result, output)
     if args.json:
         for result in results:
-            print(json.dumps(result.as_json()))
+            print(json_text(result.as_json()))
         return 0
     console = _console()
     for result in results if len(results) <= 2 else []:
@@ -306,7 +305,7 @@ def _simulate(args: argparse.Namespace) -> int:
             f"{done.events} events, {done.events_per_second:.0f} a second, digest {done.digest}"
         )
     if args.json:
-        print(json.dumps({"scenario": args.scenario.name, "runs": [dataclasses.asdict(done) for done in runs]}))
+        print(json_text({"scenario": args.scenario.name, "runs": [dataclasses.asdict(done) for done in runs]}))
     return BROKEN if any(done.invariants_broken for done in runs) else 0
 
 

@@ -1,6 +1,5 @@
 """`cubecast testbed SCENARIO`: injects scripted faults into real processes of this machine and reports the effects."""
 
-import json
 import tempfile
 from itertools import product
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cubecast.cli.arguments import Parser, add_trace_option, add_tree_option, period, whole_number
-from cubecast.cli.command_runner import BROKEN, INTERRUPTED, notify, run_async
+from cubecast.cli.command_runner import BROKEN, INTERRUPTED, json_text, notify, run_async
 from cubecast.emulator.processes import Fields, ProcessDied
 from cubecast.emulator.scenarios.catalogue import SCENARIOS, ScenarioEntry
 from cubecast.emulator.scenarios.hostile import ATTACKS
@@ -63,7 +62,7 @@ def run(arguments: list[str]) -> int:
     if all(result.skipped for result in runs):
         raise UsageError(runs[0].skipped)
     summary = _summary(args.scenario, args.seed, runs)
-    print(json.dumps(summary) if args.json else f"gap over all subscribers and runs, ms: {summary['gap_ms']}")
+    print(json_text(summary) if args.json else f"gap over all subscribers and runs, ms: {summary['gap_ms']}")
     failed = [str(args.seed + number) for number, result in enumerate(runs) if not result.passed]
     if failed:
         notify(

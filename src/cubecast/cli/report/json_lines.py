@@ -1,11 +1,10 @@
 """Events and listings as JSON for programs: one object in each line of standard output."""
 
-import json
 from dataclasses import asdict
 
 import msgspec
 
-from cubecast.cli.command_runner import emit
+from cubecast.cli.command_runner import emit, json_text
 from cubecast.cli.report import text
 from cubecast.client import events as ev
 from cubecast.engine.protocol.http_bodies import Overview
@@ -104,4 +103,4 @@ def _status(host: ev.HostStatus) -> dict[str, object]:
 
 def print_overview(overview: Overview) -> None:
     """Prints what the super-node knows as one JSON object."""
-    print(json.dumps(msgspec.to_builtins(overview)))
+    print(json_text(msgspec.to_builtins(overview)))

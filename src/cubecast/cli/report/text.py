@@ -4,11 +4,13 @@ from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cubecast.cli.command_runner import notify
 from cubecast.client import events as ev
 from cubecast.engine.protocol.http_bodies import Overview
 from cubecast.engine.protocol.records import Compliance
+from cubecast.texts import printable
 
 
 def print_event(event: ev.Event) -> None:
@@ -109,14 +111,21 @@ def _violations(seconds: Compliance) -> str:
     return f"{seconds.violated_s} s ({by})"
 
 
+def _cells(*texts: str) -> list[Text]:
+    """Cells of a table with texts from elsewhere: neither the terminal nor rich obeys anything in them."""
+    return [Text(printable(text)) for text in texts]
+
+
 def print_overview(overview: Overview) -> None:
     """Prints the channels and subscriptions that the super-node knows, as tables."""
     console = Console()
-    channels = Table(title=f"{len(overview.hosts)} hosts on a cube of {overview.shape}", title_justify="left")
+    channels = Table(
+        title=f"{len(overview.hosts)} hosts on a cube of {printable(overview.shape)}", title_justify="left"
+    )
     for column in ("channel", "publisher", "label", "subscribers"):
         channels.add_column(column)
     for channel in overview.channels:
-        channels.add_row(channel.channel, channel.publisher, channel.label, str(channel.subscribers))
+        channels.add_row(*_cells(channel.channel, channel.publisher, channel.label, str(channel.subscribers)))
     console.print(channels)
     if not overview.subscriptions:
         return
@@ -126,5 +135,6 @@ def print_overview(overview: Overview) -> None:
     for line in overview.subscriptions:
         promised = "" if line.promised_ms is None else f"{line.promised_ms:.0f} ms"
         seconds = (f"{line.compliance.kept_s} s", f"{line.compliance.violated_s} s")
-        subscriptions.add_row(line.channel, line.subscriber, f"{line.bound_ms:.0f} ms", promised, line.state, *seconds)
+        texts = _cells(line.channel, line.subscriber, f"{line.bound_ms:.0f} ms", promised, line.state, *seconds)
+        subscriptions.add_row(*texts)
     console.print(subscriptions)

@@ -71,7 +71,8 @@ from cubecast.engine.protocol.messages import (
     StandbyStatus,
     SubtreeContract,
 )
-from cubecast.engine.protocol.path import NUMBER_MAX, PathMetrics
+from cubecast.engine.protocol.path import PathMetrics
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import Placement, Tree
 from cubecast.overlay.routing import Policy
 from cubecast.types import ChannelName, HostId
@@ -272,9 +273,7 @@ class HostEngine:
     def ready(self) -> bool:
         """Whether the links to all neighbours in the cube are up and measured."""
         placement = self._neighbourhood.placement
-        if placement is None:
-            return False
-        return all(
+        return placement is not None and all(
             self._neighbourhood.links.samples(n.record.host) >= self._config.links.samples_ready
             for n in placement.neighbours
         )

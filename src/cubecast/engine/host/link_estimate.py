@@ -6,6 +6,8 @@ from cubecast.engine.host.config import DEFAULT, EstimateConfig
 
 CLOCK_UNKNOWN_MS = 1e9
 """Stands for the uncertainty of a clock that was not measured, ms: 11 days, more than any measured one."""
+ROUND_TRIP_MAX_MS = 3.6e6
+"""Longest round trip that is believed, ms: an hour. A peer names two of the four times, and this host may have slept."""
 
 
 @dataclass(slots=True)
@@ -69,7 +71,7 @@ class LinkEstimate:
             The round trip, ms, without the time that the peer took; None if the times make no sense.
         """
         round_trip_ms = ((now_s - sent_s) - (answered_s - seen_s)) * 1000
-        if not (round_trip_ms >= 0 and answered_s >= seen_s):
+        if not (0 <= round_trip_ms <= ROUND_TRIP_MAX_MS and answered_s >= seen_s):
             return None
         offset_ms = ((seen_s - sent_s) + (answered_s - now_s)) * 500
         self._clocks = [*self._clocks, (round_trip_ms, offset_ms)][-self.config.clock_samples :]

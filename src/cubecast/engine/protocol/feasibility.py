@@ -13,17 +13,20 @@ soon has a newer number.
 Numbers are compared within one publication of a channel only: another one under the same name has numbers of its own.
 """
 
-import sys
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+from cubecast.engine.protocol.ranges import INTEGER_MAX, SEQNO_MAX, Number, Seqno
 
 
 class FeasibilityDistance(msgspec.Struct, frozen=True):
     """What a new parent must beat; every host beats the default one."""
 
-    seqno: int = -1
-    depth: int = sys.maxsize
-    publication: int = 0
+    seqno: Annotated[int, Meta(ge=-1, le=SEQNO_MAX)] = -1
+    depth: Number = INTEGER_MAX
+    publication: Seqno = 0
 
     def allows(self, seqno: int, depth: int, publication: int = 0) -> bool:
         """Whether a host at this depth with this sequence number may be the parent."""
@@ -42,5 +45,5 @@ class FeasibilityDistance(msgspec.Struct, frozen=True):
         return max(self, other, key=lambda each: (each.publication, each.seqno, -each.depth))
 
     def one_above(self) -> "FeasibilityDistance":
-        """What a grandparent must beat for the parent between to beat this."""
-        return self if self.seqno < 0 else msgspec.structs.replace(self, depth=self.depth - 1)
+        """What a grandparent must beat for the parent between to beat this; nobody is at a lesser depth than 0."""
+        return self if self.seqno < 0 else msgspec.structs.replace(self, depth=max(0, self.depth - 1))

@@ -9,25 +9,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from cubecast.engine.protocol.messages import (
-    CARRIED_MAX,
-    HOPS_MAX,
-    RELATIVES_MAX,
-    SEQNO_MAX,
-    Attach,
-    Confirm,
-    Heartbeat,
-    Message,
-    PathOffer,
-    PathRequest,
-    PathUpdate,
-    Ping,
-    Pong,
-    Relatives,
-    StandbyRequest,
-    SubtreeContract,
-)
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
+from cubecast.engine.protocol.messages import Message
+from cubecast.engine.protocol.ranges import Number
 from cubecast.errors import MessageError
 
 VERSION = 9
@@ -39,7 +22,7 @@ FRAME_MESSAGES_MAX = 256
 
 
 class _Frame(msgspec.Struct, frozen=True):
-    v: int
+    v: Number
     m: Annotated[tuple[Message, ...], Meta(min_length=1, max_length=FRAME_MESSAGES_MAX)]
 
 
@@ -77,58 +60,8 @@ def decode(payload: bytes) -> tuple[Message, ...]:
         raise MessageError(f"a frame of {len(payload)} bytes; the limit is {MESSAGE_BYTES_MAX}")
     try:
         frame = _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise MessageError(f"not a message of this protocol: {error}") from error
     if frame.v != VERSION:
         raise MessageError(f"protocol version {frame.v}; this host speaks {VERSION}")
-    for message in frame.m:
-        _check_ranges(message)
     return frame.m
-
-
-def _check_ranges(message: Message) -> None:
-    numbers: tuple[float, ...] = ()
-    paths: tuple[PathMetrics, ...] = ()
-    match message:
-        case Ping(sent_s):
-            numbers = (sent_s,)
-        case Pong(sent_s, seen_s):
-            numbers = (sent_s, seen_s)
-        case PathRequest():
-            numbers = _terms(message.contract)
-            if len(message.trail) > HOPS_MAX or not 0 <= message.tries <= HOPS_MAX:
-                raise MessageError(f"a path request with a trail or a number of tries beyond {HOPS_MAX}")
-        case StandbyRequest(trail=trail):
-            if not 0 < len(trail) <= HOPS_MAX:
-                raise MessageError("a request with an impossible trail")
-        case Attach():
-            numbers = _terms(message.contract)
-            if not 0 < len(message.trail) <= HOPS_MAX:
-                raise MessageError("a request with an impossible trail")
-        case Heartbeat(sent_s=sent_s, echo_s=echo_s, seen_s=seen_s):
-            numbers = (sent_s, echo_s, seen_s)
-            paths = tuple(each.metrics for each in message.carried)
-            if len(paths) > CARRIED_MAX:
-                raise MessageError("a heartbeat with too many channels")
-        case Relatives():
-            if len(message.hosts) > RELATIVES_MAX:
-                raise MessageError("too many relatives")
-        case SubtreeContract():
-            numbers = _terms(message.contract)
-        case PathUpdate(sent_s=sent_s, echo_s=echo_s, seen_s=seen_s):
-            numbers = (sent_s, echo_s, seen_s)
-            paths = (message.metrics,)
-        case PathOffer() | Confirm():
-            paths = (message.metrics,)
-    for r in paths:
-        numbers += (r.delay_ms, r.spread_ms, r.clock_offset_ms, r.clock_uncertainty_ms, r.rate_bps)
-        if not 0 < len(r.path) <= HOPS_MAX or r.delay_ms < 0 or r.spread_ms < 0 or not 0 <= r.seqno <= SEQNO_MAX:
-            raise MessageError("a channel with an impossible path or delay")
-        if not 0 <= r.loss <= 1 or not r.rate_bps >= 0:
-            raise MessageError("a channel with an impossible loss or rate")
-    if not all(abs(n) <= NUMBER_MAX for n in numbers):
-        raise MessageError("a number out of range")
-
-
-def _terms(contract: Contract) -> tuple[float, ...]:
-    return contract.bound_ms, contract.rate_bps, contract.loss

@@ -4,22 +4,51 @@ Plain dataclasses, so that the OpenAPI description has them and a host can decod
 """
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from msgspec import Meta
 
 from cubecast.engine.protocol.job_records import Job, JobReport
+from cubecast.engine.protocol.ranges import (
+    LISTED_MAX,
+    Address,
+    Amount,
+    Channel,
+    ChannelOrNone,
+    DelaysByHost,
+    Hex32,
+    HostName,
+    Name,
+    Number,
+    Signed,
+    Spelling,
+    Text,
+    Token,
+)
 from cubecast.engine.protocol.records import (
     FAN_OUT_DEFAULT,
     Advice,
     ChannelRecord,
+    FanOut,
     HostRecord,
     Placement,
     Route,
     SubscriptionRecord,
     Verdict,
 )
-from cubecast.types import NO_CHANNEL, ChannelName, HostId
+from cubecast.types import NO_CHANNEL
 
 LINES_MAX = 64
 """Maximum number of subscription records in one refresh: about 2 kB each with the longest names and paths."""
+SUSPECTS_MAX = 64
+"""Maximum number of suspected hosts in one refresh; a host that has more drops the oldest.
+
+Only suspicions about neighbours matter, about 2n per label in a k-ary n-cube: the super-node ignores all others.
+"""
+JOBS_REPORTED_MAX = 128
+"""Maximum number of jobs in one refresh; a host is assigned 64 at most (JobsConfig)."""
+PUSHED_MAX = 4096
+"""Maximum number of hosts, jobs or pieces of advice in one push or answer; the super-node sends tens."""
 JOIN_BYTES_MAX = 4 * 1024
 """Maximum size of a JoinRequest, and of a RelocationRequest, bytes: all of its strings together have some 600 characters."""
 JOB_REPORTS_BYTES_MAX = 104 * 1024
@@ -41,12 +70,12 @@ class JoinRequest:
         label: the label it asks for, spelled in digits; empty for a random one.
     """
 
-    name: HostId
-    address: str
-    fingerprint: str
-    key: str
-    fan_out: int = FAN_OUT_DEFAULT
-    label: str = ""
+    name: HostName
+    address: Address
+    fingerprint: Hex32
+    key: Hex32
+    fan_out: FanOut = FAN_OUT_DEFAULT
+    label: Spelling = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +89,10 @@ class JoinAnswer:
     """
 
     placement: Placement
-    credential: str
-    public_key: str
-    now_s: float
-    ended: int = 0
+    credential: Token
+    public_key: Hex32
+    now_s: Amount
+    ended: Number = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +103,10 @@ class EndedRight:
         number: rises with every right that ends.
     """
 
-    number: int
-    host: HostId
-    key: str
-    channel: ChannelName = NO_CHANNEL
+    number: Number
+    host: HostName
+    key: Hex32
+    channel: ChannelOrNone = NO_CHANNEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +122,12 @@ class RefreshRequest:
         ended: the number of the last ended right that it knows, as in EndedRight.
     """
 
-    subscriptions: tuple[SubscriptionRecord, ...] = ()
-    suspects: tuple[HostId, ...] = ()
-    links_ms: dict[HostId, float] = field(default_factory=dict)
-    slots: int = 0
-    jobs: tuple[JobReport, ...] = ()
-    ended: int = 0
+    subscriptions: Annotated[tuple[SubscriptionRecord, ...], Meta(max_length=LINES_MAX)] = ()
+    suspects: Annotated[tuple[HostName, ...], Meta(max_length=SUSPECTS_MAX)] = ()
+    links_ms: DelaysByHost = field(default_factory=dict)
+    slots: Number = 0
+    jobs: Annotated[tuple[JobReport, ...], Meta(max_length=JOBS_REPORTED_MAX)] = ()
+    ended: Number = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +141,9 @@ class Pushed:
     """
 
     placement: Placement | None = None
-    advice: tuple[Advice, ...] = ()
-    probes: tuple[HostRecord, ...] = ()
-    jobs: tuple[Job, ...] | None = None
+    advice: Annotated[tuple[Advice, ...], Meta(max_length=PUSHED_MAX)] = ()
+    probes: Annotated[tuple[HostRecord, ...], Meta(max_length=PUSHED_MAX)] = ()
+    jobs: Annotated[tuple[Job, ...], Meta(max_length=PUSHED_MAX)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +155,7 @@ class JobRequest:
     """
 
     job: Job
-    at: str
+    at: Name
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +170,20 @@ class RefreshAnswer:
         refused: one line for the user if the super-node does not follow some of the subscriptions.
     """
 
-    credential: str
-    version: int
-    channels: tuple[ChannelName, ...]
-    now_s: float
-    ended: tuple[EndedRight, ...] = ()
-    refused: str = ""
+    credential: Token
+    version: Number
+    channels: Annotated[tuple[Channel, ...], Meta(max_length=LISTED_MAX)]
+    now_s: Amount
+    ended: Annotated[tuple[EndedRight, ...], Meta(max_length=LISTED_MAX)] = ()
+    refused: Text = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RelocationRequest:
     """Body of POST /v1/hosts/HOST/relocation: no path over the cube keeps this bound."""
 
-    channel: ChannelName
-    bound_ms: float
+    channel: Channel
+    bound_ms: Signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +201,8 @@ class RoutesRequest:
         links_ms: one-way delays of the host's links.
     """
 
-    channel: ChannelName
-    links_ms: dict[HostId, float]
+    channel: Channel
+    links_ms: DelaysByHost
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +217,10 @@ class RoutesAnswer:
         others_search: other subscribers are being admitted, who may relay soon.
     """
 
-    routes: tuple[Route, ...]
-    probes: tuple[HostRecord, ...]
+    routes: Annotated[tuple[Route, ...], Meta(max_length=PUSHED_MAX)]
+    probes: Annotated[tuple[HostRecord, ...], Meta(max_length=PUSHED_MAX)]
     pending: bool
-    carriers: int = 0
+    carriers: Number = 0
     others_search: bool = False
 
 
@@ -200,32 +229,32 @@ class ResolveAnswer:
     """An announced channel, and possible parents, the one expected best first."""
 
     channel: ChannelRecord
-    proposals: tuple[HostRecord, ...] = ()
+    proposals: Annotated[tuple[HostRecord, ...], Meta(max_length=PUSHED_MAX)] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelView:
     """A channel in the overview; `label` is its publisher's seat, spelled in digits, `subscribers` those that receive it."""
 
-    channel: ChannelName
-    publisher: HostId
-    label: str
-    subscribers: int
+    channel: Channel
+    publisher: HostName
+    label: Spelling
+    subscribers: Number
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
     """The directory: shape, hosts, channels and the latest report of each subscription."""
 
-    shape: str
-    hosts: tuple[HostRecord, ...]
-    channels: tuple[ChannelView, ...]
-    subscriptions: tuple[SubscriptionRecord, ...]
+    shape: Spelling
+    hosts: Annotated[tuple[HostRecord, ...], Meta(max_length=LISTED_MAX)]
+    channels: Annotated[tuple[ChannelView, ...], Meta(max_length=LISTED_MAX)]
+    subscriptions: Annotated[tuple[SubscriptionRecord, ...], Meta(max_length=LISTED_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Body of every error: one line for the user, and for an unknown channel the channels that are announced."""
 
-    detail: str
-    known: tuple[ChannelName, ...] = ()
+    detail: Text
+    known: Annotated[tuple[Channel, ...], Meta(max_length=LISTED_MAX)] = ()

@@ -1,12 +1,29 @@
 """The records of jobs that owners, the super-node and hosts exchange; plain dataclasses, as in `records`."""
 
 from dataclasses import dataclass, field
+from typing import Annotated, TypeAlias
 
+from msgspec import Meta
+
+from cubecast.engine.protocol.ranges import END, Amount, Channel, Hex32, HostName, Number, Share, Text
 from cubecast.engine.protocol.records import Tree
-from cubecast.types import ChannelName, HostId
+from cubecast.texts import UNPRINTABLE
 
 SENT_MODULE_BYTES_MAX = 2**20
 """Maximum size of an extension's module that is sent to another host, bytes; the super-node keeps these modules in memory."""
+
+OWNER_CHARACTERS_MAX = 64
+"""Maximum length of an owner's random number, characters: bounds the memory for a job."""
+CONFIG_CHARACTERS_MAX = 16 * 1024
+"""Maximum length of a job's settings, names and values together, characters: they are pushed with every change of jobs."""
+Owner: TypeAlias = Annotated[
+    str, Meta(min_length=1, max_length=OWNER_CHARACTERS_MAX, pattern=f"^[^{UNPRINTABLE}]*{END}")
+]
+Setting: TypeAlias = Annotated[
+    str, Meta(max_length=CONFIG_CHARACTERS_MAX, pattern=rf"^([\t\n\r]|[^{UNPRINTABLE}])*{END}")
+]
+"""A name or value for an extension, which alone reads it; it may have several lines."""
+JobState: TypeAlias = Annotated[str, Meta(pattern=f"^(waiting|starting|running|finished|failed|refused){END}")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +39,14 @@ class Job:
         tree: of the derived channel.
     """
 
-    channel: ChannelName
-    source: ChannelName
-    owner: str
-    extension: str
-    config: dict[str, str] = field(default_factory=dict)
-    bound_ms: float = 1000.0
-    rate_bps: float = 0.0
-    loss: float = 1.0
+    channel: Channel
+    source: Channel
+    owner: Owner
+    extension: Hex32
+    config: Annotated[dict[Setting, Setting], Meta(max_length=CONFIG_CHARACTERS_MAX)] = field(default_factory=dict)
+    bound_ms: Amount = 1000.0
+    rate_bps: Amount = 0.0
+    loss: Share = 1.0
     tree: Tree = Tree.HYBRID
 
     def same_instance(self, other: "Job") -> bool:
@@ -54,17 +71,17 @@ class JobProgress:
         us_per_frame: time that the extension runs per frame, microseconds; None before the first.
     """
 
-    frames_in: int = 0
-    frames_out: int = 0
-    failures: int = 0
-    last_failure: str = ""
-    bypassed: int = 0
-    dropped: int = 0
-    overrun: int = 0
-    upcalls_dropped: int = 0
-    upgrades: int = 0
-    processing_ms: float | None = None
-    us_per_frame: float | None = None
+    frames_in: Number = 0
+    frames_out: Number = 0
+    failures: Number = 0
+    last_failure: Text = ""
+    bypassed: Number = 0
+    dropped: Number = 0
+    overrun: Number = 0
+    upcalls_dropped: Number = 0
+    upgrades: Number = 0
+    processing_ms: Amount | None = None
+    us_per_frame: Amount | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +96,8 @@ class JobReport:
     """
 
     job: Job
-    state: str
-    reason: str = ""
+    state: JobState
+    reason: Text = ""
     progress: JobProgress = JobProgress()
 
 
@@ -95,8 +112,8 @@ class JobStatus:
         module_wanted: the owner has to upload the module.
     """
 
-    host: HostId | None
-    state: str
-    reason: str = ""
+    host: HostName | None
+    state: JobState
+    reason: Text = ""
     progress: JobProgress = JobProgress()
     module_wanted: bool = False

@@ -25,11 +25,23 @@ from msgspec import Meta
 
 from cubecast.engine.protocol.feasibility import FeasibilityDistance
 from cubecast.engine.protocol.path import Contract, PathMetrics
+from cubecast.engine.protocol.ranges import (
+    Channel,
+    ChannelOrNone,
+    Hops,
+    HostName,
+    HostNameOrNone,
+    Number,
+    Path,
+    PathOrNone,
+    Place,
+    Signed,
+    Text,
+    Token,
+)
 from cubecast.engine.protocol.records import HostRecord, Tree
-from cubecast.types import NOBODY, ChannelName, HostId, Label
+from cubecast.types import NOBODY
 
-HOPS_MAX = 256
-"""Maximum number of hosts in an accepted path or trail; the diameters of live cubes are far below."""
 CARRIED_MAX = 64
 """Maximum number of channels in one heartbeat; a host that carries more announces them in turn."""
 ROUTE_MAX = 8
@@ -38,8 +50,6 @@ RELATIVES_MAX = 16
 """Maximum number of hosts in one Relatives message; a child keeps links to fewer of them (TreeConfig.relative_links)."""
 PAUSE_TICKS_MAX = 1_000_000
 """Longest usual pause of a channel that is accepted, ticks; hosts clip it at TreeConfig.idle_ticks."""
-SEQNO_MAX = 1 << 53
-"""Largest sequence number: they are milliseconds since the Unix epoch, and floats hold them exactly up to here."""
 
 
 class _Struct(msgspec.Struct, frozen=True, tag_field="kind", array_like=False):
@@ -49,9 +59,9 @@ class _Struct(msgspec.Struct, frozen=True, tag_field="kind", array_like=False):
 class Carried(msgspec.Struct, frozen=True):
     """A channel the sender carries, the path to it there, and how many more copies the sender can feed."""
 
-    channel: ChannelName
+    channel: Channel
     metrics: PathMetrics
-    spare: int = 0
+    spare: Number = 0
 
 
 class Hello(_Struct, frozen=True, tag="hello"):
@@ -74,12 +84,12 @@ class Heartbeat(_Struct, frozen=True, tag="heartbeat"):
         seen_s: the sender's clock when that one came.
     """
 
-    carried: tuple[Carried, ...] = ()
+    carried: Annotated[tuple[Carried, ...], Meta(max_length=CARRIED_MAX)] = ()
     needs: bool = False
     slow: bool = False
-    sent_s: float = 0.0
-    echo_s: float = 0.0
-    seen_s: float = 0.0
+    sent_s: Signed = 0.0
+    echo_s: Signed = 0.0
+    seen_s: Signed = 0.0
 
 
 class Ping(_Struct, frozen=True, tag="ping"):
@@ -89,15 +99,15 @@ class Ping(_Struct, frozen=True, tag="ping"):
         slower: the sender sees that the delay of the link has jumped; a child then watches its link to its parent.
     """
 
-    sent_s: float
+    sent_s: Signed
     slower: bool = False
 
 
 class Pong(_Struct, frozen=True, tag="pong"):
     """The answer: the ping's time, and the answerer's clock when it saw it (as NTP, RFC 5905, with t2 = t3)."""
 
-    sent_s: float
-    seen_s: float
+    sent_s: Signed
+    seen_s: Signed
 
 
 class PathRequest(_Struct, frozen=True, tag="path-request"):
@@ -113,16 +123,16 @@ class PathRequest(_Struct, frozen=True, tag="path-request"):
             when it sends the request, and checks it before the engine sees one.
     """
 
-    ask: int
-    channel: ChannelName
-    epoch: int
-    target: Label
+    ask: Number
+    channel: Channel
+    epoch: Number
+    target: Place
     contract: Contract
-    tries: int
-    trail: tuple[HostId, ...]
+    tries: Hops
+    trail: PathOrNone
     feasibility: FeasibilityDistance = FeasibilityDistance()
-    onward: Annotated[tuple[HostId, ...], Meta(max_length=ROUTE_MAX)] = ()
-    credential: str = ""
+    onward: Annotated[tuple[HostName, ...], Meta(max_length=ROUTE_MAX)] = ()
+    credential: Token = ""
 
 
 class Attach(_Struct, frozen=True, tag="attach"):
@@ -134,49 +144,49 @@ class Attach(_Struct, frozen=True, tag="attach"):
         feasibility, credential: as in PathRequest.
     """
 
-    ask: int
-    channel: ChannelName
+    ask: Number
+    channel: Channel
     contract: Contract
-    trail: tuple[HostId, ...]
+    trail: Path
     feasibility: FeasibilityDistance = FeasibilityDistance()
-    credential: str = ""
+    credential: Token = ""
 
 
 class PathOffer(_Struct, frozen=True, tag="path-offer"):
     """The sender can feed the channel: path metrics from the publisher to the sender; `tries` the request has left."""
 
-    ask: int
-    channel: ChannelName
+    ask: Number
+    channel: Channel
     metrics: PathMetrics
-    tries: int
+    tries: Hops
 
 
 class PathRefusal(_Struct, frozen=True, tag="path-refusal"):
-    """No offer; `reason` is one line for the user."""
+    """No offer; `reason` is one line for the user. The channel is empty where the sender does not know the request."""
 
-    ask: int
-    channel: ChannelName
-    reason: str
-    tries: int
+    ask: Number
+    channel: ChannelOrNone
+    reason: Text
+    tries: Hops
 
 
 class Cancel(_Struct, frozen=True, tag="cancel"):
     """The requester does not accept the offer, or no longer waits for one."""
 
-    ask: int
+    ask: Number
 
 
 class Commit(_Struct, frozen=True, tag="commit"):
     """The requester accepts the offer made to this ask."""
 
-    ask: int
+    ask: Number
 
 
 class Confirm(_Struct, frozen=True, tag="confirm"):
     """The receiver is a child now and may open a media session; path metrics from the publisher to the sender."""
 
-    ask: int
-    channel: ChannelName
+    ask: Number
+    channel: Channel
     metrics: PathMetrics
 
 
@@ -192,37 +202,37 @@ class PathUpdate(_Struct, frozen=True, tag="path-update"):
         pause_ticks: how long the channel usually pauses between two frames.
     """
 
-    channel: ChannelName
+    channel: Channel
     metrics: PathMetrics
-    epoch: int
-    target: Label
+    epoch: Number
+    target: Place
     flowing: bool
     fed: bool
     tree: Tree = Tree.HYBRID
-    sent_s: float = 0.0
-    echo_s: float = 0.0
-    seen_s: float = 0.0
+    sent_s: Signed = 0.0
+    echo_s: Signed = 0.0
+    seen_s: Signed = 0.0
     pause_ticks: Annotated[int, Meta(ge=0, le=PAUSE_TICKS_MAX)] = 0
 
 
 class SubtreeContract(_Struct, frozen=True, tag="subtree-contract"):
     """From child to parent: what must hold at the parent for the child and every host below it."""
 
-    channel: ChannelName
+    channel: Channel
     contract: Contract
 
 
 class SeqnoRequest(_Struct, frozen=True, tag="seqno-request"):
     """From child to parent, up to the publisher: a newer sequence number is needed, so that a host may change parents."""
 
-    channel: ChannelName
+    channel: Channel
 
 
 class Relatives(_Struct, frozen=True, tag="relatives"):
     """From parent to child: its grandparent, uncles and siblings; one with spare fan-out may replace the parent."""
 
-    channel: ChannelName
-    hosts: tuple[HostRecord, ...]
+    channel: Channel
+    hosts: Annotated[tuple[HostRecord, ...], Meta(max_length=RELATIVES_MAX)]
 
 
 class StandbyRequest(_Struct, frozen=True, tag="standby-request"):
@@ -235,18 +245,18 @@ class StandbyRequest(_Struct, frozen=True, tag="standby-request"):
         silent: nothing comes from the parent any more; the receiver asks it for a sign of life.
     """
 
-    channel: ChannelName
-    trail: tuple[HostId, ...]
-    parent: HostId
+    channel: Channel
+    trail: Path
+    parent: HostName
     ready: bool = False
     silent: bool = False
-    credential: str = ""
+    credential: Token = ""
 
 
 class StandbyStatus(_Struct, frozen=True, tag="standby-status"):
     """Whether the sender is the receiver's standby."""
 
-    channel: ChannelName
+    channel: Channel
     ready: bool
 
 
@@ -261,17 +271,17 @@ class Release(_Struct, frozen=True, tag="release"):
         slot_for: the host for which the freed slot is to be reserved, at the directory's advice; empty for none.
     """
 
-    channel: ChannelName
-    slot_for: HostId = NOBODY
+    channel: Channel
+    slot_for: HostNameOrNone = NOBODY
 
 
 class Ended(_Struct, frozen=True, tag="ended"):
     """The channel has ended at the sender: `finished` by its publisher, or lost at `host` for `reason`."""
 
-    channel: ChannelName
+    channel: Channel
     finished: bool
-    host: HostId
-    reason: str
+    host: HostName
+    reason: Text
 
 
 class Goodbye(_Struct, frozen=True, tag="goodbye"):

@@ -4,14 +4,19 @@ PathMetrics accumulate hop by hop from the publisher down; a Contract is reduced
 any host on the way can decide whether its own path is good enough.
 """
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
-from cubecast.types import HostId
+from cubecast.engine.protocol.ranges import NUMBER_MAX, Amount, Path, Seqno, Share, Signed
 
-NUMBER_MAX = 1e12
-"""Largest delay, rate or bound in a message (ms, bit/s); as a bound or a rate it stands for no limit."""
 RELAY_MS = 0.5
 """Forwarding delay of one relay, ms, added to every promised delay; measured: 0.35 ms (docs/decisions/0004)."""
+
+
+IMPOSSIBLE_LOSS = -1.0
+"""Least loss in a contract: stands for every negative one, which no path keeps."""
 
 
 class PathMetrics(msgspec.Struct, frozen=True):
@@ -28,20 +33,20 @@ class PathMetrics(msgspec.Struct, frozen=True):
         rate_bps: rate that the path carries or could carry: the least that a host on it sends, or has left for one copy.
     """
 
-    delay_ms: float
-    spread_ms: float
-    path: tuple[HostId, ...]
-    seqno: int = 0
-    clock_offset_ms: float = 0.0
-    clock_uncertainty_ms: float = 0.0
-    loss: float = 0.0
-    rate_bps: float = NUMBER_MAX
-    publication: int = 0
+    delay_ms: Amount
+    spread_ms: Amount
+    path: Path
+    seqno: Seqno = 0
+    clock_offset_ms: Signed = 0.0
+    clock_uncertainty_ms: Amount = 0.0
+    loss: Share = 0.0
+    rate_bps: Amount = NUMBER_MAX
+    publication: Seqno = 0
 
     @property
     def least_bound_ms(self) -> float:
-        """The least bound that this path keeps."""
-        return self.delay_ms + self.spread_ms
+        """The least bound that this path keeps; NUMBER_MAX for every greater one."""
+        return min(NUMBER_MAX, self.delay_ms + self.spread_ms)
 
     @property
     def depth(self) -> int:
@@ -58,9 +63,9 @@ class Contract(msgspec.Struct, frozen=True):
         loss: greatest share of packets lost on the way, and of frames late or lost; 1 for any.
     """
 
-    bound_ms: float
-    rate_bps: float = 0.0
-    loss: float = 1.0
+    bound_ms: Signed
+    rate_bps: Amount = 0.0
+    loss: Annotated[float, Meta(ge=IMPOSSIBLE_LOSS, le=1)] = 1.0
 
     def rank(self, metrics: PathMetrics) -> tuple[bool, float]:
         """Orders paths, best first: those that keep rate and loss before others, then by delay."""
@@ -74,7 +79,7 @@ class Contract(msgspec.Struct, frozen=True):
     def before(self, delay_ms: float, loss: float) -> "Contract":
         """What must hold at the parent for this to hold behind a link with that delay and loss."""
         left = 1.0 if self.loss >= 1 else 1 - (1 - self.loss) / max(1e-9, 1 - loss)
-        return Contract(self.bound_ms - delay_ms, self.rate_bps, left)
+        return Contract(max(-NUMBER_MAX, self.bound_ms - delay_ms), self.rate_bps, max(IMPOSSIBLE_LOSS, left))
 
     def both(self, other: "Contract") -> "Contract":
         """The weakest contract that implies both."""

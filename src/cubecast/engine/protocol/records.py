@@ -5,15 +5,40 @@ Plain dataclasses, so that the super-node's OpenAPI description has them and a h
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
-from cubecast.types import NOBODY, ChannelName, HostId, Label
+from cubecast.engine.protocol.ranges import (
+    AddressOrNone,
+    Amount,
+    Channel,
+    END,
+    Hex32,
+    Hex32OrNone,
+    HostName,
+    HostNameOrNone,
+    Number,
+    PathOrNone,
+    Place,
+    Share,
+    Signature,
+    Signed,
+)
+from cubecast.overlay.cube import LABELS_MAX
+from cubecast.types import NOBODY, Label
 
 FAN_OUT_DEFAULT = 8
 """Copies a host is willing to send by default, over all channels."""
 FAN_OUT_MAX = 1024
 """Greatest fan-out a host may offer, copies."""
+HOST_LABELS_MAX = 1 << 16
+"""Maximum number of labels of one host that are accepted in a placement: those of a lost neighbour are shared out."""
+NEIGHBOURS_MAX = 1 << 18
+"""Maximum number of neighbours in a placement; a label in a cube 2^n has n."""
+FanOut: TypeAlias = Annotated[int, Meta(ge=0, le=FAN_OUT_MAX)]
+"""Copies."""
 
 
 class Tree(StrEnum):
@@ -45,15 +70,15 @@ class HostRecord:
         signature: the super-node's, over all else, hex: hosts pass records on, and believe no others. Empty in the simulation.
     """
 
-    host: HostId
-    address: str
-    fingerprint: str
-    key: str
-    seat: Label
-    fan_out: int = FAN_OUT_DEFAULT
+    host: HostName
+    address: AddressOrNone
+    fingerprint: Hex32
+    key: Hex32
+    seat: Place
+    fan_out: FanOut = FAN_OUT_DEFAULT
     reachable: bool = True
-    version: int = 0
-    signature: str = ""
+    version: Number = 0
+    signature: Signature = ""
 
     def signed_content(self) -> bytes:
         """What the signature is over."""
@@ -80,7 +105,7 @@ class Neighbour:
         via: the reachable host that relays between the two when both are hidden; else None.
     """
 
-    label: Label
+    label: Place
     record: HostRecord
     via: HostRecord | None = None
 
@@ -102,13 +127,25 @@ class Placement:
         neighbours: one entry for every label beside these that another host carries.
     """
 
-    version: int
-    epoch: int
-    radix: int
-    dimensions: int
+    version: Number
+    epoch: Number
+    radix: Annotated[int, Meta(ge=2, le=LABELS_MAX)]
+    dimensions: Annotated[int, Meta(ge=1, le=32)]
     record: HostRecord
-    labels: tuple[Label, ...]
-    neighbours: tuple[Neighbour, ...]
+    labels: Annotated[tuple[Place, ...], Meta(min_length=1, max_length=HOST_LABELS_MAX)]
+    neighbours: Annotated[tuple[Neighbour, ...], Meta(max_length=NEIGHBOURS_MAX)]
+
+    def __post_init__(self) -> None:
+        """Checks that the cube has the labels.
+
+        Raises:
+            ValueError: it does not, or has more than LABELS_MAX itself.
+        """
+        count = self.radix**self.dimensions
+        if count > LABELS_MAX:
+            raise ValueError(f"a cube of more than {LABELS_MAX} labels")
+        if any(label >= count for label in (*self.labels, self.record.seat, *(each.label for each in self.neighbours))):
+            raise ValueError("a label that the cube does not have")
 
     @property
     def seat(self) -> Label:
@@ -125,6 +162,9 @@ class Placement:
             other.labels,
             other.neighbours,
         )
+
+
+SubscriptionState: TypeAlias = Annotated[str, Meta(pattern=f"^(searching|receiving|refused|ended){END}")]
 
 
 class Verdict(StrEnum):
@@ -146,13 +186,13 @@ class ChannelRecord:
         publication: which publication of the name this is; a later one has a higher number.
     """
 
-    channel: ChannelName
-    publisher: HostId
-    seat: Label
-    epoch: int = 0
+    channel: Channel
+    publisher: HostName
+    seat: Place
+    epoch: Number = 0
     tree: Tree = Tree.HYBRID
-    key: str = ""
-    publication: int = 0
+    key: Hex32OrNone = ""
+    publication: Number = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +203,9 @@ class Advice:
         slot_for: the host for which the slot at the present parent is to be reserved; empty when the change helps this host.
     """
 
-    channel: ChannelName
+    channel: Channel
     parent: HostRecord
-    slot_for: HostId = NOBODY
+    slot_for: HostNameOrNone = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +219,8 @@ class Route:
     """
 
     first: HostRecord
-    onward: tuple[HostId, ...]
-    expected_ms: float
+    onward: PathOrNone
+    expected_ms: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +233,11 @@ class Compliance:
         slow_s: seconds with less than its rate.
     """
 
-    kept_s: int = 0
-    violated_s: int = 0
-    late_s: int = 0
-    lost_s: int = 0
-    slow_s: int = 0
+    kept_s: Number = 0
+    violated_s: Number = 0
+    late_s: Number = 0
+    lost_s: Number = 0
+    slow_s: Number = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,13 +252,13 @@ class SubscriptionRecord:
         rate_bps, loss: the other terms of the contract; 0 and 1 allow any.
     """
 
-    channel: ChannelName
-    subscriber: HostId
-    bound_ms: float
-    state: str
-    promised_ms: float | None = None
-    best_ms: float | None = None
-    path: tuple[HostId, ...] = ()
-    rate_bps: float = 0.0
-    loss: float = 1.0
+    channel: Channel
+    subscriber: HostName
+    bound_ms: Signed
+    state: SubscriptionState
+    promised_ms: Amount | None = None
+    best_ms: Amount | None = None
+    path: PathOrNone = ()
+    rate_bps: Amount = 0.0
+    loss: Share = 1.0
     compliance: Compliance = Compliance()

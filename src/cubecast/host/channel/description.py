@@ -3,45 +3,54 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
+from cubecast.engine.protocol.ranges import END, Number
 from cubecast.errors import RemoteError
 from cubecast.frames import Kind, TrackFormat
-from cubecast.host.channel.records import EndRecord
+from cubecast.host.channel.records import DIGEST_BYTES_MAX, TRACKS_MAX, Counts, EndRecord, LastGroups
 from cubecast.host.channel.signing import FORMAT, ChannelSigner
 
-TRACKS_MAX = 16
-"""Maximum number of tracks of one channel; a description of more is refused."""
+EXTRADATA_CHARACTERS_MAX = 1 << 20
+"""Maximum length of a codec's configuration in a format, in base64: that of video is some 100 bytes, a font's may be long."""
+FRAME_RATE_MAX = 1e6
+"""Greatest frame rate that is accepted, Hz."""
+SAMPLE_RATE_MAX = 1 << 31
+"""Greatest sample rate that is accepted, Hz."""
+CHANNELS_MAX = 1024
+"""Greatest number of audio channels that is accepted."""
+Pixels: TypeAlias = Annotated[int, Meta(ge=0, le=65_536)]
+"""Width or height of a picture: codecs carry 65 536 at most."""
 VERSION = 2
 """Of the description and of the timing records. Others are refused: the publishers of version 1 signed nothing."""
 
 
 class _TrackDescription(msgspec.Struct, frozen=True):
     kind: Kind
-    codec: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-    extradata: str = ""
-    width: int = 0
-    height: int = 0
-    frame_rate: float = 0.0
-    sample_rate: int = 0
-    channels: int = 0
+    codec: Annotated[str, Meta(max_length=32, pattern=rf"^[A-Za-z0-9_-]+{END}")]
+    extradata: Annotated[str, Meta(max_length=EXTRADATA_CHARACTERS_MAX, pattern=rf"^[A-Za-z0-9+/=]*{END}")] = ""
+    width: Pixels = 0
+    height: Pixels = 0
+    frame_rate: Annotated[float, Meta(ge=0, le=FRAME_RATE_MAX)] = 0.0
+    sample_rate: Annotated[int, Meta(ge=0, le=SAMPLE_RATE_MAX)] = 0
+    channels: Annotated[int, Meta(ge=0, le=CHANNELS_MAX)] = 0
 
 
 class _Version(msgspec.Struct, frozen=True):
-    version: int
+    version: Number
 
 
 class _Description(msgspec.Struct, frozen=True):
-    version: int
-    publication: int
-    tracks: tuple[_TrackDescription, ...]
-    frames: tuple[int, ...] | None = None
-    groups: tuple[int, ...] = ()
+    version: Number
+    publication: Number
+    tracks: Annotated[tuple[_TrackDescription, ...], Meta(max_length=TRACKS_MAX)]
+    frames: Counts | None = None
+    groups: LastGroups = ()
     """`frames` and `groups` as in EndRecord, once the channel has ended."""
-    signature: str = ""
+    signature: Annotated[str, Meta(max_length=2 * DIGEST_BYTES_MAX, pattern=rf"^[0-9a-f]*{END}")] = ""
     """Hex; over all else."""
 
     def signed_content(self) -> bytes:
@@ -118,7 +127,7 @@ def parse_description(value: object) -> Description:
             for t in described.tracks
         )
         signature = bytes.fromhex(described.signature)
-    except (msgspec.ValidationError, ValueError) as error:
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
         raise RemoteError(f"the channel's format is malformed: {error}") from error
     if not 0 < len(tracks) <= TRACKS_MAX:
         raise RemoteError(f"the channel has {len(tracks)} tracks; 1 to {TRACKS_MAX} are possible")

@@ -17,10 +17,10 @@ from cubecast.host.channel.records import FrameRecord
 from cubecast.host.channel.timing import REOPEN_PAUSE_S, STUCK_S, TimingReader
 from cubecast.host.channel.tracks import (
     BROADCAST,
-    FORMAT,
     MEDIA_PRIORITY,
     WARM_UP,
     CopyCount,
+    read_format,
 )
 from cubecast.host.channel.verification import Fault, Rejections, Verification
 from cubecast.host.tasks import Tasks
@@ -97,6 +97,11 @@ class ChannelReader:
         """Frames that the publisher wrote, by track; known once the channel has ended."""
         return self._timing.end.frames if self._timing.end is not None else None
 
+    @property
+    def malformed(self) -> int:
+        """Number of timing records that were dropped: not decodable, or with numbers that cannot be."""
+        return self._timing.malformed
+
     async def open(self) -> None:
         """Waits for the broadcast to be announced, and for a format of it that the publisher has signed.
 
@@ -106,17 +111,13 @@ class ChannelReader:
         try:
             while not await self._read_format():
                 pass
-        except StopAsyncIteration:
-            raise RemoteError("the channel ended before its format arrived") from None
         except moq.Error as error:
             raise RemoteError(f"the channel cannot be opened: {error}") from error
 
     async def _read_format(self) -> bool:
         """Reads the format; False, after a pause, if it is not the publisher's."""
         await self._renew()
-        snapshots = await self._current().subscribe_json_snapshot(FORMAT)
-        description = parse_description(await anext(snapshots))
-        snapshots.cancel()
+        description = parse_description(await read_format(self._current()))
         accepted = await self._verification.accepts(description.publication)
         if not accepted or not self._verification.format(description.signature, description.content):
             await asyncio.sleep(FORMAT_PAUSE_S)

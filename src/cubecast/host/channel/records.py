@@ -4,9 +4,27 @@ Each group of the track is a batch: BatchStart, FrameRecords, perhaps the EndRec
 """
 
 import hashlib
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
+from cubecast.engine.protocol.ranges import INTEGER_MAX, Number
+
+TRACKS_MAX = 16
+"""Maximum number of tracks of one channel; a description of more is refused."""
+CAPTURED_MAX_S = 1e11
+"""Latest capture time that is accepted, s since the Unix epoch: the year 5138."""
+DIGEST_BYTES_MAX = 64
+"""Maximum length of a digest or signature, bytes: that of an Ed25519 signature."""
+Times: TypeAlias = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
+"""A time of presentation or decoding, microseconds; the first ones of a stream may be negative."""
+Digest: TypeAlias = Annotated[bytes, Meta(max_length=DIGEST_BYTES_MAX)]
+"""A digest or signature."""
+Counts: TypeAlias = Annotated[tuple[Number, ...], Meta(max_length=TRACKS_MAX)]
+"""Numbers of frames, by track."""
+LastGroups: TypeAlias = Annotated[tuple[Annotated[int, Meta(ge=-1, le=INTEGER_MAX)], ...], Meta(max_length=TRACKS_MAX)]
+"""Numbers of the last groups, by track; -1 for a track that had none."""
 BATCH_FRAMES_MAX = 64
 """Maximum number of frames in a batch: a group that was lost is fetched again as a whole."""
 BATCH_S = 0.1
@@ -21,36 +39,36 @@ class FrameRecord(msgspec.Struct, frozen=True, array_like=True, tag="f"):
         digest: of the frame and of all else here but `captured_s` and `group` (cubecast.host.channel.signing).
     """
 
-    track: int
-    number: int
-    pts_us: int
-    dts_us: int
-    duration_us: int
+    track: Annotated[int, Meta(ge=0, le=TRACKS_MAX - 1)]
+    number: Number
+    pts_us: Times
+    dts_us: Times
+    duration_us: Number
     keyframe: bool
-    captured_s: float
-    group: int
-    digest: bytes
+    captured_s: Annotated[float, Meta(ge=0, le=CAPTURED_MAX_S)]
+    group: Number
+    digest: Digest
 
 
 class EndRecord(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     """The channel's end: frames published and number of the last group, by track. It is used at once, so it is signed alone."""
 
-    frames: tuple[int, ...]
-    groups: tuple[int, ...] = ()
-    signature: bytes = b""
+    frames: Counts
+    groups: LastGroups = ()
+    signature: Digest = b""
 
 
 class BatchStart(msgspec.Struct, frozen=True, array_like=True, tag="b"):
     """The publication that the records of a batch belong to."""
 
-    publication: int
+    publication: Number
 
 
 class BatchEnd(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     """The number of records between BatchStart and this one, and a signature over them (`BatchContent.signed`)."""
 
-    records: int
-    signature: bytes
+    records: Number
+    signature: Digest
 
 
 Record = FrameRecord | EndRecord | BatchStart | BatchEnd

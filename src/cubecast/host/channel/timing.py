@@ -7,6 +7,7 @@ from contextlib import suppress
 import moq
 import msgspec
 
+from cubecast.engine.protocol.ranges import INTEGER_MAX
 from cubecast.errors import RemoteError
 from cubecast.host.channel.description import parse_description
 from cubecast.host.channel.frame_joiner import FrameJoiner
@@ -21,7 +22,7 @@ from cubecast.host.channel.records import (
     FrameRecord,
     decode_record,
 )
-from cubecast.host.channel.tracks import FORMAT, TIMING
+from cubecast.host.channel.tracks import TIMING, read_format
 from cubecast.host.channel.verification import Fault, Verification
 from cubecast.host.tasks import Tasks
 
@@ -39,6 +40,9 @@ ASK_S = 0.5
 """Time limit, s, for reading the channel's format, which shows whether the channel has ended."""
 STUCK_S = 0.8
 """Time, s, after which a track without a frame is subscribed to again, if its timing records continue to arrive."""
+JUMP_MAX = 1_000_000
+"""Greatest number of frames of a track that may be missing between two records, or before the end: 15 s, after which a
+stream is given up, have far fewer. Numbers beyond it are not believed, since losses are counted from them."""
 REOPEN_PAUSE_S = 0.05
 """Pause, s, before a track is subscribed to again."""
 
@@ -69,6 +73,10 @@ class TimingReader:
         self._is_lost = is_lost
         self._joiner = FrameJoiner()
         self._next: int | None = None
+        self._newest: dict[int, int] = {}
+        """By track: the greatest number of a frame so far."""
+        self.malformed = 0
+        """Records that were dropped: not decodable, or with numbers that cannot be."""
         self.over = asyncio.Event()
         """Set once the publisher has ended the channel."""
         self.doubted = asyncio.Event()
@@ -172,11 +180,9 @@ class TimingReader:
         while not self.over.is_set() and not self._is_lost():
             await self.doubted.wait()
             self.doubted.clear()
-            with suppress(moq.Error, TimeoutError, StopAsyncIteration):
+            with suppress(moq.Error, TimeoutError, RemoteError):
                 async with asyncio.timeout(ASK_S):
-                    snapshots = await self._broadcast().subscribe_json_snapshot(FORMAT)
-                    await self._take_description(await anext(snapshots))
-                    snapshots.cancel()
+                    await self._take_description(await read_format(self._broadcast()))
 
     async def _take_description(self, value: object) -> None:
         try:
@@ -193,7 +199,8 @@ class TimingReader:
             return
         try:
             record = decode_record(payload)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            self.malformed += 1
             batch.content.add(payload)
             return
         if isinstance(record, BatchStart):
@@ -205,14 +212,30 @@ class TimingReader:
         elif batch.accepted and batch.content.records <= BATCH_FRAMES_MAX:
             batch.content.add(payload)
             if isinstance(record, FrameRecord):
-                self._joiner.add(record)
+                self._add(record)
             elif self._verification.end(record):
                 self._take_end(record)
 
+    def _add(self, record: FrameRecord) -> None:
+        if record.group > record.number or record.number > self._greatest(record.track):
+            self.malformed += 1
+            return
+        self._newest[record.track] = max(record.number, self._newest.get(record.track, 0))
+        self._joiner.add(record)
+
     def _take_end(self, end: EndRecord | None) -> None:
-        if end is not None:
-            self.end = end
-            self.over.set()
+        if end is None:
+            return
+        if any(frames > self._greatest(track) + 1 for track, frames in enumerate(end.frames)):
+            self.malformed += 1
+            return
+        self.end = end
+        self.over.set()
+
+    def _greatest(self, track: int) -> int:
+        """The greatest number that the next frame of a track may have."""
+        newest = self._newest.get(track)
+        return INTEGER_MAX if newest is None else newest + JUMP_MAX
 
 
 class _Batch:

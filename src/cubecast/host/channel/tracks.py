@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import moq
 import msgspec
 
-from cubecast.errors import MediaError
+from cubecast.engine.protocol.ranges import INTEGER_MAX
+from cubecast.errors import MediaError, RemoteError
 from cubecast.frames import EncodedFrame, Kind, TrackFormat
 from cubecast.host.channel.description import describe
 from cubecast.host.channel.records import (
     BATCH_FRAMES_MAX,
     BATCH_S,
+    CAPTURED_MAX_S,
     BatchContent,
     BatchEnd,
     BatchStart,
@@ -98,7 +100,7 @@ class ChannelWriter:
         """Sends one frame; `captured_s` is its capture time, s since the Unix epoch.
 
         Raises:
-            MediaError: the frame is not accepted: its time lies before that of the last keyframe, for example. Later frames of a
+            MediaError: the frame is not accepted: its times do not fit 62 bits, or its time lies before that of the last keyframe, for example. Later frames of a
                 video track may be refused, too, until the next keyframe.
         """
         begins = not self._video[frame.track] or frame.keyframe
@@ -119,6 +121,9 @@ class ChannelWriter:
             max(0, group),
             b"",
         )
+        times = (frame.pts_us, frame.dts_us, frame.duration_us)
+        if max(map(abs, times)) > INTEGER_MAX or frame.duration_us < 0 or not 0 <= captured_s <= CAPTURED_MAX_S:
+            raise MediaError(f"track {frame.track} refuses a frame: a time is out of range")
         digest = self._signer.digest(record, payload)
         self._groups[frame.track] = group
         self._counts[frame.track] += 1
@@ -304,3 +309,21 @@ def _publish(
         raise MediaError(f"MoQ media tracks do not carry {track.codec}") from error
     except moq.Error as error:
         raise MediaError(f"the {track.codec} configuration is not accepted: {error}") from error
+
+
+async def read_format(broadcast: moq.BroadcastConsumer) -> object:
+    """What a channel's format says now.
+
+    Raises:
+        RemoteError: it is not JSON, or the channel has ended before it came.
+        moq.Error: the broadcast broke.
+    """
+    snapshots = await broadcast.subscribe_json_snapshot(FORMAT)
+    try:
+        return await anext(snapshots)
+    except StopAsyncIteration:
+        raise RemoteError("the channel ended before its format arrived") from None
+    except (ValueError, RecursionError) as error:
+        raise RemoteError(f"the channel's format is malformed: {error}") from error
+    finally:
+        snapshots.cancel()

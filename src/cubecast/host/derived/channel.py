@@ -26,6 +26,7 @@ from cubecast.processing.pipeline import Pipeline
 from cubecast.sandbox.loading import Extension
 from cubecast.sandbox.supervision import ExtensionStats
 from cubecast.sandbox.wasm.engine import deadlines
+from cubecast.texts import one_line
 from cubecast.types import ChannelName
 
 TICK_S = 0.1
@@ -123,7 +124,7 @@ class DerivedChannel:
             stats.frames_in,
             stats.frames_out,
             stats.failures,
-            stats.last_failure,
+            one_line(stats.last_failure),
             stats.bypassed,
             stats.dropped,
             self._backlog.dropped,

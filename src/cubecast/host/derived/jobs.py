@@ -13,6 +13,7 @@ from cubecast.host.derived.channel import DerivedChannel
 from cubecast.host.runtime import HostRuntime
 from cubecast.host.tasks import Tasks
 from cubecast.sandbox.loading import Extension, aside, sandboxed
+from cubecast.texts import one_line
 from cubecast.types import ChannelName
 
 STOP_S = 12.0
@@ -238,7 +239,7 @@ class AssignedJobs:
                 )
             await instance.processing.upgrade(await self._extension(job))
         except CubecastError as error:
-            state.reason = f"{error}; the previous version continues"
+            state.reason = one_line(f"{error}; the previous version continues")
         except Exception as error:  # noqa: BLE001  an error in one job must not end the host or other jobs
             self._failed(job.channel, error)
         else:
@@ -264,6 +265,6 @@ class AssignedJobs:
         if state is not None:
             state.state = "refused" if isinstance(error, ExtensionRefused) else "failed"
             known = isinstance(error, CubecastError)
-            state.reason = str(error) if known else f"internal error: {type(error).__name__}: {error}"
+            state.reason = one_line(str(error) if known else f"internal error: {type(error).__name__}: {error}")
         with suppress(StopIteration):
             next(each for each in self._instances if channel in each.jobs).jobs.pop(channel)

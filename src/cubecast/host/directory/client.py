@@ -25,8 +25,16 @@ from cubecast.engine.protocol.http_bodies import (
     RoutesRequest,
 )
 from cubecast.engine.protocol.job_records import JobStatus
+from cubecast.engine.protocol.ranges import decoded
 from cubecast.engine.protocol.records import ChannelRecord, Tree
-from cubecast.errors import ChannelUnknown, DirectoryBusy, DirectoryError, DirectoryUnreachable, TokenError
+from cubecast.errors import (
+    ChannelUnknown,
+    DirectoryBusy,
+    DirectoryError,
+    DirectoryUnreachable,
+    MessageError,
+    TokenError,
+)
 from cubecast.host.directory.connection import Connection
 from cubecast.host.directory.failures import BUSY, BUSY_WAIT_S_MAX, failure, told_s
 from cubecast.host.directory.supernode_time import SupernodeTime
@@ -217,10 +225,10 @@ class DirectoryClient:
                     self._check(response, await response.aread(), None)
                 async for line in response.aiter_lines():
                     if line:
-                        yield msgspec.json.decode(line, type=Pushed)
+                        yield decoded(line, Pushed)
             finally:
                 await response.aclose()
-        except (httpx.HTTPError, msgspec.DecodeError) as error:
+        except (httpx.HTTPError, MessageError) as error:
             raise DirectoryUnreachable(self._connection.describe(error)) from error
 
     async def _call(
@@ -298,7 +306,7 @@ class DirectoryClient:
     def _decode(self, response: httpx.Response, answer: type[T] | None) -> T:
         try:
             return msgspec.json.decode(response.content or b"null", type=answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise DirectoryError(f"{self.url} is not a cubecast super-node: {error}") from error
 
     def _check(self, response: httpx.Response, content: bytes, channel: ChannelName | None) -> None:

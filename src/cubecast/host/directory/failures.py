@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import httpx
 
+from cubecast.errors import MessageError
+
 BUSY_WAIT_S_MAX = 60.0
 """Longest time that one call waits, s, each time as long as the super-node says, while a rate is exceeded or it is overloaded."""
 BUSY_PAUSE_S_MIN = 1.0
@@ -32,6 +34,8 @@ def failure(error: Exception) -> str:
                 return "the connection was cut"
             found = [cause for cause in causes if isinstance(cause, ssl.SSLError)]
             return f"TLS failed: {found[0].reason or found[0]}" if found else "connection refused"
+        case MessageError():
+            return "it is not a cubecast super-node of this version"
         case httpx.TimeoutException():
             return "timed out"
         case httpx.RemoteProtocolError() | httpx.ReadError():

@@ -14,7 +14,9 @@ import msgspec
 from cubecast.engine.host import events as ev
 from cubecast.engine.protocol.http_bodies import (
     JOB_REPORTS_BYTES_MAX,
+    JOBS_REPORTED_MAX,
     LINES_MAX,
+    SUSPECTS_MAX,
     EndedRight,
     JoinAnswer,
     JoinRequest,
@@ -50,11 +52,6 @@ LEDGER_MAX = 1024
 """Maximum number of channels whose subscription records wait for the next refresh; the oldest are dropped."""
 RECORDS_MAX = 1024
 """Maximum number of channels whose records are kept: bounds memory; one that was dropped is resolved again."""
-SUSPECTS_MAX = 64
-"""Maximum number of suspected hosts that wait for the next refresh; the oldest are dropped.
-
-Only suspicions about neighbours matter, about 2n per label in a k-ary n-cube: the super-node ignores all others.
-"""
 
 
 class JobRunner(Protocol):
@@ -357,7 +354,7 @@ class DirectorySession:
         free_bytes = JOB_REPORTS_BYTES_MAX
         for report in (*reports[first:], *reports[:first]):
             free_bytes -= len(msgspec.json.encode(report)) + 1  # and a comma
-            if free_bytes < 0:
+            if free_bytes < 0 or len(fitting) == JOBS_REPORTED_MAX:
                 break
             fitting.append(report)
         self._next_job = first + len(fitting)

@@ -140,8 +140,8 @@ class Channels:
             carried = self._carried.get(channel)
             if carried is None or not self._hooks.may_pull(channel, record.host, record.key):
                 return
-            client = self._client(record, f"{PUSH_PATH}{channel}", carried.origin, moq.OriginProducer())
             with suppress(moq.Error, ValueError, TimeoutError):
+                client = self._client(record, f"{PUSH_PATH}{channel}", carried.origin, moq.OriginProducer())
                 async with AsyncExitStack() as stack:
                     async with asyncio.timeout(DIAL_S):
                         await stack.enter_async_context(client)

@@ -10,6 +10,7 @@ import moq
 from cubecast.engine.protocol.frames import encode
 from cubecast.engine.protocol.messages import Message
 from cubecast.engine.protocol.records import HostRecord
+from cubecast.errors import MessageError
 from cubecast.host.media.sessions import DIAL_S, Dialler, Hooks, SessionStats, reason_of, stats_of
 from cubecast.host.tasks import Tasks
 from cubecast.types import HostId
@@ -28,6 +29,9 @@ LINK_CACHE_BYTES = 1 << 20
 """Maximum size of the messages cached for a slow peer, bytes: bounds memory for each link."""
 LINK_AGE_US = 30_000_000
 """Age beyond which messages are skipped, microseconds; a silent link is closed long before."""
+MALFORMED_MAX = 16
+"""Number of malformed frames of a peer after which its link is closed; each of them is dropped. A host of another version
+sends one every two seconds, and is dialled again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class _Link:
     task: asyncio.Task[None] | None = None
     waiting: list[Message] = field(default_factory=list)
     """Messages that go in the next frame."""
+    malformed: int = 0
+    """Malformed frames of the peer so far."""
     hung_up: bool = False
     """This host has closed it: its end is no failure to report."""
     opened_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
@@ -130,9 +136,10 @@ class Links:
     async def _dial(self, record: HostRecord) -> None:
         inbox = moq.OriginProducer(cache_capacity_bytes=LINK_CACHE_BYTES)
         outbox = _control()
-        client = self._client(record, LINK_PATH, outbox.origin, inbox)
+        client: moq.Client | None = None
         failed = ""
         try:
+            client = self._client(record, LINK_PATH, outbox.origin, inbox)
             async with asyncio.timeout(DIAL_S):
                 await client.__aenter__()
         except TimeoutError:
@@ -142,7 +149,7 @@ class Links:
         finally:
             if self._dialling.get(record.host) is asyncio.current_task():
                 del self._dialling[record.host]
-        if failed or client.session is None:
+        if failed or client is None or client.session is None:
             self._hooks.link_down(record.host, failed)
             return
         await self._run_link(_Link(record.host, outbox, client.session, client), inbox)
@@ -186,7 +193,7 @@ class Links:
         finally:
             for task in (reading, closed, used):
                 task.cancel()
-                with suppress(asyncio.CancelledError, moq.Error):
+                with suppress(asyncio.CancelledError, moq.Error, MessageError):
                     await task
             await _hang_up(link)
             if self._links.get(link.host) is link:
@@ -207,7 +214,20 @@ class Links:
         async for group in track:
             async for frame in group:
                 if self._links.get(link.host) is link or link.host not in self._links:
-                    self._hooks.message(link.host, frame.payload)
+                    self._received(link, frame.payload)
+
+    def _received(self, link: _Link, payload: bytes) -> None:
+        """Passes a frame on.
+
+        Raises:
+            MessageError: the peer has sent MALFORMED_MAX malformed ones.
+        """
+        try:
+            self._hooks.message(link.host, payload)
+        except MessageError:
+            link.malformed += 1
+            if link.malformed >= MALFORMED_MAX:
+                raise
 
 
 async def _hang_up(link: _Link) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 import moq
 
 from cubecast.engine.protocol.records import HostRecord
+from cubecast.texts import one_line
 from cubecast.types import ChannelName, HostId
 
 DIAL_S = 3.0
@@ -33,7 +34,11 @@ class Hooks(Protocol):
         """The link closed, or could not be opened."""
 
     def message(self, host: HostId, payload: bytes) -> None:
-        """A frame of the control track arrived."""
+        """A frame of the control track arrived.
+
+        Raises:
+            MessageError: it is malformed; nothing was done.
+        """
 
     def may_pull(self, channel: ChannelName, host: HostId, key: str) -> bool:
         """Whether the host with this public key, hex, is a child for this channel, or this host is its standby."""
@@ -114,4 +119,4 @@ def reason_of(error: BaseException | None) -> str:
         return "it does not carry the channel" if protocol.code == REJECTED + NOT_FOUND else "it closed the session"
     text = str(error)
     known = next((each for each in ("fingerprint mismatch", "timed out") if each in text), "")
-    return known or ("closed" if moq.is_shutdown(error) else text.strip("'\"")[:120])
+    return known or ("closed" if moq.is_shutdown(error) else one_line(text.strip("'\"")[:120]))

@@ -17,7 +17,7 @@ import moq
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.errors import RemoteError
 from cubecast.host.channel.description import parse_description
-from cubecast.host.channel.tracks import BROADCAST, FORMAT, MEDIA_PRIORITY, TIMING, WARM_UP
+from cubecast.host.channel.tracks import BROADCAST, MEDIA_PRIORITY, TIMING, WARM_UP, read_format
 from cubecast.host.media.channels import marked
 from cubecast.host.media.sessions import DIAL_S, NOT_FOUND, Dialler, Hooks, reason_of
 from cubecast.host.tasks import Tasks
@@ -150,10 +150,11 @@ class StandbySessions:
     async def _open(self, channel: ChannelName, record: HostRecord) -> None:
         """Opens a standby session and keeps it until it is taken or closed, or breaks."""
         origin = moq.OriginProducer(cache_capacity_bytes=STANDBY_CACHE_BYTES)
-        client = self._client(record, channel, moq.OriginProducer(), origin)
         slot = self._slots[channel, record.host]
+        client: moq.Client | None = None
         reason = "closed"
         try:
+            client = self._client(record, channel, moq.OriginProducer(), origin)
             async with asyncio.timeout(DIAL_S):
                 await client.__aenter__()
                 await marked(origin, record.host)
@@ -173,11 +174,11 @@ class StandbySessions:
                         await waiting
         except TimeoutError:
             reason = "no answer"
-        except (moq.Error, ValueError, RemoteError, StopAsyncIteration) as error:
+        except (moq.Error, ValueError, RemoteError) as error:
             reason = reason_of(error)
         finally:
             slot.standby = None
-            if not slot.taken.is_set():
+            if client is not None and not slot.taken.is_set():
                 await client.__aexit__(None, None, None)
         if self._slots.get((channel, record.host)) is slot:
             del self._slots[channel, record.host]
@@ -186,11 +187,7 @@ class StandbySessions:
 
 async def _tracks(broadcast: moq.BroadcastConsumer) -> tuple[str, ...]:
     """The names of the tracks that a subscriber reads."""
-    snapshots = await broadcast.subscribe_json_snapshot(FORMAT)
-    try:
-        described = parse_description(await anext(snapshots))
-    finally:
-        snapshots.cancel()
+    described = parse_description(await read_format(broadcast))
     return (*map(str, range(len(described.tracks))), TIMING)
 
 

@@ -20,7 +20,7 @@ from cubecast.engine.protocol.job_records import Job, JobStatus
 from cubecast.engine.protocol.records import ChannelRecord, HostRecord, Tree, Verdict
 from cubecast.errors import DirectoryError
 from cubecast.overlay.cube import Cube
-from cubecast.simulation.shells.host import SimulatedHost, address_of
+from cubecast.simulation.shells.host import SimulatedHost, address_of, key_of
 from cubecast.simulation.shells.network import SimulatedNetwork
 from cubecast.simulation.shells.queue import EventQueue
 from cubecast.simulation.shells.store import MemoryStore
@@ -198,7 +198,7 @@ class SimulatedDirectory:
             seen = here.host not in self._network.hidden
             address = address_of(here.number)
             self._placed.pop(here.host, None)
-            self.send(d.HostJoined(here.host, address, "f" * 64, here.host, here.fan_out, seat, seen))
+            self.send(d.HostJoined(here.host, address, "f" * 64, key_of(here.host), here.fan_out, seat, seen))
 
     def connect(self, here: SimulatedHost) -> None:
         """A host that is known already connects for pushes: it gets its placement, and its jobs if they are known."""

@@ -1,5 +1,6 @@
 """The state of one simulated host: its engine, and the state that a live host's shell has."""
 
+import hashlib
 from dataclasses import dataclass, field
 
 from cubecast.engine.host import events as ev
@@ -47,6 +48,11 @@ class SimulatedHost:
     """Events that arrived while it was stalled."""
     connected_to: int = 0
     """The start of the super-node that pushes to it: 0, or the number of restarts before it."""
+
+
+def key_of(host: HostId) -> str:
+    """What stands for a host's public key, hex: nothing is signed with it."""
+    return hashlib.sha256(host.encode()).hexdigest()
 
 
 def address_of(number: int) -> str:

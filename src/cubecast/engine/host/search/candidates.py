@@ -13,6 +13,7 @@ from cubecast.engine.host.snapshot import ConsideredView
 from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.engine.host.tree.upstream import Upstream
 from cubecast.engine.protocol.path import RELAY_MS, Contract, PathMetrics
+from cubecast.engine.protocol.ranges import HOPS_MAX
 from cubecast.engine.protocol.records import Tree
 from cubecast.overlay.cube import distance
 from cubecast.overlay.routing import Policy, ranked_next_hops
@@ -172,6 +173,9 @@ class Candidates:
         placement, cube = self._neighbourhood.placement, self._neighbourhood.cube
         if search.purpose is Purpose.RELAY and self._neighbourhood.host in search.trail:
             search.reason = "the request came back to a host it had passed"
+            return []
+        if len(search.trail) >= HOPS_MAX:
+            search.reason = f"the request has passed {HOPS_MAX} hosts"
             return []
         if placement is None or cube is None or search.epoch != placement.epoch:
             search.note(RESHAPED)

@@ -18,6 +18,7 @@ from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.protocol.messages import Attach, Cancel, Commit, Confirm, PathOffer, PathRefusal, PathRequest
 from cubecast.engine.protocol.path import PathMetrics
 from cubecast.engine.protocol.records import HostRecord
+from cubecast.texts import one_line
 from cubecast.types import ChannelName, HostId
 
 
@@ -178,7 +179,7 @@ class RelayRequests(Kind):
     def _answer(self, search: Search, best: Offer | None) -> list[Effect]:
         """Answers the requester with an offer, or with a refusal."""
         if best is None:
-            refusal = PathRefusal(search.ask, search.channel, search.reason, search.tries)
+            refusal = PathRefusal(search.ask, search.channel, one_line(search.reason), search.tries)
             return [*self._steps.end(search), Send(search.requester, refusal)]
         return self._offer(search, best.metrics)
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from cubecast.engine.host.config import TreeConfig
 from cubecast.engine.host.tree.pauses import Pauses
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
+from cubecast.engine.protocol.path import Contract, PathMetrics
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import Compliance, HostRecord, Tree
 from cubecast.types import NOBODY, ORIGIN, ChannelName, HostId, Label
 

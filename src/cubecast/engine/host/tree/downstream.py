@@ -26,8 +26,10 @@ from cubecast.engine.protocol.messages import (
     Release,
     SubtreeContract,
 )
-from cubecast.engine.protocol.path import NUMBER_MAX, Contract, PathMetrics
+from cubecast.engine.protocol.path import Contract, PathMetrics
+from cubecast.engine.protocol.ranges import NUMBER_MAX
 from cubecast.engine.protocol.records import Compliance, SubscriptionRecord, Tree
+from cubecast.texts import one_line
 from cubecast.types import ChannelName, HostId
 
 
@@ -300,7 +302,7 @@ class Downstream:
 
     def give_up(self, branch: Branch, host: HostId, reason: str) -> list[Effect]:
         """No new parent was found: children and the local subscriber are notified, and the branch is removed."""
-        return [*self._send_ended(branch, Ended(branch.channel, False, host, reason)), *self.remove(branch)]
+        return [*self._send_ended(branch, Ended(branch.channel, False, host, one_line(reason))), *self.remove(branch)]
 
     def _send_ended(self, branch: Branch, ended: Ended) -> list[Effect]:
         effects: list[Effect] = [Send(child, ended) for child in branch.below.children]

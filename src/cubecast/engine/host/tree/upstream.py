@@ -19,7 +19,8 @@ from cubecast.engine.host.tree.branch import Branch
 from cubecast.engine.host.tree.downstream import Downstream
 from cubecast.engine.host.tree.shunned import Shunned
 from cubecast.engine.protocol.messages import Ended, PathUpdate, Relatives, Release, SeqnoRequest, SubtreeContract
-from cubecast.engine.protocol.path import NUMBER_MAX, RELAY_MS, Contract, PathMetrics
+from cubecast.engine.protocol.path import RELAY_MS, Contract, PathMetrics
+from cubecast.engine.protocol.ranges import HOPS_MAX, NUMBER_MAX
 from cubecast.engine.protocol.records import HostRecord
 from cubecast.types import NOBODY, ChannelName, HostId
 
@@ -45,7 +46,7 @@ class Upstream:
         self._shunned = Shunned(config.tree, config.tick_s)
 
     def metrics_through(self, host: HostId, there: PathMetrics) -> PathMetrics | None:
-        """The path to this host through another one; None when that path contains this host, or the link is down.
+        """The path to this host through another one; None when it would contain this host twice or be too long, or the link is down.
 
         Delays, spreads and clock uncertainties add up hop by hop.
 
@@ -54,7 +55,7 @@ class Upstream:
         """
         mine, links = self._neighbourhood.host, self._neighbourhood.links
         link, link_ms = links.get(host), links.one_way_ms(host)
-        if link is None or link_ms is None or mine in there.path:
+        if link is None or link_ms is None or mine in there.path or len(there.path) >= HOPS_MAX:
             return None
         offset_ms, uncertainty_ms = link.estimate.clock_offset_ms
         return PathMetrics(
@@ -62,7 +63,7 @@ class Upstream:
             min(NUMBER_MAX, there.spread_ms + link.estimate.spread_ms),
             (*there.path, mine),
             there.seqno,
-            there.clock_offset_ms + offset_ms,
+            max(-NUMBER_MAX, min(NUMBER_MAX, there.clock_offset_ms + offset_ms)),
             min(CLOCK_UNKNOWN_MS, there.clock_uncertainty_ms + uncertainty_ms),
             1 - (1 - there.loss) * (1 - link.estimate.loss),
             there.rate_bps,

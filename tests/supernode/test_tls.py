@@ -1,5 +1,8 @@
 """What clients trust as the super-node, and how they word what does not fit together."""
 
+import asyncio
+import contextlib
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from cubecast.supernode.tls.certificate import (
 from cubecast.tokens.authority import Authority
 from cubecast.tokens.permission import Permission
 from cubecast.types import HostId
+from tests.conditions import eventually
 from tests.supernode.certificates import issued
 from tests.supernode.node import node, request
 
@@ -158,3 +162,30 @@ async def test_an_absent_super_node_with_a_pin_is_tried_again(monkeypatch: pytes
         await client.overview()
     await client.close()
     assert len(tries) == 2
+
+
+async def test_a_request_that_is_cancelled_in_its_handshake_leaves_no_socket_open() -> None:
+    began, closed = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        began.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        closed.set()
+        writer.close()
+
+    gc.disable()  # which closes forgotten sockets some time
+    try:
+        async with await asyncio.start_server(silent, "127.0.0.1", 0) as listener:
+            port = listener.sockets[0].getsockname()[1]
+            client = DirectoryClient(f"https://127.0.0.1:{port}", "", lambda _: None)
+            asking = asyncio.create_task(client.overview())
+            await began.wait()
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            await eventually(closed.is_set)
+            await client.close()
+    finally:
+        gc.enable()

@@ -28,7 +28,8 @@ from cubecast.host.channel.tracks import ChannelWriter, CopyCount
 from cubecast.host.channel.verification import Fault, Verification
 from cubecast.host.config import HostConfig
 from cubecast.host.directory.client import DirectoryClient
-from cubecast.host.directory.session import DirectorySession, JobRunner
+from cubecast.host.directory.job_reports import JobRunner
+from cubecast.host.directory.session import DirectorySession
 from cubecast.host.local.subscribers import LocalSubscribers
 from cubecast.host.local.subscription import Subscription
 from cubecast.host.media.dataplane import DataPlane

@@ -81,6 +81,7 @@ class Connection(H11Protocol):
     def reached(self, transport: asyncio.Transport) -> None:
         """A client has opened a TCP connection: counts it, which may have another one cut. TLS calls it, or connection_made."""
         self._tcp = transport
+        self._stops = False
         self._wait(Waits.HANDSHAKE, None)
         self._read_by_s = math.inf
         peer = transport.get_extra_info("peername")
@@ -108,10 +109,10 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Ends an idle connection when the super-node stops, without waiting for the client to answer the end of TLS."""
+        """Ends the connection when the super-node stops: at once, or after the answer that is under way."""
+        self._stops = True
         super().shutdown()
-        if self.transport.is_closing():
-            self._tcp.close()
+        self._close_tcp()
 
     def data_received(self, data: bytes) -> None:
         """Passes bytes to the parser, unless they make the headers too large; h11 checks only those that are incomplete."""
@@ -136,6 +137,8 @@ class Connection(H11Protocol):
         """Sets the deadline of the next request."""
         super().on_response_complete()
         self._look()
+        if self._stops:
+            self._close_tcp()
 
     def pause_writing(self) -> None:
         """What was written waits in this process; below TLS, Handshake knows how much."""
@@ -188,6 +191,11 @@ class Connection(H11Protocol):
     def cut(self) -> None:
         """Ends the connection at once, with what was not sent yet."""
         self._tcp.abort()
+
+    def _close_tcp(self) -> None:
+        """Does not wait for the client to answer the end of TLS, which an idle one does not do."""
+        if self.transport.is_closing():
+            self._tcp.close()
 
     def _look(self) -> None:
         match self.conn.their_state:

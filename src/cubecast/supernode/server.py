@@ -198,6 +198,7 @@ async def _http(service: Service, listener: socket.socket, context: ssl.SSLConte
             server.should_exit = True
             await serve
             service.connections.cut_all()  # those still in their handshake, which uvicorn does not know
+            await asyncio.sleep(0)  # in which the event loop closes their sockets
             deadlines.cancel()
 
 

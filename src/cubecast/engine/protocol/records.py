@@ -11,10 +11,10 @@ import msgspec
 from msgspec import Meta
 
 from cubecast.engine.protocol.ranges import (
+    END,
     AddressOrNone,
     Amount,
     Channel,
-    END,
     Hex32,
     Hex32OrNone,
     HostName,

@@ -7,6 +7,8 @@ pin, the certificate authorities of this machine vouch for the super-node, as fo
 import asyncio
 import hashlib
 import ssl
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import httpx
@@ -72,6 +74,7 @@ class Connection:
         try:
             if not self._fetched:
                 await self._fetch()
+            request.extensions = {**request.extensions, "trace": _HandshakeCleanup()}
             response = await self.http.send(request, stream=stream)
         except httpx.HTTPError as error:
             if (found := self._mismatch(error)) is not None:
@@ -139,6 +142,25 @@ class Connection:
                     else use
                 )
         return None
+
+
+@runtime_checkable
+class _Stream(Protocol):
+    async def aclose(self) -> None: ...
+
+
+class _HandshakeCleanup:
+    """Closes the socket of a TLS handshake that is cancelled; httpx closes that of one that fails only. Called as its trace."""
+
+    def __init__(self) -> None:
+        self._stream: _Stream | None = None
+
+    async def __call__(self, event: str, info: Mapping[str, object]) -> None:
+        opened = info.get("return_value")
+        if event == "connection.connect_tcp.complete" and isinstance(opened, _Stream):
+            self._stream = opened
+        elif event == "connection.start_tls.failed" and self._stream is not None:
+            await self._stream.aclose()
 
 
 def supernode_url(text: str) -> str:

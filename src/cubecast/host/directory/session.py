@@ -7,14 +7,9 @@ pushes resume when the super-node is back.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
-from typing import Protocol
-
-import msgspec
 
 from cubecast.engine.host import events as ev
 from cubecast.engine.protocol.http_bodies import (
-    JOB_REPORTS_BYTES_MAX,
-    JOBS_REPORTED_MAX,
     LINES_MAX,
     SUSPECTS_MAX,
     EndedRight,
@@ -25,7 +20,6 @@ from cubecast.engine.protocol.http_bodies import (
     RelocationRequest,
     RoutesRequest,
 )
-from cubecast.engine.protocol.job_records import Job, JobReport
 from cubecast.engine.protocol.records import ChannelRecord, SubscriptionRecord, Tree, Verdict
 from cubecast.errors import (
     ChannelUnknown,
@@ -37,6 +31,7 @@ from cubecast.errors import (
 )
 from cubecast.host.config import HostConfig
 from cubecast.host.directory.client import DirectoryClient
+from cubecast.host.directory.job_reports import JobReports, JobRunner
 from cubecast.host.tasks import Tasks
 from cubecast.types import ChannelName, HostId
 
@@ -52,21 +47,6 @@ LEDGER_MAX = 1024
 """Maximum number of channels whose subscription records wait for the next refresh; the oldest are dropped."""
 RECORDS_MAX = 1024
 """Maximum number of channels whose records are kept: bounds memory; one that was dropped is resolved again."""
-
-
-class JobRunner(Protocol):
-    """Makes derived channels that the super-node assigns to this host (cubecast.host.derived.jobs)."""
-
-    slots: int
-    """Maximum number of extensions that this host runs for others at the same time."""
-    changed: Callable[[], None]
-    """Called when there is something new to report; the session sets it."""
-
-    def want(self, jobs: tuple[Job, ...]) -> None:
-        """Replaces the assigned jobs by these: others are stopped."""
-
-    def reports(self) -> tuple[JobReport, ...]:
-        """The state of every assigned job."""
 
 
 class DirectorySession:
@@ -118,8 +98,7 @@ class DirectorySession:
         self._ledger: dict[ChannelName, SubscriptionRecord] = {}
         self._suspects: dict[HostId, None] = {}
         """Hosts to report as silent, the most recent last."""
-        self._next_job = 0
-        """Place of the first job in the next refresh, where not all of them fit."""
+        self._job_reports = JobReports(work)
         self._refresh_due = asyncio.Event()
         self._rejoin_failure = ""
         """Why the last attempt to join again failed, as shown to the user."""
@@ -152,7 +131,7 @@ class DirectorySession:
         if self._joined:
             with suppress(DirectoryError, TokenError, TimeoutError):
                 async with asyncio.timeout(LEAVE_S):
-                    if reports := self._job_reports():
+                    if reports := self._job_reports.next():
                         await self._client.refresh(self._config.name, RefreshRequest(jobs=reports))
                     await self._client.leave(self._config.name)
 
@@ -314,7 +293,7 @@ class DirectorySession:
                     tuple(sorted(silent)),
                     links_ms,
                     self._work.slots,
-                    self._job_reports(),
+                    self._job_reports.next(),
                     self._ended,
                 )
                 answer = await self._client.refresh(self._config.name, request)
@@ -345,20 +324,6 @@ class DirectorySession:
             self._busy = True
             self._notify(f"{error}; meanwhile reports wait, and running streams go on")
         return max(REFRESH_S, min(error.wait_s, REFRESH_BUSY_S_MAX))
-
-    def _job_reports(self) -> tuple[JobReport, ...]:
-        """The reports on jobs for one refresh: as many as fit, beginning after those of the last one."""
-        reports = self._work.reports()
-        first = self._next_job % max(1, len(reports))
-        fitting: list[JobReport] = []
-        free_bytes = JOB_REPORTS_BYTES_MAX
-        for report in (*reports[first:], *reports[:first]):
-            free_bytes -= len(msgspec.json.encode(report)) + 1  # and a comma
-            if free_bytes < 0 or len(fitting) == JOBS_REPORTED_MAX:
-                break
-            fitting.append(report)
-        self._next_job = first + len(fitting)
-        return tuple(fitting)
 
     def _keep_reports(self, suspects: Iterable[HostId], lines: dict[ChannelName, SubscriptionRecord]) -> None:
         """Keeps reports of a failed refresh for the next one: they are older than those that came since."""

@@ -40,8 +40,12 @@ soak: $(READY)
 	$(BIN)/python trials/admission.py
 	$(BIN)/python trials/soak.py
 
-# Mutated extensions and WebAssembly's test suite in the sandbox: some minutes.
+# How long `make fuzz` looks for bytes and messages that break a law, in minutes.
+MINUTES ?= 10
+
+# Hostile input for every parser and both engines, mutated extensions, and WebAssembly's test suite in the sandbox.
 fuzz: $(READY)
+	$(BIN)/python trials/fuzz_laws.py --minutes $(MINUTES)
 	$(BIN)/python trials/fuzz.py
 	$(BIN)/python trials/spec_suite.py
 

@@ -22,6 +22,7 @@ from cubecast.errors import DirectoryBusy, DirectoryError, DirectoryUnreachable,
 from cubecast.host.config import HostConfig
 from cubecast.host.directory import session as module
 from cubecast.host.directory.client import DirectoryClient
+from cubecast.host.directory.job_reports import JobReports
 from cubecast.host.directory.session import LEDGER_MAX, DirectorySession
 from cubecast.host.tasks import Tasks
 from cubecast.names import NAME_MAX
@@ -236,7 +237,7 @@ def test_the_longest_records_of_one_refresh_are_a_third_of_what_its_body_may_hav
 async def test_all_jobs_are_reported_in_turn_where_one_refresh_is_too_small(
     monkeypatch: pytest.MonkeyPatch, host: Host
 ) -> None:
-    monkeypatch.setattr(host.session, "_work", LargeJobs())
+    monkeypatch.setattr(host.session, "_job_reports", JobReports(LargeJobs()))
     for number in range(LINES_MAX):
         host.session.report(line(f"c{number}"))
     await host.answers()

@@ -174,7 +174,7 @@ def relays(overlay: Overlay) -> list[HostId]:
 
 def hybrid() -> Handshake:
     """Four subscribers come at once, more than the publisher feeds: some are refused, and served by others."""
-    return Handshake(ready(6, 3, fan_out=2), range(1, 5), ask(1, 2, 3, 4))
+    return Handshake(ready(6, 5, fan_out=2), range(1, 5), ask(1, 2, 3, 4))
 
 
 def cube() -> Handshake:

@@ -17,6 +17,7 @@ PARTS = (
     "relay-kill-far",
     "crowd",
     "handshake-kill",
+    "hostile",
     "churn",
     "grow-shrink",
     "links",

@@ -74,6 +74,9 @@ class SqliteStore:
         """The database, and its write-ahead log."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LocalError(f"cannot use {path.parent}: {error.strerror}; choose another --state") from error
+        try:
             make_private(path)  # SQLite gives its other files the same mode
             for suffix in ("-wal", "-shm"):
                 if (other := path.with_name(path.name + suffix)).exists():

@@ -22,7 +22,7 @@ FEW, MANY = 200, 2000
 CHANGES = 30
 OPERATIONS = ("join", "leave", "tick", "read")
 MORE_MAX = 1.5
-"""Maximum work for each placement marked or read, with ten times as many hosts: each of them has more neighbours."""
+"""Maximum work for each placement marked, and for each neighbour in those read, with ten times as many hosts."""
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -85,7 +85,7 @@ def instructions(run: Callable[[], None]) -> int:
 
 
 def work(hosts: int, operation: str) -> tuple[float, int]:
-    """Instructions for each placement that is marked as changed, or read, and how many members were visited to find them."""
+    """Instructions for each placement marked as changed, or each neighbour in those read; how many members were visited."""
     directory = filled(hosts)
     leaving = list(directory.members)[:CHANGES]
     members: Counted[HostId, Member] = Counted(directory.members)
@@ -123,6 +123,8 @@ def work(hosts: int, operation: str) -> tuple[float, int]:
     members.visited = 0
     count = instructions({"join": join, "leave": leave, "tick": tick, "read": read}[operation])
     assert len(pushed) >= CHANGES
+    if operation == "read":
+        return count / sum(len(directory.placement(host).neighbours) for host in pushed), members.visited
     return count / len(pushed), members.visited
 
 

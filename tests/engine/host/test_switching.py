@@ -11,6 +11,7 @@ from cubecast.engine.protocol import messages as m
 from cubecast.engine.protocol.records import Advice, HostRecord, Tree
 from cubecast.types import HostId, Label
 from tests.engine.host.scripted import Peer, ScriptedHost
+from tests.engine.host.scripted import record as record_of
 from tests.engine.host.test_subscribe import NO_BOUND_MS, assert_trees_hold, ready
 from tests.engine.in_memory import CHANNEL, Overlay
 
@@ -205,7 +206,7 @@ def test_advice_is_followed_although_the_parent_advised_is_no_better_for_this_ho
     host = scripted()
     advised = host.other()
     host.peers[advised].delay_ms = 160.0
-    host.handle(ev.Advised(Advice(CHANNEL, HostRecord(advised, f"{advised}:1", "", "", Label(2)))))
+    host.handle(ev.Advised(Advice(CHANNEL, record_of(advised))))
     host.run(5)
     assert host.parent == advised
     host.run(DEFAULT.switching.advice_ticks)

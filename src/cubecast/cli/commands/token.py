@@ -60,8 +60,8 @@ def _make(arguments: list[str]) -> int:
     relay = args.subscribe if args.relay is None else args.relay
     permission = Permission(args.hosts, args.publish, args.subscribe, relay)
     quota = Quota(args.max_hosts, args.max_channels, args.max_subscriptions, args.max_jobs, args.max_module_bytes)
-    pin = pin_of_tokens(args.state)
-    print(_authority(args.state).join_token(permission, args.days * 86_400.0, pin, quota))
+    authority = _authority(args.state)
+    print(authority.join_token(permission, args.days * 86_400.0, pin_of_tokens(args.state), quota))
     return 0
 
 

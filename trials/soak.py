@@ -149,6 +149,9 @@ class Soak:
         """Every attack of a malicious host, once."""
         for run in _testbed("hostile", *self._seed())["runs"]:
             detail = run["detail"]
+            if run["skipped"]:
+                yield skipped_row("hostile", run["skipped"])
+                continue
             if "failed" in detail:
                 yield failed_row("hostile", PartFailed(detail["failed"]))
                 continue

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
@@ -15,6 +14,7 @@ from cubecast.host import runtime
 from cubecast.host.directory import supernode_time
 from cubecast.supernode import clock
 from cubecast.supernode.access import gate
+from tests.client.numbers import numbers
 from tests.conditions import eventually
 
 HOUR_S = 3600.0
@@ -53,21 +53,6 @@ def host_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def join(name: str, notices: list[object]) -> contextlib.AbstractAsyncContextManager[Host]:
     return cubecast.join(name=name, listen="127.0.0.1:0", on_event=notices.append)
-
-
-@contextlib.asynccontextmanager
-async def numbers(host: Host) -> AsyncIterator[None]:
-    async def write() -> None:
-        for number in range(100_000):
-            publication.write(json.dumps(number).encode())
-            await asyncio.sleep(0.02)
-
-    async with host.publish("numbers", [cubecast.data_track("json")]) as publication:
-        writing = asyncio.create_task(write())
-        try:
-            yield
-        finally:
-            writing.cancel()
 
 
 class Received:

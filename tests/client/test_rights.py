@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from cubecast.tokens.authority import JOIN_TTL_S, Authority
 from cubecast.tokens.permission import Permission
 from cubecast.tokens.quota import DEFAULT_QUOTA, Quota
 from cubecast.types import ChannelName
+from tests.client.numbers import numbers
 from tests.conditions import eventually
 
 LOCAL = "127.0.0.1:0"
@@ -49,23 +49,6 @@ def authority(supernode: str, tmp_path: Path) -> Authority:
 
 def join(name: str, token: str) -> contextlib.AbstractAsyncContextManager[Host]:
     return cubecast.join(name=name, listen=LOCAL, token=token)
-
-
-@contextlib.asynccontextmanager
-async def numbers(host: Host) -> AsyncIterator[None]:
-    """A channel of numbers while the block lasts."""
-
-    async def write() -> None:
-        for number in range(100_000):
-            publication.write(json.dumps(number).encode())
-            await asyncio.sleep(0.02)
-
-    async with host.publish("numbers", [cubecast.data_track("json")]) as publication:
-        writing = asyncio.create_task(write())
-        try:
-            yield
-        finally:
-            writing.cancel()
 
 
 async def collect(subscription: cubecast.Subscription) -> None:

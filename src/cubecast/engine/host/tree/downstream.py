@@ -1,7 +1,4 @@
-"""The trees that this host is part of, towards the subscribers: channels carried, children, and ends of channels.
-
-The parent of each channel is in cubecast.engine.host.tree.upstream.
-"""
+"""The trees that this host is part of, towards the subscribers: channels carried, children, and ends of channels."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
